@@ -1,0 +1,72 @@
+"""Files that are either whole or absent."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from prunas.errors import InputError
+
+__all__ = ["canonical", "digest", "read_json", "write_atomic", "write_json"]
+
+
+def canonical(document: Any) -> str:
+    """JSON text with one spelling per value: sorted keys, no spaces, no NaN."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(document: Any, length: int = 12) -> str:
+    """The first `length` hex digits of the sha256 of `document`'s canonical JSON."""
+    return hashlib.sha256(canonical(document).encode()).hexdigest()[:length]
+
+
+def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Creates or replaces `path` in one step: a reader finds the old file, the new one, or none.
+
+    Args:
+        path: Where the file goes. Missing parent folders are made.
+        write: Called once with a binary file to fill.
+
+    Raises:
+        InputError: The disk is full or the folder is not writable. Nothing is left behind.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        temporary = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}; free some space or choose another --out"
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Writes `document` to `path` as indented JSON, atomically."""
+    text = json.dumps(document, indent=1, allow_nan=False) + "\n"
+    write_atomic(path, lambda file: file.write(text.encode()))
+
+
+def read_json(path: Path) -> Any:
+    """The JSON document at `path`.
+
+    Raises:
+        InputError: The file is missing, unreadable or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error}); delete it or restore it") from error

@@ -1,0 +1,216 @@
+"""How a network is trained: declared once, resolved, and hashed into the identity of a run.
+
+The recipes of the study are those of its released code (arXiv:1810.05270, section 3 and the scripts behind
+it); `Protocol` says which initial weights and which budget a training starts from.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+from prunas.errors import InputError, unknown
+from prunas.files import digest
+
+__all__ = ["PROTOCOLS", "RECIPES", "Protocol", "Recipe", "recipe", "scratch_b_epochs"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Everything about a training but the network, the data, the initial weights and the seed.
+
+    Attributes:
+        name: The word a user types. Not identity: two names for the same settings are the same recipe.
+        epochs: Passes over the training split.
+        batch: Images per step. The last step of an epoch takes what is left, however few.
+        lr: Learning rate before any drop; the peak of a one-cycle schedule.
+        schedule: `step` multiplies by `gamma` at every milestone; `one-cycle` rises linearly for the first
+            `warmup` share of the steps and falls linearly to zero; `constant` stays at `lr`.
+        milestones: Shares of the epochs, in (0, 1), each truncated to a whole epoch, at which `step` drops.
+        every: If not 0, `step` drops every int(epochs * every) epochs instead (the study's ImageNet rule: 106
+            epochs drop at 35, 70 and 105).
+        gamma: Factor of a drop.
+        warmup: Share of the steps, in [0, 1), during which `one-cycle` rises.
+        momentum: Of SGD.
+        nesterov: Whether SGD looks ahead.
+        weight_decay: On every parameter, batch-norm scales and biases included, as in the study.
+        augment: Whether training images pass through the data set's own augmentation.
+        precision: `fp32`, or `bf16` for autocast with fp32 weights, norms and losses.
+        channels_last: Memory layout of images and convolutions.
+        images: If not 0, only this many images of the training split are used (a labelled shortcut).
+        neutral: Values at which a later-born field changes nothing; see `identity`.
+    """
+
+    name: str = field(metadata={"identity": False})
+    epochs: int
+    batch: int
+    lr: float
+    schedule: Literal["step", "one-cycle", "constant"] = "step"
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    every: float = 0.0
+    gamma: float = 0.1
+    warmup: float = 0.25
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 1e-4
+    augment: bool = True
+    precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: bool = False
+    images: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses settings no training can follow."""
+        positive = {"epochs": self.epochs, "batch": self.batch, "lr": self.lr}
+        for name, value in positive.items():
+            if value <= 0:
+                raise InputError(f"recipe {self.name!r}: {name} must be above 0, not {value}")
+        if not all(0 < m < 1 for m in self.milestones):
+            raise InputError(
+                f"recipe {self.name!r}: milestones are shares of the epochs, each between 0 and 1"
+            )
+        if self.images < 0:
+            raise InputError(f"recipe {self.name!r}: images must be 0 (all) or more, not {self.images}")
+
+    @property
+    def identity(self) -> str:
+        """Twelve hex digits over every field that changes the result, defaults included.
+
+        A field born after the first release gets `metadata={"neutral": value}`, the value at which everything
+        is as before; at that value it stays out of the hash, so that stored runs keep their names.
+        """
+        content: dict[str, Any] = {}
+        for spec in dataclasses.fields(self):
+            value = getattr(self, spec.name)
+            if not spec.metadata.get("identity", True):
+                continue
+            if "neutral" in spec.metadata and value == spec.metadata["neutral"]:
+                continue
+            content[spec.name] = value
+        return digest(content)
+
+    def replace(self, **changes: Any) -> "Recipe":
+        """A recipe with some fields changed.
+
+        Raises:
+            InputError: A field does not exist or its value cannot be used.
+        """
+        known = {spec.name for spec in dataclasses.fields(self)}
+        for name in changes:
+            if name not in known:
+                raise unknown("recipe setting", name, known)
+        return dataclasses.replace(self, **changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Recipe":
+        """The recipe `to_json` wrote."""
+        known = {spec.name for spec in dataclasses.fields(cls)}
+        for name in document:
+            if name not in known:
+                raise unknown("recipe setting", name, known)
+        return cls(**{k: tuple(v) if k == "milestones" else v for k, v in document.items()})
+
+    def drops(self, epochs: int) -> tuple[int, ...]:
+        """The epochs, counted from 0, at whose start a `step` schedule of this length drops."""
+        if self.every:
+            stride = int(epochs * self.every)
+            return tuple(range(stride, epochs, stride)) if stride else ()
+        return tuple(int(epochs * m) for m in self.milestones)
+
+    def lr_at(self, step: int, steps_per_epoch: int, epochs: int) -> float:
+        """The learning rate of one step.
+
+        Args:
+            step: Counted from 0 over the whole training.
+            steps_per_epoch: Steps of one epoch, the partial last one included.
+            epochs: Length of this training (`epochs` of the recipe, or a Scratch-B length).
+        """
+        if self.schedule == "constant":
+            return self.lr
+        if self.schedule == "step":
+            epoch = step // steps_per_epoch
+            return self.lr * self.gamma ** sum(epoch >= drop for drop in self.drops(epochs))
+        total = steps_per_epoch * epochs
+        peak = max(1, round(total * self.warmup))
+        if step < peak:
+            return self.lr * (step + 1) / peak
+        return self.lr * (total - step) / max(1, total - peak)
+
+    def lr_sum(self, steps_per_epoch: int, epochs: int) -> float:
+        """Sum of the learning rates of all steps: what a constant pull on a weight integrates to."""
+        return sum(self.lr_at(step, steps_per_epoch, epochs) for step in range(steps_per_epoch * epochs))
+
+
+def _table(*recipes: Recipe) -> Mapping[str, Recipe]:
+    return MappingProxyType({recipe.name: recipe for recipe in recipes})
+
+
+RECIPES: Mapping[str, Recipe] = _table(
+    Recipe(name="paper", epochs=160, batch=64, lr=0.1),
+    Recipe(name="short", epochs=30, batch=512, lr=0.4, schedule="one-cycle", weight_decay=5e-4),
+    Recipe(name="imagenet", epochs=90, batch=256, lr=0.1, every=1 / 3),
+    Recipe(name="imagenet-vgg", epochs=90, batch=256, lr=0.01, every=1 / 3),
+    Recipe(name="sss", epochs=100, batch=128, lr=0.1, milestones=(0.3, 0.6, 0.9), nesterov=True),
+    Recipe(name="tiny", epochs=4, batch=128, lr=0.1, schedule="one-cycle", weight_decay=5e-4),
+    Recipe(name="digits", epochs=20, batch=64, lr=0.1, schedule="one-cycle", weight_decay=5e-4),
+)
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe called `name`.
+
+    Raises:
+        InputError: There is none; the message names the nearest ones.
+    """
+    if name not in RECIPES:
+        raise unknown("recipe", name, RECIPES)
+    return RECIPES[name]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """Which weights a training starts from, and how long it may run.
+
+    Attributes:
+        name: The word a user types.
+        weights: `fresh` draws new initial weights at the new shape; `sliced` inherits those of the dense
+            network's kept channels; `initial` slices the weights the dense network started from.
+        budget: `epochs` of the recipe; `macs` of the dense training (the study's Scratch-B); or `finetune`,
+            a quarter of the recipe's epochs at a constant small rate (the study's 40 of 160).
+    """
+
+    name: str
+    weights: Literal["fresh", "sliced", "initial"]
+    budget: Literal["epochs", "macs", "finetune"]
+
+
+PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
+    {
+        protocol.name: protocol
+        for protocol in (
+            Protocol(name="scratch-e", weights="fresh", budget="epochs"),
+            Protocol(name="scratch-b", weights="fresh", budget="macs"),
+            Protocol(name="finetune", weights="sliced", budget="finetune"),
+        )
+    }
+)
+
+
+def scratch_b_epochs(epochs: int, dense_macs: int, macs: int, cap: float | None = None) -> int:
+    """Epochs that give a smaller network the training computation of the dense one.
+
+    The study's Scratch-B, section 3 of arXiv:1810.05270: floor(epochs * dense_macs / macs). Its ImageNet
+    scripts stop at twice the epochs, its CIFAR scripts do not stop at all; here the cap is always explicit.
+
+    Args:
+        epochs: Length of the dense training.
+        dense_macs: Multiply-accumulates of the dense network, per image.
+        macs: Multiply-accumulates of the smaller network, per image; above 0.
+        cap: Largest factor on `epochs`, or None for no cap.
+    """
+    ratio = dense_macs / macs
+    return int(epochs * (ratio if cap is None else min(ratio, cap)))
