@@ -1,0 +1,109 @@
+"""Runs an untouched factory so that its layers are born at other widths.
+
+Weights must be drawn by the factory's own initialisation at the new shape: torch's default differs from it by
+up to a factor of 12 in standard deviation, and a slice of the dense weights has the dense network's fan. So the
+constructors of the layers that take channel counts are intercepted while the factory runs, and their counts are
+replaced by the order of construction, which the survey recorded.
+"""
+
+import inspect
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+from prunas.build.layers import ChannelPad
+from prunas.errors import InputError
+
+__all__ = ["CONSTRUCTORS", "Factory", "construct", "construction_order"]
+
+Factory = Callable[[], nn.Module]
+
+CONSTRUCTORS: Mapping[type[nn.Module], tuple[str, ...]] = {
+    _ConvNd: ("in_channels", "out_channels", "groups"),
+    nn.Linear: ("in_features", "out_features"),
+    _NormBase: ("num_features",),
+    nn.LayerNorm: ("normalized_shape",),
+    nn.GroupNorm: ("num_channels",),
+    nn.PReLU: ("num_parameters",),
+    ChannelPad: ("extra",),
+}
+"""Layers that take channel counts, and the names of those arguments."""
+
+_lock = threading.RLock()
+
+
+@contextmanager
+def _intercepted(visit: Callable[[nn.Module, dict[str, Any]], None]) -> Iterator[None]:
+    """While active, `visit` may change the arguments of every constructor of `CONSTRUCTORS`."""
+    originals = {cls: cls.__init__ for cls in CONSTRUCTORS}
+
+    def patched(original: Any, names: Sequence[str]) -> Any:
+        signature = inspect.signature(original)
+
+        def init(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+            bound = signature.bind(self, *args, **kwargs)
+            bound.apply_defaults()
+            counts = {name: bound.arguments[name] for name in names if name in bound.arguments}
+            visit(self, counts)
+            bound.arguments.update(counts)
+            original(*bound.args, **bound.kwargs)
+
+        return init
+
+    with _lock:
+        try:
+            for cls, names in CONSTRUCTORS.items():
+                cls.__init__ = patched(originals[cls], names)  # type: ignore[method-assign]
+            yield
+        finally:
+            for cls, original in originals.items():
+                cls.__init__ = original  # type: ignore[method-assign]
+
+
+def construction_order(factory: Factory) -> tuple[nn.Module, tuple[str, ...]]:
+    """Runs `factory` and notes which layers it makes in which order.
+
+    Returns:
+        The network, and the module path of every layer of `CONSTRUCTORS` in the order of construction; an empty
+        path for a layer that did not end up in the network.
+    """
+    made: list[nn.Module] = []
+    with _intercepted(lambda module, counts: made.append(module)):
+        net = factory()
+    paths = {id(module): path for path, module in net.named_modules()}
+    return net, tuple(paths.get(id(module), "") for module in made)
+
+
+def construct(factory: Factory, order: Sequence[str], counts: Mapping[str, Mapping[str, int]]) -> nn.Module:
+    """Runs `factory` with other channel counts.
+
+    Args:
+        factory: The network's own factory.
+        order: What `construction_order` noted.
+        counts: New constructor arguments by module path; a layer that is missing keeps its own.
+
+    Raises:
+        InputError: The factory makes other layers than it did for the survey.
+    """
+    made: list[nn.Module] = []
+
+    def visit(module: nn.Module, arguments: dict[str, Any]) -> None:
+        path = order[len(made)] if len(made) < len(order) else ""
+        made.append(module)
+        for name, value in counts.get(path, {}).items():
+            arguments[name] = value
+
+    with _intercepted(visit):
+        net = factory()
+    paths = {id(module): path for path, module in net.named_modules()}
+    if tuple(paths.get(id(module), "") for module in made) != tuple(order):
+        raise InputError(
+            "the network's factory makes other layers than when it was surveyed; "
+            "it must return the same network at every call"
+        )
+    return net
