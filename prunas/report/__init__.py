@@ -1,0 +1,1 @@
+"""Figures for people: drawn from checked values, readable in print and without colour. Needs no torch."""

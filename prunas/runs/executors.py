@@ -1,0 +1,143 @@
+"""Who executes jobs: one seam, and the table of what stands behind it."""
+
+import pkgutil
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Protocol, Self
+
+from prunas.errors import unknown
+from prunas.runs.execute import Outcome, Stop, never
+from prunas.runs.job import Job
+from prunas.runs.store import Store
+
+__all__ = ["EXECUTORS", "Base", "Entry", "Executor", "Report", "executor", "silent"]
+
+Report = Callable[[Job, Mapping[str, Any]], object]
+
+
+def silent(job: Job, message: Mapping[str, Any]) -> None:
+    """The `report` of those who do not listen."""
+
+
+class Executor(Protocol):
+    """Takes jobs and answers every `submit` with exactly one `Outcome`.
+
+    A job whose id is already outstanding is executed once and answered twice, the second time as `cached`.
+    On leaving the context normally what runs is finished; on an exception it is stopped. Either way the same
+    jobs continue when they are submitted again, here or to another executor on the same store.
+
+    Attributes:
+        capacity: Jobs that can run at the same time.
+    """
+
+    capacity: int
+
+    def submit(self, job: Job) -> None:
+        """Adds a job; allowed at any time, also between two outcomes."""
+
+    def completed(self) -> Iterator[Outcome]:
+        """Yields outcomes as jobs end, until nothing submitted is outstanding.
+
+        Raises:
+            InputError: The store cannot be used: full, not writable, or of another format version.
+        """
+
+    def cancel(self, job: Job) -> None:
+        """Drops a waiting job or stops a running one; it is `cancelled` unless its result is there."""
+
+    def close(self, wait: bool) -> None:
+        """Ends the executor; jobs not begun are dropped.
+
+        Args:
+            wait: Whether running jobs are finished; otherwise they are asked to save and stop.
+        """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None: ...
+
+
+class Base:
+    """The books: what is outstanding, in which order it starts, and what nobody has fetched yet."""
+
+    def __init__(self, store: Store, report: Report, stop: Stop) -> None:
+        self._store = store
+        self._report = report
+        self._stop = stop
+        self._outstanding: dict[str, list[Job]] = {}
+        self._waiting: deque[Job] = deque()
+        self._answers: deque[Outcome] = deque()
+
+    def submit(self, job: Job) -> None:
+        """Queues a job, or joins it to the outstanding one of the same id."""
+        same = self._outstanding.setdefault(job.id, [])
+        same.append(job)
+        if len(same) == 1:
+            self._waiting.append(job)
+
+    def _answer(self, outcome: Outcome) -> None:
+        again = "cached" if outcome.status == "finished" else outcome.status
+        first, *others = self._outstanding.pop(outcome.job.id)
+        self._answers.append(replace(outcome, job=first))
+        self._answers.extend(replace(outcome, job=job, status=again) for job in others)
+
+    def close(self, wait: bool) -> None:
+        """Drops the jobs not begun."""
+        self._waiting.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self.close(wait=kind is None)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the table of executors.
+
+    Attributes:
+        path: Import path of a class called as (store, report, stop, **options).
+        description: For listings.
+        options: Keywords it takes.
+    """
+
+    path: str
+    description: str
+    options: tuple[str, ...] = ()
+
+
+EXECUTORS: Mapping[str, Entry] = MappingProxyType(
+    {
+        "serial": Entry("prunas.runs.serial:Serial", "one job after another, in this process"),
+        "processes": Entry(
+            "prunas.runs.processes:Processes",
+            "worker processes on this machine",
+            ("workers", "threads", "retries", "environments"),
+        ),
+    }
+)
+
+
+def executor(
+    name: str,
+    store: Store,
+    report: Report = silent,
+    stop: Stop = never,
+    **options: Any,
+) -> Executor:
+    """The executor called `name`.
+
+    Raises:
+        InputError: There is none, or it does not take one of the options.
+    """
+    if name not in EXECUTORS:
+        raise unknown("executor", name, EXECUTORS)
+    entry = EXECUTORS[name]
+    for option in options:
+        if option not in entry.options:
+            raise unknown(f"option of executor {name!r}:", option, entry.options)
+    made: Executor = pkgutil.resolve_name(entry.path)(store, report, stop, **options)
+    return made

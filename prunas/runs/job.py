@@ -1,0 +1,115 @@
+"""A job: one piece of work as data that any process can execute."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from prunas.errors import InputError
+from prunas.files import canonical, digest
+
+__all__ = ["FORMAT", "Job", "check_format"]
+
+FORMAT = 1
+"""Version of everything written into a run folder. It is part of every job's id."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_WORK = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to compute, fully resolved, and the name its folder gets.
+
+    Jobs with the same `id` must have the same `space` and `label`: derive both from what is in `spec`.
+
+    Attributes:
+        work: Import path "package.module:function" of what does it; `execute` says how it is called.
+        spec: JSON-able; everything that determines the result and nothing else. Kept as a plain copy in which
+            tuples are lists; not to be changed.
+        space: Folder that holds the run, named after its search space.
+        label: Readable start of the run's folder name, for example "scratch-e".
+    """
+
+    work: str
+    spec: Mapping[str, Any] = field(hash=False)
+    space: str
+    label: str
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be stored or found again."""
+        if not (isinstance(self.work, str) and _WORK.fullmatch(self.work)):
+            raise InputError(f"job: work must read 'package.module:function', not {self.work!r}")
+        for what, name in (("space", self.space), ("label", self.label)):
+            if not (isinstance(name, str) and _NAME.fullmatch(name)):
+                raise InputError(
+                    f"job: {what} {name!r} cannot name a folder; use letters, digits, and . _ + -"
+                )
+        if not isinstance(self.spec, Mapping):
+            raise InputError(f"job: spec must be a mapping, not {type(self.spec).__name__}")
+        try:
+            plain = json.loads(canonical(dict(self.spec)))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"job: spec cannot be written as JSON ({error})") from error
+        object.__setattr__(self, "spec", plain)
+
+    @property
+    def id(self) -> str:
+        """Twelve hex digits that name what is computed, the same on every machine."""
+        return digest({"format": FORMAT, "work": self.work, "spec": self.spec})
+
+    @property
+    def name(self) -> str:
+        """Label and id: the name of the run's folder within its space."""
+        return f"{self.label}-{self.id}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The job as JSON values."""
+        return {
+            "format": FORMAT,
+            "id": self.id,
+            "work": self.work,
+            "label": self.label,
+            "space": self.space,
+            "spec": self.spec,
+        }
+
+    @classmethod
+    def from_json(cls, document: Any) -> "Job":
+        """The job `to_json` wrote.
+
+        Raises:
+            InputError: A field is missing, unknown or unusable, the format is another one, or the id does not
+                belong to the content.
+        """
+        if not isinstance(document, Mapping):
+            raise InputError(f"job: expected a JSON object, not {type(document).__name__}")
+        check_format(document, "job")
+        fields = {"format", "id", "work", "label", "space", "spec"}
+        if missing := sorted(fields - document.keys()):
+            raise InputError(f"job: {', '.join(missing)} missing")
+        if extra := sorted(document.keys() - fields):
+            raise InputError(f"job: unknown field {', '.join(extra)}; there are: {', '.join(sorted(fields))}")
+        job = cls(document["work"], document["spec"], document["space"], document["label"])
+        if job.id != document["id"]:
+            raise InputError(f"job: id {document['id']!r} does not belong to its content, which is {job.id}")
+        return job
+
+
+def check_format(document: Mapping[str, Any], where: object) -> None:
+    """Refuses a document of another format version.
+
+    Args:
+        document: What was read; its "format" is compared with `FORMAT`.
+        where: Names the document in the message.
+
+    Raises:
+        InputError: The version differs or is absent.
+    """
+    version = document.get("format")
+    if version != FORMAT:
+        raise InputError(
+            f"{where} was written in format {version}, this prunas reads format {FORMAT}; "
+            "choose another --out or use the prunas that wrote it"
+        )

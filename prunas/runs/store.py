@@ -1,0 +1,292 @@
+"""Where runs live: one folder each, finished when its `result.json` exists."""
+
+import itertools
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from filelock import FileLock, Timeout
+
+from prunas import __version__
+from prunas.errors import InputError
+from prunas.files import write_json
+from prunas.runs.job import FORMAT, Job, check_format
+
+__all__ = ["Result", "Run", "Store"]
+
+_POLL = 0.2  # seconds between two looks at a lock that another process holds
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a finished run left behind.
+
+    Attributes:
+        job: What was computed.
+        values: What the work returned; JSON values.
+        seconds: Wall time of the call that finished it; earlier calls that were interrupted do not count.
+        finished: When, ISO 8601 in UTC.
+        machine: Where, and with which versions; never part of any identity.
+    """
+
+    job: Job
+    values: Mapping[str, Any]
+    seconds: float
+    finished: str
+    machine: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `result.json`."""
+        return self.job.to_json() | {
+            "result": self.values,
+            "seconds": self.seconds,
+            "finished": self.finished,
+            "machine": self.machine,
+        }
+
+    @classmethod
+    def from_json(cls, document: Any) -> "Result":
+        """The result `to_json` wrote.
+
+        Raises:
+            InputError: A field is missing, unknown or unusable, or the format is another one.
+        """
+        own = ("result", "seconds", "finished", "machine")
+        if not isinstance(document, Mapping):
+            raise InputError(f"result: expected a JSON object, not {type(document).__name__}")
+        job = Job.from_json({name: value for name, value in document.items() if name not in own})
+        if missing := [name for name in own if name not in document]:
+            raise InputError(f"result: {', '.join(missing)} missing")
+        if not isinstance(document["result"], Mapping):
+            raise InputError("result: 'result' must be a JSON object")
+        return cls(job, *(document[name] for name in own))
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run folder as `Store.runs` found it.
+
+    Attributes:
+        job: What it computes.
+        folder: Where.
+        status: `running`: a process holds its lock now; `failed`: its last recorded end is an error.
+        result: If finished.
+        error: One line, if failed.
+    """
+
+    job: Job
+    folder: Path
+    status: Literal["finished", "running", "failed", "unfinished"]
+    result: Result | None = None
+    error: str | None = None
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A folder of runs, safe to share between processes and, with working file locks, between machines.
+
+    Attributes:
+        root: The folder; made when the first run begins.
+        notice: Told, in one line, about everything that was repaired: a damaged file set aside.
+
+    Raises:
+        InputError: On construction, if `root` is a file or was written in another format version.
+    """
+
+    root: Path
+    notice: Callable[[str], object] = _warn
+
+    def __post_init__(self) -> None:
+        """Refuses a root that cannot be used, before any work is done."""
+        object.__setattr__(self, "root", Path(self.root))
+        if self.root.exists() and not self.root.is_dir():
+            raise InputError(f"{self.root} is a file; choose a folder with --out")
+        self._load(self.root / "prunas.json", lambda document: document)
+
+    def folder(self, job: Job) -> Path:
+        """Where `job` lives, whether it exists or not."""
+        return self.root / job.space / job.name
+
+    def result(self, job: Job) -> Result | None:
+        """The stored result of `job`, or None while there is none.
+
+        A damaged `result.json` is renamed to `result.json.damaged-N`, told to `notice`, and counts as absent.
+
+        Raises:
+            InputError: It was written in another format version, or cannot be read.
+        """
+        return self._result(self.folder(job), job.id)
+
+    def begin(self, job: Job) -> Path:
+        """Writes `job.json` and returns the folder; to be called with the lock held.
+
+        Raises:
+            InputError: The disk is full, the folder is not writable or of another format version.
+        """
+        marker = self.root / "prunas.json"
+        if not marker.exists():
+            write_json(marker, {"format": FORMAT, "written_by": f"prunas {__version__}"})
+        path = self.folder(job) / "job.json"
+        if self._load(path, Job.from_json) is None:
+            write_json(path, job.to_json())
+        return path.parent
+
+    def finish(self, result: Result) -> None:
+        """Writes `result.json`, atomically and last: from here on the run is finished.
+
+        Raises:
+            InputError: The disk is full or the folder is not writable.
+        """
+        write_json(self.folder(result.job) / "result.json", result.to_json())
+
+    def fail(self, job: Job, error: str, traceback: str) -> None:
+        """Records a failure beside the run; the run can be tried again.
+
+        Raises:
+            InputError: The disk is full or the folder is not writable.
+        """
+        path = self.folder(job) / "failure.json"
+        before = self._load(path, _failure)
+        write_json(
+            path,
+            {
+                "format": FORMAT,
+                "id": job.id,
+                "error": error,
+                "traceback": traceback,
+                "failed": now(),
+                "attempts": 1 + (before["attempts"] if before else 0),
+            },
+        )
+
+    @contextmanager
+    def lock(self, job: Job, waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
+        """Holds the run, so that no other process writes it; the system lets go if this process dies.
+
+        Args:
+            job: Whose run.
+            waiting: Called five times a second while another process holds it; may raise to give up.
+
+        Raises:
+            InputError: The folder is not writable.
+        """
+        folder = self.folder(job)
+        lock = FileLock(folder / ".lock")
+        while True:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                lock.acquire(timeout=0)
+                break
+            except Timeout:
+                waiting()
+                time.sleep(_POLL)
+            except OSError as error:
+                raise InputError(
+                    f"cannot write {folder}: {error.strerror or error}; choose another --out"
+                ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def runs(self, space: str | None = None) -> Iterator[Run]:
+        """All runs that were ever begun, in order of their folders.
+
+        Args:
+            space: Only this one's.
+
+        Raises:
+            InputError: A folder was written in another format version.
+        """
+        for path in sorted(self.root.glob(f"{space or '*'}/*/job.json")):
+            if (job := self._load(path, Job.from_json)) is not None:
+                yield self._run(job, path.parent)
+
+    def _run(self, job: Job, folder: Path) -> Run:
+        # The lock first: a run that finishes between the two looks is then seen as finished, not as left.
+        held = _held(folder / ".lock")
+        if (result := self._result(folder, job.id)) is not None:
+            return Run(job, folder, "finished", result=result)
+        if held:
+            return Run(job, folder, "running")
+        if (failure := self._load(folder / "failure.json", _failure)) is not None:
+            return Run(job, folder, "failed", error=failure["error"])
+        return Run(job, folder, "unfinished")
+
+    def _result(self, folder: Path, identity: str) -> Result | None:
+        def parse(document: Any) -> Result:
+            result = Result.from_json(document)
+            if result.job.id != identity:
+                raise InputError(f"it belongs to run {result.job.id}")
+            return result
+
+        return self._load(folder / "result.json", parse)
+
+    def _load(self, path: Path, parse: Callable[[Any], Value]) -> Value | None:
+        """What `parse` makes of the JSON in `path`; None if it is missing or damaged and now set aside."""
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}; choose another --out") from error
+        except ValueError as error:
+            self._set_aside(path, f"not valid JSON: {error}")
+            return None
+        if isinstance(document, dict) and "format" in document:
+            check_format(document, path.parent)
+        try:
+            return parse(document)
+        except InputError as error:
+            self._set_aside(path, str(error))
+            return None
+
+    def _set_aside(self, path: Path, reason: str) -> None:
+        names = (path.with_name(f"{path.name}.damaged-{n}") for n in itertools.count(1))
+        aside = next(name for name in names if not name.exists())
+        try:
+            path.rename(aside)
+        except FileNotFoundError:
+            return  # another process was faster, and tells
+        except OSError as error:
+            raise InputError(f"{path} is damaged ({reason}) and cannot be set aside; delete it") from error
+        self.notice(f"{path} is damaged ({reason}); set aside as {aside.name}")
+
+
+def now() -> str:
+    """The time, ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _failure(document: Any) -> dict[str, Any]:
+    match document:
+        case {"error": str(), "attempts": int()}:
+            return dict(document)
+    raise InputError("not a failure record")
+
+
+def _held(path: Path) -> bool:
+    """Whether some process holds the lock at `path` now."""
+    if not path.exists():
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except OSError:
+        return False  # somebody else's folder, which may be read but not locked
+    lock.release()
+    return False

@@ -1,0 +1,585 @@
+"""Search spaces: a network, what may vary in it, and what it is trained on. Without torch once surveyed.
+
+A space is a TOML file in `search_spaces/`, a file of the user's, or made by `SearchSpace.from_model`:
+
+    network = "prunas.networks:vgg16"      # import path, or a Python file beside this one: "mine.py:factory"
+    arguments = { classes = 10 }           # for the factory
+    input = [3, 32, 32]
+    data = "cifar10"
+    recipe = "paper"
+    keep = [0.5, 0.3, 0.1]                 # default targets, fractions of `metric`
+
+    [vary]                                 # shell patterns over what `prunas show` lists
+    groups = ["*"]
+    gates = []
+    blocks = []
+
+    [presets."VGG-16-A"]
+    widths = [32, 64, 128, 128, 256, 256, 256, 256, 256, 256, 256, 256, 256]
+"""
+
+import fnmatch
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import pkgutil
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from prunas.architecture import Architecture, KernelPattern
+from prunas.costs import METRICS, Cost, CostModel, Metric, Target
+from prunas.errors import InputError, unknown
+from prunas.files import digest, read_json, write_json
+from prunas.structure import Survey
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = ["Dimension", "Preset", "SearchSpace", "bundled_spaces", "load_point", "load_space"]
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """One number that a space lets vary.
+
+    Attributes:
+        name: Name of the group or gate.
+        kind: `group`: units kept; `gate`: input channels that pass.
+        stage: Its stage.
+        role: Role of the group, or `gate`.
+        dense: The number in the dense network.
+    """
+
+    name: str
+    kind: Literal["group", "gate"]
+    stage: int
+    role: str
+    dense: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A named point.
+
+    Attributes:
+        name: As published.
+        slug: The same in letters that need no quoting.
+        architecture: The point.
+        source: Where it comes from.
+    """
+
+    name: str
+    slug: str
+    architecture: Architecture
+    source: str
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """The points a search may propose.
+
+    Attributes:
+        name: What a user types.
+        survey: The dense network.
+        factory: Makes the dense network; imports torch when called.
+        data: Name of the data set, or "" if there is none.
+        recipe: Name of the default recipe.
+        metric: What default targets are fractions of.
+        keep: Default targets.
+        groups: Patterns of the groups that vary; `gates` and `blocks` likewise.
+        gates: See `groups`.
+        blocks: See `groups`.
+        exclude: Patterns of groups, gates and blocks that do not vary after all.
+        floor: Fewest units of a group, and fewest channels that pass a gate.
+        step: Widths are multiples of it, or dense.
+        cap: Largest factor of Scratch-B epochs, or None.
+        options: Settings of proposers by name, for example {"slimming": {"pull": 0.66}}.
+        network: What the factory is, for a person.
+        source: The file, or "" if it was made in Python.
+    """
+
+    name: str
+    survey: Survey
+    factory: Callable[[], "nn.Module"]
+    data: str = ""
+    recipe: str = "paper"
+    metric: Metric = "params"
+    keep: tuple[float, ...] = (0.5, 0.3, 0.1)
+    groups: tuple[str, ...] = ("*",)
+    gates: tuple[str, ...] = ()
+    blocks: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    floor: int = 1
+    step: int = 1
+    cap: float | None = None
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    network: str = ""
+    source: str = ""
+    raw_presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuses patterns that match nothing."""
+        survey = self.survey
+        for key, patterns, names in (
+            ("groups", self.groups, [group.name for group in survey.groups]),
+            ("gates", self.gates, [gate.name for gate in survey.gates]),
+            ("blocks", self.blocks, [block.name for block in survey.blocks]),
+        ):
+            for pattern in patterns:
+                if pattern != "*" and not fnmatch.filter(names, pattern):
+                    raise InputError(
+                        f"space {self.name!r}: vary.{key} pattern {pattern!r} matches nothing; "
+                        f"`prunas show {self.name}` lists the names"
+                    )
+
+    @classmethod
+    def from_model(
+        cls, factory: Callable[[], "nn.Module"], input_shape: Sequence[int], *, name: str, **settings: Any
+    ) -> "SearchSpace":
+        """A space over any network.
+
+        Args:
+            factory: Returns a fresh network at every call, always the same one.
+            input_shape: Shape of one input without the batch.
+            name: What to call the space.
+            settings: Any further attribute of `SearchSpace`.
+
+        Raises:
+            InputError: The network cannot be traced or does not accept such an input.
+        """
+        from prunas.survey.survey import survey
+
+        made = survey(factory, input_shape)
+        return cls(name=name, survey=made, factory=factory, network=_called(factory), **settings)
+
+    # What varies
+
+    def _vary(self, name: str, patterns: Sequence[str]) -> bool:
+        def matches(some: Sequence[str]) -> bool:
+            return any(fnmatch.fnmatchcase(name, pattern) for pattern in some)
+
+        return matches(patterns) and not matches(self.exclude)
+
+    @cached_property
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """The groups that vary, in order, then the gates that vary."""
+        survey = self.survey
+        inputs = self.costs.gate_inputs(self.costs.dense_widths[None])[0]
+        groups = [
+            Dimension(group.name, "group", group.stage, group.role, group.units)
+            for group in survey.groups
+            if self._vary(group.name, self.groups)
+        ]
+        gates = [
+            Dimension(gate.name, "gate", gate.stage, "gate", int(count))
+            for gate, count in zip(survey.gates, inputs, strict=True)
+            if self._vary(gate.name, self.gates)
+        ]
+        return (*groups, *gates)
+
+    @cached_property
+    def removable(self) -> tuple[str, ...]:
+        """The blocks that may be removed."""
+        return tuple(block.name for block in self.survey.blocks if self._vary(block.name, self.blocks))
+
+    @cached_property
+    def costs(self) -> CostModel:
+        """The cost of every point."""
+        return CostModel(self.survey)
+
+    # Points
+
+    @property
+    def dense(self) -> Architecture:
+        """The point at which nothing is pruned."""
+        return Architecture(self.name, self.survey.fingerprint)
+
+    def point(
+        self,
+        widths: Mapping[str, int] | None = None,
+        selected: Mapping[str, Sequence[int]] | None = None,
+        removed: Sequence[str] = (),
+        kernels: KernelPattern | None = None,
+    ) -> Architecture:
+        """A checked point in canonical form.
+
+        Args:
+            widths: Units of groups.
+            selected: Positions that pass gates, counted in the input as built.
+            removed: Blocks without their branch.
+            kernels: A kernel pattern.
+
+        Raises:
+            InputError: The point does not lie in this space.
+        """
+        arch = self.dense.replace(
+            widths=tuple(sorted((widths or {}).items())),
+            selected=tuple(sorted((gate, tuple(sorted(ps))) for gate, ps in (selected or {}).items())),
+            removed=tuple(sorted(removed)),
+            kernels=kernels,
+        )
+        self.check(arch)
+        return self.canonical(arch)
+
+    def check(self, arch: Architecture) -> None:
+        """Refuses a point that does not lie in this space.
+
+        Raises:
+            InputError: It belongs to another space or network, or something in it is off the grid.
+        """
+        if arch.space != self.name:
+            raise InputError(f"the architecture belongs to space {arch.space!r}, not to {self.name!r}")
+        if arch.network != self.survey.fingerprint:
+            raise InputError(
+                f"the architecture was made for another network ({arch.network}) than space {self.name!r} "
+                f"has now ({self.survey.fingerprint}); make it anew"
+            )
+        groups = {d.name: d.dense for d in self.dimensions if d.kind == "group"}
+        for group, width in arch.widths:
+            if group not in groups:
+                raise unknown(f"group (or one that does not vary) of space {self.name!r}:", group, groups)
+            if not self.floor <= width <= groups[group] or (width % self.step and width != groups[group]):
+                raise InputError(
+                    f"group {group!r} cannot have {width} units; {self.floor} to {groups[group]} "
+                    f"in steps of {self.step} are in space {self.name!r}"
+                )
+        gates = {d.name for d in self.dimensions if d.kind == "gate"}
+        inputs = dict(
+            zip(
+                (gate.name for gate in self.survey.gates),
+                self.costs.gate_inputs(self.costs.widths(arch)[None])[0].tolist(),
+                strict=True,
+            )
+        )
+        for gate, positions in arch.selected:
+            if gate not in gates:
+                raise unknown(f"gate (or one that does not vary) of space {self.name!r}:", gate, gates)
+            if not positions or len(positions) < min(self.floor, inputs[gate]):
+                raise InputError(f"gate {gate!r} lets too few channels through; {self.floor} is the least")
+            if list(positions) != sorted(set(positions)) or not 0 <= positions[0] <= positions[-1] < inputs[gate]:
+                raise InputError(
+                    f"gate {gate!r} selects among {inputs[gate]} channels of this point; positions must "
+                    "ascend without repetition and lie below that"
+                )
+        for block in arch.removed:
+            if block not in self.removable:
+                raise unknown(f"block (or one that does not vary) of space {self.name!r}:", block, self.removable)
+        if arch.kernels is not None:
+            self.costs.of(arch)  # a pattern that does not fit raises
+
+    def contains(self, arch: Architecture) -> bool:
+        """Whether `check` would accept the point."""
+        try:
+            self.check(arch)
+        except InputError:
+            return False
+        return True
+
+    def canonical(self, arch: Architecture) -> Architecture:
+        """The same point without what says nothing: full widths and selections, insides of removed branches."""
+        survey = self.survey
+        gone = {survey.block_index[block] for block in arch.removed}
+        units = self.costs.widths(arch)
+        inputs = self.costs.gate_inputs(units[None])[0]
+        full = {gate.name: int(count) for gate, count in zip(survey.gates, inputs, strict=True)}
+        return arch.replace(
+            widths=tuple(
+                (group, width)
+                for group, width in arch.widths
+                if width != survey.groups[survey.group_index[group]].units
+                and not survey.group_blocks[survey.group_index[group]] & gone
+            ),
+            selected=tuple(
+                (gate, positions)
+                for gate, positions in arch.selected
+                if len(positions) != full[gate] and not survey.blocks_of.get(gate, frozenset()) & gone
+            ),
+        )
+
+    def counted(self, counts: npt.ArrayLike) -> Architecture:
+        """The point with given counts; gates let evenly spaced channels through.
+
+        Args:
+            counts: One per dimension, in the order of `dimensions`; a gate's is cut to its input as built.
+        """
+        numbers = dict(zip(self.dimensions, np.asarray(counts).tolist(), strict=True))
+        widths = {d.name: int(n) for d, n in numbers.items() if d.kind == "group"}
+        arch = self.dense.replace(widths=tuple(sorted(widths.items())))
+        inputs = self.costs.gate_inputs(self.costs.widths(arch)[None])[0]
+        full = {gate.name: int(count) for gate, count in zip(self.survey.gates, inputs, strict=True)}
+        selected = {}
+        for dimension, number in numbers.items():
+            if dimension.kind == "gate":
+                total, chosen = full[dimension.name], min(int(number), full[dimension.name])
+                selected[dimension.name] = [i * total // chosen for i in range(chosen)]
+        return self.point(widths, selected)
+
+    def counts(self, arch: Architecture) -> npt.NDArray[np.int64]:
+        """Units and passing channels of a point, shape (dimensions,)."""
+        widths, selected = dict(arch.widths), dict(arch.selected)
+        inputs = self.costs.gate_inputs(self.costs.widths(arch)[None])[0]
+        full = {gate.name: int(count) for gate, count in zip(self.survey.gates, inputs, strict=True)}
+        return np.array(
+            [
+                widths.get(d.name, d.dense)
+                if d.kind == "group"
+                else len(selected.get(d.name, ())) or full[d.name]
+                for d in self.dimensions
+            ],
+            np.int64,
+        )
+
+    # Cost
+
+    def cost(self, arch: Architecture) -> Cost:
+        """What a point costs."""
+        return self.costs.of(arch)
+
+    def measure(self, arch: Architecture, metric: Metric) -> int:
+        """One number of a point's cost; see `Target.metric`."""
+        if metric == "channels":
+            return int(self.counts(arch).sum())
+        return cast(int, getattr(self.cost(arch), metric))
+
+    def target(self, *, keep: float | None = None, budget: int | None = None, metric: Metric | None = None) -> Target:
+        """A budget of this space.
+
+        Args:
+            keep: Fraction of the dense network, in (0, 1]. For `channels` it follows the study's threshold:
+                int(N * (1 - keep)) + 1 of N are removed.
+            budget: Or an absolute number.
+            metric: What is counted; the space's own by default.
+
+        Raises:
+            InputError: No point of this space reaches the budget.
+        """
+        metric = metric or self.metric
+        if metric not in METRICS:
+            raise unknown("metric", metric, METRICS)
+        dense = self.measure(self.dense, metric)
+        if keep is not None:
+            if not 0 < keep <= 1:
+                raise InputError(f"keep must lie in (0, 1], not {keep:g}")
+            value = round(keep * dense)
+            if metric == "channels" and keep < 1:
+                value = dense - int(dense * (1 - keep)) - 1
+        else:
+            value = budget or dense
+        least = self.least(metric)
+        if not least <= value <= dense:
+            raise InputError(
+                f"no architecture of space {self.name!r} has {value:,} {metric}; "
+                f"{least:,} to {dense:,} can be reached"
+            )
+        return Target(metric, value, keep)
+
+    def least(self, metric: Metric) -> int:
+        """The smallest cost that widths alone can reach."""
+        if not self.dimensions:
+            return self.measure(self.dense, metric)
+        return self.measure(self.counted(self.grid(np.zeros(len(self.dimensions)))), metric)
+
+    def grid(self, counts: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """The nearest counts at or below the given ones that the space allows, shape (dimensions,)."""
+        dense = np.array([d.dense for d in self.dimensions])
+        whole = np.floor(np.asarray(counts, float) + 1e-9)
+        stepped = np.where(whole >= dense, dense, whole // self.step * self.step)
+        least = np.minimum(-(-self.floor // self.step) * self.step, dense)
+        return cast(npt.NDArray[np.int64], np.clip(stepped, least, dense).astype(np.int64))
+
+    # Networks
+
+    def build(
+        self,
+        arch: Architecture | None = None,
+        weights: "Mapping[str, Tensor] | None" = None,
+        kept: Mapping[str, Sequence[int]] | None = None,
+    ) -> "nn.Module":
+        """The network of a point, see `prunas.build.build.build`; the dense one by default.
+
+        Raises:
+            InputError: The point does not lie in this space.
+        """
+        from prunas.build.build import build
+
+        arch = arch or self.dense
+        self.check(arch)
+        return build(self.factory, self.survey, self.canonical(arch), weights, kept)
+
+    # Presets
+
+    @cached_property
+    def presets(self) -> tuple[Preset, ...]:
+        """The named points of this space, the dense network first."""
+        return tuple(self._presets())
+
+    def _presets(self) -> Iterator[Preset]:
+        for name, entry in self.raw_presets.items():
+            widths = entry.get("widths", {})
+            if isinstance(widths, list):
+                groups = [d.name for d in self.dimensions if d.kind == "group"]
+                if len(widths) != len(groups):
+                    raise InputError(
+                        f"{self.source}: preset {name!r} has {len(widths)} widths; space {self.name!r} has "
+                        f"{len(groups)} groups that vary"
+                    )
+                widths = dict(zip(groups, widths, strict=True))
+            arch = self.point(widths, entry.get("selected"), entry.get("removed", ()))
+            yield Preset(name, entry.get("slug") or slug(name), arch, entry.get("source", ""))
+
+    def preset(self, name: str) -> Preset:
+        """The preset of this name or slug.
+
+        Raises:
+            InputError: There is none.
+        """
+        for preset in self.presets:
+            if name in (preset.name, preset.slug):
+                return preset
+        raise unknown(f"preset of space {self.name!r}:", name, [preset.name for preset in self.presets])
+
+
+def slug(name: str) -> str:
+    """A name in lower-case letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower().replace("%", "pct")).strip("-")
+
+
+# Files
+
+
+def space_folder() -> Path:
+    """The folder of the bundled spaces: inside an installed package, or beside it in a checkout."""
+    inside = Path(__file__).parent / "search_spaces"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "search_spaces"
+
+
+def bundled_spaces() -> dict[str, Path]:
+    """The bundled spaces by name."""
+    return {path.stem: path for path in sorted(space_folder().glob("*.toml"))}
+
+
+def load_space(name: str) -> SearchSpace:
+    """A bundled space by name, or the one in a TOML file.
+
+    The first call for a network imports torch to survey it; later ones read the survey from a cache in the
+    user's cache folder, or in PRUNAS_CACHE.
+
+    Raises:
+        InputError: There is no such space, or the file is not one.
+    """
+    if name.endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            raise InputError(f"there is no file {name}")
+        return _read(path)
+    known = bundled_spaces()
+    if name not in known:
+        raise unknown("space", name, known)
+    return _read(known[name])
+
+
+def load_point(text: str) -> tuple[SearchSpace, Architecture]:
+    """The point that a user means by `SPACE`, `SPACE:PRESET` or the path of an architecture's JSON file.
+
+    Raises:
+        InputError: It is none of these.
+    """
+    if text.endswith(".json"):
+        arch = Architecture.from_json(read_json(Path(text)), text)
+        space = load_space(arch.space)
+        space.check(arch)
+        return space, space.canonical(arch)
+    name, _, preset = text.partition(":")
+    space = load_space(name)
+    return space, space.preset(preset).architecture if preset else space.dense
+
+
+def _read(path: Path) -> SearchSpace:
+    from prunas.spacefile import parse
+
+    text = path.read_text(encoding="utf-8")
+    spec = parse(text, path)
+    factory = partial(_make, spec.network, str(path.parent), dict(spec.arguments))
+    settings = spec.settings()
+    survey = _surveyed(spec.network, path.parent, spec.arguments, spec.input, factory)
+    return SearchSpace(name=path.stem, survey=survey, factory=factory, source=str(path), **settings)
+
+
+def _make(network: str, folder: str, arguments: Mapping[str, Any]) -> "nn.Module":
+    """Imports a factory and calls it. A module-level function, so that a partial of it pickles."""
+    place, _, attribute = network.partition(":")
+    if place.endswith(".py"):
+        spec = importlib.util.spec_from_file_location(Path(place).stem, Path(folder) / place)
+        if spec is None or spec.loader is None or not (Path(folder) / place).is_file():
+            raise InputError(f"network {network!r}: there is no file {Path(folder) / place}")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        factory = getattr(module, attribute, None)
+    else:
+        try:
+            factory = pkgutil.resolve_name(network)
+        except (ImportError, AttributeError) as error:
+            raise InputError(f"network {network!r} cannot be imported: {error}") from error
+    if not callable(factory):
+        raise InputError(f"network {network!r} is not a function that makes a network")
+    return cast("nn.Module", factory(**arguments))
+
+
+def _surveyed(
+    network: str, folder: Path, arguments: Mapping[str, Any], shape: Sequence[int], factory: Callable[[], "nn.Module"]
+) -> Survey:
+    """The survey of a network, from the cache if nothing it depends on has changed."""
+    import platformdirs
+
+    key = digest([network, dict(arguments), list(shape), _sources(network, folder)], 24)
+    cache = Path(os.environ.get("PRUNAS_CACHE") or platformdirs.user_cache_dir("prunas"))
+    path = cache / "surveys" / f"{key}.json"
+    if path.is_file():
+        try:
+            return Survey.from_json(read_json(path))
+        except (InputError, TypeError, KeyError):
+            pass  # a damaged entry is made anew
+    from prunas.survey.survey import survey
+
+    made = survey(factory, shape)
+    try:
+        write_json(path, made.to_json())
+    except InputError:
+        pass  # a cache that cannot be written only costs time
+    return made
+
+
+def _sources(network: str, folder: Path) -> list[str]:
+    """What a survey depends on: our own sources, torch, and the file or distribution of the network."""
+    here = Path(__file__).parent
+    files = [*sorted(f for room in ("survey", "build", "networks") for f in (here / room).glob("*.py"))]
+    files.append(here / "structure.py")
+    place = network.partition(":")[0]
+    versions = [importlib.metadata.version("torch")]
+    if place.endswith(".py"):
+        files.append(folder / place)
+    elif not place.startswith("prunas."):
+        top = place.partition(".")[0]
+        try:
+            versions.append(f"{top} {importlib.metadata.version(top)}")
+        except importlib.metadata.PackageNotFoundError:
+            spec = importlib.util.find_spec(top)
+            roots = [Path(p) for p in (spec.submodule_search_locations or ())] if spec else []
+            files += sorted(f for root in roots for f in root.rglob("*.py"))
+            if spec and spec.origin and not roots:
+                files.append(Path(spec.origin))
+    texts = [hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()]
+    return [*versions, *texts]
+
+
+def _called(factory: Callable[..., Any]) -> str:
+    inner = factory.func if isinstance(factory, partial) else factory
+    return f"{getattr(inner, '__module__', '')}:{getattr(inner, '__qualname__', inner)}"

@@ -1,0 +1,1 @@
+"""What the finished runs say: rows, summaries, curves and tables. Needs neither torch nor matplotlib."""

@@ -1,0 +1,129 @@
+"""Efficiency curves: accuracy over cost, one per proposer, checked before anybody draws them."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import fmean
+
+from prunas.costs import Target
+from prunas.statistics.rows import PENALTY_NOT_ACTED, Metric, Row
+from prunas.statistics.summary import Summary, grouped, seed_order, summarise
+
+__all__ = ["Curve", "Point", "curves", "dense_accuracy"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One training on a curve.
+
+    Attributes:
+        x: Cost reached, in units of the curve's metric; above 0, because the axis is logarithmic.
+        accuracy: On the test split, in percent.
+        seed: The search seed.
+        hollow: Whether the search's penalty had not acted, so that the point is not what its method finds.
+        run: Id of the run, by which its architecture can be looked up.
+    """
+
+    x: float
+    accuracy: float
+    seed: int
+    hollow: bool
+    run: str
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be drawn."""
+        if not (math.isfinite(self.x) and self.x > 0):
+            raise ValueError(f"run {self.run}: a cost must be finite and above 0, not {self.x}")
+        if not 0 <= self.accuracy <= 100:
+            raise ValueError(f"run {self.run}: an accuracy must lie in [0, 100] percent, not {self.accuracy}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """What one proposer's points score under one protocol, from the smallest network to the largest.
+
+    The sequences `asked`, `xs`, `accuracy` and `points` have one entry per target.
+
+    Attributes:
+        proposer: Who proposed the points.
+        protocol: How they were trained.
+        masked: Whether the networks are masked; such a curve never shares a panel with a narrow one.
+        metric: What `xs` counts.
+        asked: The targets.
+        xs: Mean cost reached at each target, never descending.
+        accuracy: Test accuracy at each target, in percent.
+        points: Every single training at each target, in order of the seeds.
+    """
+
+    proposer: str
+    protocol: str
+    masked: bool
+    metric: Metric
+    asked: tuple[Target, ...]
+    xs: tuple[float, ...]
+    accuracy: tuple[Summary, ...]
+    points: tuple[tuple[Point, ...], ...]
+
+    def __post_init__(self) -> None:
+        """Refuses a curve whose parts do not describe the same points."""
+        if not self.points or not len(self.asked) == len(self.xs) == len(self.accuracy) == len(self.points):
+            raise ValueError(f"curve {self.proposer}: needs one entry per target, and a target")
+        if list(self.xs) != sorted(self.xs):
+            raise ValueError(f"curve {self.proposer}: the costs must not descend")
+        for x, accuracy, points in zip(self.xs, self.accuracy, self.points, strict=True):
+            cost = fmean(point.x for point in points)
+            mean = fmean(point.accuracy for point in points)
+            if (
+                accuracy.n != len(points)
+                or not math.isclose(accuracy.mean, mean)
+                or not math.isclose(x, cost)
+            ):
+                raise ValueError(f"curve {self.proposer}: the mean at {x} is not that of its points")
+
+
+def curves(rows: Iterable[Row], metric: Metric = "params") -> list[Curve]:
+    """One curve per proposer, protocol and sort of network, from the rows that have a test accuracy.
+
+    Args:
+        rows: Trainings of one space under one recipe, in any order; those of the dense network are ignored.
+        metric: The cost axis.
+    """
+    found = []
+    tested = [row for row in rows if row.accuracy is not None and row.kind != "dense"]
+    by_curve = grouped(tested, lambda row: (row.protocol, row.masked, row.proposer))
+    for (protocol, masked, proposer), group in sorted(by_curve.items()):
+        stops = []
+        for asked, sharing in grouped(group, lambda row: row.asked).items():
+            points = tuple(_point(row, metric) for row in sorted(sharing, key=seed_order))
+            stops.append((fmean(point.x for point in points), asked, points))
+        stops.sort(key=lambda stop: (stop[0], stop[1].value))
+        found.append(
+            Curve(
+                proposer=proposer,
+                protocol=protocol,
+                masked=masked,
+                metric=metric,
+                asked=tuple(asked for _, asked, _ in stops),
+                xs=tuple(x for x, _, _ in stops),
+                accuracy=tuple(summarise([p.accuracy for p in points]) for _, _, points in stops),
+                points=tuple(points for _, _, points in stops),
+            )
+        )
+    return found
+
+
+def dense_accuracy(rows: Iterable[Row]) -> Summary | None:
+    """Test accuracy of the dense network in percent, or None if no row of kind `dense` has one."""
+    values = [row.accuracy for row in rows if row.kind == "dense" and row.accuracy is not None]
+    return summarise(values) if values else None
+
+
+def _point(row: Row, metric: Metric) -> Point:
+    assert row.accuracy is not None
+    return Point(
+        x=row.reached.params if metric == "params" else row.reached.macs,
+        accuracy=row.accuracy,
+        seed=row.search_seed,
+        hollow=PENALTY_NOT_ACTED in row.flags,
+        run=row.id,
+    )

@@ -1,0 +1,143 @@
+"""The row of a result: one training as every table, figure and `--json` document sees it."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+
+from prunas.costs import Cost, Target
+from prunas.errors import InputError
+
+__all__ = ["FINISHED", "PENALTY_NOT_ACTED", "Kind", "Metric", "Row", "SearchCost"]
+
+Kind = Literal["predefined", "automatic", "sampler", "control", "design", "dense"]
+Metric = Literal["params", "macs"]
+FINISHED = "finished"
+PENALTY_NOT_ACTED = "penalty_not_acted"
+
+_Count = Annotated[int, Field(ge=0)]
+_Percent = Annotated[float, Field(ge=0, le=100)]
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+_T = TypeVar("_T")
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One training of one point.
+
+    Attributes:
+        id: Of the run, unique in its store.
+        proposer: Who proposed the point.
+        kind: What sort of proposer that is; `dense` is the unpruned network itself.
+        asked: The budget.
+        reached: The cost of the point, which need not be the budget.
+        protocol: Initial weights and length, for example `scratch-e`.
+        epochs: Passes over the training split, as this run was to make them.
+        train_macs: Multiply-accumulates of the whole training, as planned by protocol and recipe.
+        search_seed: Of the search that found the point. Rows that share it are compared as pairs.
+        train_seed: Of this training.
+        status: `finished`, or what happened instead.
+        val_acc: Top-1 accuracy on the validation split, in percent; None if it was not measured.
+        test_acc: Top-1 accuracy on the test split after the last epoch, in percent; None if this run is one
+            that must not see the test split, or has not ended.
+        architecture: Digest of the point.
+        folder: Of the run.
+        flags: What a reader must know about the point, for example `penalty_not_acted`.
+    """
+
+    id: str
+    proposer: str
+    kind: Kind
+    asked: Target
+    reached: Cost
+    protocol: str
+    epochs: _Count
+    train_macs: _Count
+    search_seed: int
+    train_seed: int
+    status: str
+    val_acc: _Percent | None
+    test_acc: _Percent | None
+    architecture: str
+    folder: str
+    flags: tuple[str, ...] = ()
+
+    @property
+    def accuracy(self) -> float | None:
+        """The test accuracy in percent, if the run is finished and has one."""
+        return self.test_acc if self.status == FINISHED else None
+
+    @property
+    def masked(self) -> bool:
+        """Whether weights are masked out, so that a dense device gains less than the counts say."""
+        cost = self.reached
+        return (cost.params, cost.macs) != (cost.dense_params, cost.dense_macs)
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        nested = {"asked": self.asked.to_json(), "reached": self.reached.to_json(), "flags": list(self.flags)}
+        return dataclasses.asdict(self) | nested
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Row":
+        """The row `to_json` wrote.
+
+        Raises:
+            InputError: A field is missing, unknown, of another type or out of its range; the message names
+                the row and the field.
+        """
+        return _read(_ROW, document, f"result row {document.get('id', '?')}")
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchCost:
+    """What one search (one proposer, one seed, all its targets) spent before any final training.
+
+    Attributes:
+        proposer: Who searched.
+        seed: The search seed.
+        macs: Multiply-accumulates of all trainings and evaluations.
+        seconds: Wall time.
+        trainings: Trainings, begun and charged to this search.
+    """
+
+    proposer: str
+    seed: int
+    macs: _Count
+    seconds: Annotated[float, Field(ge=0)]
+    trainings: _Count
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "SearchCost":
+        """The cost `to_json` wrote.
+
+        Raises:
+            InputError: As `Row.from_json`.
+        """
+        return _read(_SEARCH_COST, document, f"search cost of {document.get('proposer', '?')}")
+
+
+_ROW = TypeAdapter(Row)
+_SEARCH_COST = TypeAdapter(SearchCost)
+
+
+def _read(adapter: TypeAdapter[_T], document: Mapping[str, Any], what: str) -> _T:
+    # Through JSON text: only there does pydantic's strict mode take lists for tuples.
+    try:
+        return adapter.validate_json(json.dumps(dict(document)))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            f"{what}: {field}: {first['msg']}; it is damaged or comes from another version of prunas, "
+            "so delete its folder and repeat the command"
+        ) from error

@@ -1,0 +1,279 @@
+"""Means and their uncertainty: a line per proposer and target, differences of pairs, what searching cost."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any, TypeVar
+
+from scipy.special import stdtrit
+
+from prunas.costs import Target
+from prunas.statistics.rows import Kind, Row, SearchCost
+
+__all__ = [
+    "LEVEL",
+    "CostLine",
+    "Difference",
+    "Line",
+    "Summary",
+    "cost_table",
+    "differences",
+    "grouped",
+    "seed_order",
+    "summarise",
+    "table",
+]
+
+LEVEL = 0.95
+"""Coverage of every interval."""
+
+_KINDS: tuple[Kind, ...] = ("dense", "predefined", "automatic", "sampler", "design", "control")
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """A sample in five numbers.
+
+    Attributes:
+        mean: Of the sample.
+        std: With n - 1 in the denominator; None for n = 1.
+        n: Size of the sample, at least 1.
+        low: Lower end of the two-sided t interval of the mean, at `LEVEL`; None for n = 1.
+        high: Its upper end. Not clipped: that of an accuracy may pass 100 % when n is small.
+    """
+
+    mean: float
+    std: float | None
+    n: int
+    low: float | None
+    high: float | None
+
+
+def summarise(values: Sequence[float]) -> Summary:
+    """Mean, standard deviation and t interval of a sample of at least one value."""
+    mean, n = fmean(values), len(values)
+    if n == 1:
+        return Summary(mean=mean, std=None, n=1, low=None, high=None)
+    std = stdev(values)
+    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * std / math.sqrt(n)
+    return Summary(mean=mean, std=std, n=n, low=mean - half, high=mean + half)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """All trainings of one proposer under one protocol at one target.
+
+    The means are over the runs that have a test accuracy, or over all runs where none has one yet.
+
+    Attributes:
+        proposer: Who proposed the points.
+        kind: What sort of proposer that is.
+        protocol: How the points were trained.
+        masked: Whether the networks are masked; masked and narrow ones never share a line.
+        asked: The target.
+        params: Mean parameters reached.
+        macs: Mean multiply-accumulates per image reached.
+        accuracy: On the test split, in percent; None if no run has one.
+        points: Every single test accuracy, in percent, in order of the seeds.
+        train_macs: Mean multiply-accumulates of one training.
+        left_out: Runs without a test accuracy: not finished, or not tested.
+    """
+
+    proposer: str
+    kind: Kind
+    protocol: str
+    masked: bool
+    asked: Target
+    params: float
+    macs: float
+    accuracy: Summary | None
+    points: tuple[float, ...]
+    train_macs: float
+    left_out: int
+
+    def to_json(self) -> dict[str, Any]:
+        """One record, the numbers of `accuracy` spread into it; None where there is no such number."""
+        return _record(self, self.accuracy, "accuracy")
+
+
+def table(rows: Iterable[Row]) -> list[Line]:
+    """The table of a comparison, target by target from the largest, controls last within each.
+
+    Args:
+        rows: Trainings of one space under one recipe, in any order.
+    """
+    lines = []
+    for (proposer, kind, protocol, masked, asked), group in grouped(
+        rows, lambda row: (row.proposer, row.kind, row.protocol, row.masked, row.asked)
+    ).items():
+        tested = sorted((row for row in group if row.accuracy is not None), key=seed_order)
+        counted = tested or group
+        points = tuple(row.accuracy for row in tested if row.accuracy is not None)
+        lines.append(
+            Line(
+                proposer=proposer,
+                kind=kind,
+                protocol=protocol,
+                masked=masked,
+                asked=asked,
+                params=fmean(row.reached.params for row in counted),
+                macs=fmean(row.reached.macs for row in counted),
+                accuracy=summarise(points) if points else None,
+                points=points,
+                train_macs=fmean(row.train_macs for row in counted),
+                left_out=len(group) - len(tested),
+            )
+        )
+    return sorted(lines, key=_reading_order)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """How much better one proposer's points train than another's, at one target.
+
+    Attributes:
+        proposer: Whose points.
+        against: Compared with whose.
+        protocol: How both were trained.
+        masked: Whether the networks are masked.
+        asked: The target of both.
+        seeds: The search seeds both have, ascending.
+        values: One difference of test accuracies per seed, in percentage points; above 0 where `proposer`
+            is better.
+        summary: Of `values`.
+    """
+
+    proposer: str
+    against: str
+    protocol: str
+    masked: bool
+    asked: Target
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+    summary: Summary
+
+    def to_json(self) -> dict[str, Any]:
+        """One record, the numbers of `summary` spread into it."""
+        return _record(self, self.summary, "summary")
+
+
+def differences(rows: Iterable[Row], proposer: str, against: str = "taper") -> list[Difference]:
+    """Differences paired by search seed, at every target both proposers were tested at.
+
+    Several trainings of one proposer that share a search seed (draws of `shuffled`, say) count as their mean,
+    so that a pair is one search against one control.
+
+    Args:
+        rows: Trainings of one space under one recipe.
+        proposer: Whose points are to be better.
+        against: The control. `taper` is the primary one: it asks whether a search found more than "keep the
+            early layers wide".
+    """
+    found = []
+    tested = [row for row in rows if row.accuracy is not None]
+    groups = grouped(tested, lambda row: (row.asked, row.protocol, row.masked))
+    for (asked, protocol, masked), group in groups.items():
+        ours, theirs = _by_seed(group, proposer), _by_seed(group, against)
+        seeds = tuple(sorted(ours.keys() & theirs.keys()))
+        if not seeds:
+            continue
+        values = tuple(ours[seed] - theirs[seed] for seed in seeds)
+        found.append(
+            Difference(
+                proposer=proposer,
+                against=against,
+                protocol=protocol,
+                masked=masked,
+                asked=asked,
+                seeds=seeds,
+                values=values,
+                summary=summarise(values),
+            )
+        )
+    return sorted(found, key=_target_order)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostLine:
+    """What one search of a proposer costs, mean over its seeds.
+
+    Attributes:
+        proposer: Who searched.
+        n: Searches.
+        trainings: Trainings of one search.
+        macs: Multiply-accumulates of one search.
+        seconds: Wall time of one search.
+    """
+
+    proposer: str
+    n: int
+    trainings: float
+    macs: float
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        return dataclasses.asdict(self)
+
+
+def cost_table(costs: Iterable[SearchCost]) -> list[CostLine]:
+    """One line per proposer, the dearest first."""
+    lines = [
+        CostLine(
+            proposer=proposer,
+            n=len(group),
+            trainings=fmean(cost.trainings for cost in group),
+            macs=fmean(cost.macs for cost in group),
+            seconds=fmean(cost.seconds for cost in group),
+        )
+        for proposer, group in grouped(costs, lambda cost: cost.proposer).items()
+    ]
+    return sorted(lines, key=lambda line: (-line.macs, line.proposer))
+
+
+def grouped(values: Iterable[_V], key: Callable[[_V], _K]) -> dict[_K, list[_V]]:
+    """The values that share a key, keys in order of appearance."""
+    groups: dict[_K, list[_V]] = {}
+    for value in values:
+        groups.setdefault(key(value), []).append(value)
+    return groups
+
+
+def seed_order(row: Row) -> tuple[int, int, str]:
+    """Sorting key: by search seed, then training seed."""
+    return row.search_seed, row.train_seed, row.id
+
+
+def _record(line: Line | Difference, summary: Summary | None, name: str) -> dict[str, Any]:
+    record: dict[str, Any] = {}
+    for field in dataclasses.fields(line):
+        value = getattr(line, field.name)
+        if field.name == name:
+            record |= dict.fromkeys(("mean", "std", "n", "low", "high"))
+            record |= dataclasses.asdict(summary) if summary else {"n": 0}
+        elif isinstance(value, Target):
+            record[field.name] = value.to_json()
+        else:
+            record[field.name] = list(value) if isinstance(value, tuple) else value
+    return record
+
+
+def _by_seed(rows: Sequence[Row], proposer: str) -> dict[int, float]:
+    own = [row for row in rows if row.proposer == proposer]
+    groups = grouped(own, lambda row: row.search_seed)
+    return {
+        seed: fmean(row.accuracy for row in group if row.accuracy is not None)
+        for seed, group in groups.items()
+    }
+
+
+def _target_order(line: Line | Difference) -> tuple[str, bool, str, int]:
+    return line.protocol, line.masked, line.asked.metric, -line.asked.value
+
+
+def _reading_order(line: Line) -> tuple[tuple[str, bool, str, int], int, str]:
+    return _target_order(line), _KINDS.index(line.kind), line.proposer

@@ -1,0 +1,223 @@
+"""Tables as text: for the terminal, Markdown and LaTeX with rounded numbers, CSV with exact ones."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prunas.costs import Target
+from prunas.statistics.summary import LEVEL, CostLine, Difference, Line, Summary
+
+__all__ = [
+    "Table",
+    "as_csv",
+    "as_latex",
+    "as_markdown",
+    "as_text",
+    "asked_text",
+    "cost_table",
+    "count",
+    "difference_table",
+    "duration",
+    "result_table",
+]
+
+_METRICS = {"macs": "MACs", "channels": "channels"}
+_UNITS = ("", "k", "M", "G", "T", "P", "E")
+_INTERVAL = f"{100 * LEVEL:.0f} % interval"
+
+
+def count(value: float) -> str:
+    """A count in three or four digits with an SI unit: 940, 25.1k, 1.23M, 313.2M, 7.50P."""
+    power = 0
+    while value / 1000**power >= (999.95 if power else 999.5) and power < len(_UNITS) - 1:
+        power += 1
+    scaled = value / 1000**power
+    decimals = 0 if power == 0 else 2 if scaled < 9.995 else 1
+    return f"{scaled:.{decimals}f}{_UNITS[power]}"
+
+
+def asked_text(asked: Target) -> str:
+    """A target as a user types it: `10 %` or `1.2M` of the parameters; another metric is named."""
+    suffix = "" if asked.metric == "params" else f" {_METRICS[asked.metric]}"
+    return asked.label + suffix
+
+
+def duration(seconds: float) -> str:
+    """Wall time in two to four digits: 4.2 s, 3 min 05 s, 2 h 10 min."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Cells ready to print.
+
+    Attributes:
+        columns: Headings.
+        align: One `l` or `r` per column.
+        rows: Cells, as many in each row as there are columns.
+        notes: Sentences that stand below.
+    """
+
+    columns: tuple[str, ...]
+    align: str
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuses a ragged table."""
+        if any(len(part) != len(self.columns) for part in (self.align, *self.rows)):
+            raise ValueError(f"every part of the table needs {len(self.columns)} columns")
+
+
+def result_table(lines: Sequence[Line]) -> Table:
+    """The table of a comparison, one row per line.
+
+    A protocol that all lines share is said once, in a note.
+    """
+    protocols = [line.protocol + (", masked" if line.masked else "") for line in lines]
+    single = len(set(protocols)) == 1
+    notes = [f"Trained by {protocols[0]}."] if single else []
+    left_out = sum(line.left_out for line in lines)
+    if left_out:
+        runs = "1 run is" if left_out == 1 else f"{left_out} runs are"
+        notes.append(f"{runs} left out: not finished, or not tested.")
+    rows = []
+    for line, protocol in zip(lines, protocols, strict=True):
+        who = (asked_text(line.asked), line.proposer, line.kind, *([] if single else [protocol]))
+        cost = count(line.params), count(line.macs)
+        rows.append((*who, *cost, *_summary_cells(line.accuracy), count(line.train_macs)))
+    return Table(
+        columns=(
+            *("asked", "proposer", "kind", *([] if single else ["protocol"])),
+            *("params", "MACs", "test %", "std", "n", _INTERVAL, "train MACs"),
+        ),
+        align="lll" + ("" if single else "l") + "rrrrrlr",
+        rows=tuple(rows),
+        notes=tuple(notes),
+    )
+
+
+def difference_table(differences: Sequence[Difference]) -> Table:
+    """Paired differences in percentage points, one row per target."""
+    return Table(
+        columns=("asked", "proposer", "against", "protocol", "difference", "std", "n", _INTERVAL),
+        align="llllrrrl",
+        rows=tuple(
+            (
+                asked_text(each.asked),
+                each.proposer,
+                each.against,
+                each.protocol + (", masked" if each.masked else ""),
+                *_summary_cells(each.summary, sign="+"),
+            )
+            for each in differences
+        ),
+        notes=("Differences of test accuracy in percentage points, paired by search seed.",),
+    )
+
+
+def cost_table(lines: Sequence[CostLine]) -> Table:
+    """What finding the points cost, one row per proposer."""
+    return Table(
+        columns=("proposer", "searches", "trainings", "MACs", "time"),
+        align="lrrrr",
+        rows=tuple(
+            (
+                line.proposer,
+                str(line.n),
+                f"{line.trainings:.4g}",
+                count(line.macs),
+                duration(line.seconds),
+            )
+            for line in lines
+        ),
+        notes=("Mean of one search, which serves all its targets; final trainings are not in it.",),
+    )
+
+
+def as_text(table: Table) -> str:
+    """Aligned columns for a terminal; a first cell equal to the one above it is left blank."""
+    shown = []
+    above = None
+    for row in table.rows:
+        shown.append(("" if row[0] == above else row[0], *row[1:]))
+        above = row[0]
+    widths = [max(map(len, column)) for column in zip(table.columns, *table.rows, strict=True)]
+    lines = [table.columns, tuple("-" * width for width in widths), *shown]
+    text = ["  ".join(map(_pad, line, widths, table.align)).rstrip() for line in lines]
+    return "\n".join([*text, *table.notes]) + "\n"
+
+
+def as_markdown(table: Table) -> str:
+    """A GitHub table."""
+    escaped = [[cell.replace("|", r"\|") for cell in row] for row in (table.columns, *table.rows)]
+    rule = ["--:" if align == "r" else ":--" for align in table.align]
+    lines = [f"| {' | '.join(row)} |" for row in (escaped[0], rule, *escaped[1:])]
+    return "\n".join([*lines, *(f"\n{note}" for note in table.notes)]) + "\n"
+
+
+def as_latex(table: Table) -> str:
+    """A `tabular` with the rules of the booktabs package; notes become comments."""
+    head, *body = (" & ".join(map(_latex, row)) + r" \\" for row in (table.columns, *table.rows))
+    lines = [rf"\begin{{tabular}}{{{table.align}}}", r"\toprule", head, r"\midrule", *body]
+    notes = [f"% {note}" for note in table.notes]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *notes]) + "\n"
+
+
+def as_csv(records: Iterable[Mapping[str, Any]]) -> str:
+    """What `to_json` of lines, differences, costs or rows gave, unrounded, under one heading.
+
+    A mapping inside a record becomes columns of its own (`asked.value`), a list one cell separated by spaces,
+    None an empty cell.
+    """
+    flat = [_flat(record) for record in records]
+    file = io.StringIO()
+    if flat:
+        writer = csv.DictWriter(file, fieldnames=list(flat[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(flat)
+    return file.getvalue()
+
+
+def _summary_cells(summary: Summary | None, sign: str = "") -> tuple[str, str, str, str]:
+    if summary is None:
+        return "-", "-", "0", "-"
+    std = "-" if summary.std is None else f"{summary.std:.2f}"
+    interval = "-"
+    if summary.low is not None:
+        interval = f"[{summary.low:{sign}.2f}, {summary.high:{sign}.2f}]"
+    return f"{summary.mean:{sign}.2f}", std, str(summary.n), interval
+
+
+def _pad(cell: str, width: int, align: str) -> str:
+    return cell.rjust(width) if align == "r" else cell.ljust(width)
+
+
+_LATEX = str.maketrans(
+    {character: "\\" + character for character in "%&_#${}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
+
+
+def _latex(cell: str) -> str:
+    return cell.translate(_LATEX)
+
+
+def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}.{inner}": content for inner, content in value.items()}
+        elif isinstance(value, list | tuple):
+            flat[key] = " ".join(map(str, value))
+        else:
+            flat[key] = value
+    return flat

@@ -1,0 +1,102 @@
+"""Light works, importable by worker processes; most count their starts in a file."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from prunas.errors import InputError
+
+
+def starts(file):
+    """How often a work that was given this file has begun."""
+    return len(Path(file).read_text().splitlines()) if Path(file).exists() else 0
+
+
+def _count(spec):
+    with Path(spec["starts"]).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    return starts(spec["starts"])
+
+
+def square(spec, folder, progress, stop):
+    _count(spec)
+    progress({"epoch": 1})
+    return {"square": spec["x"] ** 2, "pair": (1, 2)}
+
+
+def slow(spec, folder, progress, stop):
+    _count(spec)
+    time.sleep(spec["seconds"])
+    return {"square": spec["x"] ** 2}
+
+
+def raises(spec, folder, progress, stop):
+    _count(spec)
+    raise ZeroDivisionError("planted\nfailure")
+
+
+def bad_input(spec, folder, progress, stop):
+    _count(spec)
+    raise InputError("no such data set; pass --data")
+
+
+def leaves(spec, folder, progress, stop):
+    _count(spec)
+    raise SystemExit(3)
+
+
+def returns_a_number(spec, folder, progress, stop):
+    return 7
+
+
+def returns_nan(spec, folder, progress, stop):
+    return {"loss": float("nan")}
+
+
+def interrupted_once(spec, folder, progress, stop):
+    if _count(spec) == 1:
+        raise KeyboardInterrupt
+    return {"square": spec["x"] ** 2}
+
+
+def killed(spec, folder, progress, stop):
+    """Kills its own process during the first `spec["deaths"]` starts."""
+    if _count(spec) <= spec["deaths"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"square": spec["x"] ** 2}
+
+
+def terminated(spec, folder, progress, stop):
+    """Receives SIGTERM during its first start, as from a scheduler that wants the machine back."""
+    if _count(spec) == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+        if stop():
+            (folder / "checkpoint").write_text("half")
+            return None
+    return {"square": spec["x"] ** 2, "continued": (folder / "checkpoint").read_text()}
+
+
+def patient(spec, folder, progress, stop):
+    """Runs until stopped, then saves; when it finds what it saved, it finishes."""
+    _count(spec)
+    checkpoint = folder / "checkpoint"
+    if checkpoint.exists():
+        return {"square": spec["x"] ** 2, "continued": checkpoint.read_text()}
+    progress({"epoch": 1})
+    deadline = time.monotonic() + 20
+    while not stop():
+        if time.monotonic() > deadline:
+            raise TimeoutError("nobody stopped this")
+        time.sleep(0.01)
+    checkpoint.write_text("half")
+    return None
+
+
+def environment(spec, folder, progress, stop):
+    return {name: os.environ.get(name) for name in spec["names"]} | {"pid": os.getpid()}
+
+
+def deaf_to_ctrl_c(spec, folder, progress, stop):
+    """Whether SIGINT is blocked here: a mask is inherited, so this process was born with it."""
+    return {"blocked": signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())}

@@ -1,0 +1,94 @@
+import dataclasses
+
+import pytest
+from result_rows import a_row, costing, keeping, masked
+
+from prunas.statistics.curves import Curve, Point, curves, dense_accuracy
+from prunas.statistics.summary import summarise
+
+
+def one_curve() -> Curve:
+    rows = [
+        a_row(
+            test_acc=90.0 + 10 * keep + seed,
+            seed=seed,
+            asked=keeping(keep),
+            reached=costing(round(1_000_000 * keep) - seed, 7_000 + seed),
+            flags=("penalty_not_acted",) if (keep, seed) == (0.1, 1) else ("floor",),
+        )
+        for keep in (0.5, 0.1)
+        for seed in (1, 0)
+    ]
+    (curve,) = curves(rows)
+    return curve
+
+
+def test_a_curve_runs_from_small_to_large_through_the_means() -> None:
+    curve = one_curve()
+    assert [asked.keep for asked in curve.asked] == [0.1, 0.5]
+    assert curve.xs == (99_999.5, 499_999.5)
+    assert [summary.mean for summary in curve.accuracy] == [91.5, 95.5]
+    assert [[point.seed for point in points] for points in curve.points] == [[0, 1], [0, 1]]
+    assert [[point.hollow for point in points] for points in curve.points] == [[False, True], [False, False]]
+
+
+def test_the_cost_axis_can_be_macs() -> None:
+    (curve,) = curves([a_row(reached=costing(5, 70))], "macs")
+    assert (curve.metric, curve.xs) == ("macs", (70,))
+
+
+def test_proposers_protocols_and_masked_networks_have_curves_of_their_own() -> None:
+    rows = [
+        a_row(),
+        a_row("uniform"),
+        a_row("uniform", protocol="scratch-b"),
+        a_row("uniform", reached=masked(10, 100)),
+        a_row("taper", None),
+        a_row("dense", kind="dense"),
+    ]
+    assert [(curve.proposer, curve.protocol, curve.masked) for curve in curves(rows)] == [
+        ("uniform", "scratch-b", False),
+        ("slimming", "scratch-e", False),
+        ("uniform", "scratch-e", False),
+        ("uniform", "scratch-e", True),
+    ]
+
+
+def test_two_targets_may_lead_to_one_network() -> None:
+    rows = [a_row(asked=keeping(keep), reached=costing(500, 500)) for keep in (0.1, 0.2)]
+    (curve,) = curves(rows)
+    assert curve.xs == (500, 500)
+    assert [asked.keep for asked in curve.asked] == [0.1, 0.2]
+
+
+def test_the_dense_accuracy_is_that_of_dense_rows_only() -> None:
+    rows = [a_row("dense", accuracy, seed, kind="dense") for seed, accuracy in enumerate((98.0, 99.0))]
+    found = dense_accuracy([*rows, a_row(test_acc=10.0), a_row("dense", None, 2, kind="dense")])
+    assert found is not None
+    assert (found.mean, found.n) == (98.5, 2)
+    assert dense_accuracy([a_row()]) is None
+
+
+@pytest.mark.parametrize(
+    "changes", [{"x": 0.0}, {"x": float("inf")}, {"accuracy": 101.0}, {"accuracy": -1.0}]
+)
+def test_a_point_that_cannot_be_drawn_is_refused(changes: dict[str, float]) -> None:
+    point = Point(x=1.0, accuracy=50.0, seed=0, hollow=False, run="r")
+    with pytest.raises(ValueError, match="run r"):
+        dataclasses.replace(point, **changes)
+
+
+def test_a_curve_whose_parts_disagree_is_refused() -> None:
+    curve = one_curve()
+    with pytest.raises(ValueError, match="not descend"):
+        dataclasses.replace(curve, xs=curve.xs[::-1])
+    with pytest.raises(ValueError, match="not that of its points"):
+        dataclasses.replace(curve, accuracy=(summarise([50.0, 51.0]), curve.accuracy[1]))
+    with pytest.raises(ValueError, match="not that of its points"):
+        dataclasses.replace(curve, xs=(1.0, curve.xs[1]))
+    with pytest.raises(ValueError, match="not that of its points"):
+        dataclasses.replace(curve, points=(curve.points[0][:1], curve.points[1]))
+    with pytest.raises(ValueError, match="one entry per target"):
+        dataclasses.replace(curve, asked=curve.asked[:1])
+    with pytest.raises(ValueError, match="one entry per target"):
+        dataclasses.replace(curve, asked=(), xs=(), accuracy=(), points=())

@@ -1,0 +1,89 @@
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from result_rows import a_row, masked
+
+from prunas.errors import InputError
+from prunas.statistics.rows import Row, SearchCost
+
+percent = st.none() | st.floats(0, 100)
+
+
+@given(val=percent, test=percent, train_macs=st.integers(0, 10**19), flags=st.lists(st.text()))
+def test_a_row_survives_json(
+    val: float | None, test: float | None, train_macs: int, flags: list[str]
+) -> None:
+    row = a_row(test_acc=test, val_acc=val, train_macs=train_macs, flags=tuple(flags))
+    assert Row.from_json(json.loads(json.dumps(row.to_json()))) == row
+
+
+def test_the_document_has_the_fields_the_command_line_promises() -> None:
+    document = a_row().to_json()
+    assert " ".join(sorted(document)) == (
+        "architecture asked epochs flags folder id kind proposer protocol reached search_seed status "
+        "test_acc train_macs train_seed val_acc"
+    )
+    assert document["asked"] == {"metric": "params", "value": 100_000, "keep": 0.1}
+    assert set(document["reached"]) == {"params", "macs", "dense_params", "dense_macs"}
+    assert document["flags"] == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [
+        ("test_acc", float("nan"), "test_acc"),
+        ("test_acc", 100.5, "test_acc"),
+        ("val_acc", -1.0, "val_acc"),
+        ("epochs", "20", "epochs"),
+        ("epochs", -1, "epochs"),
+        ("kind", "magic", "kind"),
+        ("asked", {"metric": "params", "keep": 0.1}, "asked.value"),
+        ("asked", {"metric": "bytes", "value": 3, "keep": None}, "asked.metric"),
+        ("reached", {"params": 1, "macs": 1, "dense_params": 1}, "reached.dense_macs"),
+        ("flags", "penalty_not_acted", "flags"),
+        ("colour", "red", "colour"),
+    ],
+)
+def test_a_bad_field_is_refused_by_name_in_one_line(field: str, value: Any, named: str) -> None:
+    with pytest.raises(InputError, match=rf"^result row slimming-0: {named}: ") as error:
+        Row.from_json(a_row().to_json() | {field: value})
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_field_is_refused_by_name() -> None:
+    document = a_row().to_json()
+    del document["architecture"]
+    with pytest.raises(InputError, match="architecture"):
+        Row.from_json(document)
+
+
+def test_only_finished_rows_have_an_accuracy() -> None:
+    assert a_row(test_acc=91.0).accuracy == 91.0
+    assert a_row(test_acc=91.0, status="failed").accuracy is None
+    assert a_row(test_acc=None, val_acc=91.0).accuracy is None
+
+
+def test_a_network_is_masked_when_a_dense_device_executes_more() -> None:
+    assert a_row(reached=masked(10, 100)).masked
+    assert not a_row().masked
+
+
+def test_search_costs_survive_json_and_are_checked() -> None:
+    cost = SearchCost(proposer="tpe", seed=1, macs=7 * 10**15, seconds=61.5, trainings=30)
+    assert SearchCost.from_json(json.loads(json.dumps(cost.to_json()))) == cost
+    with pytest.raises(InputError, match="search cost of tpe: seconds"):
+        SearchCost.from_json(cost.to_json() | {"seconds": -1})
+
+
+def test_the_room_imports_neither_torch_nor_matplotlib() -> None:
+    code = (
+        "import sys, prunas.statistics.curves, prunas.statistics.text\n"
+        "print(sorted({'torch', 'matplotlib', 'optuna'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

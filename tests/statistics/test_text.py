@@ -1,0 +1,160 @@
+import csv
+import io
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from result_rows import a_row, costing, keeping
+
+from prunas.costs import Target
+from prunas.statistics.rows import Row, SearchCost
+from prunas.statistics.summary import cost_table, differences, table
+from prunas.statistics.text import (
+    Table,
+    as_csv,
+    as_latex,
+    as_markdown,
+    as_text,
+    asked_text,
+    count,
+    duration,
+    result_table,
+)
+from prunas.statistics.text import cost_table as cost_text
+from prunas.statistics.text import difference_table as difference_text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (940, "940"),
+        (999.4, "999"),
+        (999.6, "1.00k"),
+        (25_149, "25.1k"),
+        (999_940, "999.9k"),
+        (999_960, "1.00M"),
+        (1_234_567, "1.23M"),
+        (9_996_000, "10.0M"),
+        (14_987_722, "15.0M"),
+        (313_201_664, "313.2M"),
+        (7_500_000_000_000_000, "7.50P"),
+        (2e22, "20000.0E"),
+    ],
+)
+def test_counts_have_a_unit(value: float, text: str) -> None:
+    assert count(value) == text
+
+
+@given(st.floats(1, 1e20))
+def test_counts_are_right_to_half_a_percent_and_short(value: float) -> None:
+    text = count(value)
+    power = " kMGTPE".find(text[-1])
+    read = float(text if power < 1 else text[:-1]) * 1000 ** max(power, 0)
+    assert math.isclose(read, value, rel_tol=0.006, abs_tol=0.51)
+    assert len(text) <= 6
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        (Target(metric="params", value=100, keep=0.1), "10 %"),
+        (Target(metric="params", value=100, keep=0.125), "12.5 %"),
+        (Target(metric="params", value=1_200_000, keep=None), "1.2M"),
+        (Target(metric="macs", value=313_000_000, keep=None), "313M MACs"),
+        (Target(metric="channels", value=100, keep=0.3), "30 % channels"),
+    ],
+)
+def test_targets_read_as_they_are_typed(target: Target, text: str) -> None:
+    assert asked_text(target) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (59.9, "59.9 s"), (59.99, "1 min 00 s"), (185, "3 min 05 s"), (7_800, "2 h 10 min")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def some_rows() -> list[Row]:
+    return [
+        a_row(proposer, accuracy, seed, asked=keeping(keep), reached=costing(1_234_567, 313_201_664))
+        for keep in (0.5, 0.1)
+        for proposer in ("slimming", "uniform")
+        for seed, accuracy in enumerate((91.0, 92.0, 93.0))
+    ]
+
+
+def test_the_printed_table() -> None:
+    # Mean 92, std 1, half width 4.3027 / sqrt(3) = 2.484.
+    assert as_text(result_table(table(some_rows()))) == (
+        "asked  proposer  kind       params    MACs  test %   std  n  95 % interval   train MACs\n"
+        "-----  --------  ---------  ------  ------  ------  ----  -  --------------  ----------\n"
+        "50 %   slimming  automatic   1.23M  313.2M   92.00  1.00  3  [89.52, 94.48]       3.00G\n"
+        "       uniform   control     1.23M  313.2M   92.00  1.00  3  [89.52, 94.48]       3.00G\n"
+        "10 %   slimming  automatic   1.23M  313.2M   92.00  1.00  3  [89.52, 94.48]       3.00G\n"
+        "       uniform   control     1.23M  313.2M   92.00  1.00  3  [89.52, 94.48]       3.00G\n"
+        "Trained by scratch-e.\n"
+    )
+
+
+def test_one_run_shows_no_spread_and_none_shows_no_mean() -> None:
+    shown = result_table(table([a_row(), a_row("uniform", None), a_row("taper", 80.0, status="failed")]))
+    cells = [row[5:9] for row in shown.rows]
+    assert cells == [("90.00", "-", "1", "-"), ("-", "-", "0", "-"), ("-", "-", "0", "-")]
+    assert shown.notes[1] == "2 runs are left out: not finished, or not tested."
+
+
+def test_several_protocols_get_a_column() -> None:
+    rows = [a_row(), a_row(protocol="scratch-b")]
+    shown = result_table(table(rows))
+    assert [row[3] for row in shown.rows] == ["scratch-b", "scratch-e"]
+    assert shown.columns[3] == "protocol"
+    assert shown.notes == ()
+
+
+def test_the_widest_table_of_one_protocol_fits_a_terminal() -> None:
+    rows = [
+        a_row("transferred", accuracy, seed, kind="predefined", asked=keeping(0.125), train_macs=10**15)
+        for seed, accuracy in enumerate((2.0, 52.0, 99.0))
+    ]
+    assert max(map(len, as_text(result_table(table(rows))).splitlines())) <= 100
+
+
+def test_markdown_and_latex_hold_every_cell_escaped() -> None:
+    odd = Table(columns=("asked", "n"), align="lr", rows=(("10 %", "3"), ("a|b_c", "4")), notes=("Note.",))
+    assert as_markdown(odd) == "| asked | n |\n| :-- | --: |\n| 10 % | 3 |\n| a\\|b_c | 4 |\n\nNote.\n"
+    assert as_latex(odd) == (
+        "\\begin{tabular}{lr}\n\\toprule\nasked & n \\\\\n\\midrule\n10 \\% & 3 \\\\\na|b\\_c & 4 \\\\\n"
+        "\\bottomrule\n\\end{tabular}\n% Note.\n"
+    )
+
+
+def test_csv_is_exact_and_flat() -> None:
+    lines = table([a_row(test_acc=accuracy, seed=seed) for seed, accuracy in enumerate((90.1, 90.2, 91.7))])
+    (record,) = csv.DictReader(io.StringIO(as_csv([line.to_json() for line in lines])))
+    assert lines[0].accuracy is not None
+    assert float(record["mean"]) == lines[0].accuracy.mean
+    assert record["asked.keep"] == "0.1"
+    assert record["points"] == "90.1 90.2 91.7"
+    assert as_csv([]) == ""
+
+
+def test_differences_carry_their_sign() -> None:
+    rows = [a_row("slimming", 90.0 + seed, seed) for seed in range(2)]
+    rows += [a_row("taper", 89.5, seed) for seed in range(2)]
+    (row,) = difference_text(differences(rows, "slimming")).rows
+    # Differences 0.5 and 1.5: mean 1, std sqrt(0.5), half width 12.706 * 0.5.
+    assert row == ("10 %", "slimming", "taper", "scratch-e", "+1.00", "0.71", "2", "[-5.35, +7.35]")
+
+
+def test_search_costs_in_words() -> None:
+    costs = [SearchCost(proposer="tpe", seed=seed, macs=10**15, seconds=185, trainings=30) for seed in (0, 1)]
+    assert cost_text(cost_table(costs)).rows == (("tpe", "2", "30", "1.00P", "3 min 05 s"),)
+
+
+def test_a_ragged_table_is_refused() -> None:
+    with pytest.raises(ValueError, match="2 columns"):
+        Table(columns=("a", "b"), align="ll", rows=(("1",),))
