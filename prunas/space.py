@@ -264,14 +264,19 @@ class SearchSpace:
                 raise unknown(f"gate (or one that does not vary) of space {self.name!r}:", gate, gates)
             if not positions or len(positions) < min(self.floor, inputs[gate]):
                 raise InputError(f"gate {gate!r} lets too few channels through; {self.floor} is the least")
-            if list(positions) != sorted(set(positions)) or not 0 <= positions[0] <= positions[-1] < inputs[gate]:
+            if (
+                list(positions) != sorted(set(positions))
+                or not 0 <= positions[0] <= positions[-1] < inputs[gate]
+            ):
                 raise InputError(
                     f"gate {gate!r} selects among {inputs[gate]} channels of this point; positions must "
                     "ascend without repetition and lie below that"
                 )
         for block in arch.removed:
             if block not in self.removable:
-                raise unknown(f"block (or one that does not vary) of space {self.name!r}:", block, self.removable)
+                raise unknown(
+                    f"block (or one that does not vary) of space {self.name!r}:", block, self.removable
+                )
         if arch.kernels is not None:
             self.costs.of(arch)  # a pattern that does not fit raises
 
@@ -349,7 +354,31 @@ class SearchSpace:
             return int(self.counts(arch).sum())
         return cast(int, getattr(self.cost(arch), metric))
 
-    def target(self, *, keep: float | None = None, budget: int | None = None, metric: Metric | None = None) -> Target:
+    def measures(self, counts: npt.ArrayLike, metric: Metric) -> npt.NDArray[np.int64]:
+        """The cost of many points at once, kernels dense and all blocks whole.
+
+        Args:
+            counts: Shape (points, dimensions); need not be whole, which a solver on the way to a point uses.
+            metric: What is counted.
+        """
+        table = np.atleast_2d(np.asarray(counts, float))
+        survey, costs = self.survey, self.costs
+        widths = np.repeat(costs.dense_widths[None].astype(float), len(table), 0)
+        groups = [i for i, d in enumerate(self.dimensions) if d.kind == "group"]
+        widths[:, [survey.group_index[self.dimensions[i].name] for i in groups]] = table[:, groups]
+        gates = [i for i, d in enumerate(self.dimensions) if d.kind == "gate"]
+        order = {gate.name: i for i, gate in enumerate(survey.gates)}
+        places = [order[self.dimensions[i].name] for i in gates]
+        selected = np.full((len(table), len(survey.gates)), -1.0)
+        selected[:, places] = np.minimum(table[:, gates], costs.gate_inputs(widths)[:, places])
+        if metric == "channels":
+            return (table[:, groups].sum(1) + selected[:, places].sum(1)).astype(np.int64)
+        params, macs = costs.table(widths, selected)
+        return params if metric == "params" else macs
+
+    def target(
+        self, *, keep: float | None = None, budget: int | None = None, metric: Metric | None = None
+    ) -> Target:
         """A budget of this space.
 
         Args:
@@ -534,7 +563,11 @@ def _make(network: str, folder: str, arguments: Mapping[str, Any]) -> "nn.Module
 
 
 def _surveyed(
-    network: str, folder: Path, arguments: Mapping[str, Any], shape: Sequence[int], factory: Callable[[], "nn.Module"]
+    network: str,
+    folder: Path,
+    arguments: Mapping[str, Any],
+    shape: Sequence[int],
+    factory: Callable[[], "nn.Module"],
 ) -> Survey:
     """The survey of a network, from the cache if nothing it depends on has changed."""
     import platformdirs

@@ -22,8 +22,8 @@ class Vary(BaseModel):
     gates: tuple[str, ...] = ()
     blocks: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    floor: int = Field(1, ge=1)
-    step: int = Field(1, ge=1)
+    floor: int = Field(default=1, ge=1)
+    step: int = Field(default=1, ge=1)
 
 
 class PresetEntry(BaseModel):
@@ -50,7 +50,7 @@ class SpaceFile(BaseModel):
     recipe: str = "paper"
     metric: Literal["params", "macs", "channels"] = "params"
     keep: tuple[float, ...] = (0.5, 0.3, 0.1)
-    cap: float | None = Field(None, gt=0)
+    cap: float | None = Field(default=None, gt=0)
     vary: Vary = Vary()
     proposers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     presets: dict[str, PresetEntry] = Field(default_factory=dict)
