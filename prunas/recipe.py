@@ -13,7 +13,7 @@ from typing import Any, Literal
 from prunas.errors import InputError, unknown
 from prunas.files import digest
 
-__all__ = ["PROTOCOLS", "RECIPES", "Protocol", "Recipe", "recipe", "scratch_b_epochs"]
+__all__ = ["PROTOCOLS", "RECIPES", "Protocol", "Recipe", "protocol", "recipe", "scratch_b_epochs"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +198,17 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
         )
     }
 )
+
+
+def protocol(name: str) -> Protocol:
+    """The protocol called `name`.
+
+    Raises:
+        InputError: There is none; the message names the nearest ones.
+    """
+    if name not in PROTOCOLS:
+        raise unknown("protocol", name, PROTOCOLS)
+    return PROTOCOLS[name]
 
 
 def scratch_b_epochs(epochs: int, dense_macs: int, macs: int, cap: float | None = None) -> int:

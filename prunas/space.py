@@ -26,6 +26,7 @@ import os
 import pkgutil
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -159,6 +160,15 @@ class SearchSpace:
 
         made = survey(factory, input_shape)
         return cls(name=name, survey=made, factory=factory, network=_called(factory), **settings)
+
+    @property
+    def reference(self) -> str:
+        """What `load_space` takes to make this space again in another process: its name, or its file."""
+        if self.source and bundled_spaces().get(self.name) == Path(self.source):
+            return self.name
+        if not self.source:
+            raise InputError(f"space {self.name!r} was made in Python; write it as a TOML file to train in it")
+        return self.source
 
     # What varies
 
@@ -583,10 +593,8 @@ def _surveyed(
     from prunas.survey.survey import survey
 
     made = survey(factory, shape)
-    try:
+    with suppress(InputError):  # a cache that cannot be written only costs time
         write_json(path, made.to_json())
-    except InputError:
-        pass  # a cache that cannot be written only costs time
     return made
 
 

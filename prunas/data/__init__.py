@@ -1,0 +1,82 @@
+"""Image data sets by name. Importing this costs no torch; the loaders are imported when one is asked for."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import platformdirs
+
+from prunas.errors import unknown
+
+if TYPE_CHECKING:
+    from prunas.data.dataset import DataSet
+
+__all__ = ["DATASETS", "Known", "data_folder", "load"]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a data set before it is loaded.
+
+    Attributes:
+        name: The word a user types.
+        shape: Channels, height and width of an image as the network sees it.
+        classes: Number of classes; None where only the files know.
+        about: One line.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    classes: int | None
+    about: str
+
+
+DATASETS: Mapping[str, Known] = MappingProxyType(
+    {
+        known.name: known
+        for known in (
+            Known("digits", (1, 8, 8), 10, "1,797 handwritten digits that come with scikit-learn"),
+            Known("cifar10", (3, 32, 32), 10, "60,000 small photographs of 10 kinds of things"),
+            Known("cifar100", (3, 32, 32), 100, "60,000 small photographs of 100 kinds of things"),
+            Known(
+                "folder", (3, 224, 224), None, "images in DIR/train/CLASS/ and DIR/val/CLASS/, as ImageNet"
+            ),
+        )
+    }
+)
+
+
+def data_folder(root: Path | None = None) -> Path:
+    """Where data sets lie: `root`, else the environment's PRUNAS_DATA, else the user's data folder."""
+    named = root or os.environ.get("PRUNAS_DATA")
+    return Path(named).expanduser() if named else platformdirs.user_data_path("prunas") / "datasets"
+
+
+def load(name: str, root: Path | None = None, download: bool = False, split_seed: int = 0) -> "DataSet":
+    """The data set called `name`; asked again with the same answer, the same object.
+
+    Args:
+        name: A key of `DATASETS`.
+        root: Folder that holds the files, see `data_folder`. `digits` needs none.
+        download: Whether a CIFAR that is not there may be fetched into that folder.
+        split_seed: Which images are the validation split. The test split does not depend on it.
+
+    Raises:
+        InputError: There is no such data set, or its files are missing or damaged.
+    """
+    if name not in DATASETS:
+        raise unknown("data set", name, DATASETS)
+    if name == "digits":
+        from prunas.data.digits import load_digits
+
+        return load_digits(split_seed)
+    if name == "folder":
+        from prunas.data.folder import load_folder
+
+        return load_folder(data_folder(root), split_seed)
+    from prunas.data.cifar import load_cifar
+
+    return load_cifar(name, data_folder(root), download, split_seed)

@@ -1,0 +1,178 @@
+"""What every data set offers: splits, an identity, and batches in two parts.
+
+A `Feed` first draws what a step reads (`draws`: index tensors, or the images themselves where they are
+streamed) and then turns a draw into images and labels (`gather`), so that a captured step can hold the second
+part.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from prunas.errors import InputError
+from prunas.files import digest
+
+__all__ = ["Batch", "DataSet", "Draw", "Feed", "Indices", "Split", "fingerprint", "stratified", "stream_seed"]
+
+Split = Literal["train", "val", "train+val", "test"]
+Indices = NDArray[np.int64]
+Draw = tuple[Tensor, ...]
+Batch = tuple[Tensor, Tensor]
+
+
+class Feed(Protocol):
+    """The batches of one split on one device."""
+
+    def draws(self, seed: int | None, epoch: int = 0, start: int = 0) -> Iterator[Draw]:
+        """What each step of one epoch reads, on the device.
+
+        Args:
+            seed: Of shuffling and augmentation; None keeps the stored order and augments nothing.
+            epoch: With `seed`, names the random stream: an epoch is the same whatever came before it.
+            start: Steps to skip, for an epoch that was begun earlier.
+        """
+
+    def gather(self, draw: Draw) -> Batch:
+        """Images (batch, C, H, W) and labels (batch,) of one draw: tensors in, tensors out, no read-back."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DataSet(ABC):
+    """Labelled images, split once and for all.
+
+    Attributes:
+        name: The word a user types.
+        shape: Channels, height and width of an image as the network sees it.
+        classes: Number of classes.
+        labels: Class of every image, all splits together.
+        splits: Positions in `labels` of each split, ascending. `train+val` is the union of its two parts.
+        identity: Short digest of what the data are: content, preparation and splits.
+        notes: What a reader of a result should know about the data.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    classes: int
+    labels: Indices = field(repr=False)
+    splits: Mapping[Split, Indices] = field(repr=False)
+    identity: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sizes(self) -> dict[Split, int]:
+        """Images of each split."""
+        return {split: len(members) for split, members in self.splits.items()}
+
+    def steps(self, split: Split, batch: int, images: int = 0) -> int:
+        """Steps of one epoch; the last one takes what is left."""
+        return -(-len(self.members(split, images)) // batch)
+
+    def members(self, split: Split, images: int = 0, seed: int = 0) -> Indices:
+        """Positions of a split's images, or of a stratified choice among them.
+
+        Args:
+            images: How many; 0 means all. A smaller choice is contained in a larger one of the same seed.
+            seed: Of the choice.
+
+        Raises:
+            InputError: The split has fewer images.
+        """
+        members = self.splits[split]
+        if images > len(members):
+            raise InputError(
+                f"{self.name} has {len(members)} {split} images, not {images}; ask for fewer, or 0 for all"
+            )
+        if not images:
+            return members
+        return np.sort(members[stratified(self.labels[members], seed)[:images]])
+
+    @abstractmethod
+    def feed(
+        self,
+        members: Indices,
+        batch: int,
+        *,
+        device: torch.device,
+        augment: bool = False,
+        channels_last: bool = False,
+    ) -> Feed:
+        """Batches of the images at `members`; what `batches` and the training loop are made of."""
+
+    def batches(
+        self,
+        split: Split,
+        batch: int,
+        *,
+        device: torch.device,
+        seed: int | None = None,
+        epoch: int = 0,
+        augment: bool = False,
+        channels_last: bool = False,
+        images: int = 0,
+    ) -> Iterator[Batch]:
+        """One epoch of (images, labels) on `device`; the last batch is as small as it has to be.
+
+        Args:
+            seed: Of shuffling and augmentation, together with `epoch`; None keeps the stored order.
+            augment: Whether the images pass through the data set's augmentation; needs a seed.
+            channels_last: Memory layout of the images.
+            images: If not 0, only this many images of the split: always the same ones, whatever the seed.
+        """
+        feed = self.feed(
+            self.members(split, images), batch, device=device, augment=augment, channels_last=channels_last
+        )
+        return map(feed.gather, feed.draws(seed, epoch))
+
+    def calibration(
+        self, images: int, *, seed: int, device: torch.device, batch: int = 256, split: Split = "train"
+    ) -> Iterator[Batch]:
+        """Batches of some images as they are, evenly over the classes: for methods that measure activations.
+
+        Args:
+            images: How many; 0 means all.
+            seed: Which images; the same seed gives the same batches.
+        """
+        feed = self.feed(self.members(split, images, seed), batch, device=device)
+        return map(feed.gather, feed.draws(None))
+
+
+def stream_seed(*parts: str | int) -> int:
+    """A generator seed for the random stream that `parts` name; unrelated names give unrelated streams."""
+    return int(digest(list(parts), 15), 16)
+
+
+def stratified(labels: Indices, seed: int) -> Indices:
+    """A random order whose every beginning holds the classes in the proportions of the whole.
+
+    Classes of one size differ by at most one image in any beginning.
+
+    Args:
+        labels: Class of each image.
+
+    Returns:
+        Positions in `labels`.
+    """
+    # RandomState because its stream is frozen: splits outlive numpy versions.
+    order = np.random.RandomState(seed).permutation(len(labels))
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    counts = np.bincount(labels)
+    first = (np.cumsum(counts) - counts).repeat(counts)
+    share = np.empty(len(labels))
+    share[by_class] = (np.arange(len(labels)) - first + 0.5) / counts.repeat(counts)
+    return order[np.argsort(share[order], kind="stable")]
+
+
+def fingerprint(*arrays: NDArray[np.generic]) -> str:
+    """Hex digest of the content of some arrays."""
+    content = hashlib.sha256()
+    for array in arrays:
+        content.update(repr((array.shape, array.dtype.str)).encode())
+        content.update(np.ascontiguousarray(array).tobytes())
+    return content.hexdigest()

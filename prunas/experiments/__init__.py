@@ -1,0 +1,1 @@
+"""What users come for, told in order: search, train, compare."""

@@ -1,0 +1,158 @@
+"""Trainings written down as jobs, and their results read back as rows. Torch-free."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from prunas.architecture import Architecture
+from prunas.costs import Target
+from prunas.errors import InputError
+from prunas.proposers.brief import Penalty, Proposal
+from prunas.recipe import Protocol, Recipe, scratch_b_epochs
+from prunas.runs.execute import Outcome
+from prunas.runs.job import Job
+from prunas.space import SearchSpace
+from prunas.statistics.rows import Kind, Row
+
+__all__ = ["BACKWARD", "Setting", "Training"]
+
+WORK = "prunas.experiments.work:run"
+BACKWARD = 3
+"""MACs of a training step over those of a forward pass: the backward pass costs about two more."""
+
+FINETUNE_SHARE, FINETUNE_RATE = 0.25, 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all trainings of an experiment have in common.
+
+    Attributes:
+        space: The search space.
+        recipe: The recipe.
+        data: Name of the data set.
+        identity: What the data are, see `prunas.data`.
+        images: Images of the splits `train` and `train+val` that an epoch passes over.
+    """
+
+    space: SearchSpace
+    recipe: Recipe
+    data: str
+    identity: str
+    images: dict[str, int]
+
+    def _job(self, label: str, arch: Architecture, seed: int, split: str, score: str, **changes: Any) -> Job:
+        spec: dict[str, Any] = {
+            "space": self.space.reference,
+            "architecture": arch.to_json(),
+            "recipe": self.recipe.replace(name="").to_json(),  # what it is called changes nothing
+            "epochs": self.recipe.epochs,
+            "seed": seed,
+            "split": split,
+            "score": score,
+            "data": {"name": self.data, "identity": self.identity},
+            "inherit": None,
+            "penalty": None,
+            "keep_weights": False,
+        }
+        return Job(WORK, spec | changes, self.space.name, label)
+
+    def dense(self, seed: int, penalty: Penalty | None) -> "Training":
+        """The dense training a pruning method asks for: trained on train, scored on validation."""
+        document = penalty.to_json() if penalty else None
+        job = self._job("dense", self.space.dense, seed, "train", "val", penalty=document, keep_weights=True)
+        return self._training(job, self.space.dense, "penalty" if penalty else "dense", self.recipe.epochs)
+
+    def candidate(self, arch: Architecture, seed: int) -> "Training":
+        """A sampler's trial: trained on train, scored on validation."""
+        job = self._job("trial", arch, seed, "train", "val")
+        return self._training(job, arch, "scratch-e", self.recipe.epochs)
+
+    def final(self, proposal: Proposal, how: Protocol, seed: int, cap: float | None, keep: bool) -> "Training":
+        """The training a point is judged by: on train and validation, tested once after the last epoch.
+
+        Args:
+            proposal: The point.
+            how: The protocol.
+            seed: Of the initial weights and the batches.
+            cap: Largest factor of Scratch-B, or None.
+            keep: Whether the weights are kept.
+
+        Raises:
+            InputError: The protocol inherits weights and the proposal knows of none.
+        """
+        arch, recipe = proposal.architecture, self.recipe
+        changes: dict[str, Any] = {"keep_weights": keep}
+        epochs = recipe.epochs
+        if how.budget == "macs":
+            dense, cost = self.space.cost(self.space.dense), self.space.cost(arch)
+            epochs = scratch_b_epochs(recipe.epochs, dense.macs, cost.macs, cap)
+        elif how.budget == "finetune":
+            epochs = max(1, int(recipe.epochs * FINETUNE_SHARE))
+            slow = recipe.replace(name="", schedule="constant", lr=recipe.lr * FINETUNE_RATE, epochs=epochs)
+            changes["recipe"] = slow.to_json()
+        if how.weights == "sliced":
+            if proposal.kept is None or proposal.weights_of is None:
+                raise InputError(f"protocol {how.name!r} inherits weights, and this point comes without any")
+            kept = {group: list(units) for group, units in proposal.kept.items()}
+            changes["inherit"] = {"run": proposal.weights_of, "kept": kept}
+        job = self._job(how.name, arch, seed, "train+val", "test", epochs=epochs, **changes)
+        return self._training(job, arch, how.name, epochs)
+
+    def _training(self, job: Job, arch: Architecture, how: str, epochs: int) -> "Training":
+        macs = BACKWARD * self.space.cost(arch).macs * epochs * self.images[job.spec["split"]]
+        return Training(job, arch, how, epochs, macs)
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One training, planned.
+
+    Attributes:
+        job: As any process can execute it.
+        architecture: What is trained.
+        protocol: How.
+        epochs: How long.
+        macs: Multiply-accumulates of the whole training.
+    """
+
+    job: Job
+    architecture: Architecture
+    protocol: str
+    epochs: int
+    macs: int
+
+    def row(
+        self,
+        space: SearchSpace,
+        outcome: Outcome | None,
+        *,
+        proposer: str,
+        kind: Kind,
+        asked: Target,
+        search_seed: int,
+        folder: str,
+        flags: tuple[str, ...] = (),
+    ) -> Row:
+        """The row of this training, whatever became of it."""
+        accuracy = outcome.result.values["accuracy"] if outcome and outcome.result else None
+        tested = self.job.spec["score"] == "test"
+        status = "planned" if outcome is None else "finished" if outcome.result else outcome.status
+        return Row(
+            id=self.job.id,
+            proposer=proposer,
+            kind=kind,
+            asked=asked,
+            reached=space.cost(self.architecture),
+            protocol=self.protocol,
+            epochs=self.epochs,
+            train_macs=self.macs,
+            search_seed=search_seed,
+            train_seed=self.job.spec["seed"],
+            status=status,
+            val_acc=None if tested else accuracy,
+            test_acc=accuracy if tested else None,
+            architecture=self.architecture.digest,
+            folder=folder,
+            flags=flags,
+        )
+

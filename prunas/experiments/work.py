@@ -1,0 +1,111 @@
+"""The work a job names: build one network, train it, say how it went. The only place that joins the rooms."""
+
+import os
+import pkgutil
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from prunas.architecture import Architecture
+from prunas.build.masks import kernel_masks
+from prunas.data import load
+from prunas.data.dataset import stream_seed
+from prunas.errors import InputError
+from prunas.recipe import Recipe
+from prunas.space import SearchSpace, load_space
+from prunas.training.loop import Preempted, Progress, train
+
+__all__ = ["device", "run", "weights"]
+
+
+def device() -> torch.device:
+    """Where trainings run: PRUNAS_DEVICE, else a CUDA device if there is one, else the CPU."""
+    return torch.device(os.environ.get("PRUNAS_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def run(
+    spec: Mapping[str, Any],
+    *,
+    folder: Path,
+    progress: Callable[[Mapping[str, Any]], object],
+    stop: Callable[[], bool],
+) -> dict[str, Any] | None:
+    """One training, as `prunas.experiments.jobs` writes it down.
+
+    Returns:
+        What happened, as JSON values; None if `stop` ended it and the same job will continue.
+    """
+    if "OMP_NUM_THREADS" in os.environ:  # a worker's share, set after torch may have been imported
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    space = _space(spec["space"])
+    arch = Architecture.from_json(spec["architecture"])
+    recipe = Recipe.from_json(spec["recipe"])
+    data = load(spec["data"]["name"])
+    if data.identity != spec["data"]["identity"]:
+        raise InputError(f"data set {data.name!r} is not the one this run was planned with; check --data")
+    inherited = spec["inherit"]
+    where = device()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed("weights", spec["seed"]))
+        if inherited is None:
+            net = space.build(arch)
+        else:
+            net = space.build(arch, weights(folder.parent / inherited["run"]), inherited["kept"])
+    penalty = spec["penalty"]
+    regulariser = pkgutil.resolve_name(penalty["path"])(**penalty["options"]) if penalty else None
+    masks = kernel_masks(space.survey, arch)
+
+    def tell(state: Progress) -> None:
+        progress({"epoch": state.epoch, "epochs": state.epochs, "loss": state.loss, "accuracy": state.accuracy})
+
+    try:
+        trained = train(
+            net,
+            data,
+            recipe,
+            epochs=spec["epochs"],
+            seed=spec["seed"],
+            split=spec["split"],
+            score=spec["score"],
+            device=where,
+            regulariser=regulariser,
+            masks={name: torch.as_tensor(mask) for name, mask in masks.items()} or None,
+            folder=folder,
+            keep_weights=spec["keep_weights"],
+            progress=tell,
+            stop=stop,
+        )
+    except Preempted:
+        return None
+    return {
+        "accuracy": trained.accuracy,
+        "seconds": trained.seconds,
+        "images_per_second": trained.images_per_second,
+        "losses": list(trained.losses),
+        "train_accuracies": list(trained.train_accuracies),
+        "penalty": dict(trained.regulariser),
+        "device": torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "notes": list(data.notes),
+    }
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights a finished run kept.
+
+    Raises:
+        InputError: It kept none, or they are gone.
+    """
+    path = folder / "weights.safetensors"
+    if not path.is_file():
+        raise InputError(f"{folder} holds no weights; delete that folder and repeat the command")
+    return safetensors.torch.load_file(path)
+
+
+@lru_cache(maxsize=8)
+def _space(reference: str) -> SearchSpace:
+    return load_space(reference)

@@ -1,0 +1,139 @@
+"""What a proposer is told, and what it answers. Torch-free: weights come only when they are asked for."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from prunas.architecture import Architecture
+from prunas.costs import Target
+from prunas.space import SearchSpace
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Brief", "Penalty", "Pending", "Proposal", "Proposer", "Trained", "Trial"]
+
+
+@dataclass(frozen=True, slots=True)
+class Penalty:
+    """A regulariser for the dense training, by name, so that a job can carry it.
+
+    Attributes:
+        path: Import path of its class, see `prunas.training.regulariser.Regulariser`.
+        options: Its keyword arguments.
+    """
+
+    path: str
+    options: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Both fields by name."""
+        return {"path": self.path, "options": dict(self.options)}
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A trained dense network.
+
+    Attributes:
+        run: Its run, from which sliced weights can be inherited.
+        weights: Loads its state dict, on the CPU.
+        record: What its regulariser recorded.
+    """
+
+    run: str
+    weights: Callable[[], "Mapping[str, Tensor]"]
+    record: Mapping[str, float]
+
+
+class Pending(Exception):
+    """A training that a proposer asked for is not finished.
+
+    Proposers let it pass: they are called again with the same brief when the training is there.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """One answer.
+
+    Attributes:
+        target: The budget it answers.
+        architecture: The point.
+        flags: What a reader must know: `floor`: a layer would have been emptied; `target_missed`: further from
+            the target than the tolerance; `penalty_not_acted`; `macs_not_matched`.
+        kept: Units of each narrowed group the method would keep, for inheriting weights; None if it only
+            knows the shape.
+        weights_of: The run those weights come from.
+    """
+
+    target: Target
+    architecture: Architecture
+    flags: tuple[str, ...] = ()
+    kept: Mapping[str, tuple[int, ...]] | None = None
+    weights_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A candidate that was trained on the training split.
+
+    Attributes:
+        proposal: The candidate.
+        accuracy: Top-1 accuracy on the validation split, in percent.
+    """
+
+    proposal: Proposal
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """Everything a proposer may use.
+
+    Attributes:
+        space: The search space.
+        targets: The budgets to answer, largest first.
+        seed: Of this search; decides everything that is drawn.
+        trials: Candidates a sampler may try per target.
+        lr_sum: Sum of the learning rates of the dense training's steps.
+        momentum: Of the dense training.
+        found: What pruning methods found with the same seed.
+        dense: Trains the dense network with a penalty, or fetches the run that exists; raises `Pending`.
+    """
+
+    space: SearchSpace
+    targets: tuple[Target, ...]
+    seed: int
+    trials: int = 1
+    lr_sum: float = 0.0
+    momentum: float = 0.9
+    found: tuple[Proposal, ...] = ()
+    dense: Callable[[Penalty | None], Trained] | None = None
+
+    def trained(self, penalty: Penalty | None = None) -> Trained:
+        """The trained dense network; see `dense`."""
+        if self.dense is None:
+            raise Pending
+        return self.dense(penalty)
+
+
+class Proposer(Protocol):
+    """Finds points of a space: a pure function of the brief and the trials so far.
+
+    It is called again after every result until it answers nothing. Pruning methods and controls answer
+    everything at the first call; samplers propose the next candidates. The same brief and trials give the same
+    proposals, so a search that was killed resumes by being repeated.
+    """
+
+    def propose(self, brief: Brief, trials: Sequence[Trial]) -> Sequence[Proposal]:
+        """The next points.
+
+        Args:
+            brief: What is asked.
+            trials: Results of earlier proposals, in the order they were proposed.
+
+        Raises:
+            Pending: A training it needs is not finished.
+            InputError: The method cannot serve this space; the message says which can.
+        """

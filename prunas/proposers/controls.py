@@ -1,0 +1,115 @@
+"""What pruning is compared with: shapes that need no training to be found.
+
+`taper` and `shuffled` answer a found point: the first matches its parameters *and* MACs with two numbers, the
+second keeps its ratios and forgets which layers they belong to.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from prunas import designs
+from prunas.architecture import Architecture
+from prunas.costs import Target
+from prunas.errors import InputError
+from prunas.proposers.brief import Brief, Proposal, Trial
+from prunas.space import SearchSpace
+
+__all__ = ["Random", "Shuffled", "Taper", "Uniform", "flagged", "stage_profile"]
+
+NARROWEST = 0.1
+"""Smallest stage ratio, relative to the widest stage, that random profiles and samplers draw."""
+
+
+def flagged(space: SearchSpace, arch: Architecture, target: Target, *flags: str) -> Proposal:
+    """A proposal that says whether it missed its target."""
+    missed = ("target_missed",) if designs.missed(space, arch, target) else ()
+    return Proposal(target, arch, (*flags, *missed))
+
+
+def stage_profile(space: SearchSpace, stages: Sequence[float]) -> list[float]:
+    """One ratio per dimension from one per stage, in the order of the stages that vary."""
+    order = sorted({d.stage for d in space.dimensions})
+    by_stage = dict(zip(order, stages, strict=True))
+    return [by_stage[d.stage] for d in space.dimensions]
+
+
+class Uniform:
+    """One ratio for every width and gate, rounded and fitted to the target."""
+
+    def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:
+        """One point per target, once."""
+        if trials:
+            return []
+        return [flagged(brief.space, designs.uniform(brief.space, t), t) for t in brief.targets]
+
+
+class Random:
+    """Log-uniform ratios per stage, down to a tenth of the widest, then one scalar to the target.
+
+    With more than one trial per target this is random search: the best on the validation split is trained.
+    """
+
+    def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:
+        """`trials` points per target, once."""
+        if trials:
+            return []
+        space = brief.space
+        stages = len({d.stage for d in space.dimensions})
+        proposals = []
+        for number, target in enumerate(brief.targets):
+            generator = np.random.default_rng([brief.seed, number])
+            for _ in range(brief.trials):
+                drawn = np.exp(generator.uniform(np.log(NARROWEST), 0.0, stages))
+                arch = designs.fit(space, stage_profile(space, drawn.tolist()), target)
+                proposals.append(flagged(space, arch, target))
+        return proposals
+
+
+def _found(brief: Brief, who: str) -> Sequence[Proposal]:
+    if not brief.found:
+        raise InputError(
+            f"proposer {who!r} answers points that a pruning method found; add one, such as --proposer slimming"
+        )
+    return brief.found
+
+
+class Taper:
+    """The tapered shape with the parameters and MACs of each found point; see `prunas.designs.taper`."""
+
+    def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:
+        """One point per found point, once; it carries the target that point was asked for."""
+        if trials:
+            return []
+        proposals = []
+        for found in _found(brief, "taper"):
+            cost = brief.space.cost(found.architecture)
+            made = designs.taper(brief.space, cost.params, cost.macs)
+            flags = () if made.matched else ("macs_not_matched",)
+            proposals.append(Proposal(found.target, made.architecture, flags))
+        return proposals
+
+
+class Shuffled:
+    """Each found point with its ratios dealt anew among its layers.
+
+    Args:
+        draws: Shuffles per found point; each is trained.
+    """
+
+    def __init__(self, draws: int = 1) -> None:
+        self.draws = draws
+
+    def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:
+        """`draws` points per found point, once."""
+        if trials:
+            return []
+        space = brief.space
+        proposals = []
+        for number, found in enumerate(_found(brief, "shuffled")):
+            reached = Target(found.target.metric, space.measure(found.architecture, found.target.metric))
+            for draw in range(self.draws):
+                seed = int(np.random.SeedSequence([brief.seed, number, draw]).generate_state(1)[0])
+                arch = designs.shuffled(space, found.architecture, reached, seed)
+                proposals.append(flagged(space, arch, found.target))
+        return proposals

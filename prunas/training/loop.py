@@ -1,0 +1,336 @@
+"""The training loop: every network, protocol and pruning method passes through here."""
+
+import contextlib
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from prunas.data.dataset import DataSet, stream_seed
+from prunas.errors import InputError
+from prunas.files import digest, write_atomic
+from prunas.recipe import Recipe
+from prunas.training.checkpoint import Unusable, read_checkpoint, write_checkpoint
+from prunas.training.evaluate import evaluate
+from prunas.training.regulariser import Regulariser
+from prunas.training.step import Step
+
+__all__ = ["Diverged", "Preempted", "Progress", "Trained", "train"]
+
+
+class Diverged(RuntimeError):
+    """The loss is no longer a number; the message names the epoch and the last good checkpoint."""
+
+
+class Preempted(Exception):
+    """Training stopped because it was asked to; the same call continues it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a training is.
+
+    Attributes:
+        epoch: Epochs finished.
+        epochs: Epochs there will be.
+        loss: Mean loss of the last epoch.
+        accuracy: Percent of the last epoch's (augmented) training images, each judged before its step.
+    """
+
+    epoch: int
+    epochs: int
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What a training leaves behind, besides the weights.
+
+    Attributes:
+        epochs: Passes over the training images.
+        steps: Optimiser steps.
+        seconds: Spent on training, evaluations and time between two sessions of it not counted.
+        losses: Mean training loss of each epoch.
+        train_accuracies: Percent, of each epoch, as in `Progress`.
+        val_accuracies: Percent, after each epoch; empty unless asked for.
+        accuracy: Percent, after the last epoch, on the split that was asked for.
+        regulariser: What the regulariser recorded.
+        images_per_second: Training images over `seconds`.
+    """
+
+    epochs: int
+    steps: int
+    seconds: float
+    losses: tuple[float, ...]
+    train_accuracies: tuple[float, ...]
+    val_accuracies: tuple[float, ...]
+    accuracy: float | None
+    regulariser: Mapping[str, float]
+    images_per_second: float
+
+
+def train(
+    net: nn.Module,
+    data: DataSet,
+    recipe: Recipe,
+    *,
+    epochs: int,
+    seed: int,
+    split: Literal["train", "train+val"],
+    score: Literal["val", "test"] | None,
+    device: torch.device,
+    regulariser: Regulariser | None = None,
+    masks: Mapping[str, Tensor] | None = None,
+    folder: Path | None = None,
+    checkpoint_every: float = 30.0,
+    keep_weights: bool = False,
+    every_epoch: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> Trained:
+    """Trains `net` in place and leaves it on `device`, in evaluation mode.
+
+    A training that was stopped continues from the checkpoint in `folder` and, on a CPU, ends in the same bits
+    as one that was not.
+
+    Args:
+        net: With its initial weights.
+        epochs: Length of this training; `recipe.epochs` is not read.
+        seed: Of shuffling, augmentation and random layers. The caller's random state is left alone.
+        split: What is trained on.
+        score: What `Trained.accuracy` is measured on, once, after the last epoch.
+        regulariser: A pruning method's penalty.
+        masks: By parameter name; where a mask is 0 the weight stays 0.
+        folder: Where `log.jsonl`, the checkpoint and the weights go; None writes nothing.
+        checkpoint_every: Seconds.
+        keep_weights: Whether `weights.safetensors` is written at the end.
+        every_epoch: Whether validation accuracy is also measured after every epoch; needs score="val".
+        progress: Told after every epoch.
+        stop: Asked after every step; True ends the training with `Preempted`.
+
+    Raises:
+        InputError: The arguments do not fit together.
+        Diverged: The loss of an epoch is not finite.
+        Preempted: `stop` said so; a checkpoint was written.
+        KeyboardInterrupt: Ctrl-C; with a folder, a checkpoint was written.
+    """
+    if score == "val" and split != "train":
+        raise InputError('validation images are in the training split "train+val"; score on "test" instead')
+    if every_epoch and score != "val":
+        raise InputError('accuracy after every epoch is for validation only; use score="val"')
+    if epochs < 1:
+        raise InputError(f"a training needs at least 1 epoch, not {epochs}")
+    members = data.members(split, recipe.images)
+    per_epoch = data.steps(split, recipe.batch, recipe.images)
+    total = per_epoch * epochs
+    if len(members) % recipe.batch == 1 and any(isinstance(m, _BatchNorm) for m in net.modules()):
+        raise InputError(
+            f"{len(members)} images in batches of {recipe.batch} leave a batch of one, on which batch norm "
+            "cannot train; choose another batch"
+        )
+    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    net.to(device=device, memory_format=layout)  # type: ignore[call-overload]  # a documented overload
+    if regulariser is not None:
+        regulariser.attach(net)
+    feed = data.feed(
+        members, recipe.batch, device=device, augment=recipe.augment, channels_last=recipe.channels_last
+    )
+    step = Step(net, feed.gather, recipe, device, regulariser, masks)
+    record = _Record(folder, [recipe.identity, epochs, seed, split, data.identity], step, device)
+
+    with _random_state(seed, device), _interrupts(enabled=folder is not None) as interrupted:
+        record.resume()
+        saved = time.monotonic()
+
+        def pause() -> None:
+            """Between two steps: saves where it is time to, and stops where it was asked to."""
+            nonlocal saved
+            stopping = stop is not None and stop()
+            due = time.monotonic() - saved >= checkpoint_every and record.done < total
+            if not (stopping or due or interrupted()):
+                return
+            record.save()
+            saved = time.monotonic()
+            if interrupted():
+                raise KeyboardInterrupt
+            if stopping:
+                raise Preempted(f"stopped after {record.done} of {total} steps; the same call continues")
+
+        while record.done < total:
+            epoch, first = divmod(record.done, per_epoch)
+            started = time.perf_counter() - record.spent
+            net.train()
+            for draw in feed.draws(seed, epoch, first):
+                step.set_lr(lr := recipe.lr_at(record.done, per_epoch, epochs))
+                step(draw)
+                record.done += 1
+                record.spent = time.perf_counter() - started
+                if record.done % per_epoch:
+                    pause()
+            loss_sum, hits = step.totals()
+            line = {
+                "epoch": epoch + 1,
+                "lr": lr,
+                "loss": loss_sum / len(members),
+                "train_acc": 100 * hits / len(members),
+                "seconds": time.perf_counter() - started,
+            }
+            if not math.isfinite(loss_sum):
+                raise Diverged(
+                    f"the loss is {loss_sum} in epoch {epoch + 1} of {epochs}, try a lower learning rate "
+                    f"(last good checkpoint: {record.last or 'none'})"
+                )
+            if every_epoch:
+                line["val_acc"] = evaluate(net, data, "val", device=device, recipe=recipe)
+            record.end_epoch(line)
+            if progress is not None:
+                progress(
+                    Progress(epoch=epoch + 1, epochs=epochs, loss=line["loss"], accuracy=line["train_acc"])
+                )
+            pause()
+        step.release()
+        net.eval()
+        lines = record.epochs
+        if every_epoch:
+            accuracy: float | None = lines[-1]["val_acc"]
+        else:
+            accuracy = evaluate(net, data, score, device=device, recipe=recipe) if score else None
+        seconds = sum(line["seconds"] for line in lines)
+        trained = Trained(
+            epochs=epochs,
+            steps=total,
+            seconds=seconds,
+            losses=tuple(line["loss"] for line in lines),
+            train_accuracies=tuple(line["train_acc"] for line in lines),
+            val_accuracies=tuple(line["val_acc"] for line in lines if "val_acc" in line),
+            accuracy=accuracy,
+            regulariser=regulariser.record() if regulariser is not None else {},
+            images_per_second=len(members) * epochs / seconds,
+        )
+        if keep_weights and folder is not None:
+            # Copies, because tied parameters share storage, which the format does not allow.
+            weights = {k: v.detach().cpu().contiguous().clone() for k, v in net.state_dict().items()}
+            write_atomic(folder / "weights.safetensors", lambda f: f.write(safetensors.torch.save(weights)))
+        pause()
+    record.finish()
+    return trained
+
+
+class _Record:
+    """The part of a training that outlives its process: the log, the checkpoint, and where the training is.
+
+    Attributes:
+        done: Steps taken.
+        spent: Seconds spent on the epoch that is under way.
+        last: The checkpoint, once this process has read or written it.
+    """
+
+    def __init__(self, folder: Path | None, key: list[Any], step: Step, device: torch.device) -> None:
+        self._checkpoint = folder / "checkpoint.pt" if folder else None
+        self._log = folder / "log.jsonl" if folder else None
+        shapes = {name: list(tensor.shape) for name, tensor in step.state().items()}
+        self._key = digest([key, device.type, shapes])
+        self._step, self._device = step, device
+        self._lines: list[dict[str, Any]] = []
+        self.done = 0
+        self.spent = 0.0
+        self.last: Path | None = None
+
+    @property
+    def epochs(self) -> list[dict[str, Any]]:
+        """The log's lines about epochs."""
+        return [line for line in self._lines if "epoch" in line]
+
+    def resume(self) -> None:
+        """Takes up a checkpoint if there is one, and makes the log say what it said then."""
+        if self._checkpoint is None or self._log is None:
+            return
+        try:
+            found = read_checkpoint(self._checkpoint, self._key)
+        except Unusable as problem:
+            found = None
+            self._lines = [{"warning": f"{problem}; starting over"}]
+        if found is not None:
+            tensors, facts = found
+            with torch.no_grad():
+                for name, tensor in self._step.state().items():
+                    tensor.copy_(tensors[name])
+            torch.set_rng_state(tensors["random"])
+            if self._device.type == "cuda":
+                torch.cuda.set_rng_state(tensors["random.cuda"], self._device)
+            self.done, self.spent, self._lines = facts["done"], facts["spent"], facts["lines"]
+            self.last = self._checkpoint
+        text = "".join(json.dumps(line) + "\n" for line in self._lines)
+        write_atomic(self._log, lambda file: file.write(text.encode()))
+
+    def save(self) -> None:
+        """Writes a checkpoint, unless there is no folder or the training has already diverged."""
+        tensors = self._step.state()
+        if self._checkpoint is None or not all(bool(t.isfinite().all()) for t in tensors.values()):
+            return
+        tensors["random"] = torch.get_rng_state()
+        if self._device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self._device)
+        facts = {"done": self.done, "spent": self.spent, "lines": self._lines}
+        write_checkpoint(self._checkpoint, self._key, tensors, facts)
+        self.last = self._checkpoint
+
+    def end_epoch(self, line: dict[str, Any]) -> None:
+        """Adds a line to the log."""
+        self.spent = 0.0
+        self._lines.append(line)
+        if self._log is not None:
+            with self._log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+
+    def finish(self) -> None:
+        """Removes the checkpoint."""
+        if self._checkpoint is not None:
+            self._checkpoint.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _random_state(seed: int, device: torch.device) -> Iterator[None]:
+    """Random layers draw from `seed` inside; the caller's random state is as before afterwards."""
+    cuda = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if cuda else []):
+        number = stream_seed("layers", seed)
+        torch.default_generator.manual_seed(number)
+        if cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(number)
+        yield
+
+
+@contextlib.contextmanager
+def _interrupts(*, enabled: bool) -> Iterator[Callable[[], bool]]:
+    """Holds Ctrl-C back until somebody asks, so that no step is cut in two; a second one is not held back."""
+    pressed = False
+
+    def note(*_: object) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    # Only the main thread may do this, and only where nobody else has decided what Ctrl-C means.
+    here = threading.current_thread() is threading.main_thread()
+    if not (enabled and here and signal.getsignal(signal.SIGINT) is signal.default_int_handler):
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,0 +1,152 @@
+"""One training step: tensors in, tensors changed in place, nothing read back."""
+
+import contextlib
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.sgd import sgd
+
+from prunas.data.dataset import Batch, Draw
+from prunas.errors import unknown
+from prunas.recipe import Recipe
+from prunas.training.regulariser import Regulariser
+
+__all__ = ["Step", "autocast"]
+
+
+def autocast(recipe: Recipe, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """The context of a forward pass in the recipe's precision. May be entered many times."""
+    if recipe.precision == "fp32":
+        return contextlib.nullcontext()
+    # The cache of cast weights would outlive the weights of a captured step.
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+
+
+class Step:
+    """Gather, forward, backward, penalty, SGD, masks: called with what a feed drew.
+
+    All it reads and writes besides the draw are the tensors of `state` and `lr`, which stay where they are,
+    and it never asks for a value. That is what a CUDA graph needs to replay it.
+
+    Attributes:
+        lr: Learning rate, a float32 scalar on the device.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        gather: Callable[[Draw], Batch],
+        recipe: Recipe,
+        device: torch.device,
+        regulariser: Regulariser | None = None,
+        masks: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Prepares momentum and learning rate, and applies the masks.
+
+        Args:
+            net: On the device, with the regulariser attached.
+            gather: Of the feed whose draws will come.
+            masks: By parameter name; where a mask is 0 the weight is 0 before and after every step.
+
+        Raises:
+            InputError: A mask's name is not that of a parameter.
+        """
+        self._net, self._gather, self._recipe, self._regulariser = net, gather, recipe, regulariser
+        self._autocast = autocast(recipe, device)
+        self._params = {name: p for name, p in net.named_parameters() if p.requires_grad}
+        self.lr = torch.zeros((), device=device)
+        self._lr = 0.0
+        exempt = {id(p) for p in regulariser.exempt()} if regulariser else set()
+        # Zeros instead of torch's empty start: the first step is then like all others, to the bit.
+        self._momentum = {name: torch.zeros_like(p) for name, p in self._params.items()}
+        pairs = [(p, self._momentum[name]) for name, p in self._params.items()]
+        self._groups = (
+            ([pair for pair in pairs if id(pair[0]) not in exempt], recipe.weight_decay),
+            ([pair for pair in pairs if id(pair[0]) in exempt], 0.0),
+        )
+        self._fused = device.type in ("cpu", "cuda")
+        self._totals = torch.zeros(2, device=device)
+        self._loss_sum, self._hits = self._totals[0], self._totals[1]
+        self._masked: list[Tensor] = []
+        self._masks: list[Tensor] = []
+        for name, mask in (masks or {}).items():
+            if name not in self._params:
+                raise unknown("parameter", name, self._params)
+            weight = self._params[name].detach()
+            self._masked.append(weight)
+            self._masks.append(torch.empty_like(weight).copy_(mask))
+        self._mask()
+
+    def set_lr(self, lr: float) -> None:
+        """Changes the learning rate of the steps to come."""
+        if lr != self._lr:
+            self._lr = lr
+            self.lr.fill_(lr)
+
+    def __call__(self, draw: Draw) -> None:
+        """Trains on one batch and adds to the totals of the epoch."""
+        x, y = self._gather(draw)
+        with self._autocast:
+            output = self._net(x)
+        if self._recipe.precision == "bf16":
+            output = output.float()
+        loss = F.cross_entropy(output, y)
+        for p in self._params.values():
+            p.grad = None
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self._regulariser is not None:
+            self._regulariser.gradients()
+        self._update()
+        if self._regulariser is not None:
+            self._regulariser.after_step(self.lr)
+        self._mask()
+        self._loss_sum.add_(loss.detach(), alpha=len(y))
+        self._hits.add_((output.detach().argmax(1) == y).sum())
+
+    @torch.no_grad()
+    def _update(self) -> None:
+        # torch's function, not its class: the first use of the class imports the compiler, for 1.5 s.
+        for pairs, weight_decay in self._groups:
+            # A parameter that took no part in the loss has no gradient.
+            live = [(p, p.grad, momentum) for p, momentum in pairs if p.grad is not None]
+            sgd(
+                [p for p, _, _ in live],
+                [grad for _, grad, _ in live],
+                [momentum for _, _, momentum in live],
+                fused=self._fused,
+                lr=self.lr,
+                weight_decay=weight_decay,
+                momentum=self._recipe.momentum,
+                nesterov=self._recipe.nesterov,
+                dampening=0.0,
+                maximize=False,
+            )
+
+    def _mask(self) -> None:
+        if self._masked:
+            torch._foreach_mul_(self._masked, self._masks)
+
+    def totals(self) -> tuple[float, float]:
+        """Sum of the losses and number of hits since the last call. Waits for the device."""
+        loss_sum, hits = self._totals.tolist()
+        self._totals.zero_()
+        return loss_sum, hits
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor a step changes, by name; the tensors themselves, not copies."""
+        net = {f"net.{name}": t for name, t in self._net.state_dict().items() if isinstance(t, Tensor)}
+        momentum = {f"momentum.{name}": t for name, t in self._momentum.items()}
+        own = self._regulariser.state() if self._regulariser is not None else {}
+        return {
+            **net,
+            **momentum,
+            **{f"regulariser.{name}": t for name, t in own.items()},
+            "totals": self._totals,
+        }
+
+    def release(self) -> None:
+        """Frees the gradients."""
+        for p in self._params.values():
+            p.grad = None

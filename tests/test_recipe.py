@@ -1,0 +1,105 @@
+import pytest
+
+from prunas.errors import InputError
+from prunas.recipe import PROTOCOLS, RECIPES, Recipe, recipe, scratch_b_epochs
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "drops"),
+    [
+        ("paper", 160, (80, 120)),
+        ("paper", 243, (121, 182)),  # Scratch-B of VGG-16-A: int(50 %), int(75 %)
+        ("imagenet", 90, (30, 60)),
+        ("imagenet", 106, (35, 70, 105)),  # Scratch-B of ResNet-34-A has an odd last epoch at a fourth rate
+        ("sss", 100, (30, 60, 90)),
+    ],
+)
+def test_step_schedules_drop_where_the_study_drops(name, epochs, drops):
+    chosen, steps = recipe(name), 7
+    rates = [chosen.lr_at(step, steps, epochs) for step in range(epochs * steps)]
+    changes = [step for step in range(1, len(rates)) if rates[step] != rates[step - 1]]
+    assert changes == [drop * steps for drop in drops]
+    for k, start in enumerate((0, *changes)):
+        assert rates[start] == pytest.approx(chosen.lr * 0.1**k, rel=1e-12)
+    assert chosen.drops(epochs) == drops
+
+
+def test_thirds_of_any_length_are_whole_epochs_in_spite_of_rounding():
+    for epochs in range(3, 400):
+        assert recipe("imagenet").drops(epochs)[0] == epochs // 3
+
+
+def test_one_cycle_is_two_straight_lines():
+    chosen = Recipe(name="x", epochs=10, batch=1, lr=0.8, schedule="one-cycle", warmup=0.25)
+    rates = [chosen.lr_at(step, 4, 10) for step in range(40)]
+    assert rates[:10] == pytest.approx([0.08 * k for k in range(1, 11)])
+    assert rates[10:] == pytest.approx([0.8 * k / 30 for k in range(30, 0, -1)])
+
+
+def test_constant_stays():
+    chosen = recipe("paper").replace(schedule="constant", lr=0.001)
+    assert {chosen.lr_at(step, 3, 40) for step in range(120)} == {0.001}
+
+
+def test_lr_sum_of_the_study_gives_the_pull_of_its_penalty():
+    # lambda * sum(lr) / (1 - momentum) = 6.6 for lambda 1e-4 and 782 steps an epoch.
+    assert 1e-4 * recipe("paper").lr_sum(782, 160) / 0.1 == pytest.approx(6.6, abs=0.01)
+
+
+def test_name_is_not_identity_and_everything_else_is():
+    paper = recipe("paper")
+    assert paper.replace(name="mine").identity == paper.identity
+    changes = {
+        "epochs": 1, "batch": 1, "lr": 1.0, "schedule": "constant", "milestones": (0.4,), "every": 0.5,
+        "gamma": 0.5, "warmup": 0.1, "momentum": 0.5, "nesterov": True, "weight_decay": 0.0, "augment": False,
+        "precision": "bf16", "channels_last": True, "images": 10,
+    }  # fmt: skip
+    assert {"name", *changes} == set(paper.to_json())
+    identities = {paper.replace(**{name: value}).identity for name, value in changes.items()}
+    assert len({paper.identity, *identities}) == len(changes) + 1
+
+
+def test_identity_of_the_study_recipe_is_frozen():
+    assert recipe("paper").identity == "454cce8288c8"  # moving this orphans stored runs
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_json_round_trip(name):
+    assert Recipe.from_json(recipe(name).to_json()) == recipe(name)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: recipe("papre"), "did you mean paper"),
+        (lambda: recipe("paper").replace(epoch=3), "did you mean epochs"),
+        (lambda: Recipe.from_json({"name": "x", "rate": 3}), "unknown recipe setting 'rate'"),
+        (lambda: recipe("paper").replace(batch=0), "batch must be above 0"),
+        (lambda: recipe("paper").replace(milestones=(1.5,)), "between 0 and 1"),
+        (lambda: recipe("paper").replace(images=-1), "images must be 0"),
+    ],
+)
+def test_bad_input_is_named(call, words):
+    with pytest.raises(InputError, match=words):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("epochs", "dense", "pruned", "cap", "expected"),
+    [  # 1e5 MACs of the study's networks and the lengths its scripts compute
+        (160, 3132, 2061, None, 243),  # VGG-16-A
+        (160, 1255, 1124, None, 178),  # ResNet-56-A
+        (160, 1255, 909, None, 220),  # ResNet-56-B
+        (160, 2529, 2128, None, 190),  # ResNet-110-A
+        (160, 2529, 1551, None, 260),  # ResNet-110-B
+        (90, 36440, 30800, 2.0, 106),  # ResNet-34-A
+        (90, 36440, 27630, 2.0, 118),  # ResNet-34-B
+        (90, 81780, 23330, 2.0, 180),  # ThiNet ResNet50-30%, capped
+    ],
+)
+def test_scratch_b_epochs_of_the_study(epochs, dense, pruned, cap, expected):
+    assert scratch_b_epochs(epochs, dense, pruned, cap) == expected
+
+
+def test_protocols_are_named_as_typed():
+    assert [protocol.name for protocol in PROTOCOLS.values()] == list(PROTOCOLS)
