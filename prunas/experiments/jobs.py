@@ -1,5 +1,6 @@
 """Trainings written down as jobs, and their results read back as rows. Torch-free."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from prunas.runs.job import Job
 from prunas.space import SearchSpace
 from prunas.statistics.rows import Kind, Row
 
-__all__ = ["BACKWARD", "Setting", "Training"]
+__all__ = ["BACKWARD", "FINETUNE_SHARE", "Setting", "Training"]
 
 WORK = "prunas.experiments.work:run"
 BACKWARD = 3
@@ -32,13 +33,15 @@ class Setting:
         data: Name of the data set.
         identity: What the data are, see `prunas.data`.
         images: Images of the splits `train` and `train+val` that an epoch passes over.
+        notes: What a reader should know about the data.
     """
 
     space: SearchSpace
     recipe: Recipe
     data: str
     identity: str
-    images: dict[str, int]
+    images: Mapping[str, int]
+    notes: tuple[str, ...] = ()
 
     def _job(self, label: str, arch: Architecture, seed: int, split: str, score: str, **changes: Any) -> Job:
         spec: dict[str, Any] = {
@@ -67,7 +70,9 @@ class Setting:
         job = self._job("trial", arch, seed, "train", "val")
         return self._training(job, arch, "scratch-e", self.recipe.epochs)
 
-    def final(self, proposal: Proposal, how: Protocol, seed: int, cap: float | None, keep: bool) -> "Training":
+    def final(
+        self, proposal: Proposal, how: Protocol, seed: int, cap: float | None, keep: bool
+    ) -> "Training":
         """The training a point is judged by: on train and validation, tested once after the last epoch.
 
         Args:
@@ -155,4 +160,3 @@ class Training:
             folder=folder,
             flags=flags,
         )
-

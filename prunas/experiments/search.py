@@ -26,7 +26,6 @@ from prunas.statistics.rows import Row, SearchCost
 
 __all__ = ["Findings", "Plan", "Session", "search"]
 
-CONTROLS = ("uniform", "random")
 FINDERS = ("automatic", "predefined")
 
 
@@ -132,17 +131,20 @@ class _Search:
         except TypeError as error:
             raise InputError(f"proposer {name!r}: {error}") from error
 
+    @property
+    def whole(self) -> Target:
+        """The dense network as a budget."""
+        space, metric = self.plan.setting.space, self.plan.targets[0].metric
+        return Target(metric, space.measure(space.dense, metric), 1.0)
+
     def run(self) -> None:
         """Asks every session until none has anything left to ask."""
-        if self.plan.dense:
-            whole = Target(self.plan.targets[0].metric, 0) if self.plan.targets else Target("params", 0)
+        scratch = next((p for p in self.plan.protocols if p.weights == "fresh"), None)
+        if self.plan.dense and scratch is not None:
             for seed in range(self.plan.seeds):
-                proposal = Proposal(whole, self.plan.setting.space.dense)
-                scratch = next((p for p in self.plan.protocols if p.weights == "fresh"), None)
-                if scratch is not None:
-                    training = self._final(proposal, scratch, seed)
-                    self.dense[training.job.id] = ("dense", seed, training)
-                    self.submit(training)
+                training = self._final(Proposal(self.whole, self.plan.setting.space.dense), scratch, seed)
+                self.dense[training.job.id] = ("dense", seed, training)
+                self.submit(training)
         self._advance()
         for outcome in self.executor.completed():
             self.outcomes[outcome.job.id] = outcome
@@ -161,7 +163,11 @@ class _Search:
         while moved:
             moved = False
             for session in self.sessions:
-                if not session.ended and session.waiting <= self.outcomes.keys() and self._found(session) is not None:
+                if (
+                    not session.ended
+                    and session.waiting <= self.outcomes.keys()
+                    and self._found(session) is not None
+                ):
                     session.waiting = set()
                     before = session.ended
                     self._ask(session)
@@ -177,6 +183,9 @@ class _Search:
         return tuple(point for other in others for point in other.points)
 
     def _ask(self, session: Session) -> None:
+        if "found" in session.entry.needs and not self._found(session):
+            session.ended = True  # those it answers found nothing, and say why themselves
+            return
         plan, setting = self.plan, self.plan.setting
         images = setting.images["train"]
         steps = -(-images // setting.recipe.batch)
@@ -228,7 +237,9 @@ class _Search:
         self.submit(training)
         outcome = self.outcomes.get(training.job.id)
         if outcome is not None and outcome.result is None:
-            raise _Failed(f"{session.name}, seed {session.seed}: a training ended {outcome.status}: {outcome.error}")
+            raise _Failed(
+                f"{session.name}, seed {session.seed}: a training ended {outcome.status}: {outcome.error}"
+            )
         return outcome
 
     def _try(self, session: Session, proposals: Sequence[Proposal]) -> None:
@@ -271,7 +282,8 @@ class _Search:
         metric = self.plan.targets[0].metric if self.plan.targets else "params"
         whole = Target(metric, self.plan.setting.space.measure(self.plan.setting.space.dense, metric), 1.0)
         dense = tuple(
-            self._row(training, name, "dense", whole, seed, ()) for name, seed, training in self.dense.values()
+            self._row(training, name, "dense", whole, seed, ())
+            for name, seed, training in self.dense.values()
         )
         problems = dict.fromkeys(session.error for session in self.sessions if session.error)
         for _, _, training in self.finals:
@@ -297,7 +309,9 @@ class _Search:
     def _costs(self) -> Iterator[SearchCost]:
         for session in self.sessions:
             used = [(t, self.outcomes.get(t.job.id)) for t in session.asked.values()]
-            seconds = sum(o.result.values["seconds"] for _, o in used if o is not None and o.result is not None)
+            seconds = sum(
+                o.result.values["seconds"] for _, o in used if o is not None and o.result is not None
+            )
             yield SearchCost(
                 proposer=session.name,
                 seed=session.seed,
@@ -337,4 +351,3 @@ def search(plan: Plan, store: Store, make: Callable[[], Executor]) -> Findings:
         driver = _Search(plan, store, executor)
         driver.run()
     return driver.findings()
-

@@ -1,0 +1,5 @@
+"""`python -m prunas`."""
+
+from prunas.cli import main
+
+main()

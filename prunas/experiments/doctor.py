@@ -1,0 +1,75 @@
+"""`doctor`: the ways an installation can be wrong, looked at one by one."""
+
+import importlib.metadata
+import os
+import platform
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from prunas import __version__
+from prunas.data import DATASETS, data_folder, load
+from prunas.errors import InputError
+
+__all__ = ["examine"]
+
+
+def examine(data: Path | None, out: Path) -> list[dict[str, Any]]:
+    """Every check as {"what", "status", "detail"}; status is `ok`, `missing` (not needed by all) or `wrong`."""
+    checks = [_check("python", "ok", f"{platform.python_version()} on {platform.platform()}")]
+    checks.append(_check("prunas", "ok", __version__))
+    for package in ("torch", "torchvision", "optuna", "numpy", "scipy", "matplotlib"):
+        try:
+            checks.append(_check(package, "ok", importlib.metadata.version(package)))
+        except importlib.metadata.PackageNotFoundError:
+            checks.append(_check(package, "wrong", f"not installed; pip install {package}"))
+    checks += [_torch(), _torchvision()]
+    for name in DATASETS:
+        if name == "folder":
+            continue
+        try:
+            found = load(name, data)
+            checks.append(
+                _check(f"data {name}", "ok", "; ".join(found.notes) or f"{found.sizes['train']} images")
+            )
+        except InputError as error:
+            checks.append(_check(f"data {name}", "missing", str(error)))
+    checks.append(_check("data folder", "ok", str(data_folder(data))))
+    checks.append(_writable(out))
+    return checks
+
+
+def _check(what: str, status: str, detail: str) -> dict[str, Any]:
+    return {"what": what, "status": status, "detail": detail}
+
+
+def _torch() -> dict[str, Any]:
+    try:
+        import torch
+    except ImportError as error:
+        return _check("device", "wrong", f"torch cannot be imported: {error}")
+    if torch.cuda.is_available():
+        return _check("device", "ok", torch.cuda.get_device_name(0))
+    return _check("device", "ok", f"CPU with {os.cpu_count()} cores; trainings run here")
+
+
+def _torchvision() -> dict[str, Any]:
+    try:
+        import torchvision  # noqa: F401
+    except (ImportError, RuntimeError) as error:
+        return _check(
+            "torchvision import",
+            "wrong",
+            f"{error}; torch and torchvision come from different builds: install both from the same index",
+        )
+    return _check("torchvision import", "ok", "works")
+
+
+def _writable(out: Path) -> dict[str, Any]:
+    folder = next((parent for parent in (out, *out.absolute().parents) if parent.exists()), Path())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        return _check("output folder", "wrong", f"{folder}: {error.strerror}; choose another --out")
+    return _check("output folder", "ok", str(out.absolute()))

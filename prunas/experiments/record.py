@@ -1,0 +1,221 @@
+"""What a search leaves behind for people and programs: one JSON document, its tables and its figure. Torch-free.
+
+The run folders hold the trainings; this document says which of them belong together, who proposed what, and what
+finding it cost. `compare` and `plot` read nothing else.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prunas.errors import InputError
+from prunas.experiments.jobs import Setting
+from prunas.experiments.search import Findings, Plan
+from prunas.files import digest, read_json, write_json
+from prunas.statistics import curves, summary, text
+from prunas.statistics.rows import Metric, Row, SearchCost
+
+__all__ = ["SCHEMA", "Record", "load_records", "merge", "record_of", "save"]
+
+SCHEMA = 1
+"""Version of every JSON document that prunas prints or stores."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A search's outcome, or several of one setting merged.
+
+    Attributes:
+        space: Name of the space.
+        data: Name of the data set.
+        recipe: Name of the recipe.
+        epochs: Its epochs.
+        setting: Digest of recipe, data and network: only records that share it may share a table.
+        rows: One per final training.
+        dense: Trainings of the dense network.
+        costs: What finding the points cost.
+        notes: What a reader should know about the data.
+    """
+
+    space: str
+    data: str
+    recipe: str
+    epochs: int
+    setting: str
+    rows: tuple[Row, ...]
+    dense: tuple[Row, ...]
+    costs: tuple[SearchCost, ...]
+    notes: tuple[str, ...] = ()
+
+    def document(
+        self, figures: Sequence[Path] = (), trained: int = 0, problems: Iterable[str] = ()
+    ) -> dict[str, Any]:
+        """The record as `--json` prints it and as it is stored."""
+        return {
+            "schema": SCHEMA,
+            "space": self.space,
+            "data": self.data,
+            "recipe": self.recipe,
+            "epochs": self.epochs,
+            "setting": self.setting,
+            "runs": [row.to_json() for row in self.rows],
+            "dense": [row.to_json() for row in self.dense],
+            "table": [line.to_json() for line in summary.table(self.rows)],
+            "differences": [d.to_json() for d in self.differences()],
+            "cost": [cost.to_json() for cost in self.costs],
+            "figures": [str(path) for path in figures],
+            "notes": list(self.notes),
+            "trained": trained,
+            "problems": list(problems),
+        }
+
+    @classmethod
+    def from_document(cls, document: Any, source: Path) -> "Record":
+        """The record in a stored document.
+
+        Raises:
+            InputError: It was written by another version, or is damaged.
+        """
+        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+            raise InputError(
+                f"{source} was written by another version of prunas; repeat the search to replace it"
+            )
+        try:
+            return cls(
+                **{key: document[key] for key in ("space", "data", "recipe", "epochs", "setting")},
+                rows=tuple(map(Row.from_json, document["runs"])),
+                dense=tuple(map(Row.from_json, document["dense"])),
+                costs=tuple(map(SearchCost.from_json, document["cost"])),
+                notes=tuple(document["notes"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{source} is damaged ({error}); repeat the search to replace it") from error
+
+    def differences(self) -> list[summary.Difference]:
+        """What was found against the tapered shape of the same params and MACs, paired by seed."""
+        found = {row.proposer for row in self.rows if row.kind in ("automatic", "sampler", "predefined")}
+        return [
+            difference
+            for proposer in dict.fromkeys(row.proposer for row in self.rows)
+            if proposer in found
+            for difference in summary.differences(self.rows, proposer)
+        ]
+
+    def tables(self, markdown: bool = False) -> str:
+        """The tables a person reads."""
+        write = text.as_markdown if markdown else text.as_text
+        parts = [write(text.result_table(summary.table(self.rows)))]
+        if differences := self.differences():
+            parts.append(write(text.difference_table(differences)))
+        if self.costs:
+            parts.append(write(text.cost_table(summary.cost_table(self.costs))))
+        return "\n".join(parts)
+
+    def draw(self, folder: Path, metric: Metric = "params") -> tuple[Path, ...]:
+        """The efficiency figure as SVG and PNG; nothing if no run has been tested.
+
+        Args:
+            folder: Where the files go.
+            metric: What the x axis counts.
+        """
+        drawn = curves.curves(self.rows, metric)
+        if not drawn:
+            return ()
+        from prunas.report.efficiency import draw_efficiency
+
+        dense = curves.dense_accuracy(self.dense)
+        return draw_efficiency(
+            drawn,
+            folder,
+            space=self.space,
+            data=self.data,
+            recipe=self.recipe,
+            epochs=self.epochs,
+            dense=dense.mean if dense else None,
+            name="efficiency" if metric == "params" else f"efficiency-{metric}",
+        )
+
+
+def record_of(plan: Plan, findings: Findings) -> Record:
+    """The record of a search."""
+    setting = plan.setting
+    return Record(
+        space=setting.space.name,
+        data=setting.data,
+        recipe=setting.recipe.name,
+        epochs=setting.recipe.epochs,
+        setting=setting_digest(setting),
+        rows=findings.rows,
+        dense=findings.dense,
+        costs=findings.costs,
+        notes=setting.notes,
+    )
+
+
+def setting_digest(setting: Setting) -> str:
+    """Twelve hex digits over what rows must share to be compared."""
+    return digest([setting.space.survey.fingerprint, setting.recipe.identity, setting.identity])
+
+
+def save(record: Record, document: dict[str, Any], root: Path, plan: Plan) -> Path:
+    """Stores a search's document under a name that its plan decides, so that a repeated search replaces it."""
+    key = digest(
+        [
+            record.setting,
+            plan.proposers,
+            [target.to_json() for target in plan.targets],
+            [protocol.name for protocol in plan.protocols],
+            plan.seeds,
+            dict(plan.trials),
+            {name: dict(options) for name, options in plan.options.items()},
+            plan.cap,
+        ]
+    )
+    path = root / record.space / "searches" / f"{key}.json"
+    write_json(path, document)
+    return path
+
+
+def load_records(root: Path, space: str | None = None) -> list[Record]:
+    """Every stored search, merged by setting.
+
+    Args:
+        root: The folder given as --out.
+        space: Only this space's.
+
+    Raises:
+        InputError: There is none, or one is damaged.
+    """
+    paths = sorted(root.glob(f"{space or '*'}/searches/*.json"))
+    if not paths:
+        what = f"space {space!r}" if space else "any space"
+        raise InputError(
+            f"{root} holds no finished search of {what}; run `prunas search {space or ''}` first"
+        )
+    return merge([Record.from_document(read_json(path), path) for path in paths])
+
+
+def merge(records: Iterable[Record]) -> list[Record]:
+    """One record per setting; what two searches share is counted once."""
+    merged: dict[tuple[str, str], Record] = {}
+    for record in records:
+        key = (record.space, record.setting)
+        before = merged.get(key, record)
+        merged[key] = Record(
+            space=record.space,
+            data=record.data,
+            recipe=record.recipe,
+            epochs=record.epochs,
+            setting=record.setting,
+            rows=_once(before.rows + record.rows),
+            dense=_once(before.dense + record.dense),
+            costs=tuple(dict.fromkeys(before.costs + record.costs)),
+            notes=record.notes,
+        )
+    return list(merged.values())
+
+
+def _once(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """Rows without repetitions; the later one wins, for it may be finished by now."""
+    return tuple({(r.id, r.proposer, r.asked, r.search_seed, r.flags): r for r in rows}.values())
