@@ -1,3 +1,57 @@
-"""prunas: pruning as neural architecture search."""
+"""prunas: pruning as neural architecture search.
+
+    space = prunas.load_space("vgg16-c10")
+    arch = prunas.designs.uniform(space, space.target(keep=0.3))
+    space.cost(arch)
+    net = space.build(arch)
+
+Importing prunas imports nothing else; torch comes when a network is built or surveyed for the first time.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prunas import designs
+    from prunas.architecture import Architecture, KernelPattern
+    from prunas.costs import Cost, Target
+    from prunas.errors import InputError
+    from prunas.space import SearchSpace, load_point, load_space
 
 __version__ = "0.1.0"
+__all__ = [
+    "Architecture",
+    "Cost",
+    "InputError",
+    "KernelPattern",
+    "SearchSpace",
+    "Target",
+    "build",
+    "designs",
+    "load_point",
+    "load_space",
+]
+
+_HOMES = {
+    "Architecture": "prunas.architecture",
+    "Cost": "prunas.costs",
+    "InputError": "prunas.errors",
+    "KernelPattern": "prunas.architecture",
+    "SearchSpace": "prunas.space",
+    "Target": "prunas.costs",
+    "load_point": "prunas.space",
+    "load_space": "prunas.space",
+}
+
+
+def build(space: "SearchSpace", arch: "Architecture | None" = None, **inherited: Any) -> Any:
+    """The network of a point; see `SearchSpace.build`."""
+    return space.build(arch, **inherited)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "designs":
+        return importlib.import_module("prunas.designs")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'prunas' has no attribute {name!r}")

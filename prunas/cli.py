@@ -718,10 +718,16 @@ def _print_plan(plan: "Plan", as_json: bool) -> None:
         typer.echo(f"{work.trainings} trainings, {work.macs:.3g} MACs; nothing was trained")
 
 
-def main() -> NoReturn:
-    """Runs the command line and exits with its code."""
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs the command line and exits with its code.
+
+    Args:
+        arguments: Instead of those of the process.
+    """
     try:
-        code = app(standalone_mode=False)
+        code = app(arguments, standalone_mode=False)
+        if code == INTERRUPTED:  # typer turns Ctrl-C into this code
+            raise KeyboardInterrupt
     except InputError as error:
         _say(f"prunas: {error}")
         code = BAD_INPUT

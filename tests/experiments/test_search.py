@@ -1,0 +1,191 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prunas.experiments import work
+from prunas.experiments.plan import forecast, make_plan, make_setting
+from prunas.experiments.record import Record, load_records, record_of, save
+from prunas.experiments.search import Findings, Plan, search
+from prunas.runs.executors import executor
+from prunas.runs.store import Store
+from prunas.space import load_space
+
+EVERYONE = ("slimming", "tpe", "uniform", "random", "taper", "shuffled")
+
+
+def a_plan(space: Path, proposers: tuple[str, ...] = ("slimming",), **changes: Any) -> Plan:
+    recipe = {"epochs": 1, **changes.pop("recipe", {})}
+    setting = make_setting(load_space(str(space)), changes=recipe)
+    return make_plan(setting, proposers, **{"seeds": 2, **changes})
+
+
+def run(plan: Plan, root: Path, name: str = "serial", **options: Any) -> Findings:
+    store = Store(root)
+    return search(plan, store, lambda: executor(name, store, **options))
+
+
+def outcome_of(findings: Findings) -> list[tuple[object, ...]]:
+    """What must not depend on how a search was carried out."""
+    return [
+        (r.id, r.proposer, r.asked, r.reached, r.search_seed, r.status, r.val_acc, r.test_acc, r.flags)
+        for r in (*findings.rows, *findings.dense)
+    ]
+
+
+@pytest.fixture(scope="module")
+def everyone(small_space: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path, Findings]:
+    plan = a_plan(small_space, EVERYONE, trials=2)
+    root = tmp_path_factory.mktemp("runs")
+    return plan, root, run(plan, root)
+
+
+def test_every_proposer_is_trained_at_every_target_and_seed(everyone: tuple[Plan, Path, Findings]) -> None:
+    plan, _, findings = everyone
+    assert findings.problems == ()
+    for name in EVERYONE:
+        mine = [row for row in findings.rows if row.proposer == name]
+        assert {(row.asked, row.search_seed) for row in mine} == {
+            (t, s) for t in plan.targets for s in (0, 1)
+        }
+        assert all(row.status == "finished" and row.test_acc is not None for row in mine)
+        assert all(row.search_seed == row.train_seed for row in mine)
+
+
+def test_the_price_of_a_search_is_what_its_proposer_asked_for(everyone: tuple[Plan, Path, Findings]) -> None:
+    plan, _, findings = everyone
+    trainings = {(cost.proposer, cost.seed): cost.trainings for cost in findings.costs}
+    for seed in (0, 1):
+        assert trainings["slimming", seed] == 1  # one dense training serves all targets
+        for sampler in ("tpe", "random"):  # a point proposed twice is trained once
+            assert len(plan.targets) < trainings[sampler, seed] <= 2 * len(plan.targets)
+        assert trainings["uniform", seed] == trainings["taper", seed] == trainings["shuffled", seed] == 0
+    dense = plan.setting.space.cost(plan.setting.space.dense).macs
+    (price,) = [c.macs for c in findings.costs if c.proposer == "slimming" and c.seed == 0]
+    assert price == 3 * dense * 1 * 1079  # forward and backward, one epoch, the images of the split `train`
+
+
+def test_repeating_a_search_trains_nothing_and_says_the_same(everyone: tuple[Plan, Path, Findings]) -> None:
+    plan, root, findings = everyone
+    again = run(plan, root)
+    trials = len(list(root.glob("*/trial-*/result.json")))
+    assert findings.trained == len({r.id for r in (*findings.rows, *findings.dense)}) + trials
+    assert again.trained == 0
+    assert outcome_of(again) == outcome_of(findings)
+    assert again.costs == findings.costs
+
+
+def test_the_forecast_counts_the_trainings(everyone: tuple[Plan, Path, Findings]) -> None:
+    plan, _, findings = everyone
+    points = len(plan.targets) * plan.seeds
+    trials, finals, dense = 2 * 2 * points, 6 * points, 2 * plan.seeds
+    assert forecast(plan).trainings == trials + finals + dense >= findings.trained
+
+
+def test_selection_sees_validation_only(everyone: tuple[Plan, Path, Findings]) -> None:
+    _, root, findings = everyone
+    judged = {row.folder for row in (*findings.rows, *findings.dense) if row.test_acc is not None}
+    seen = 0
+    for path in root.glob("*/*/job.json"):
+        spec = json.loads(path.read_text())["spec"]
+        if str(path.parent) in judged:
+            assert (spec["split"], spec["score"]) == ("train+val", "test")
+        else:
+            seen += 1
+            assert (spec["split"], spec["score"]) == ("train", "val")
+    assert seen == len(list(root.glob("*/dense-*"))) + len(list(root.glob("*/trial-*"))) > 10
+
+
+def test_a_proposer_that_looks_at_the_test_split_is_caught(
+    small_space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything that is fed to a network while points are being found comes from train or validation."""
+    from prunas.data.resident import Resident
+
+    fed: list[set[int]] = []
+    original = Resident.feed
+
+    def spy(self: Any, members: Any, *args: Any, **kwargs: Any) -> Any:
+        fed.append(set(members.tolist()))
+        return original(self, members, *args, **kwargs)
+
+    monkeypatch.setattr(Resident, "feed", spy)
+    plan = a_plan(small_space, ("slimming", "tpe"), trials=2, seeds=1, controls=False, dense=False)
+    run(plan, tmp_path)
+    from prunas.data import load
+
+    data = load("digits")
+    test = set(data.splits["test"].tolist())
+    trains_on_all = set(data.splits["train+val"].tolist())
+    finals = sum(members == trains_on_all for members in fed)
+    looks = sum(bool(members & test) for members in fed)
+    assert finals == looks == 4  # each final training, and nothing else, looks once
+
+
+def test_a_search_stopped_anywhere_continues_to_the_same_end(
+    everyone: tuple[Plan, Path, Findings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, _, undisturbed = everyone
+    original, starts = work.run, []
+
+    def interrupted(spec: Any, **how: Any) -> Any:
+        starts.append(spec)
+        if len(starts) % 4 == 0:
+            raise KeyboardInterrupt
+        return original(spec, **how)
+
+    monkeypatch.setattr(work, "run", interrupted)
+    stops = 0
+    while True:
+        try:
+            findings = run(plan, tmp_path)
+            break
+        except KeyboardInterrupt:
+            stops += 1
+    assert stops > 3
+    assert len(starts) == undisturbed.trained + stops  # nothing that was finished is trained again
+    assert outcome_of(findings) == outcome_of(undisturbed)
+
+
+def test_worker_processes_find_the_same(small_space: Path, tmp_path: Path) -> None:
+    plan = a_plan(small_space, seeds=1)
+    serial = run(plan, tmp_path / "serial")
+    pooled = run(plan, tmp_path / "pool", "processes", workers=2)
+    assert outcome_of(pooled) == outcome_of(serial)
+
+
+def test_a_diverged_dense_training_is_named_and_others_go_on(small_space: Path, tmp_path: Path) -> None:
+    plan = a_plan(small_space, seeds=1, recipe={"lr": 1e30}, dense=False)
+    findings = run(plan, tmp_path)
+    assert any("slimming, seed 0" in problem and "loss" in problem for problem in findings.problems)
+    assert {row.proposer for row in findings.rows} == {"uniform", "random"}
+    assert {row.status for row in findings.rows} == {"failed"}
+
+
+def test_finetuning_inherits_what_slimming_kept(small_space: Path, tmp_path: Path) -> None:
+    plan = a_plan(small_space, seeds=1, protocols=["scratch-e", "finetune", "scratch-b"], dense=False)
+    findings = run(plan, tmp_path)
+    tuned = [row for row in findings.rows if row.protocol == "finetune"]
+    assert {row.proposer for row in tuned} == {"slimming"}
+    space = plan.setting.space
+    for row in findings.rows:
+        if row.protocol == "scratch-b":
+            assert row.epochs == space.cost(space.dense).macs // row.reached.macs  # of one epoch, uncapped
+
+
+def test_records_survive_storage_and_merge(everyone: tuple[Plan, Path, Findings]) -> None:
+    plan, root, findings = everyone
+    record = record_of(plan, findings)
+    path = save(record, record.document(), root, plan)
+    assert Record.from_document(json.loads(path.read_text()), path) == record
+    (merged,) = load_records(root)
+    assert merged == record
+
+
+def test_a_training_in_a_store_is_shared_by_everyone_who_wants_it(small_space: Path, tmp_path: Path) -> None:
+    first = run(a_plan(small_space, ("uniform",), seeds=1, controls=False, dense=False), tmp_path)
+    second = run(a_plan(small_space, seeds=1, dense=False), tmp_path)
+    assert first.trained == 2
+    shared = {row.id for row in first.rows}
+    assert second.trained == 1 + len({row.id for row in second.rows} - shared)  # 1: slimming's dense training
