@@ -171,7 +171,9 @@ class Architecture:
             )
         except KeyError as error:
             raise InputError(f"{source}: the field {error} is missing") from error
-        except (AttributeError, TypeError) as error:
+        except InputError:
+            raise
+        except (AttributeError, TypeError, ValueError) as error:
             raise InputError(f"{source}: damaged ({error})") from error
 
     def replace(self, **changes: Any) -> "Architecture":

@@ -5,6 +5,7 @@ dense device stores and executes. They differ only under a kernel pattern. MACs 
 image in eval mode; norms, activations, pooling and biases are not counted among them.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from prunas.architecture import Architecture, KernelPattern
 from prunas.errors import InputError
@@ -23,6 +25,9 @@ Metric = Literal["params", "macs", "channels"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 
 Table = npt.NDArray[np.float64]
+
+CHUNK = 1 << 16
+"""Numbers per temporary array, few enough to stay in a processor's cache."""
 
 
 class Cost(NamedTuple):
@@ -98,43 +103,20 @@ class CostModel:
 
     def __init__(self, survey: Survey) -> None:
         self.survey = survey
-        linear, constant = self._linear_forms()
+        self._linear, self._constant = _sizes(survey)
         rows = survey.rows
-        pick = [-1 if row.reads < 0 else row.reads for row in rows], [row.writes for row in rows]
-        self._factors = tuple(
-            (
-                np.array([linear[i] if i >= 0 else np.zeros(linear.shape[1]) for i in side]).T,
-                np.array([constant[i] if i >= 0 else 1.0 for i in side]),
-            )
-            for side in pick
-        )
-        self._params = np.array([float(row.params) for row in rows])
-        self._macs = np.array([float(row.macs) for row in rows])
-        gates = {gate.name: i for i, gate in enumerate(survey.gates)}
+        self._reads = np.array([row.reads for row in rows], np.intp)
+        self._writes = np.array([row.writes for row in rows], np.intp)
+        self._counts = np.array([[row.params for row in rows], [row.macs for row in rows]], np.float64)
+        self._gate_index = {gate.name: i for i, gate in enumerate(survey.gates)}
         self._gated = tuple(
-            [(i, gates[name]) for i, name in enumerate(names) if name is not None]
+            [(i, self._gate_index[name]) for i, name in enumerate(names) if name is not None]
             for names in ([row.gate_reads for row in rows], [row.gate_writes for row in rows])
         )
-        self._in_block = np.zeros((len(rows), len(survey.blocks)), bool)
-        for i, row in enumerate(rows):
-            self._in_block[i, list(row.blocks)] = True
-        self._gate_form = (
-            np.array([linear[gate.form] for gate in survey.gates]).reshape(-1, linear.shape[1]).T
+        self._in_block = tuple(
+            [i for i, row in enumerate(rows) if block in row.blocks] for block in range(len(survey.blocks))
         )
-        self._gate_constant = np.array([constant[gate.form] for gate in survey.gates])
-
-    def _linear_forms(self) -> tuple[Table, Table]:
-        """Every form's size as coefficients of the widths, plus a constant."""
-        survey = self.survey
-        linear = np.zeros((len(survey.forms), len(survey.groups)))
-        constant = np.zeros(len(survey.forms))
-        for i, form in enumerate(survey.forms):
-            for run in form:
-                if run.group == FIXED:
-                    constant[i] += run.length * run.repeat
-                else:
-                    linear[i, run.group] += run.length * run.repeat / survey.groups[run.group].units
-        return np.rint(linear), constant
+        self._gate_forms = [gate.form for gate in survey.gates]
 
     @cached_property
     def dense_widths(self) -> npt.NDArray[np.int64]:
@@ -158,24 +140,38 @@ class CostModel:
         Returns:
             Two arrays of shape (points,): dense_params and dense_macs, exact.
         """
-        # float64 holds integers exactly up to 2**53, and its matrix product is far faster than int64's.
+        # float64 holds integers exactly up to 2**53, and its products are far faster than int64's.
         units = np.asarray(widths, np.float64)
-        reads, writes = (units @ linear + constant for linear, constant in self._factors)
-        if selected is not None:
-            chosen = np.asarray(selected, np.float64)
-            for factor, pairs in zip((reads, writes), self._gated, strict=True):
-                if pairs:
-                    at, gate = np.array(pairs).T
-                    factor[:, at] = np.where(chosen[:, gate] < 0, factor[:, at], chosen[:, gate])
-        products = reads * writes
-        if alive is not None:
-            gone = ~np.asarray(alive, bool) @ self._in_block.T
-            products[gone] = 0.0
-        return (products @ self._params).astype(np.int64), (products @ self._macs).astype(np.int64)
+        passing, present = (
+            None if table is None else np.asarray(table, np.float64).T for table in (selected, alive)
+        )
+        step = max(1, CHUNK // (len(self._reads) + 1))
+        parts = [np.empty((2, 0))]
+        for start in range(0, len(units), step):
+            some = slice(start, start + step)
+            sizes = self._sizes(units[some])
+            reads, writes = sizes[self._reads], sizes[self._writes]
+            if passing is not None:
+                for factor, pairs in zip((reads, writes), self._gated, strict=True):
+                    for row, gate in pairs:
+                        chosen = passing[gate, some]
+                        np.copyto(factor[row], chosen, where=chosen >= 0)
+            products = np.multiply(reads, writes, out=reads)
+            if present is not None:
+                for rows, branch in zip(self._in_block, present, strict=True):
+                    products[rows] *= branch[some]
+            parts.append(self._counts @ products)
+        params, macs = np.concatenate(parts, axis=1).astype(np.int64)
+        return params, macs
 
     def gate_inputs(self, widths: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Channels at each gate's input as built, shape (points, gates), for widths of shape (points, groups)."""
-        return (np.asarray(widths, np.float64) @ self._gate_form + self._gate_constant).astype(np.int64)
+        return self._sizes(widths)[self._gate_forms].T.astype(np.int64)
+
+    def _sizes(self, widths: npt.ArrayLike) -> Table:
+        """Channels of every form, and a last row of ones (the form -1), shape (forms + 1, points)."""
+        sizes: Table = self._linear @ np.asarray(widths, np.float64).T + self._constant
+        return sizes
 
     def widths(self, arch: Architecture) -> npt.NDArray[np.int64]:
         """Units of every group in `arch`, shape (groups,)."""
@@ -190,9 +186,8 @@ class CostModel:
         survey = self.survey
         units = self.widths(arch)
         selected = np.full((1, len(survey.gates)), -1)
-        names = {gate.name: i for i, gate in enumerate(survey.gates)}
         for gate, positions in arch.selected:
-            selected[0, names[gate]] = len(positions)
+            selected[0, self._gate_index[gate]] = len(positions)
         alive = np.ones((1, len(survey.blocks)), bool)
         for block in arch.removed:
             alive[0, survey.block_index[block]] = False
@@ -201,7 +196,7 @@ class CostModel:
             return Cost(params, macs, params, macs)
         missing_params = missing_macs = 0
         for layer, shape in self.weights(arch).items():
-            gone = int(np.prod(shape)) - kept_weights(arch.kernels, survey.layer_at[layer], shape)
+            gone = math.prod(shape) - kept_weights(arch.kernels, survey.layer_at[layer], shape)
             missing_params += gone
             missing_macs += gone * survey.layer_at[layer].positions
         return Cost(params - missing_params, macs - missing_macs, params, macs)
@@ -221,6 +216,20 @@ class CostModel:
         return shapes
 
 
+def _sizes(survey: Survey) -> tuple[csr_array, Table]:
+    """Every form's size as coefficients of the widths, shape (forms + 1, groups), and constants (forms + 1, 1)."""
+    linear = np.zeros((len(survey.forms) + 1, len(survey.groups)))
+    constant = np.zeros((len(survey.forms) + 1, 1))
+    for i, form in enumerate(survey.forms):
+        for run in form:
+            if run.group == FIXED:
+                constant[i] += run.length * run.repeat
+            else:
+                linear[i, run.group] += run.length * run.repeat / survey.groups[run.group].units
+    constant[-1] = 1
+    return csr_array(np.rint(linear)), constant
+
+
 def kept_weights(pattern: KernelPattern, layer: Layer, shape: tuple[int, ...]) -> int:
     """How many weights of a convolution exist under a pattern.
 
@@ -234,9 +243,9 @@ def kept_weights(pattern: KernelPattern, layer: Layer, shape: tuple[int, ...]) -
     """
     if pattern.masks:
         text = dict(pattern.masks).get(layer.path)
-        return int(np.prod(shape)) if text is None else int(KernelPattern.unpack(text, shape).sum())
+        return math.prod(shape) if text is None else int(KernelPattern.unpack(text, shape).sum())
     counts = position_counts(pattern, layer, shape)
-    return int(np.prod(shape)) if counts is None else int(counts.sum())
+    return math.prod(shape) if counts is None else int(counts.sum())
 
 
 def position_counts(
@@ -247,9 +256,9 @@ def position_counts(
     values = dict(pattern.frequencies).get(key)
     if values is None:
         return None
-    positions = int(np.prod(layer.kernel))
+    positions = math.prod(layer.kernel)
     if len(values) != positions:
         raise InputError(
             f"kernel pattern {key!r} has {len(values)} values; a kernel has {positions} positions"
         )
-    return np.rint(np.array(values) * shape[0] * shape[1]).astype(np.int64)
+    return np.array([round(value * shape[0] * shape[1]) for value in values], np.int64)

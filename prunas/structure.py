@@ -18,10 +18,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from prunas.errors import InputError, unknown
 from prunas.files import digest
 
 __all__ = ["FIXED", "Block", "Form", "Frozen", "Gate", "Group", "Layer", "Row", "Run", "Site", "Survey"]
 
+FORMAT = 1
 FIXED = -1
 """The group index of channels that never vary."""
 
@@ -279,27 +281,48 @@ class Survey:
 
     def to_json(self) -> dict[str, Any]:
         """A compact JSON document."""
-        return {spec.name: _plain(getattr(self, spec.name)) for spec in dataclasses.fields(self)}
+        fields = {spec.name: _plain(getattr(self, spec.name)) for spec in dataclasses.fields(self)}
+        return {"format": FORMAT, **fields}
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> "Survey":
-        """The survey `to_json` wrote."""
-        made = {"groups": Group, "gates": Gate, "blocks": Block, "frozen": Frozen, "layers": Layer}
-        made |= {"sites": Site, "rows": Row}
+    def from_json(cls, document: Any, source: str = "survey") -> "Survey":
+        """The survey `to_json` wrote.
+
+        Args:
+            document: The parsed JSON.
+            source: What to call the document in an error, usually its path.
+
+        Raises:
+            InputError: A field is unknown, missing or damaged, or the format is not this one's.
+        """
+        if not isinstance(document, dict) or document.get("format") != FORMAT:
+            raise InputError(f"{source}: not a survey of format {FORMAT}; survey the network again")
+        known = [spec.name for spec in dataclasses.fields(cls)]
         values: dict[str, Any] = {}
-        for name, value in document.items():
-            if name in made:
-                values[name] = tuple(made[name](*map(_frozen, fields)) for fields in value)
-            elif name == "forms":
-                values[name] = tuple(tuple(Run(*run) for run in form) for form in value)
-            else:
-                values[name] = _frozen(value)
-        return cls(**values)
+        try:
+            for name, value in document.items():
+                if name in RECORDS:
+                    values[name] = tuple(RECORDS[name](*map(_frozen, fields)) for fields in value)
+                elif name == "forms":
+                    values[name] = tuple(tuple(Run(*run) for run in form) for form in value)
+                elif name in known:
+                    values[name] = _frozen(value)
+                elif name != "format":
+                    raise unknown("survey field", name, known)
+            return cls(**values)
+        except TypeError as error:
+            raise InputError(f"{source}: damaged ({error}); survey the network again") from error
 
     @cached_property
     def digest(self) -> str:
         """Twelve hex digits over the whole survey."""
         return digest(self.to_json())
+
+
+RECORDS: Mapping[str, type] = {
+    "groups": Group, "gates": Gate, "blocks": Block, "frozen": Frozen, "layers": Layer, "sites": Site, "rows": Row,
+}  # fmt: skip
+"""Fields of a survey that hold records, which JSON keeps as lists."""
 
 
 def _overlap(run: Run, width: int) -> int:

@@ -13,7 +13,7 @@ from prunas.build.layers import select
 from prunas.build.masks import kernel_masks
 from prunas.build.residual import without_branch
 from prunas.costs import CostModel
-from prunas.errors import InputError
+from prunas.errors import InputError, unknown
 from prunas.files import digest
 from prunas.structure import Survey
 
@@ -50,27 +50,35 @@ def build(
         A network of the factory's own class, in training mode, on the factory's device.
 
     Raises:
-        InputError: The factory no longer makes the network that was surveyed, or `kept` does not fit `arch`.
+        InputError: The factory no longer makes the network that was surveyed, or `weights` or `kept` do not fit.
     """
     model = CostModel(survey)
     units = model.widths(arch)
     net = shrink(factory, survey, units.tolist(), {gate: len(p) for gate, p in arch.selected})
-    for gate, positions in arch.selected:
-        path = survey.gate_named[gate].norm or gate
+    selecting = {survey.gate_named[gate].norm or gate: positions for gate, positions in arch.selected}
+    for path, positions in selecting.items():
         select(net.get_submodule(path), positions)
     for block in arch.removed:
         parent, _, name = block.rpartition(".")
         setattr(net.get_submodule(parent), name, without_branch(net.get_submodule(block)))
     if weights is not None:
-        inherited = inherit(survey, arch, weights, kept or {})
-        net.load_state_dict(
-            {name: inherited[name] for name in net.state_dict() if name in inherited}, strict=False
-        )
+        _load(net, inherit(survey, arch, weights, kept or {}), {f"{path}.index" for path in selecting})
     with torch.no_grad():
         for name, mask in kernel_masks(survey, arch).items():
             parameter = net.get_parameter(name)
             parameter.mul_(torch.as_tensor(mask, device=parameter.device))
     return net
+
+
+def _load(net: nn.Module, weights: Mapping[str, Tensor], own: set[str]) -> None:
+    """Copies weights into a network, all but its `own`; what is left over in `weights` does not matter."""
+    for name, tensor in net.state_dict().items():
+        if name in own:
+            continue
+        if name not in weights or weights[name].shape != tensor.shape:
+            problem = "have another shape of" if name in weights else "have no"
+            raise InputError(f"the weights {problem} {name!r}; give the state dict of the dense network")
+        tensor.copy_(weights[name])
 
 
 def shrink(
@@ -84,12 +92,21 @@ def shrink(
         widths: Units of every group, in the survey's order.
         selected: How many channels pass each gate that selects; its layers are born that narrow.
     """
-    selected = selected or {}
+    dense = [group.units for group in survey.groups]
+    net = construct(
+        factory, survey.order, _counts(survey, widths, selected or {}), _counts(survey, dense, {})
+    )
+    _fit_bare(net, survey, widths)
+    return net
+
+
+def _counts(survey: Survey, widths: Sequence[int], selected: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """Constructor arguments of every layer."""
     norms = {survey.gate_named[gate].norm: count for gate, count in selected.items()}
+    sizes = [survey.size(form, widths) for form in range(len(survey.forms))]
     counts: dict[str, dict[str, int]] = {}
     for layer in survey.layers:
-        reads, writes = survey.size(layer.reads, widths), survey.size(layer.writes, widths)
-        reads = selected.get(layer.path, reads)
+        reads, writes = selected.get(layer.path, sizes[layer.reads]), sizes[layer.writes]
         if layer.kind == "conv":
             counts[layer.path] = {"in_channels": reads, "out_channels": writes}
             if layer.depthwise:
@@ -103,9 +120,7 @@ def shrink(
             counts[layer.path] = {"num_parameters": writes}
         else:
             counts[layer.path] = {"extra": writes}
-    net = construct(factory, survey.order, counts)
-    _fit_bare(net, survey, widths)
-    return net
+    return counts
 
 
 def _fit_bare(net: nn.Module, survey: Survey, widths: Sequence[int]) -> None:
@@ -133,16 +148,24 @@ def inherit(
         survey: The network.
         arch: A checked point.
         weights: State dict of the dense network.
-        kept: Units of each narrowed group that stay.
+        kept: Units of each narrowed group that stay; a group that went with its block may be among them.
 
     Returns:
-        Tensors by name; those of removed branches are among them, unchanged in meaning.
+        Tensors by name; those of removed branches are among them and mean nothing.
 
     Raises:
-        InputError: `kept` does not name as many units of a group as `arch` keeps.
+        InputError: `kept` does not name as many units of a group as `arch` keeps, or `weights` are not the dense
+            network's.
     """
+    for name in kept:
+        if name not in survey.group_index:
+            raise unknown("group", name, survey.group_index)
+    removed = {survey.block_index[name] for name in arch.removed}
     units: list[npt.NDArray[np.int64]] = []
-    for group in survey.groups:
+    for group, held in zip(survey.groups, survey.group_blocks, strict=True):
+        if held & removed:
+            units.append(np.arange(group.units))
+            continue
         width = arch.width(group.name, group.units)
         chosen = np.array(sorted(set(kept.get(group.name, range(group.units)))), np.int64)
         if len(chosen) != width or (width and not 0 <= chosen[0] <= chosen[-1] < group.units):
@@ -155,16 +178,22 @@ def inherit(
     for name, positions in arch.selected:
         gate = survey.gate_named[name]
         gated[f"{name}.weight", 1] = positions
-        for tensor in ("weight", "bias", "running_mean", "running_var"):
-            if gate.norm:
-                gated[f"{gate.norm}.{tensor}", 0] = positions
+        if gate.norm:
+            for part in ("weight", "bias", "running_mean", "running_var"):
+                gated[f"{gate.norm}.{part}", 0] = positions
     slices = dict(weights)
+    dense = [group.units for group in survey.groups]
     for site in survey.sites:
-        if site.tensor not in slices:
+        tensor = slices.get(site.tensor)
+        if tensor is None:
             continue
+        if tensor.shape[site.axis] != (size := survey.size(site.form, dense)):
+            raise InputError(
+                f"{site.tensor!r} has {tensor.shape[site.axis]} channels along axis {site.axis}, the dense "
+                f"network {size}; give the state dict of the dense network"
+            )
         index = survey.positions(site.form, units)
         if (site.tensor, site.axis) in gated:
             index = index[list(gated[site.tensor, site.axis])]
-        tensor = slices[site.tensor]
         slices[site.tensor] = tensor.index_select(site.axis, torch.as_tensor(index, device=tensor.device))
     return slices

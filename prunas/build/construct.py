@@ -75,35 +75,47 @@ def construction_order(factory: Factory) -> tuple[nn.Module, tuple[str, ...]]:
     made: list[nn.Module] = []
     with _intercepted(lambda module, counts: made.append(module)):
         net = factory()
+    if not isinstance(net, nn.Module):
+        raise InputError(f"the network's factory returns {type(net).__name__}, not a torch module")
     paths = {id(module): path for path, module in net.named_modules()}
     return net, tuple(paths.get(id(module), "") for module in made)
 
 
-def construct(factory: Factory, order: Sequence[str], counts: Mapping[str, Mapping[str, int]]) -> nn.Module:
+def construct(
+    factory: Factory,
+    order: Sequence[str],
+    counts: Mapping[str, Mapping[str, int]],
+    dense: Mapping[str, Mapping[str, int]],
+) -> nn.Module:
     """Runs `factory` with other channel counts.
 
     Args:
         factory: The network's own factory.
         order: What `construction_order` noted.
         counts: New constructor arguments by module path; a layer that is missing keeps its own.
+        dense: The arguments that the factory is expected to give itself.
 
     Raises:
         InputError: The factory makes other layers than it did for the survey.
     """
     made: list[nn.Module] = []
+    different = InputError(
+        "the network's factory makes other layers than when it was surveyed; it must return the same network at "
+        "every call"
+    )
 
     def visit(module: nn.Module, arguments: dict[str, Any]) -> None:
         path = order[len(made)] if len(made) < len(order) else ""
         made.append(module)
-        for name, value in counts.get(path, {}).items():
-            arguments[name] = value
+        for name, given in arguments.items():
+            expected = dense.get(path, {}).get(name, given)
+            if expected not in (given, *(given if isinstance(given, Sequence) else ())):
+                raise different
+        arguments.update(counts.get(path, {}))
 
     with _intercepted(visit):
         net = factory()
     paths = {id(module): path for path, module in net.named_modules()}
     if tuple(paths.get(id(module), "") for module in made) != tuple(order):
-        raise InputError(
-            "the network's factory makes other layers than when it was surveyed; "
-            "it must return the same network at every call"
-        )
+        raise different
     return net

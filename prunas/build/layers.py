@@ -41,7 +41,7 @@ class _Select(nn.Module):
     axis = 1
 
     def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, super().forward(x.index_select(self.axis, self.index)))  # type: ignore[misc]
+        return cast(Tensor, super().forward(x.index_select(self.axis, self.index)))
 
 
 class SelectConv1d(_Select, nn.Conv1d):

@@ -1,94 +1,125 @@
 """Residual blocks: where the branch is, and what the block is without it."""
 
 import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import networkx as nx
 import torch
 from torch import fx, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from prunas.build.layers import SELECTING, ChannelPad
 
-__all__ = ["Residual", "Tracer", "residual", "without_branch"]
+__all__ = ["ADDITIONS", "Branch", "Tracer", "changes_in_place", "find_branch", "without_branch"]
 
 ADDITIONS = frozenset({operator.add, operator.iadd, torch.add, "add", "add_"})
+IN_PLACE = frozenset({operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ipow})
 WORKING = (_ConvNd, nn.Linear, nn.MultiheadAttention)
+FRESH = (*WORKING, _NormBase, nn.LayerNorm, nn.GroupNorm)
+"""Layers whose output shares no memory with their input."""
 
 
 class Tracer(fx.Tracer):
-    """torch.fx's tracer; a leaf is a module of torch.nn or one of ours."""
+    """torch.fx's tracer; a leaf is a module of torch.nn or one of ours.
 
-    record_stack_traces = True
+    Args:
+        lines: Whether every node remembers its source line, which doubles the time.
+    """
+
+    def __init__(self, lines: bool = False) -> None:
+        super().__init__()
+        self.record_stack_traces = lines
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a module is one node of the graph."""
-        ours = (ChannelPad, *SELECTING.values())
+        ours: tuple[type[nn.Module], ...] = (ChannelPad, *SELECTING.values())
         return isinstance(m, ours) or super().is_leaf_module(m, module_qualified_name)
 
 
 @dataclass(frozen=True, slots=True)
-class Residual:
-    """A block with one branch.
+class Branch:
+    """The branch of a block.
 
     Attributes:
-        graph: The block's own graph.
-        addition: The sum that ends the branch.
+        addition: The sum that ends it.
         shortcut: The operand that stays.
-        branch: Module paths inside the branch, relative to the block, in order.
+        nodes: What is inside, in order.
     """
 
-    graph: fx.Graph
     addition: fx.Node
     shortcut: fx.Node
-    branch: tuple[str, ...]
+    nodes: tuple[fx.Node, ...]
 
 
-def residual(block: nn.Module) -> Residual | None:
-    """Finds the branch of `block`, or None if it is not one shortcut plus one branch.
+def find_branch(nodes: Sequence[fx.Node], modules: Mapping[str, nn.Module]) -> Branch | None:
+    """Finds the branch of a block, or None if it is not one shortcut plus one branch.
 
     The block must have one input and one output and hold exactly one sum of two tensors that both depend on the
     input. Seen from the sum's immediate dominator, the operand with more convolutions, linear layers and
-    attentions behind it is the branch; nothing outside may read from inside it.
+    attentions behind it is the branch; nothing outside may read from inside it, and it may not change in place
+    what the shortcut sees.
+
+    Args:
+        nodes: All nodes of one call of the block, in order.
+        modules: Modules by the names that the nodes call them.
     """
-    try:
-        graph = Tracer().trace(block)
-    except Exception:  # whatever a user's forward raises under tracing, it only means: not a block
+    here = set(nodes)
+    entries = {before for node in nodes for before in node.all_input_nodes if before not in here}
+    exits = [node for node in nodes if node.users.keys() - here]
+    if len(entries) != 1 or len(exits) != 1:
         return None
-    if sum(node.op == "placeholder" for node in graph.nodes) != 1:
-        return None
-    dag = nx.DiGraph((before, node) for node in graph.nodes for before in node.all_input_nodes)
-    (start,) = (node for node in graph.nodes if node.op == "placeholder")
-    if start not in dag:
-        return None
-    live = nx.descendants(dag, start) | {start}
-    found = [
+    (entry,) = entries
+    dag = nx.DiGraph((before, node) for node in nodes for before in node.all_input_nodes)
+    live = nx.descendants(dag, entry) | {entry}
+    sums = [
         node
-        for node in graph.nodes
-        if node.target in ADDITIONS and len(node.all_input_nodes) == 2 and set(node.all_input_nodes) <= live
+        for node in nodes
+        if node.target in ADDITIONS and len(node.args) == 2 and not node.kwargs
+        if len(node.all_input_nodes) == 2 and live.issuperset(node.all_input_nodes)
     ]
-    if len(found) != 1:
+    if len(sums) != 1:
         return None
-    (addition,) = found
-    dominator = nx.immediate_dominators(dag, start)[addition]
-    between = nx.descendants(dag, dominator)
-    sides = [(nx.ancestors(dag, operand) | {operand}) & between for operand in addition.all_input_nodes]
-    modules = dict(block.named_modules())
+    (addition,) = sums
+    below = nx.descendants(dag, nx.immediate_dominators(dag, entry)[addition])
+    first, second = addition.all_input_nodes
+    sides = [(nx.ancestors(dag, operand) | {operand}) & below for operand in (first, second)]
+    work = [
+        sum(n.op == "call_module" and isinstance(modules[str(n.target)], WORKING) for n in side)
+        for side in sides
+    ]
+    if work[0] == work[1]:
+        return None
+    (inside, other), shortcut = (sides, second) if work[0] > work[1] else (sides[::-1], first)
+    if inside & other or any(node.users.keys() - inside - {addition} for node in inside):
+        return None
+    for node in reversed(nodes):  # parameters that only the branch reads
+        if node not in live and node.users and node.users.keys() <= inside:
+            inside.add(node)
+    ordered = tuple(node for node in nodes if node in inside)
+    if any(changes_in_place(node, modules) and not _is_fresh(node, inside, modules) for node in ordered):
+        return None
+    return Branch(addition, shortcut, ordered)
 
-    def work(nodes: set[fx.Node]) -> int:
-        return sum(node.op == "call_module" and isinstance(modules[node.target], WORKING) for node in nodes)
 
-    first, second = (work(side) for side in sides)
-    if first == second:
-        return None
-    inside, shortcut = (sides[0], 1) if first > second else (sides[1], 0)
-    if any(set(node.users) - inside - {addition} for node in inside) or inside & sides[shortcut]:
-        return None
-    ordered = [str(node.target) for node in graph.nodes if node in inside and node.op == "call_module"]
-    called_outside = {str(n.target) for n in graph.nodes if n.op == "call_module" and n not in inside}
-    if called_outside & set(ordered):
-        return None
-    return Residual(graph, addition, addition.all_input_nodes[shortcut], tuple(dict.fromkeys(ordered)))
+def changes_in_place(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
+    """Whether a node writes into its first operand."""
+    if node.op == "call_module":
+        return bool(getattr(modules[str(node.target)], "inplace", False))
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    trailing = name.endswith("_") and not name.endswith("__")
+    return node.op.startswith("call") and (
+        trailing or node.target in IN_PLACE or bool(node.kwargs.get("inplace"))
+    )
+
+
+def _is_fresh(node: fx.Node, inside: set[fx.Node], modules: Mapping[str, nn.Module]) -> bool:
+    """Whether the first operand of a node was certainly made inside the branch."""
+    while node.all_input_nodes and (node := node.all_input_nodes[0]) in inside:
+        if node.op == "call_module" and isinstance(modules[str(node.target)], FRESH):
+            return True
+    return False
 
 
 def without_branch(block: nn.Module) -> nn.Module:
@@ -105,23 +136,34 @@ def without_branch(block: nn.Module) -> nn.Module:
     rests = []
     for training in (True, False):
         block.train(training)
-        found = residual(block)
-        if found is None:
-            raise ValueError("not a shortcut plus one branch")
-        found.addition.replace_all_uses_with(found.shortcut)
-        for node in reversed(found.graph.nodes):
-            if not node.users and node.op not in ("placeholder", "output"):
-                found.graph.erase_node(node)
-        rests.append(found.graph)
+        rests.append(_rest(block))
     block.train(was_training)
     if str(rests[0]) != str(rests[1]):
         raise ValueError("what is left without the branch differs between training and evaluation")
-    if all(node.op in ("placeholder", "output") or _does_nothing(block, node) for node in rests[0].nodes):
+    kept = [node for node in rests[0].nodes if node.op not in ("placeholder", "output")]
+    if all(
+        node.op == "call_module" and isinstance(block.get_submodule(str(node.target)), nn.Identity)
+        for node in kept
+    ):
         return nn.Identity()
     rest = fx.GraphModule(block, rests[0], type(block).__name__)
     rest.train(was_training)
     return rest
 
 
-def _does_nothing(block: nn.Module, node: fx.Node) -> bool:
-    return node.op == "call_module" and isinstance(block.get_submodule(str(node.target)), nn.Identity)
+def _rest(block: nn.Module) -> fx.Graph:
+    """The graph of a block in its present mode, without its branch."""
+    modules = dict(block.named_modules())
+    graph = Tracer().trace(block)
+    nodes = [node for node in graph.nodes if node.op not in ("placeholder", "output")]
+    branch = find_branch(nodes, modules)
+    if branch is None or len(nodes) + 2 != len(graph.nodes):
+        raise ValueError("not a shortcut plus one branch")
+    rest = branch.shortcut
+    if any(changes_in_place(node, modules) for node in nodes[nodes.index(branch.addition) :]):
+        with graph.inserting_before(branch.addition):  # the shortcut's tensor belongs to others too
+            rest = graph.call_method("clone", (branch.shortcut,))
+    branch.addition.replace_all_uses_with(rest)
+    for node in (branch.addition, *reversed(branch.nodes)):
+        graph.erase_node(node)
+    return graph

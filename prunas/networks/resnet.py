@@ -62,12 +62,14 @@ class ResNet(nn.Module):
         self.conv1 = nn.Conv2d(channels, base, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(base)
         width = base
+        stages = []
         for stage in range(3):
             blocks = []
             for i in range((depth - 2) // 6):
                 blocks.append(BasicBlock(width, base << stage, 2 if stage and not i else 1))
                 width = base << stage
-            self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
+            stages.append(nn.Sequential(*blocks))
+        self.layer1, self.layer2, self.layer3 = stages
         self.fc = nn.Linear(width, classes)
         initialise(self, gamma=gamma)
 
@@ -124,12 +126,14 @@ class PreResNet(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(channels, base, 3, 1, 1, bias=False)
         width = base
+        stages = []
         for stage in range(3):
             blocks = []
             for i in range((depth - 2) // 9):
                 blocks.append(Bottleneck(width, base << stage, 2 if stage and not i else 1))
                 width = Bottleneck.expansion * (base << stage)
-            self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
+            stages.append(nn.Sequential(*blocks))
+        self.layer1, self.layer2, self.layer3 = stages
         self.bn = nn.BatchNorm2d(width)
         self.fc = nn.Linear(width, classes)
         initialise(self, gamma=gamma)

@@ -1,5 +1,6 @@
 """From a network to a `Survey`: what can vary, what is tied to what, what it costs.
 
-`trace` records the network's graph, `labels` runs it with channel labels, `ledger` keeps the books and condenses
-them into groups, and `survey` adds gates, blocks, stages and costs, then builds random points and compares.
+`labels` runs the traced network with channel labels, `ledger` keeps the books and condenses them into groups,
+`record` adds gates, blocks, stages and costs and writes all down, and `survey` tells the story: trace, label,
+condense, record, then build random points and compare.
 """

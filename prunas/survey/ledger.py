@@ -1,20 +1,25 @@
 """Which channels belong together: labels, what ties them, where they occur, what holds them fixed."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from torch.nn.modules.conv import _ConvNd
 
 from prunas.structure import FIXED, Form, Frozen, Run
 
-__all__ = ["Axis", "Expectation", "Grouping", "Ledger", "Mismatch", "Vector"]
+__all__ = ["NOTHING", "Axis", "Expectation", "Grouping", "Ledger", "Mismatch", "Vector"]
 
 Vector = npt.NDArray[np.int64]
 """Labels along one channel axis."""
 
 Axis = tuple[str, str]
 """Where labels occur: (module path, `reads`, `inner` or `writes`), or (tensor name, its axis as text)."""
+
+NOTHING: Vector = np.empty(0, np.int64)
+"""No labels."""
 
 
 class Mismatch(Exception):
@@ -30,68 +35,71 @@ class Mismatch(Exception):
 
 
 @dataclass(frozen=True)
+class Condensed:
+    """What the ledger says of one group.
+
+    Attributes:
+        units: Number of units.
+        origins: The producers of its channels, first one first.
+        mixed: Whether a norm runs over its channels.
+        concatenated: Whether a concatenation reads it.
+    """
+
+    units: int
+    origins: tuple[str, ...]
+    mixed: bool
+    concatenated: bool
+
+
+@dataclass(frozen=True)
 class Grouping:
     """The condensed books.
 
     Attributes:
-        units: Per group, the class of each unit, in order of first occurrence.
-        origins: Per group, the producers, first one first.
-        statistical: Per group, whether a norm runs over its channels.
-        concatenated: Per group, whether a concatenation reads it.
-        forms: The form of every axis.
+        groups: In the order of their first labels.
         frozen: What is held fixed and worth telling.
-        axes: The classes along every axis.
+        axes: Along every axis, the group of each channel (`FIXED` where it never varies) and its unit.
+        forms: The same as forms.
+        classes: The same as classes, told apart even where they never vary.
     """
 
-    units: list[Vector]
-    origins: list[tuple[str, ...]]
-    statistical: list[bool]
-    concatenated: list[bool]
-    forms: dict[Axis, Form]
+    groups: tuple[Condensed, ...]
     frozen: tuple[Frozen, ...]
-    axes: dict[Axis, Vector]
+    axes: dict[Axis, tuple[Vector, Vector]]
+    forms: dict[Axis, Form]
+    classes: dict[Axis, Vector]
 
 
-@dataclass
 class Ledger:
-    """The books of a survey: union-find over labels, and every axis they occur on.
+    """The books of a survey: labels, ties between them, and every axis they occur on.
 
-    A label is an integer for one channel of one producer. Ties join labels into classes; a group is a set of
-    classes that occur together everywhere.
+    Ties join labels into classes; a group is a set of classes that occur together everywhere, equally often.
+
+    Attributes:
+        axes: Labels along every axis met so far, in the order of meeting.
+        forbidden: Layers that may not vary, with the reason and the place.
     """
 
-    parent: list[int] = field(default_factory=list)
-    origin: list[str] = field(default_factory=list)
-    frozen: dict[int, tuple[str, str] | None] = field(default_factory=dict)
-    axes: dict[Axis, Vector] = field(default_factory=dict)
-    concatenated: set[int] = field(default_factory=set)
-    statistical: set[int] = field(default_factory=set)
-    forbidden: dict[str, tuple[str, str]] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.axes: dict[Axis, Vector] = {}
+        self.forbidden: dict[str, tuple[str, str]] = {}
+        self._produced: list[tuple[str, int]] = []
+        self._labels = 0
+        self._ties: list[tuple[Vector, Vector]] = []
+        self._frozen: list[tuple[Vector, str, str]] = []
+        self._mixed: list[Vector] = []
+        self._concatenated: list[Vector] = []
 
-    def new(self, count: int, origin: str) -> Vector:
-        """Fresh labels for the channels that `origin` produces."""
-        start = len(self.parent)
-        self.parent.extend(range(start, start + count))
-        self.origin.extend([origin] * count)
-        return np.arange(start, start + count)
-
-    def fixed(self, count: int) -> Vector:
-        """Fresh labels of channels that never vary, which needs no telling."""
-        labels = self.new(count, "")
-        self.frozen.update(dict.fromkeys(labels.tolist()))
+    def fixed(self, count: int, why: str = "", place: str = "") -> Vector:
+        """Fresh labels of channels that never vary; without a reason that needs no telling."""
+        labels = self._new(count, "")
+        self._frozen.append((labels, why, place))
         return labels
 
-    def root(self, label: int) -> int:
-        """The representative of a label's class: its earliest label."""
-        parent = self.parent
-        while parent[label] != label:
-            parent[label] = parent[parent[label]]
-            label = parent[label]
-        return label
-
-    def roots(self, labels: Iterable[int]) -> Vector:
-        """The representatives of many labels."""
-        return np.array([self.root(int(label)) for label in labels], np.int64)
+    def _new(self, count: int, origin: str) -> Vector:
+        self._produced.append((origin, count))
+        self._labels += count
+        return np.arange(self._labels - count, self._labels)
 
     def occur(self, axis: Axis, labels: Vector, node: str) -> None:
         """Notes that `labels` occur along `axis`, and ties them to those that occurred there before."""
@@ -103,78 +111,109 @@ class Ledger:
     def produce(self, axis: Axis, count: int, tiles: int, node: str) -> Vector:
         """The labels that `axis` produces, the same at every call: `count` fresh ones, repeated `tiles` times."""
         if axis not in self.axes:
-            self.axes[axis] = np.tile(self.new(count, axis[0]), tiles)
+            self.axes[axis] = np.tile(self._new(count, axis[0]), tiles)
         return self.axes[axis]
+
+    def is_depthwise(self, path: str, conv: _ConvNd) -> bool:
+        """Whether every input channel of a convolution has filters of its own."""
+        return 1 < conv.groups == conv.in_channels
 
     def tie(self, first: Vector, second: Vector, node: str) -> None:
         """Joins labels pair by pair: their channels meet in one operation."""
-        for a, b in zip(first.tolist(), second.tolist(), strict=True):
-            a, b = self.root(a), self.root(b)
-            self.parent[max(a, b)] = min(a, b)
+        self._ties.append((first, second))
 
     def freeze(self, labels: Vector, why: str, place: str) -> None:
         """Holds channels fixed; the first reason given is the one reported."""
-        for label in set(labels.tolist()):
-            self.frozen.setdefault(label, (why, place))
+        self._frozen.append((labels, why, place))
 
     def forbid(self, path: str, why: str, place: str) -> None:
         """Holds every channel of one layer fixed, whenever it is met."""
         self.forbidden.setdefault(path, (why, place))
 
+    def mix(self, labels: Vector) -> None:
+        """Notes that a norm takes statistics over these channels."""
+        self._mixed.append(labels)
+
+    def concatenate(self, labels: Vector) -> None:
+        """Notes that a concatenation reads these channels."""
+        self._concatenated.append(labels)
+
     def group(self) -> Grouping:
         """Condenses the books."""
+        classes = self._classes()
+        axes = {axis: classes[labels] for axis, labels in self.axes.items()}
+        reasons = list(self._frozen)
         for (path, _), labels in self.axes.items():
             if path in self.forbidden:
-                self.freeze(labels, *self.forbidden[path])
-        axes = {axis: self.roots(labels) for axis, labels in self.axes.items()}
-        held = {self.root(label): reason for label, reason in reversed(self.frozen.items())}
-        occurrences: dict[int, list[tuple[int, int]]] = {}
-        for number, labels in enumerate(axes.values()):
-            for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
-                occurrences.setdefault(int(label), []).append((number, int(count)))
-        members: dict[tuple[tuple[int, int], ...], dict[int, None]] = {}
-        for labels in axes.values():
-            for label in labels.tolist():
-                if label not in held:
-                    members.setdefault(tuple(occurrences[label]), {})[label] = None
+                reasons.append((labels, *self.forbidden[path]))
+        held = np.full(len(classes), -1)
+        for i in reversed(range(len(reasons))):
+            held[classes[reasons[i][0]]] = i
+        together = (units[held[units] < 0] for units in _together(list(axes.values()), len(classes)))
+        members = [units for units in together if len(units)]
         # One unit cannot become fewer: such a group never varies.
-        units = [np.array(list(labels), np.int64) for labels in members.values() if len(labels) > 1]
-        units.sort(key=lambda labels: int(labels.min()))
-        place = {label: (g, u) for g, labels in enumerate(units) for u, label in enumerate(labels.tolist())}
-        producers: dict[int, dict[str, None]] = {}
-        for label in range(len(self.parent)):
-            producers.setdefault(self.root(label), {})[self.origin[label]] = None
+        single = np.array([units[0] for units in members if len(units) == 1], np.int64)
+        reasons.append((single, "it has a single unit", ""))
+        held[single] = len(reasons) - 1
+        members = sorted((units for units in members if len(units) > 1), key=lambda units: int(units.min()))
+        group, unit = np.full(len(classes), FIXED), np.zeros(len(classes), np.int64)
+        for i, units in enumerate(members):
+            group[units], unit[units] = i, np.arange(len(units))
+        mixed, concatenated = (
+            set(group[classes[np.concatenate([NOTHING, *marked])]].tolist())
+            for marked in (self._mixed, self._concatenated)
+        )
+        made = np.repeat(np.arange(len(self._produced)), [count for _, count in self._produced])
+
+        def origins(wanted: npt.NDArray[np.bool_]) -> tuple[str, ...]:
+            """The producers of the classes in a mask over labels, in order."""
+            names = [self._produced[i][0] for i in np.unique(made[wanted[classes]])]
+            return tuple(dict.fromkeys(name for name in names if name))
+
+        occurring = np.zeros(len(classes), bool)
+        occurring[np.concatenate([NOTHING, *axes.values()])] = True
+        told: dict[tuple[str, str], npt.NDArray[np.bool_]] = {}
+        for i, (_, why, place) in enumerate(reasons):
+            if why:
+                mask = told.setdefault((why, place), np.zeros(len(classes), bool))
+                mask |= (held == i) & occurring
+        listed = [(origins(mask), *reason) for reason, mask in told.items() if mask.any()]
         return Grouping(
-            units=units,
-            origins=[tuple(producers[int(labels[0])]) for labels in units],
-            statistical=[not self._of(labels).isdisjoint(self._of(self.statistical)) for labels in units],
-            concatenated=[not self._of(labels).isdisjoint(self._of(self.concatenated)) for labels in units],
-            forms={axis: _form([place.get(label) for label in row.tolist()]) for axis, row in axes.items()},
-            frozen=_tell(held, set(occurrences), producers),
-            axes=axes,
+            groups=tuple(
+                Condensed(len(units), origins(group == i), i in mixed, i in concatenated)
+                for i, units in enumerate(members)
+            ),
+            frozen=tuple(
+                Frozen(_listed(names), why, place or names[0]) for names, why, place in listed if names
+            ),
+            axes={axis: (group[row], unit[row]) for axis, row in axes.items()},
+            forms={axis: _form(group[row], unit[row]) for axis, row in axes.items()},
+            classes=axes,
         )
 
-    def _of(self, labels: Iterable[int]) -> set[int]:
-        return {self.root(int(label)) for label in labels}
+    def _classes(self) -> Vector:
+        """The class of every label: the earliest label it is tied to."""
+        first = np.concatenate([NOTHING, *(first for first, _ in self._ties)])
+        second = np.concatenate([NOTHING, *(second for _, second in self._ties)])
+        ties = coo_array((np.ones(len(first), bool), (first, second)), shape=(self._labels,) * 2)
+        _, component = connected_components(ties, directed=False)
+        _, earliest = np.unique(component, return_index=True)
+        return earliest[component]
 
 
 class Expectation(Ledger):
     """Books that only check: every axis has the labels a point gives it, and ties must join equal ones.
 
     Args:
-        axes: The expected labels of every axis; -1 is a channel that never varies.
+        axes: The expected labels of every axis; `FIXED` is a channel that never varies.
     """
 
     def __init__(self, axes: dict[Axis, Vector]) -> None:
         super().__init__()
         self.expected = axes
 
-    def new(self, count: int, origin: str) -> Vector:
+    def fixed(self, count: int, why: str = "", place: str = "") -> Vector:
         """Channels that nothing is expected of."""
-        return np.full(count, FIXED)
-
-    def fixed(self, count: int) -> Vector:
-        """The same."""
         return np.full(count, FIXED)
 
     def occur(self, axis: Axis, labels: Vector, node: str) -> None:
@@ -190,45 +229,45 @@ class Expectation(Ledger):
             raise Mismatch(node)
         return expected
 
+    def is_depthwise(self, path: str, conv: _ConvNd) -> bool:
+        """As in the dense network, whatever the narrowed one looks like."""
+        return (path, "inner") not in self.expected
+
     def tie(self, first: Vector, second: Vector, node: str) -> None:
         """Raises `Mismatch` unless both sides are the same channels."""
-        if len(first) != len(second) or (first != second).any():
+        if not np.array_equal(first, second):
             raise Mismatch(node)
 
-    def freeze(self, labels: Vector, why: str, place: str) -> None:
-        """Nothing: what is frozen has label -1 already."""
+
+def _together(axes: list[Vector], labels: int) -> list[Vector]:
+    """Classes that occur along the same axes, equally often, as arrays in the order of first occurrence."""
+    classes = np.concatenate([NOTHING, *axes])
+    number = np.repeat(np.arange(len(axes)), [len(row) for row in axes])
+    order, first = np.unique(classes, return_index=True)
+    table = coo_array((np.ones(len(classes), np.int64), (classes, number)), shape=(labels, len(axes))).tocsr()
+    table.sum_duplicates()
+    alike: dict[tuple[bytes, bytes], list[int]] = {}
+    for label in order[np.argsort(first)].tolist():
+        span = slice(table.indptr[label], table.indptr[label + 1])
+        alike.setdefault((table.indices[span].tobytes(), table.data[span].tobytes()), []).append(label)
+    return [np.array(labels, np.int64) for labels in alike.values()]
 
 
-def _tell(
-    held: dict[int, tuple[str, str] | None], present: set[int], producers: dict[int, dict[str, None]]
-) -> tuple[Frozen, ...]:
-    told: dict[tuple[str, str], dict[str, None]] = {}
-    for label, reason in sorted(held.items()):
-        if reason is not None and label in present:
-            told.setdefault(reason, {}).update(producers[label])
-    return tuple(Frozen(_listed([name for name in names if name]), *why) for why, names in told.items())
-
-
-def _listed(names: list[str]) -> str:
+def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"
 
 
-def _form(units: list[tuple[int, int] | None]) -> Form:
-    """Run-length encodes one axis, given the (group, unit) of each channel or None where it is fixed."""
-    repeated: list[tuple[tuple[int, int] | None, int]] = []
-    for unit in units:
-        if repeated and repeated[-1][0] == unit:
-            repeated[-1] = (unit, repeated[-1][1] + 1)
-        else:
-            repeated.append((unit, 1))
-    runs: list[Run] = []
-    for item, count in repeated:
-        if item is None:
-            runs.append(Run(FIXED, 0, count, 1))
-            continue
-        last = runs[-1] if runs else None
-        if last and (last.group, last.start + last.length, last.repeat) == (*item, count):
-            runs[-1] = last._replace(length=last.length + 1)
-        else:
-            runs.append(Run(item[0], item[1], 1, count))
-    return tuple(runs)
+def _form(group: Vector, unit: Vector) -> Form:
+    """Run-length encodes one axis."""
+    if not len(group):
+        return ()
+    start = np.flatnonzero(np.r_[True, (group[1:] != group[:-1]) | (unit[1:] != unit[:-1])])
+    repeat = np.diff(np.r_[start, len(group)])
+    group, unit = group[start], unit[start]
+    follows = (group[1:] == group[:-1]) & (unit[1:] == unit[:-1] + 1) & (repeat[1:] == repeat[:-1])
+    first = np.flatnonzero(np.r_[True, ~follows])
+    length = np.diff(np.r_[first, len(group)])
+    runs = zip(
+        group[first].tolist(), unit[first].tolist(), length.tolist(), repeat[first].tolist(), strict=True
+    )
+    return tuple(Run(g, 0, r, 1) if g == FIXED else Run(g, u, n, r) for g, u, n, r in runs)
