@@ -112,7 +112,9 @@ class Recipe:
         for name in document:
             if name not in known:
                 raise unknown("recipe setting", name, known)
-        return cls(**{k: tuple(v) if k == "milestones" else v for k, v in document.items()})
+        values = dict(document)
+        values["milestones"] = tuple(document["milestones"])
+        return cls(**values)
 
     def drops(self, epochs: int) -> tuple[int, ...]:
         """The epochs, counted from 0, at whose start a `step` schedule of this length drops."""

@@ -13,7 +13,7 @@ from prunas.errors import InputError
 from prunas.experiments.jobs import BACKWARD, FINETUNE_SHARE, Setting
 from prunas.experiments.search import FINDERS, Plan
 from prunas.proposers import PROPOSERS, entry
-from prunas.recipe import Recipe, protocol, recipe
+from prunas.recipe import Protocol, Recipe, protocol, recipe
 from prunas.space import SearchSpace
 
 __all__ = ["Forecast", "dry_rows", "forecast", "make_plan", "make_setting"]
@@ -196,13 +196,13 @@ def forecast(plan: Plan) -> Forecast:
             trials = plan.trials.get(name, 1)
             if trials > 1:
                 add(plan.seeds * trials, share, "train")
-            for protocol_ in plan.protocols:
-                if protocol_.weights != "sliced":
+            for how in plan.protocols:
+                if how.weights != "sliced":
                     add(
                         plan.seeds,
                         share,
                         "train+val",
-                        min(cap, 1 / share) if protocol_.budget == "macs" else 1,
+                        min(cap, 1 / share) if how.budget == "macs" else 1,
                     )
                 elif "dense" in needs:
                     add(plan.seeds, share, "train+val", FINETUNE_SHARE)
@@ -213,21 +213,21 @@ def forecast(plan: Plan) -> Forecast:
 
 def dry_rows(plan: Plan) -> list[dict[str, Any]]:
     """One row per final training that a plan asks for; the points of pruning methods are not known yet."""
-    space, rows = plan.setting.space, []
-    for name in plan.proposers:
-        for target in plan.targets:
-            point = designs.uniform(space, target) if name == "uniform" else None
-            for how in plan.protocols:
-                rows.append(
-                    {
-                        "proposer": name,
-                        "asked": target.label,
-                        "metric": target.metric,
-                        "budget": target.value,
-                        "protocol": how.name,
-                        "seeds": plan.seeds,
-                        "params": space.cost(point).params if point else None,
-                        "macs": space.cost(point).macs if point else None,
-                    }
-                )
-    return rows
+    space = plan.setting.space
+
+    def row(name: str, target: Target, how: Protocol) -> dict[str, Any]:
+        cost = space.cost(designs.uniform(space, target)) if name == "uniform" else None
+        return {
+            "proposer": name,
+            "asked": target.label,
+            "metric": target.metric,
+            "budget": target.value,
+            "protocol": how.name,
+            "seeds": plan.seeds,
+            "params": cost.params if cost else None,
+            "macs": cost.macs if cost else None,
+        }
+
+    return [
+        row(name, target, how) for name in plan.proposers for target in plan.targets for how in plan.protocols
+    ]
