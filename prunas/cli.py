@@ -20,9 +20,12 @@ from prunas import __version__
 from prunas.errors import InputError, unknown
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from prunas.architecture import Architecture
     from prunas.experiments.jobs import Setting
     from prunas.experiments.search import Plan
+    from prunas.report.evidence import Evidence
     from prunas.runs.executors import Executor, Report
     from prunas.runs.store import Store
     from prunas.space import SearchSpace
@@ -476,6 +479,87 @@ def plot_efficiency(
         typer.echo("\n".join(figures))
 
 
+@plot_app.command("pareto")
+def plot_pareto(
+    space: Annotated[str | None, typer.Argument(help="Only this space's.")] = None,
+    out: Out = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """The points that nobody beats, over params and over MACs."""
+    from prunas.report.pareto import pareto_figure
+    from prunas.statistics.summary import table
+
+    _plot(space, out, as_json, "pareto", lambda e: pareto_figure(table(e.rows), setting=e.setting))
+
+
+@plot_app.command("cost")
+def plot_cost(
+    space: Annotated[str | None, typer.Argument(help="Only this space's.")] = None,
+    out: Out = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """What searching cost against what it found."""
+    from prunas.report.price import price_figure
+    from prunas.statistics.prices import prices
+
+    _plot(space, out, as_json, "cost", lambda e: price_figure(prices(e.rows, e.costs), setting=e.setting))
+
+
+@plot_app.command("widths")
+def plot_widths(
+    space: Annotated[str | None, typer.Argument(help="Only this space's.")] = None,
+    out: Out = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Widths per layer with their spread over seeds."""
+    from prunas.report.widths import widths_figure
+
+    def make(evidence: "Evidence") -> "Figure":
+        return widths_figure(
+            evidence.spreads(), [at.stage for at in evidence.layers], setting=evidence.setting
+        )
+
+    _plot(space, out, as_json, "widths", make)
+
+
+@plot_app.command("curves")
+def plot_curves(
+    space: Annotated[str | None, typer.Argument(help="Only this space's.")] = None,
+    out: Out = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Learning curves: training loss over epochs."""
+    from prunas.report.learning import learning_figure
+
+    _plot(space, out, as_json, "curves", lambda e: learning_figure(e.logs(), setting=e.setting))
+
+
+@app.command()
+def report(
+    space: Annotated[str | None, typer.Argument(help="Only this space's.")] = None,
+    out: Out = Path("runs"),
+    to: Annotated[Path, typer.Option("--to", help="The HTML file.")] = Path("report.html"),
+    as_json: Json = False,
+) -> None:
+    """One HTML file with findings, tables, figures and how far to trust them; it needs no network."""
+    from prunas.files import write_atomic
+    from prunas.report.headline import findings
+    from prunas.report.page import page
+
+    evidence = [each for _, each in _evidence(out, space)]
+    document = page(evidence, out).encode()
+    write_atomic(to, lambda file: file.write(document))
+    found = [finding for each in evidence for finding in findings(each.rows, each.dense_mean)]
+    if as_json:
+        sentences = [finding.sentence for finding in found]
+        runs = sum(len(each.rows) for each in evidence)
+        _print_json({"schema": SCHEMA, "file": str(to), "runs": runs, "findings": sentences})
+    else:
+        for finding in found[:1]:
+            typer.echo(finding.sentence)
+        typer.echo(str(to))
+
+
 @app.command()
 def doctor(data: Data = None, out: Out = Path("runs"), as_json: Json = False) -> None:
     """What is wrong with this installation, and what can be done about it."""
@@ -492,6 +576,45 @@ def doctor(data: Data = None, out: Out = Path("runs"), as_json: Json = False) ->
 
 
 # Helpers
+
+
+def _evidence(out: Path, space: str | None) -> list[tuple[Path, "Evidence"]]:
+    """Every setting with the folder of its figures."""
+    from prunas.experiments.record import load_records
+    from prunas.report.evidence import gather
+
+    records = load_records(out, space)
+    several = {r.space for r in records if sum(o.space == r.space for o in records) > 1}
+    found = []
+    for record in records:
+        folder = out / record.space / "figures"
+        evidence = gather(
+            out,
+            space=record.space,
+            data=record.data,
+            recipe=record.recipe,
+            epochs=record.epochs,
+            setting=record.setting,
+            rows=record.rows,
+            dense=record.dense,
+            costs=record.costs,
+            notes=record.notes,
+        )
+        found.append((folder / record.setting if record.space in several else folder, evidence))
+    return found
+
+
+def _plot(
+    space: str | None, out: Path, as_json: bool, name: str, make: Callable[["Evidence"], "Figure"]
+) -> None:
+    from prunas.report.figure import save
+
+    drawn = [(folder, make(evidence)) for folder, evidence in _evidence(out, space)]
+    figures = [str(path) for folder, figure in drawn for path in save(figure, folder, name)]
+    if as_json:
+        _print_json({"schema": SCHEMA, "figures": figures})
+    else:
+        typer.echo("\n".join(figures))
 
 
 def _say(message: str) -> None:

@@ -32,55 +32,73 @@ __all__ = [
 TOLERANCE = 0.01
 """How far from its target a fitted shape may land before it is flagged."""
 
+GOLDEN = (5**0.5 - 1) / 2
+
 Ratios = npt.NDArray[np.float64]
 
 
 def ratios(space: SearchSpace, arch: Architecture) -> Ratios:
     """Share of the dense count that a point keeps, shape (dimensions,), in (0, 1]."""
-    return space.counts(arch) / _dense(space)
+    return space.counts(arch) / space.dense_counts
 
 
 def scaled(space: SearchSpace, keep: npt.ArrayLike) -> Architecture:
-    """The point whose counts are the dense ones times `keep`, rounded half up, at least the space's floor.
+    """The point whose counts are the dense ones times `keep`, to the nearest step, at least the space's floor.
 
     Args:
         space: The space.
         keep: One ratio, or one per dimension.
     """
-    return space.counted(space.grid(np.floor(np.asarray(keep) * _dense(space) + 0.5)))
+    return space.counted(space.grid(np.asarray(keep) * space.dense_counts + space.step / 2))
 
 
 def fit(space: SearchSpace, profile: npt.ArrayLike, target: Target) -> Architecture:
     """The largest point of a profile within a budget.
 
-    One scalar multiplies the profile, clipped at the dense counts and at the floor; counts are rounded down at
-    the largest scalar that stays within the budget, and then raised by one step each, largest remainder first,
-    as long as the budget allows.
+    One scalar multiplies the profile, clipped at the dense counts and at the floor. Counts are rounded up or
+    down so that layers of equal ratio keep their mean: of ten layers with 3.3 channels, three get 4. After
+    the largest scalar within the budget, counts are raised by one step each, those that the scalar would raise
+    next first, as long as the budget allows.
 
     Args:
         space: The space.
         profile: Positive weights, shape (dimensions,); only their proportions matter.
-        target: The budget.
+        target: The budget. If even the floor exceeds it, the floor is the answer.
     """
-    weights = np.asarray(profile, float)
-    dense = _dense(space)
+    dense, step = space.dense_counts, space.step
     if not len(dense):
         return space.dense
+    weights = np.asarray(profile, float)
     wanted = weights / weights.max() * dense
-    low, high = 0.0, float((dense / wanted).max())
-    for _ in range(6):  # narrows the bracket by 32 each time: to 1e-9 of its width
-        scalars = np.linspace(low, high, 33)
-        cost = space.measures(space.grid(scalars[:, None] * wanted), target.metric)
-        within = int((cost <= target.value).sum())
-        low, high = float(scalars[max(within - 1, 0)]), float(scalars[min(within, 32)])
-    exact = np.minimum(low * wanted, dense)
+    thresholds = np.arange(1, len(dense) + 1) * GOLDEN % 1 * step  # spread evenly over any run of layers
+
+    def within(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        return space.measures(counts, target.metric) <= target.value
+
+    low, high = 0.5 / wanted.max(), float((dense / wanted).max())  # all at the floor, all dense
+    for _ in range(6):  # narrows the bracket by 32 each time: to 1e-8 of the scalar
+        scalars = np.geomspace(low, high, 33)
+        fitting = int(within(space.grid(scalars[:, None] * wanted + thresholds)).sum())
+        low, high = float(scalars[max(fitting - 1, 0)]), float(scalars[min(fitting, 32)])
+    exact = np.minimum(low * wanted, dense) + thresholds
     counts = space.grid(exact)
-    remainder = exact - counts
-    for i in np.argsort(-remainder, kind="stable"):
-        raised = counts.copy()
-        raised[i] = min(counts[i] // space.step * space.step + space.step, dense[i])
-        if raised[i] > counts[i] and space.measures(raised, target.metric)[0] <= target.value:
-            counts = raised
+    raised = space.grid(counts // step * step + step)
+    waiting = np.argsort(counts - exact, kind="stable")
+    waiting = waiting[raised[waiting] > counts[waiting]]
+
+    def raising(which: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """One row per row of `which`, which says what of `waiting` is raised in it."""
+        table = np.tile(counts, (len(which), 1))
+        table[:, waiting] = np.where(which, raised[waiting], counts[waiting])
+        return table
+
+    # What does not fit now never will; of the rest, all are raised that come before the next that does not fit.
+    while len(waiting):
+        waiting = waiting[within(raising(np.eye(len(waiting), dtype=bool)))]
+        table = raising(np.tri(len(waiting), dtype=bool))
+        fitting = int(within(table).sum())
+        counts = table[fitting - 1] if fitting else counts
+        waiting = waiting[fitting + 1 :]
     return space.counted(counts)
 
 
@@ -99,13 +117,11 @@ class Taper(NamedTuple):
 
     Attributes:
         architecture: The point.
-        start: Width a of the first stage.
         factor: Factor b from one stage to the next.
-        matched: Whether its MACs lie within `TOLERANCE` of those asked for.
+        matched: Whether its parameters and MACs lie within `TOLERANCE` of those asked for.
     """
 
     architecture: Architecture
-    start: float
     factor: float
     matched: bool
 
@@ -122,32 +138,26 @@ def taper(space: SearchSpace, params: int, macs: int) -> Taper:
         params: Parameters to reach.
         macs: MACs to reach with them. If no factor reaches them, the nearest end is taken and `matched` is False.
     """
-    dense = _dense(space)
     stage = np.array([d.stage for d in space.dimensions])
-    widest = np.array([dense[stage == s].max() for s in stage])
+    widest = np.array([space.dense_counts[stage == s].max() for s in stage])
 
-    def profile(start: float, log_factor: float) -> Ratios:
-        return np.minimum(1.0, start * np.exp(log_factor * stage) / widest)
+    def shape(log_factor: float, share: float = 1.0) -> tuple[Architecture, int]:
+        """For every b, `fit` finds the a that reaches the parameters."""
+        arch = fit(space, np.exp(log_factor * stage) / widest, Target("params", round(share * params)))
+        return arch, space.cost(arch).macs
 
-    def start_for(log_factor: float) -> float:
-        low, high = 1e-3, float((widest / np.exp(log_factor * stage)).max())
-        for _ in range(50):
-            middle = (low * high) ** 0.5
-            cost = space.measures(profile(middle, log_factor) * dense, "params")[0]
-            low, high = (middle, high) if cost <= params else (low, middle)
-        return low
-
-    def macs_at(log_factor: float) -> int:
-        return int(space.measures(profile(start_for(log_factor), log_factor) * dense, "macs")[0])
+    def miss(arch: Architecture) -> float:
+        cost = space.cost(arch)
+        return max(abs(cost.params / params - 1), abs(cost.macs / macs - 1))
 
     low, high = -3.0, 3.0  # from 20 times narrower to 20 times wider per stage; MACs fall as the factor grows
-    for _ in range(40):
+    for _ in range(20):
         middle = (low + high) / 2
-        low, high = (middle, high) if macs_at(middle) >= macs else (low, middle)
-    start = start_for(low)
-    arch = fit(space, profile(start, low), Target("params", params))
-    reached = space.measure(arch, "macs")
-    return Taper(arch, start, float(np.exp(low)), abs(reached - macs) <= 2 * TOLERANCE * macs)
+        low, high = (middle, high) if shape(middle)[1] >= macs else (low, middle)
+    # Counts are whole, so that MACs jump about their trend: the best shape is near, not always here.
+    nearby = [(low + o, share) for o in np.linspace(-0.05, 0.05, 25) for share in (1.0, 0.997, 0.994)]
+    arch, factor = min(((shape(*n)[0], n[0]) for n in nearby), key=lambda found: miss(found[0]))
+    return Taper(arch, float(np.exp(factor)), miss(arch) <= TOLERANCE)
 
 
 def shuffled(space: SearchSpace, arch: Architecture, target: Target, seed: int) -> Architecture:
@@ -211,7 +221,3 @@ def transferred(
         over_roles = float(np.mean([value for (s, _), value in means.items() if s == stage]))
         profile.append(means.get((stage, d.role), over_roles))
     return scaled(space, profile) if target is None else fit(space, profile, target)
-
-
-def _dense(space: SearchSpace) -> Ratios:
-    return np.array([d.dense for d in space.dimensions], float)

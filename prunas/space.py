@@ -25,11 +25,14 @@ import importlib.util
 import os
 import pkgutil
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
+from operator import index
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -83,7 +86,7 @@ class Preset:
     source: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SearchSpace:
     """The points a search may propose.
 
@@ -105,6 +108,7 @@ class SearchSpace:
         options: Settings of proposers by name, for example {"slimming": {"pull": 0.66}}.
         network: What the factory is, for a person.
         source: The file, or "" if it was made in Python.
+        raw_presets: Tables `[presets.NAME]` of the file by name; see `presets`.
     """
 
     name: str
@@ -129,10 +133,14 @@ class SearchSpace:
     def __post_init__(self) -> None:
         """Refuses patterns that match nothing."""
         survey = self.survey
+        groups, gates, blocks = (
+            [part.name for part in parts] for parts in (survey.groups, survey.gates, survey.blocks)
+        )
         for key, patterns, names in (
-            ("groups", self.groups, [group.name for group in survey.groups]),
-            ("gates", self.gates, [gate.name for gate in survey.gates]),
-            ("blocks", self.blocks, [block.name for block in survey.blocks]),
+            ("groups", self.groups, groups),
+            ("gates", self.gates, gates),
+            ("blocks", self.blocks, blocks),
+            ("exclude", self.exclude, [*groups, *gates, *blocks]),
         ):
             for pattern in patterns:
                 if pattern != "*" and not fnmatch.filter(names, pattern):
@@ -167,8 +175,10 @@ class SearchSpace:
         if self.source and bundled_spaces().get(self.name) == Path(self.source):
             return self.name
         if not self.source:
-            raise InputError(f"space {self.name!r} was made in Python; write it as a TOML file to train in it")
-        return self.source
+            raise InputError(
+                f"space {self.name!r} was made in Python; write it as a TOML file to train in it"
+            )
+        return os.path.normpath(self.source)
 
     # What varies
 
@@ -181,19 +191,37 @@ class SearchSpace:
     @cached_property
     def dimensions(self) -> tuple[Dimension, ...]:
         """The groups that vary, in order, then the gates that vary."""
-        survey = self.survey
-        inputs = self.costs.gate_inputs(self.costs.dense_widths[None])[0]
+        inputs = self._inputs(self.dense)
         groups = [
             Dimension(group.name, "group", group.stage, group.role, group.units)
-            for group in survey.groups
+            for group in self.survey.groups
             if self._vary(group.name, self.groups)
         ]
         gates = [
-            Dimension(gate.name, "gate", gate.stage, "gate", int(count))
-            for gate, count in zip(survey.gates, inputs, strict=True)
+            Dimension(gate.name, "gate", gate.stage, "gate", inputs[gate.name])
+            for gate in self.survey.gates
             if self._vary(gate.name, self.gates)
         ]
         return (*groups, *gates)
+
+    @cached_property
+    def dense_counts(self) -> npt.NDArray[np.int64]:
+        """The dense network's number of every dimension, shape (dimensions,)."""
+        return np.array([d.dense for d in self.dimensions], np.int64)
+
+    @cached_property
+    def _varying(self) -> Mapping[str, Mapping[str, int]]:
+        """Dense number of every dimension by name, groups and gates apart."""
+        return {
+            kind: {d.name: d.dense for d in self.dimensions if d.kind == kind} for kind in ("group", "gate")
+        }
+
+    @cached_property
+    def _columns(self) -> tuple[list[int], list[int]]:
+        """Where the survey lists the groups that vary, and the gates that vary."""
+        gates = {gate.name: i for i, gate in enumerate(self.survey.gates)}
+        groups = self.survey.group_index
+        return [groups[n] for n in self._varying["group"]], [gates[n] for n in self._varying["gate"]]
 
     @cached_property
     def removable(self) -> tuple[str, ...]:
@@ -231,8 +259,10 @@ class SearchSpace:
             InputError: The point does not lie in this space.
         """
         arch = self.dense.replace(
-            widths=tuple(sorted((widths or {}).items())),
-            selected=tuple(sorted((gate, tuple(sorted(ps))) for gate, ps in (selected or {}).items())),
+            widths=tuple(sorted((group, index(n)) for group, n in (widths or {}).items())),
+            selected=tuple(
+                sorted((gate, tuple(sorted(map(index, ps)))) for gate, ps in (selected or {}).items())
+            ),
             removed=tuple(sorted(removed)),
             kernels=kernels,
         )
@@ -252,27 +282,20 @@ class SearchSpace:
                 f"the architecture was made for another network ({arch.network}) than space {self.name!r} "
                 f"has now ({self.survey.fingerprint}); make it anew"
             )
-        groups = {d.name: d.dense for d in self.dimensions if d.kind == "group"}
+        groups, gates = self._varying["group"], self._varying["gate"]
         for group, width in arch.widths:
             if group not in groups:
-                raise unknown(f"group (or one that does not vary) of space {self.name!r}:", group, groups)
+                raise self._stranger("group", group, groups, self.survey.group_index)
             if not self.floor <= width <= groups[group] or (width % self.step and width != groups[group]):
                 raise InputError(
                     f"group {group!r} cannot have {width} units; {self.floor} to {groups[group]} "
                     f"in steps of {self.step} are in space {self.name!r}"
                 )
-        gates = {d.name for d in self.dimensions if d.kind == "gate"}
-        inputs = dict(
-            zip(
-                (gate.name for gate in self.survey.gates),
-                self.costs.gate_inputs(self.costs.widths(arch)[None])[0].tolist(),
-                strict=True,
-            )
-        )
+        inputs = self._inputs(arch) if arch.selected else {}
         for gate, positions in arch.selected:
             if gate not in gates:
-                raise unknown(f"gate (or one that does not vary) of space {self.name!r}:", gate, gates)
-            if not positions or len(positions) < min(self.floor, inputs[gate]):
+                raise self._stranger("gate", gate, gates, inputs)
+            if len(positions) < min(self.floor, inputs[gate]):
                 raise InputError(f"gate {gate!r} lets too few channels through; {self.floor} is the least")
             if (
                 list(positions) != sorted(set(positions))
@@ -284,11 +307,28 @@ class SearchSpace:
                 )
         for block in arch.removed:
             if block not in self.removable:
-                raise unknown(
-                    f"block (or one that does not vary) of space {self.name!r}:", block, self.removable
-                )
+                raise self._stranger("block", block, self.removable, self.survey.block_index)
         if arch.kernels is not None:
-            self.costs.of(arch)  # a pattern that does not fit raises
+            self._check_kernels(arch, arch.kernels)
+
+    def _stranger(
+        self, kind: str, name: str, varying: Collection[str], existing: Collection[str]
+    ) -> InputError:
+        if name in existing:
+            return InputError(f"{kind} {name!r} does not vary in space {self.name!r}; its [vary] decides")
+        return unknown(f"{kind} of space {self.name!r}:", name, varying)
+
+    def _check_kernels(self, arch: Architecture, kernels: KernelPattern) -> None:
+        convolutions = [layer for layer in self.survey.layers if layer.kind == "conv"]
+        paths = {layer.path for layer in convolutions}
+        keys = {f"{layer.stage}/{'x'.join(map(str, layer.kernel))}" for layer in convolutions}
+        for path, _ in kernels.masks:
+            if path not in paths:
+                raise unknown(f"convolution of space {self.name!r}:", path, paths)
+        for key, _ in kernels.frequencies:
+            if key not in keys:
+                raise unknown(f"kernel key of space {self.name!r}:", key, keys)
+        self.cost(arch)  # a pattern that does not fit raises
 
     def contains(self, arch: Architecture) -> bool:
         """Whether `check` would accept the point."""
@@ -299,25 +339,33 @@ class SearchSpace:
         return True
 
     def canonical(self, arch: Architecture) -> Architecture:
-        """The same point without what says nothing: full widths and selections, insides of removed branches."""
-        survey = self.survey
-        gone = {survey.block_index[block] for block in arch.removed}
-        units = self.costs.widths(arch)
-        inputs = self.costs.gate_inputs(units[None])[0]
-        full = {gate.name: int(count) for gate, count in zip(survey.gates, inputs, strict=True)}
+        """The same point without what says nothing: what is full, and what lies inside removed branches."""
+        dense, inputs = self._varying["group"], self._inputs(arch) if arch.selected else {}
+        groups, layers = self._gone(arch)
+        kernels = arch.kernels
+        if kernels is not None:
+            frequencies = tuple((key, values) for key, values in kernels.frequencies if set(values) != {1.0})
+            masks = tuple((path, mask) for path, mask in kernels.masks if path not in layers)
+            kernels = KernelPattern(frequencies, masks, kernels.seed) if frequencies or masks else None
         return arch.replace(
-            widths=tuple(
-                (group, width)
-                for group, width in arch.widths
-                if width != survey.groups[survey.group_index[group]].units
-                and not survey.group_blocks[survey.group_index[group]] & gone
-            ),
-            selected=tuple(
-                (gate, positions)
-                for gate, positions in arch.selected
-                if len(positions) != full[gate] and not survey.blocks_of.get(gate, frozenset()) & gone
-            ),
+            widths=tuple((g, n) for g, n in arch.widths if n != dense[g] and g not in groups),
+            selected=tuple((g, ps) for g, ps in arch.selected if len(ps) != inputs[g] and g not in layers),
+            kernels=kernels,
         )
+
+    def _gone(self, arch: Architecture) -> tuple[set[str], set[str]]:
+        """Names of the groups, and paths of the layers, that go with the removed branches."""
+        if not arch.removed:
+            return set(), set()
+        survey = self.survey
+        blocks = {survey.block_index[block] for block in arch.removed}
+        groups = {g.name for g, held in zip(survey.groups, survey.group_blocks, strict=True) if held & blocks}
+        return groups, {path for path, held in survey.blocks_of.items() if held & blocks}
+
+    def _inputs(self, arch: Architecture) -> dict[str, int]:
+        """Channels at the input of every gate as built."""
+        counts = self.costs.gate_inputs(self.costs.widths(arch)[None])[0].tolist()
+        return {gate.name: count for gate, count in zip(self.survey.gates, counts, strict=True)}
 
     def counted(self, counts: npt.ArrayLike) -> Architecture:
         """The point with given counts; gates let evenly spaced channels through.
@@ -326,27 +374,23 @@ class SearchSpace:
             counts: One per dimension, in the order of `dimensions`; a gate's is cut to its input as built.
         """
         numbers = dict(zip(self.dimensions, np.asarray(counts).tolist(), strict=True))
-        widths = {d.name: int(n) for d, n in numbers.items() if d.kind == "group"}
-        arch = self.dense.replace(widths=tuple(sorted(widths.items())))
-        inputs = self.costs.gate_inputs(self.costs.widths(arch)[None])[0]
-        full = {gate.name: int(count) for gate, count in zip(self.survey.gates, inputs, strict=True)}
-        selected = {}
-        for dimension, number in numbers.items():
-            if dimension.kind == "gate":
-                total, chosen = full[dimension.name], min(int(number), full[dimension.name])
-                selected[dimension.name] = [i * total // chosen for i in range(chosen)]
+        widths = {d.name: n for d, n in numbers.items() if d.kind == "group"}
+        inputs = self._inputs(self.dense.replace(widths=tuple(widths.items())))
+        selected = {
+            d.name: _spread(n, inputs[d.name])
+            for d, n in numbers.items()
+            if d.kind == "gate" and n < inputs[d.name]
+        }
         return self.point(widths, selected)
 
     def counts(self, arch: Architecture) -> npt.NDArray[np.int64]:
-        """Units and passing channels of a point, shape (dimensions,)."""
-        widths, selected = dict(arch.widths), dict(arch.selected)
-        inputs = self.costs.gate_inputs(self.costs.widths(arch)[None])[0]
-        full = {gate.name: int(count) for gate, count in zip(self.survey.gates, inputs, strict=True)}
+        """Units and passing channels of a point, shape (dimensions,); whole inside removed branches."""
+        widths = dict(arch.widths)
+        passing = {gate: len(positions) for gate, positions in arch.selected}
+        inputs = self._inputs(arch) if self._varying["gate"] else {}
         return np.array(
             [
-                widths.get(d.name, d.dense)
-                if d.kind == "group"
-                else len(selected.get(d.name, ())) or full[d.name]
+                widths.get(d.name, d.dense) if d.kind == "group" else passing.get(d.name, inputs[d.name])
                 for d in self.dimensions
             ],
             np.int64,
@@ -361,29 +405,31 @@ class SearchSpace:
     def measure(self, arch: Architecture, metric: Metric) -> int:
         """One number of a point's cost; see `Target.metric`."""
         if metric == "channels":
-            return int(self.counts(arch).sum())
+            groups, layers = self._gone(arch)
+            there = [d.name not in (groups if d.kind == "group" else layers) for d in self.dimensions]
+            return int(self.counts(arch)[there].sum())
         return cast(int, getattr(self.cost(arch), metric))
 
     def measures(self, counts: npt.ArrayLike, metric: Metric) -> npt.NDArray[np.int64]:
         """The cost of many points at once, kernels dense and all blocks whole.
 
         Args:
-            counts: Shape (points, dimensions); need not be whole, which a solver on the way to a point uses.
+            counts: Shape (points, dimensions); a gate's is cut to its input as built.
             metric: What is counted.
         """
         table = np.atleast_2d(np.asarray(counts, float))
-        survey, costs = self.survey, self.costs
-        widths = np.repeat(costs.dense_widths[None].astype(float), len(table), 0)
-        groups = [i for i, d in enumerate(self.dimensions) if d.kind == "group"]
-        widths[:, [survey.group_index[self.dimensions[i].name] for i in groups]] = table[:, groups]
-        gates = [i for i, d in enumerate(self.dimensions) if d.kind == "gate"]
-        order = {gate.name: i for i, gate in enumerate(survey.gates)}
-        places = [order[self.dimensions[i].name] for i in gates]
-        selected = np.full((len(table), len(survey.gates)), -1.0)
-        selected[:, places] = np.minimum(table[:, gates], costs.gate_inputs(widths)[:, places])
+        groups, gates = self._columns
+        widths = np.tile(self.costs.dense_widths.astype(float), (len(table), 1))
+        widths[:, groups] = table[:, : len(groups)]
+        selected = None
+        if gates:
+            selected = np.full((len(table), len(self.survey.gates)), -1.0)
+            inputs = self.costs.gate_inputs(widths)[:, gates]
+            selected[:, gates] = np.minimum(table[:, len(groups) :], inputs)
         if metric == "channels":
-            return (table[:, groups].sum(1) + selected[:, places].sum(1)).astype(np.int64)
-        params, macs = costs.table(widths, selected)
+            passing = np.zeros(len(table)) if selected is None else selected[:, gates].sum(1)
+            return np.asarray(widths[:, groups].sum(1) + passing, np.int64)
+        params, macs = self.costs.table(widths, selected)
         return params if metric == "params" else macs
 
     def target(
@@ -394,7 +440,7 @@ class SearchSpace:
         Args:
             keep: Fraction of the dense network, in (0, 1]. For `channels` it follows the study's threshold:
                 int(N * (1 - keep)) + 1 of N are removed.
-            budget: Or an absolute number.
+            budget: Or an absolute number. Without either, the dense network's.
             metric: What is counted; the space's own by default.
 
         Raises:
@@ -403,15 +449,18 @@ class SearchSpace:
         metric = metric or self.metric
         if metric not in METRICS:
             raise unknown("metric", metric, METRICS)
+        if keep is not None and budget is not None:
+            raise InputError("a budget is a fraction or a number, not both")
         dense = self.measure(self.dense, metric)
         if keep is not None:
             if not 0 < keep <= 1:
                 raise InputError(f"keep must lie in (0, 1], not {keep:g}")
             value = round(keep * dense)
             if metric == "channels" and keep < 1:
-                value = dense - int(dense * (1 - keep)) - 1
+                pruned = round(1 - keep, 9)  # 1 - 0.9 is a little less than 0.1
+                value = dense - int(dense * pruned) - 1
         else:
-            value = budget or dense
+            value = dense if budget is None else budget
         least = self.least(metric)
         if not least <= value <= dense:
             raise InputError(
@@ -422,17 +471,15 @@ class SearchSpace:
 
     def least(self, metric: Metric) -> int:
         """The smallest cost that widths alone can reach."""
-        if not self.dimensions:
-            return self.measure(self.dense, metric)
-        return self.measure(self.counted(self.grid(np.zeros(len(self.dimensions)))), metric)
+        return int(self.measures(self.grid(np.zeros(len(self.dimensions))), metric)[0])
 
     def grid(self, counts: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """The nearest counts at or below the given ones that the space allows, shape (dimensions,)."""
-        dense = np.array([d.dense for d in self.dimensions])
-        whole = np.floor(np.asarray(counts, float) + 1e-9)
+        dense = self.dense_counts
+        whole = np.floor(np.asarray(counts, float) + 1e-9)  # forgives the rounding of ratio * width
         stepped = np.where(whole >= dense, dense, whole // self.step * self.step)
         least = np.minimum(-(-self.floor // self.step) * self.step, dense)
-        return cast(npt.NDArray[np.int64], np.clip(stepped, least, dense).astype(np.int64))
+        return np.asarray(np.clip(stepped, least, dense), np.int64)
 
     # Networks
 
@@ -457,21 +504,26 @@ class SearchSpace:
 
     @cached_property
     def presets(self) -> tuple[Preset, ...]:
-        """The named points of this space, the dense network first."""
+        """The named points of this space, in the order of its file."""
         return tuple(self._presets())
 
     def _presets(self) -> Iterator[Preset]:
         for name, entry in self.raw_presets.items():
             widths = entry.get("widths", {})
-            if isinstance(widths, list):
-                groups = [d.name for d in self.dimensions if d.kind == "group"]
-                if len(widths) != len(groups):
-                    raise InputError(
-                        f"{self.source}: preset {name!r} has {len(widths)} widths; space {self.name!r} has "
-                        f"{len(groups)} groups that vary"
-                    )
-                widths = dict(zip(groups, widths, strict=True))
-            arch = self.point(widths, entry.get("selected"), entry.get("removed", ()))
+            groups = self._varying["group"]
+            try:
+                if isinstance(widths, list):
+                    if len(widths) != len(groups):
+                        raise InputError(f"{len(widths)} widths are given and {len(groups)} groups vary")
+                    widths = dict(zip(groups, widths, strict=True))
+                inputs = self._inputs(self.point(widths))
+                selected = {
+                    gate: _spread(some, inputs.get(gate, some)) if isinstance(some, int) else some
+                    for gate, some in entry.get("selected", {}).items()
+                }
+                arch = self.point(widths, selected, entry.get("removed", ()))
+            except InputError as error:
+                raise InputError(f"{self.source or self.name}: preset {name!r}: {error}") from error
             yield Preset(name, entry.get("slug") or slug(name), arch, entry.get("source", ""))
 
     def preset(self, name: str) -> Preset:
@@ -484,6 +536,11 @@ class SearchSpace:
             if name in (preset.name, preset.slug):
                 return preset
         raise unknown(f"preset of space {self.name!r}:", name, [preset.name for preset in self.presets])
+
+
+def _spread(count: int, channels: int) -> list[int]:
+    """`count` of so many channels, evenly spaced."""
+    return [i * channels // count for i in range(count)]
 
 
 def slug(name: str) -> str:
@@ -528,12 +585,15 @@ def load_space(name: str) -> SearchSpace:
 def load_point(text: str) -> tuple[SearchSpace, Architecture]:
     """The point that a user means by `SPACE`, `SPACE:PRESET` or the path of an architecture's JSON file.
 
+    An architecture of a user's own space is read with the space's TOML file beside it.
+
     Raises:
         InputError: It is none of these.
     """
     if text.endswith(".json"):
         arch = Architecture.from_json(read_json(Path(text)), text)
-        space = load_space(arch.space)
+        beside = Path(text).with_name(f"{arch.space}.toml")
+        space = load_space(str(beside) if beside.is_file() else arch.space)
         space.check(arch)
         return space, space.canonical(arch)
     name, _, preset = text.partition(":")
@@ -544,32 +604,57 @@ def load_point(text: str) -> tuple[SearchSpace, Architecture]:
 def _read(path: Path) -> SearchSpace:
     from prunas.spacefile import parse
 
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
     spec = parse(text, path)
     factory = partial(_make, spec.network, str(path.parent), dict(spec.arguments))
-    settings = spec.settings()
     survey = _surveyed(spec.network, path.parent, spec.arguments, spec.input, factory)
-    return SearchSpace(name=path.stem, survey=survey, factory=factory, source=str(path), **settings)
+    return SearchSpace(name=path.stem, survey=survey, factory=factory, source=str(path), **spec.settings())
 
 
 def _make(network: str, folder: str, arguments: Mapping[str, Any]) -> "nn.Module":
-    """Imports a factory and calls it. A module-level function, so that a partial of it pickles."""
+    """Calls a factory. A module-level function, so that a partial of it pickles."""
+    factory = _factory(network, folder)
+    try:
+        return cast("nn.Module", factory(**arguments))
+    except RuntimeError:
+        raise  # torch's; the survey knows what to do about a factory that fails on the meta device
+    except Exception as error:  # whatever a user's factory raises
+        raise InputError(
+            f"network {network!r} cannot be made with arguments {dict(arguments)}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _factory(network: str, folder: str) -> Callable[..., Any]:
+    """Imports a factory: by its import path, or from a Python file in `folder`."""
     place, _, attribute = network.partition(":")
-    if place.endswith(".py"):
-        spec = importlib.util.spec_from_file_location(Path(place).stem, Path(folder) / place)
-        if spec is None or spec.loader is None or not (Path(folder) / place).is_file():
-            raise InputError(f"network {network!r}: there is no file {Path(folder) / place}")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        factory = getattr(module, attribute, None)
-    else:
-        try:
+    try:
+        if place.endswith(".py"):
+            path = Path(folder) / place
+            factory = getattr(_module(str(path), path.read_bytes()), attribute)
+        else:
             factory = pkgutil.resolve_name(network)
-        except (ImportError, AttributeError) as error:
-            raise InputError(f"network {network!r} cannot be imported: {error}") from error
+    except Exception as error:  # whatever a user's file raises
+        raise InputError(
+            f"network {network!r} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
     if not callable(factory):
         raise InputError(f"network {network!r} is not a function that makes a network")
-    return cast("nn.Module", factory(**arguments))
+    return cast(Callable[..., Any], factory)
+
+
+@lru_cache
+def _module(path: str, source: bytes) -> ModuleType:
+    """A user's Python file as a module; the same one while the file does not change."""
+    name = f"prunas_network_{Path(path).stem}_{hashlib.sha256(path.encode() + source).hexdigest()[:12]}"
+    module = ModuleType(name)
+    module.__file__ = path
+    sys.modules[name] = module  # dataclasses and pickle look their module up
+    exec(compile(source, path, "exec"), module.__dict__)
+    return module
 
 
 def _surveyed(
@@ -585,13 +670,11 @@ def _surveyed(
     key = digest([network, dict(arguments), list(shape), _sources(network, folder)], 24)
     cache = Path(os.environ.get("PRUNAS_CACHE") or platformdirs.user_cache_dir("prunas"))
     path = cache / "surveys" / f"{key}.json"
-    if path.is_file():
-        try:
-            return Survey.from_json(read_json(path))
-        except (InputError, TypeError, KeyError):
-            pass  # a damaged entry is made anew
+    with suppress(InputError):  # an entry that is missing or damaged is made anew
+        return Survey.from_json(read_json(path))
     from prunas.survey.survey import survey
 
+    _factory(network, str(folder))  # imported here, lest a module's tensors be born on the meta device
     made = survey(factory, shape)
     with suppress(InputError):  # a cache that cannot be written only costs time
         write_json(path, made.to_json())

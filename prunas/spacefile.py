@@ -2,13 +2,14 @@
 
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from prunas.errors import InputError
-from prunas.recipe import RECIPES
+from prunas.errors import InputError, unknown
+from prunas.recipe import recipe
 
 __all__ = ["SpaceFile", "parse"]
 
@@ -27,14 +28,17 @@ class Vary(BaseModel):
 
 
 class PresetEntry(BaseModel):
-    """One table `[presets.NAME]`."""
+    """One table `[presets.NAME]`.
+
+    `selected` names the channels that pass a gate, or says how many, evenly spaced.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     slug: str = ""
     source: str = ""
     widths: list[int] | dict[str, int] = Field(default_factory=dict)
-    selected: dict[str, list[int]] = Field(default_factory=dict)
+    selected: dict[str, list[int] | int] = Field(default_factory=dict)
     removed: list[str] = Field(default_factory=list)
 
 
@@ -45,11 +49,11 @@ class SpaceFile(BaseModel):
 
     network: str = Field(pattern=r"^[\w./-]+:\w+$")
     arguments: dict[str, Any] = Field(default_factory=dict)
-    input: list[int] = Field(min_length=1)
+    input: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
     data: str = ""
     recipe: str = "paper"
     metric: Literal["params", "macs", "channels"] = "params"
-    keep: tuple[float, ...] = (0.5, 0.3, 0.1)
+    keep: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.5, 0.3, 0.1)
     cap: float | None = Field(default=None, gt=0)
     vary: Vary = Vary()
     proposers: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -81,18 +85,37 @@ def parse(text: str, path: Path) -> SpaceFile:
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not valid TOML: {error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise InputError(f"{path}{_line(text, first['loc'])}: {key}: {first['msg']}") from error
-    if spec.recipe not in RECIPES:
-        raise InputError(f"{path}{_line(text, ('recipe',))}: recipe: there is none called {spec.recipe!r}")
+        # The deepest one: of the forms that a value may have, it belongs to the one that was meant.
+        worst = max(error.errors(), key=lambda detail: len(detail["loc"]))
+        place = [key for key in worst["loc"] if key not in FORMS]
+        keys = [key for key in place if isinstance(key, str)]
+        why: object = worst["msg"]
+        if worst["type"] == "extra_forbidden":
+            why = unknown("key", keys[-1], _known(keys))
+        raise InputError(f"{path}{_line(text, keys)}: {'.'.join(map(str, place))}: {why}") from error
+    try:
+        recipe(spec.recipe)
+    except InputError as error:
+        raise InputError(f"{path}{_line(text, ['recipe'])}: {error}") from error
     return spec
 
 
-def _line(text: str, keys: tuple[Any, ...]) -> str:
-    """`:7` if the innermost key that stands in the file stands on line 7."""
-    for key in reversed([key for key in keys if isinstance(key, str)]):
-        for number, line in enumerate(text.splitlines(), 1):
-            if re.search(rf"(^|[.\[\"{{,\s]){re.escape(key)}[\"\]]?\s*(=|\]|\.)", line):
-                return f":{number}"
-    return ""
+FORMS = ("list[int]", "dict[str,int]", "int")
+"""How pydantic calls the forms of a preset's widths and selections in the place of an error."""
+
+
+def _known(keys: Sequence[str]) -> Sequence[str]:
+    """The keys that may stand where the last one stands."""
+    tables: dict[str, type[BaseModel]] = {"vary": Vary, "presets": PresetEntry}
+    return list((tables[keys[0]] if len(keys) > 1 else SpaceFile).model_fields)
+
+
+def _line(text: str, keys: Sequence[str]) -> str:
+    """`:7` if the last of the keys that stands in the file, behind those before it, stands on line 7."""
+    lines = text.splitlines()
+    found = -1
+    for key in keys:
+        pattern = rf"^[^#]*?(^|[.\[\"'{{,\s]){re.escape(key)}[\"']?\s*(=|\]|\.)"
+        later = (i for i in range(max(found, 0), len(lines)) if re.search(pattern, lines[i]))
+        found = next(later, found)
+    return f":{found + 1}" if found >= 0 else ""

@@ -109,16 +109,19 @@ def show_text(space: SearchSpace, arch: Architecture, document: dict[str, Any]) 
 
 
 def _thop(space: SearchSpace, arch: Architecture) -> str:
-    """thop's count of the built network, on a copy of its own: it leaves buffers behind in what it counts."""
+    """thop's count, on a network of its own, on the meta device: it leaves buffers behind in what it counts."""
+    if arch.selected:
+        return "thop cannot count layers that select their inputs"
     import warnings
 
     import torch
 
-    with warnings.catch_warnings():
+    with torch.device("meta"):
+        net = space.build(arch).eval()
+        images = torch.zeros(1, *space.survey.input)
+    with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         import thop
 
-        with torch.random.fork_rng(devices=[]):
-            net = space.build(arch).eval()
-        macs, _ = thop.profile(net, (torch.zeros(1, *space.survey.input),), verbose=False)
+        macs, _ = thop.profile(net, (images,), verbose=False)
     return f"thop counts {round(macs):,} MACs (norms among them)"

@@ -1,5 +1,6 @@
 """Who proposes architectures: the table. A method is one file and one line here."""
 
+import inspect
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,9 +43,14 @@ class Entry:
         """The proposer with its options.
 
         Raises:
-            InputError: It does not take one of them.
+            InputError: It does not take one of them, or not that value.
         """
-        made: Proposer = pkgutil.resolve_name(self.path)(**options)
+        make = pkgutil.resolve_name(self.path)
+        known = inspect.signature(make).parameters
+        for option in options:
+            if option not in known:
+                raise unknown(f"option of proposer {make.__name__}:", option, known)
+        made: Proposer = make(**options)
         return made
 
 

@@ -57,8 +57,8 @@ class Random:
         space = brief.space
         stages = len({d.stage for d in space.dimensions})
         proposals = []
-        for number, target in enumerate(brief.targets):
-            generator = np.random.default_rng([brief.seed, number])
+        for target in brief.targets:
+            generator = np.random.default_rng([brief.seed, target.value])
             for _ in range(brief.trials):
                 drawn = np.exp(generator.uniform(np.log(NARROWEST), 0.0, stages))
                 arch = designs.fit(space, stage_profile(space, drawn.tolist()), target)
@@ -86,7 +86,7 @@ class Taper:
             cost = brief.space.cost(found.architecture)
             made = designs.taper(brief.space, cost.params, cost.macs)
             flags = () if made.matched else ("macs_not_matched",)
-            proposals.append(Proposal(found.target, made.architecture, flags))
+            proposals.append(flagged(brief.space, made.architecture, found.target, *flags))
         return proposals
 
 
@@ -98,6 +98,8 @@ class Shuffled:
     """
 
     def __init__(self, draws: int = 1) -> None:
+        if draws < 1:
+            raise InputError(f"shuffled: draws must be at least 1, not {draws}")
         self.draws = draws
 
     def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:
@@ -106,10 +108,10 @@ class Shuffled:
             return []
         space = brief.space
         proposals = []
-        for number, found in enumerate(_found(brief, "shuffled")):
+        for found in _found(brief, "shuffled"):
             reached = Target(found.target.metric, space.measure(found.architecture, found.target.metric))
             for draw in range(self.draws):
-                seed = int(np.random.SeedSequence([brief.seed, number, draw]).generate_state(1)[0])
+                seed = int(np.random.SeedSequence([brief.seed, reached.value, draw]).generate_state(1)[0])
                 arch = designs.shuffled(space, found.architecture, reached, seed)
                 proposals.append(flagged(space, arch, found.target))
         return proposals

@@ -16,10 +16,11 @@ Departures:
       lambda * sum(lr) / (1 - momentum): 6.6 in the study's VGG recipe, a tenth of that for residual and dense
       networks. Shorter recipes get the lambda that keeps the pull. If fewer scales end below 0.01 than are
       pruned, the penalty did not decide what goes, and the proposal is flagged `penalty_not_acted`.
-    - A norm behind a gate is narrowed with its selection; the released code keeps it full and selects after it.
+    - A norm in front of a gate is narrowed with its selection; the released code selects behind the full norm.
+    - Where streams vary too, a channel that a stream loses is lost to every gate that reads it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -32,16 +33,18 @@ from prunas.costs import Target
 from prunas.errors import InputError
 from prunas.proposers.brief import Brief, Penalty, Proposal, Trial
 from prunas.space import SearchSpace
+from prunas.structure import Form, Layer, Run
 from prunas.training.regulariser import Regulariser
 
-__all__ = ["SMALL", "ScalePenalty", "Slimming", "scores", "threshold"]
+__all__ = ["SMALL", "ScalePenalty", "Slimming", "penalty", "scores", "threshold"]
 
 SMALL = 0.01
 """Scales below this count as driven to zero by the penalty."""
 
 PLAIN_PULL, RESIDUAL_PULL = 6.6, 0.66
 
-Scores = dict[str, npt.NDArray[np.float64]]
+Scores = list[npt.NDArray[np.float64]]
+"""Score of every unit, or input channel, of each dimension of a space, in the order of its dimensions."""
 
 
 class ScalePenalty(Regulariser):
@@ -62,8 +65,9 @@ class ScalePenalty(Regulariser):
     def gradients(self) -> None:
         """Adds lambda * sign(gamma)."""
         with torch.no_grad():
+            felt = [scale for scale in self.scales if scale.grad is not None]
             gradients = [scale.grad for scale in self.scales if scale.grad is not None]
-            torch._foreach_add_(gradients, torch._foreach_sign(self.scales), alpha=self.strength)
+            torch._foreach_add_(gradients, torch._foreach_sign(felt), alpha=self.strength)
 
     def record(self) -> dict[str, float]:
         """lambda, and the share of scales that ended below `SMALL`."""
@@ -77,51 +81,76 @@ def penalty(pull: float, lr_sum: float, momentum: float) -> Penalty:
     return Penalty("prunas.proposers.slimming:ScalePenalty", {"strength": strength})
 
 
-def scores(space: SearchSpace, weights: Mapping[str, Tensor]) -> Scores:
-    """|gamma| of every unit of every dimension, by the dimension's name.
+def carriers(space: SearchSpace) -> list[list[Layer]]:
+    """The batch norms whose scales speak for each dimension, in the order of the dimensions.
 
-    Where several norms carry a group (a residual stream), a unit counts as its largest scale among them; norms
-    that serve a gate's reader alone speak for the gate, and for the group only if no other norm does.
+    Where several norms carry a group (a residual stream), all do; norms that serve a gate's reader alone speak
+    for the gate, and for the group only if no other norm does.
 
     Raises:
         InputError: A dimension has no batch norm.
     """
     survey = space.survey
-    gated = {gate.norm for gate in survey.gates if gate.norm}
-    norms = [n for n in survey.layers if n.kind == "norm" and f"{n.path}.running_mean" in weights]
-    found: Scores = {}
+    tensors = {site.tensor for site in survey.sites}
+    norms = [n for n in survey.layers if {f"{n.path}.weight", f"{n.path}.running_mean"} <= tensors]
+    gated = {gate.norm for gate in survey.gates}
+    found = []
     for dimension in space.dimensions:
         if dimension.kind == "gate":
-            norm = survey.gate_named[dimension.name].norm
-            carried = [] if norm is None else [np.abs(weights[f"{norm}.weight"].double().numpy())]
+            speaking = [n for n in norms if n.path == survey.gate_named[dimension.name].norm]
         else:
             index = survey.group_index[dimension.name]
-            carriers = [n for n in norms if any(run.group == index for run in survey.forms[n.writes])]
-            own = [n for n in carriers if n.path not in gated] or carriers
-            carried = [_per_unit(space, n.path, n.writes, index, weights) for n in own]
-        if not carried:
+            carrying = [n for n in norms if any(run.group == index for run in survey.forms[n.writes])]
+            speaking = [n for n in carrying if n.path not in gated] or carrying
+        if not speaking:
             raise InputError(
                 f"slimming needs a batch norm behind everything that varies, and {dimension.name!r} of space "
                 f"{space.name!r} has none; exclude it there, or use a sampler such as tpe"
             )
-        found[dimension.name] = np.max(carried, 0)
+        found.append(speaking)
     return found
 
 
-def _per_unit(
-    space: SearchSpace, path: str, form: int, group: int, weights: Mapping[str, Tensor]
-) -> npt.NDArray[np.float64]:
-    """The largest |gamma| of each unit of a group along a norm."""
-    scales = np.abs(weights[f"{path}.weight"].double().numpy())
-    largest = np.zeros(space.survey.groups[group].units)
+def scores(space: SearchSpace, weights: Mapping[str, Tensor]) -> Scores:
+    """|gamma| of everything that varies: of a unit its largest, of a gate's channel at most its stream's.
+
+    Args:
+        space: The space.
+        weights: State dict of the dense network, on the CPU.
+
+    Raises:
+        InputError: A dimension has no batch norm.
+    """
+    survey = space.survey
+    found: Scores = []
+    streams: dict[int, npt.NDArray[np.float64]] = {}
+    for dimension, norms in zip(space.dimensions, carriers(space), strict=True):
+        scales = [np.abs(weights[f"{norm.path}.weight"].double().numpy()) for norm in norms]
+        if dimension.kind == "group":
+            index = survey.group_index[dimension.name]
+            streams[index] = np.zeros(dimension.dense)
+            for norm, scale in zip(norms, scales, strict=True):
+                for run, part in _parts(survey.forms[norm.writes], scale):
+                    if run.group == index:
+                        units = streams[index][run.start : run.start + run.length]
+                        np.maximum(units, part.max(1), out=units)
+            found.append(streams[index])
+        else:
+            channels = scales[0].copy()
+            for run, part in _parts(survey.forms[survey.gate_named[dimension.name].form], channels):
+                if run.group in streams:
+                    units = streams[run.group][run.start : run.start + run.length]
+                    np.minimum(part, units[:, None], out=part)
+            found.append(channels)
+    return found
+
+
+def _parts(form: Form, channels: npt.NDArray[np.float64]) -> Iterator[tuple[Run, npt.NDArray[np.float64]]]:
+    """Views of the channels of each run, shape (units, repeat)."""
     offset = 0
-    for run in space.survey.forms[form]:
-        if run.group == group:
-            part = scales[offset : offset + run.length * run.repeat].reshape(run.length, run.repeat).max(1)
-            units = slice(run.start, run.start + run.length)
-            largest[units] = np.maximum(largest[units], part)
+    for run in form:
+        yield run, channels[offset : offset + run.length * run.repeat].reshape(run.length, run.repeat)
         offset += run.length * run.repeat
-    return largest
 
 
 def threshold(space: SearchSpace, found: Scores, target: Target) -> tuple[npt.NDArray[np.int64], bool]:
@@ -129,7 +158,7 @@ def threshold(space: SearchSpace, found: Scores, target: Target) -> tuple[npt.ND
 
     Args:
         space: The space.
-        found: Score per unit, by dimension.
+        found: What `scores` returned.
         target: The budget.
 
     Returns:
@@ -139,10 +168,8 @@ def threshold(space: SearchSpace, found: Scores, target: Target) -> tuple[npt.ND
     Raises:
         InputError: Even the floor costs more than the budget.
     """
-    pooled = np.unique(np.concatenate(list(found.values())))
-    ordered = [np.sort(found[d.name]) for d in space.dimensions]
-    candidates = np.concatenate([[-1.0], pooled])
-    alive = np.array([len(s) - np.searchsorted(s, candidates, side="right") for s in ordered]).T
+    candidates = np.unique(np.concatenate([[-1.0], *found]))
+    alive = np.array([len(s) - np.searchsorted(np.sort(s), candidates, side="right") for s in found]).T
     counts = space.grid(alive)
 
     low, high = 0, len(candidates) - 1  # the cost falls along the candidates: bisect
@@ -166,6 +193,8 @@ class Slimming:
     """
 
     def __init__(self, pull: float | None = None) -> None:
+        if pull is not None and pull < 0:
+            raise InputError(f"slimming: pull must be 0 or more, not {pull}")
         self.pull = pull
 
     def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:
@@ -173,34 +202,35 @@ class Slimming:
         if trials:
             return []
         space = brief.space
+        carriers(space)  # refuses an unfit space before anything is trained
         pull = self.pull
         if pull is None:
             pull = RESIDUAL_PULL if space.survey.gates else PLAIN_PULL
         trained = brief.trained(penalty(pull, brief.lr_sum, brief.momentum))
         found = scores(space, trained.weights())
-        below = float((np.concatenate(list(found.values())) < SMALL).mean())
+        below = float((np.concatenate(found) < SMALL).mean())
         return [self._point(space, found, below, target, trained.run) for target in brief.targets]
 
     def _point(self, space: SearchSpace, found: Scores, below: float, target: Target, run: str) -> Proposal:
+        survey = space.survey
         counts, floored = threshold(space, found, target)
         kept: dict[str, tuple[int, ...]] = {}
         selected: dict[str, list[int]] = {}
-        best = {
-            d.name: np.sort(np.argsort(-found[d.name], kind="stable")[:count])
-            for d, count in zip(space.dimensions, counts.tolist(), strict=True)
-        }
-        for d in space.dimensions:
+        units = [np.arange(group.units) for group in survey.groups]
+        for d, score, count in zip(space.dimensions, found, counts.tolist(), strict=True):
             if d.kind == "group":
-                kept[d.name] = tuple(best[d.name].tolist())
-        survey = space.survey
-        units = [np.array(kept.get(g.name, range(g.units)), np.int64) for g in survey.groups]
-        for d in space.dimensions:
-            if d.kind == "gate":
+                units[survey.group_index[d.name]] = _highest(score, count)
+                kept[d.name] = tuple(_highest(score, count).tolist())
+            else:  # groups come first, so that it is known here what is left of a gate's input
                 built = survey.positions(survey.gate_named[d.name].form, units)
-                passing = np.flatnonzero(np.isin(built, best[d.name]))
-                selected[d.name] = passing.tolist() or [0]
-        arch = space.point({name: len(units) for name, units in kept.items()}, selected)
+                selected[d.name] = _highest(score[built], count).tolist()
+        arch = space.point({name: len(stay) for name, stay in kept.items()}, selected)
         pruned = 1 - space.measure(arch, "channels") / space.measure(space.dense, "channels")
         flags = [("floor", floored), ("penalty_not_acted", below < pruned)]
         flags.append(("target_missed", designs.missed(space, arch, target)))
         return Proposal(target, arch, tuple(name for name, held in flags if held), kept, run)
+
+
+def _highest(score: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
+    """Where the `count` highest scores are, ascending."""
+    return np.sort(np.argsort(-score, kind="stable")[:count])

@@ -7,7 +7,8 @@ One parameter per stage that varies: its ratio, log-uniform between a tenth and 
 to the target by one scalar, else nearly every trial would miss the budget. Each target has a study of its own.
 
 The study is derived from the trials at every call and the sampler seeded by (search seed, target, number of
-trials), so that proposals depend on nothing else, and a killed search continues as if it had not been.
+trials), so that proposals depend on nothing else: a killed search continues as if it had not been, and another
+target changes nothing for this one.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from prunas import designs
+from prunas.architecture import Architecture
 from prunas.costs import Target
 from prunas.errors import InputError
 from prunas.proposers.brief import Brief, Proposal, Trial
@@ -22,6 +24,10 @@ from prunas.proposers.controls import NARROWEST, flagged, stage_profile
 from prunas.space import SearchSpace
 
 __all__ = ["TPE"]
+
+
+RETRIES = 10
+"""Draws after which a shape may come a second time: small networks have few shapes at a budget."""
 
 
 class TPE:
@@ -32,57 +38,59 @@ class TPE:
     """
 
     def __init__(self, startup: int = 5) -> None:
+        if startup < 1:
+            raise InputError(f"tpe: startup must be at least 1, not {startup}")
         self.startup = startup
 
     def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:
         """The next candidate of every target that has trials left."""
         proposals = []
-        for number, target in enumerate(brief.targets):
+        for target in brief.targets:
             done = [trial for trial in trials if trial.proposal.target == target]
             if len(done) < brief.trials:
-                proposals.append(self._next(brief, number, target, done))
+                proposals.append(self._next(brief, target, done))
         return proposals
 
-    def _next(self, brief: Brief, number: int, target: Target, done: Sequence[Trial]) -> Proposal:
+    def _next(self, brief: Brief, target: Target, done: Sequence[Trial]) -> Proposal:
         import optuna
 
         space = brief.space
-        stages = sorted({d.stage for d in space.dimensions})
+        tried = {trial.proposal.architecture for trial in done}
+        names = [f"stage{stage}" for stage in sorted({d.stage for d in space.dimensions})]
         distributions: dict[str, optuna.distributions.BaseDistribution] = {
-            f"stage{stage}": optuna.distributions.FloatDistribution(NARROWEST, 1.0, log=True)
-            for stage in stages
+            name: optuna.distributions.FloatDistribution(NARROWEST, 1.0, log=True) for name in names
         }
-        seed = int(np.random.SeedSequence([brief.seed, number, len(done)]).generate_state(1)[0])
-        sampler = optuna.samplers.TPESampler(
-            seed=seed, n_startup_trials=self.startup, multivariate=True, constant_liar=False
-        )
+        seed = int(np.random.SeedSequence([brief.seed, target.value, len(done)]).generate_state(1)[0])
+        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=self.startup, multivariate=True)
         verbosity = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
             study = optuna.create_study(direction="maximize", sampler=sampler)
             for trial in done:
+                params = _profile(space, trial.proposal.architecture)
                 study.add_trial(
                     optuna.trial.create_trial(
-                        params=_profile(space, trial.proposal),
-                        distributions=distributions,
-                        value=trial.accuracy,
+                        params=params, distributions=distributions, value=trial.accuracy
                     )
                 )
-            drawn = study.ask(distributions).params
+            for _ in range(RETRIES):
+                drawn = study.ask(distributions).params
+                arch = designs.fit(space, stage_profile(space, [drawn[name] for name in names]), target)
+                if arch not in tried:
+                    break
         finally:
             optuna.logging.set_verbosity(verbosity)
-        arch = designs.fit(space, stage_profile(space, [drawn[f"stage{stage}"] for stage in stages]), target)
-        if not space.contains(arch):
-            raise InputError(f"tpe proposed a point outside space {space.name!r}: {arch}")
         return flagged(space, arch, target)
 
 
-def _profile(space: SearchSpace, proposal: Proposal) -> dict[str, float]:
-    """A point's stage ratios relative to its widest stage: the parameters that stand for it in the study."""
-    means = designs.stage_means(space, [proposal.architecture])
-    by_stage: dict[int, list[float]] = {}
-    for (stage, _), value in means.items():
-        by_stage.setdefault(stage, []).append(value)
-    ratios = {stage: float(np.mean(values)) for stage, values in by_stage.items()}
-    widest = max(ratios.values())
-    return {f"stage{s}": float(np.clip(r / widest, NARROWEST, 1.0)) for s, r in ratios.items()}
+def _profile(space: SearchSpace, arch: Architecture) -> dict[str, float]:
+    """A point's stage ratios as parameters of the study.
+
+    Only their proportions matter, because `fit` scales them: of all profiles with these proportions, the one in
+    the middle of the range stands for them, so that neighbouring shapes are neighbours for the estimator too.
+    """
+    stages = np.array([d.stage for d in space.dimensions])
+    kept = designs.ratios(space, arch)
+    ratios = {stage: kept[stages == stage].mean() for stage in sorted(set(stages.tolist()))}
+    scale = (NARROWEST / (min(ratios.values()) * max(ratios.values()))) ** 0.5
+    return {f"stage{s}": float(np.clip(r * scale, NARROWEST, 1.0)) for s, r in ratios.items()}

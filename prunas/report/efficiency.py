@@ -4,69 +4,27 @@ After figures 3 and 5 of the study (arXiv:1810.05270), with every single trainin
 networks in a panel of their own.
 """
 
-import math
-import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
-import matplotlib as mpl
-import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 from matplotlib.transforms import Transform, offset_copy
 
 from prunas.errors import InputError
-from prunas.files import write_atomic
-from prunas.report.drawable import Curve
-from prunas.report.styles import Style, styles
+from prunas.report.figure import FAINT, cost_axis, line_look, mark_look, save, sheet, styled
+from prunas.report.styles import Style
+from prunas.statistics.curves import Curve
 
-__all__ = ["draw_efficiency"]
+__all__ = ["accuracy_axis", "draw_efficiency", "efficiency_figure"]
 
-_COLUMN = 3.5  # inches, one column of a printed page
-_PANEL = 2.5  # inches, height of a panel with its labels
 _SIDESTEP = 3.2  # points between neighbouring curves, so that none hides another
 _SPREAD = 14.0  # points from the first curve to the last, at most
 _BESIDE = 2.3  # points from a mean to its single trainings
-_INK, _FAINT, _GRID = "#222222", "#6B6B6B", "#E6E6E6"
+_SINGLE = 2.3  # size of a single training in points
 _AXIS = {"params": "parameters", "macs": "MACs per image"}
-_STYLE: Any = {  # matplotlib types the keys as literals
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 7.5,
-    "axes.labelsize": 7.5,
-    "axes.titlesize": 7.5,
-    "axes.titlelocation": "left",
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _FAINT,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "grid.color": _GRID,
-    "grid.linewidth": 0.6,
-    "legend.fontsize": 7.5,
-    "legend.frameon": False,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "xtick.color": _FAINT,
-    "xtick.labelcolor": _INK,
-    "ytick.labelcolor": _INK,
-    "xtick.major.width": 0.6,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 0,
-    "text.color": _INK,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "prunas",
-}
 
 
 def draw_efficiency(
@@ -102,71 +60,49 @@ def draw_efficiency(
     Raises:
         InputError: There are no curves, or a file cannot be written.
     """
+    figure = efficiency_figure(curves, space=space, data=data, recipe=recipe, epochs=epochs, dense=dense)
+    return save(figure, folder, name)
+
+
+@styled
+def efficiency_figure(
+    curves: Sequence[Curve],
+    *,
+    space: str,
+    data: str,
+    recipe: str,
+    epochs: int,
+    dense: float | None = None,
+) -> Figure:
+    """The figure that `draw_efficiency` writes; arguments and errors as there."""
     if not curves:
         raise InputError("nothing to plot: no finished run has a test accuracy yet")
     if len({curve.metric for curve in curves}) > 1:
         raise ValueError("curves over different metrics cannot share a figure")
-    caption = _caption(curves, f"{space} on {data}, recipe {recipe} ({epochs} epochs)")
-    paths = folder / f"{name}.svg", folder / f"{name}.png"
-    with mpl.rc_context():
-        # A user's own matplotlibrc must not change the figure.
-        mpl.rcdefaults()
-        mpl.rcParams.update(_STYLE)
-        figure = _figure(curves, dense, caption)
-        write_atomic(paths[0], lambda file: figure.savefig(file, format="svg", metadata={"Date": None}))
-        write_atomic(
-            paths[1], lambda file: figure.savefig(file, format="png", dpi=300, metadata={"Software": None})
-        )
-    return paths
-
-
-def _figure(curves: Sequence[Curve], dense: float | None, caption: str) -> Figure:
     panels = sorted({(curve.masked, curve.protocol) for curve in curves})
-    across = min(2, len(panels))
-    down = math.ceil(len(panels) / across)
-    looks = styles(curve.proposer for curve in curves)
-    columns = _columns(list(looks), across * _COLUMN)
-    legend = 0.17 * math.ceil(len(looks) / columns) + 0.06
-    lines = textwrap.wrap(caption, width=int(across * _COLUMN * 22.5))
-    foot = 0.118 * len(lines) + 0.05
-    height = down * _PANEL + legend + foot
-    figure = Figure(figsize=(across * _COLUMN, height))
-    FigureCanvasAgg(figure)
-    figure.set_layout_engine(
-        ConstrainedLayoutEngine(rect=(0, foot / height, 1, 1 - foot / height), w_pad=0.03, h_pad=0.04)
+    figure, axes, looks = sheet(
+        [curve.proposer for curve in curves],
+        _caption(curves, f"{space} on {data}, recipe {recipe} ({epochs} epochs)"),
+        panels=len(panels),
+        across=2,
+        sharex=True,
+        sharey=True,
     )
-    axes = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flat
-    for index, ax in enumerate(axes):
-        if index >= len(panels):
-            ax.remove()
-            continue
-        masked, protocol = panels[index]
-        own = [curve for curve in curves if (curve.masked, curve.protocol) == panels[index]]
-        last = index % across == across - 1 or index == len(panels) - 1
+    for index, (ax, (masked, protocol)) in enumerate(zip(axes, panels, strict=True)):
+        own = [curve for curve in curves if (curve.masked, curve.protocol) == (masked, protocol)]
+        last = index % 2 == 1 or index == len(panels) - 1
         _panel(figure, ax, own, looks, dense, label_dense=last)
         ax.set_xlabel(_AXIS[own[0].metric])
         ax.tick_params(labelbottom=True)
-        if index % across == 0:
+        if index % 2 == 0:
             ax.set_ylabel("test accuracy (%)")
         if len(panels) > 1:
             ax.set_title(f"{protocol}, {'masked' if masked else 'narrow'} networks")
-    _scale(figure.axes[0], curves, dense)
-    handles = [
-        Line2D([], [], color=look.color, label=proposer, **_line(look), **_mark(look))
-        for proposer, look in looks.items()
-    ]
-    figure.legend(
-        handles=handles,
-        loc="outside upper left",
-        ncols=columns,
-        handlelength=2.5,
-        handletextpad=0.4,
-        columnspacing=1.0,
-        borderaxespad=0.2,
-    )
-    figure.text(
-        0.012, 0.04 / height, "\n".join(lines), fontsize=6, color=_FAINT, linespacing=1.25, va="bottom"
-    )
+    cost_axis(axes[0], [point.x for curve in curves for points in curve.points for point in points])
+    spreads = [spread for curve in curves for spread in curve.accuracy]
+    heights = [point.accuracy for curve in curves for points in curve.points for point in points]
+    heights += [spread.mean + sign * (spread.std or 0) for spread in spreads for sign in (-1, 1)]
+    accuracy_axis(axes[0], heights + ([] if dense is None else [dense]))
     return figure
 
 
@@ -174,13 +110,13 @@ def _panel(
     figure: Figure,
     ax: Axes,
     curves: Sequence[Curve],
-    looks: dict[str, Style],
+    looks: Mapping[str, Style],
     dense: float | None,
     label_dense: bool,
 ) -> None:
     order = [name for name in looks if name in {curve.proposer for curve in curves}]
     if dense is not None:
-        ax.axhline(dense, color=_FAINT, linewidth=0.8, linestyle=(0, (5, 3)), zorder=1)
+        ax.axhline(dense, color=FAINT, linewidth=0.8, linestyle=(0, (5, 3)), zorder=1)
         if label_dense:
             ax.annotate(
                 f"dense\n{dense:.1f}",
@@ -190,7 +126,7 @@ def _panel(
                 textcoords="offset points",
                 va="center",
                 fontsize=7,
-                color=_FAINT,
+                color=FAINT,
             )
     for curve in curves:
         look = looks[curve.proposer]
@@ -201,10 +137,6 @@ def _panel(
         singles = list(chain.from_iterable(curve.points))
         beside = _BESIDE if len(singles) > len(curve.points) else 0  # a lone training is its own mean
         for point in singles:
-            mark = _mark(look, point.hollow) | {
-                "markersize": 2.3,
-                "markeredgewidth": 0.6 if point.hollow else 0.25,
-            }
             (drawn,) = ax.plot(
                 [point.x],
                 [point.accuracy],
@@ -212,8 +144,9 @@ def _panel(
                 alpha=0.75,
                 transform=offset_copy(place, figure, x=beside, units="points"),
                 zorder=4.5,
-                **mark,
+                **mark_look(look, point.hollow, _SINGLE),
             )
+            drawn.set_in_layout(False)  # far cheaper for a thousand of them, and they widen nothing
             drawn.set_gid(f"run-{point.run}")
 
 
@@ -230,73 +163,21 @@ def _curve(ax: Axes, curve: Curve, look: Style, place: Transform) -> None:
         transform=place,
         zorder=2,
     )
-    ax.plot(curve.xs, means, color=look.color, transform=place, zorder=4, **_line(look))
+    ax.plot(curve.xs, means, color=look.color, transform=place, zorder=4, **line_look(look))
     for x, mean, points in zip(curve.xs, means, curve.points, strict=True):
         hollow = any(point.hollow for point in points)
-        ax.plot([x], [mean], color=look.color, transform=place, zorder=5, **_mark(look, hollow))
+        ax.plot([x], [mean], color=look.color, transform=place, zorder=5, **mark_look(look, hollow))
 
 
-def _line(look: Style) -> dict[str, Any]:
-    return {"linestyle": look.dash, "linewidth": 1.1}
-
-
-def _mark(look: Style, hollow: bool = False) -> dict[str, Any]:
-    return {
-        "marker": look.marker,
-        "markersize": 4.2,
-        "markerfacecolor": "white" if hollow else look.color,
-        "markeredgecolor": look.color if hollow else "white",
-        "markeredgewidth": 1.0 if hollow else 0.5,
-    }
-
-
-def _scale(ax: Axes, curves: Sequence[Curve], dense: float | None) -> None:
-    """Limits and ticks; the panels share them."""
-    xs = [point.x for curve in curves for points in curve.points for point in points]
-    low, high = math.log10(min(xs)), math.log10(max(xs))
-    margin = max(0.05 * (high - low), 0.02)
-    left, right = 10 ** (low - margin), 10 ** (high + margin)
-    ax.set_xscale("log")
-    ax.set_xlim(left, right)
-    ax.xaxis.set_major_locator(FixedLocator(_ticks(left, right)))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-    ys = [point.accuracy for curve in curves for points in curve.points for point in points]
-    spreads = [spread for curve in curves for spread in curve.accuracy]
-    ys += [spread.mean + sign * (spread.std or 0) for spread in spreads for sign in (-1, 1)]
-    ys += [] if dense is None else [dense]
-    bottom, top = max(0.0, min(ys)), min(100.0, max(ys))
+def accuracy_axis(ax: Axes, heights: Sequence[float]) -> None:
+    """Limits and ticks around accuracies in percent; what lies beyond 0 and 100 is cut off."""
+    bottom, top = max(0.0, min(heights)), min(100.0, max(heights))
     room = max(0.06 * (top - bottom), 0.05)
     ax.set_ylim(bottom - room, top + room)
     ticks = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(bottom, top)
     ax.yaxis.set_major_locator(
         FixedLocator([tick for tick in ticks if bottom - room <= tick <= min(100, top + room)])
     )
-
-
-def _ticks(left: float, right: float) -> list[float]:
-    """Round numbers between `left` and `right`, at least three unless the axis is very short."""
-    decades = range(math.floor(math.log10(left)), math.ceil(math.log10(right)) + 1)
-    ticks: list[float] = []
-    for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), range(1, 10)):
-        ticks = [digit * 10.0**decade for decade in decades for digit in digits]
-        ticks = [tick for tick in ticks if left <= tick <= right]
-        if len(ticks) >= 3:
-            return ticks
-    return [
-        tick
-        for tick in MaxNLocator(nbins=4, steps=[1, 2, 5, 10]).tick_values(left, right)
-        if left <= tick <= right
-    ]
-
-
-def _columns(names: Sequence[str], inches: float) -> int:
-    """As many legend columns as fit, by an estimate of their width in points."""
-    for columns in range(len(names), 1, -1):
-        parts = np.array_split(np.array(names), columns)
-        if sum(28 + 4.4 * max(map(len, part)) for part in parts) <= 72 * inches:
-            return columns
-    return 1
 
 
 def _caption(curves: Sequence[Curve], setting: str) -> str:

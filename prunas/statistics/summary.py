@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any, TypeVar
@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from scipy.special import stdtrit
 
 from prunas.costs import Target
+from prunas.statistics.inference import LEVEL, holm, paired_p
 from prunas.statistics.rows import Kind, Row, SearchCost
 
 __all__ = [
@@ -25,9 +26,6 @@ __all__ = [
     "summarise",
     "table",
 ]
-
-LEVEL = 0.95
-"""Coverage of every interval."""
 
 _KINDS: tuple[Kind, ...] = ("dense", "predefined", "automatic", "sampler", "design", "control")
 _K = TypeVar("_K")
@@ -145,6 +143,8 @@ class Difference:
         values: One difference of test accuracies per seed, in percentage points; above 0 where `proposer`
             is better.
         summary: Of `values`.
+        p: Two-sided p value of the paired t test; None where the values have no spread.
+        p_holm: The same, corrected over all targets of the comparison.
     """
 
     proposer: str
@@ -155,6 +155,8 @@ class Difference:
     seeds: tuple[int, ...]
     values: tuple[float, ...]
     summary: Summary
+    p: float | None = None
+    p_holm: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """One record, the numbers of `summary` spread into it."""
@@ -192,9 +194,10 @@ def differences(rows: Iterable[Row], proposer: str, against: str = "taper") -> l
                 seeds=seeds,
                 values=values,
                 summary=summarise(values),
+                p=paired_p(values),
             )
         )
-    return sorted(found, key=_target_order)
+    return sorted(_corrected(found), key=_target_order)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,6 +249,12 @@ def grouped(values: Iterable[_V], key: Callable[[_V], _K]) -> dict[_K, list[_V]]
 def seed_order(row: Row) -> tuple[int, int, str]:
     """Sorting key: by search seed, then training seed."""
     return row.search_seed, row.train_seed, row.id
+
+
+def _corrected(found: Iterable[Difference]) -> Iterator[Difference]:
+    for family in grouped(found, lambda each: (each.protocol, each.masked)).values():
+        for each, p in zip(family, holm([each.p for each in family]), strict=True):
+            yield dataclasses.replace(each, p_holm=p)
 
 
 def _record(line: Line | Difference, summary: Summary | None, name: str) -> dict[str, Any]:

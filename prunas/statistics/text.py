@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunas.costs import Target
-from prunas.statistics.summary import LEVEL, CostLine, Difference, Line, Summary
+from prunas.statistics.inference import BOOTSTRAP_FROM, LEVEL, bootstrap
+from prunas.statistics.summary import CostLine, Difference, Line, Summary
 
 __all__ = [
     "Table",
@@ -26,6 +27,7 @@ __all__ = [
 _METRICS = {"macs": "MACs", "channels": "channels"}
 _UNITS = ("", "k", "M", "G", "T", "P", "E")
 _INTERVAL = f"{100 * LEVEL:.0f} % interval"
+_RESAMPLED = f"{100 * LEVEL:.0f} % bootstrap"
 
 
 def count(value: float) -> str:
@@ -106,10 +108,19 @@ def result_table(lines: Sequence[Line]) -> Table:
 
 
 def difference_table(differences: Sequence[Difference]) -> Table:
-    """Paired differences in percentage points, one row per target."""
+    """Paired differences in percentage points, one row per target; with a bootstrap interval if n allows it."""
+    resampled = any(each.summary.n >= BOOTSTRAP_FROM for each in differences)
+    note = (
+        "Differences of test accuracy in percentage points, paired by search seed; "
+        "p of a t test, corrected over targets (Holm)."
+    )
     return Table(
-        columns=("asked", "proposer", "against", "protocol", "difference", "std", "n", _INTERVAL),
-        align="llllrrrl",
+        columns=(
+            *("asked", "proposer", "against", "protocol", "difference", "std", "n", _INTERVAL),
+            *([_RESAMPLED] if resampled else []),
+            "p",
+        ),
+        align="llllrrrl" + ("l" if resampled else "") + "r",
         rows=tuple(
             (
                 asked_text(each.asked),
@@ -117,10 +128,12 @@ def difference_table(differences: Sequence[Difference]) -> Table:
                 each.against,
                 each.protocol + (", masked" if each.masked else ""),
                 *_summary_cells(each.summary, sign="+"),
+                *([_interval(bootstrap(each.values), "+")] if resampled else []),
+                "-" if each.p_holm is None else f"{each.p_holm:.3f}",
             )
             for each in differences
         ),
-        notes=("Differences of test accuracy in percentage points, paired by search seed.",),
+        notes=(note,),
     )
 
 
@@ -191,10 +204,12 @@ def _summary_cells(summary: Summary | None, sign: str = "") -> tuple[str, str, s
     if summary is None:
         return "-", "-", "0", "-"
     std = "-" if summary.std is None else f"{summary.std:.2f}"
-    interval = "-"
-    if summary.low is not None:
-        interval = f"[{summary.low:{sign}.2f}, {summary.high:{sign}.2f}]"
-    return f"{summary.mean:{sign}.2f}", std, str(summary.n), interval
+    ends = None if summary.low is None or summary.high is None else (summary.low, summary.high)
+    return f"{summary.mean:{sign}.2f}", std, str(summary.n), _interval(ends, sign)
+
+
+def _interval(ends: tuple[float, float] | None, sign: str = "") -> str:
+    return "-" if ends is None else f"[{ends[0]:{sign}.2f}, {ends[1]:{sign}.2f}]"
 
 
 def _pad(cell: str, width: int, align: str) -> str:

@@ -146,8 +146,19 @@ def test_differences_carry_their_sign() -> None:
     rows = [a_row("slimming", 90.0 + seed, seed) for seed in range(2)]
     rows += [a_row("taper", 89.5, seed) for seed in range(2)]
     (row,) = difference_text(differences(rows, "slimming")).rows
-    # Differences 0.5 and 1.5: mean 1, std sqrt(0.5), half width 12.706 * 0.5.
-    assert row == ("10 %", "slimming", "taper", "scratch-e", "+1.00", "0.71", "2", "[-5.35, +7.35]")
+    # Differences 0.5 and 1.5: mean 1, std sqrt(0.5), half width 12.706 * 0.5; t = 2 with one degree of freedom,
+    # where Student's t is Cauchy's: p = 1 - 2 atan(2) / pi.
+    assert row == ("10 %", "slimming", "taper", "scratch-e", "+1.00", "0.71", "2", "[-5.35, +7.35]", "0.295")
+
+
+def test_differences_of_ten_seeds_are_bootstrapped_as_well() -> None:
+    rows = [a_row("slimming", 90.0 + 0.5 * seed, seed) for seed in range(10)]
+    rows += [a_row("taper", 90.0 + 0.25 * seed, seed) for seed in range(10)]
+    shown = difference_text(differences(rows, "slimming"))
+    assert shown.columns[7:] == ("95 % interval", "95 % bootstrap", "p")
+    low, high = map(float, shown.rows[0][8].strip("[]").split(", "))
+    # 0.25 times the mean of 0 to 9; the standard deviation of a resample's mean is 0.25 sqrt(8.25 / 10).
+    assert (low, high) == pytest.approx((1.125 - 1.96 * 0.2271, 1.125 + 1.96 * 0.2271), abs=0.04)
 
 
 def test_search_costs_in_words() -> None:

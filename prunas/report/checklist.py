@@ -1,0 +1,245 @@
+"""What of good practice in architecture search was done here, computed from the runs.
+
+After Lindauer and Hutter, Best practices for scientific research on neural architecture search (JMLR 21:243,
+2020), Li and Talwalkar (UAI 2019) and Yang et al., NAS evaluation is frustratingly hard (ICLR 2020).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from prunas.report.evidence import Evidence
+from prunas.report.headline import is_fresh, only_tuned
+from prunas.statistics.ranking import rankings
+from prunas.statistics.rows import FINISHED, PENALTY_NOT_ACTED
+from prunas.statistics.text import asked_text, duration
+
+__all__ = ["Item", "checklist"]
+
+SEEDS = 5
+"""Searches per proposer in the study."""
+
+_FOUND = ("automatic", "predefined", "sampler")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One line of the checklist.
+
+    Attributes:
+        status: `done`, `partly`, `not done`, or `unknown` where the runs do not tell.
+        practice: What should be done.
+        evidence: What was done.
+    """
+
+    status: Literal["done", "partly", "not done", "unknown"]
+    practice: str
+    evidence: str
+
+
+def checklist(evidence: Evidence) -> list[Item]:
+    """Every line, in a fixed order."""
+    makers: tuple[Callable[[Evidence], Item], ...] = (
+        _same_setting,
+        _from_scratch,
+        _taper,
+        _uniform,
+        _random,
+        _shuffled,
+        _samplers,
+        _seeds,
+        _pairs,
+        _selection,
+        _counted,
+        _telling,
+        _cost,
+        _acted,
+        _complete,
+        _machine,
+        _repeat,
+        _anytime,
+        _tuning,
+    )
+    return [make(evidence) for make in makers]
+
+
+def _names(evidence: Evidence) -> list[str]:
+    return list(dict.fromkeys(row.proposer for row in evidence.rows))
+
+
+def _final_specs(evidence: Evidence) -> list[Any]:
+    return [run.spec for row in evidence.rows if (run := evidence.runs[row.id]).spec]
+
+
+def _same_setting(evidence: Evidence) -> Item:
+    practice = "All compared shapes share space, data, recipe and final training"
+    keys = ("batch", "lr", "schedule", "augment", "precision", "images")
+    fresh = [spec for spec in _final_specs(evidence) if not spec.get("inherit")]
+    recipes = {tuple(str(spec.get("recipe", {}).get(key)) for key in keys) for spec in fresh}
+    devices = {str(run.values["device"]) for run in evidence.runs.values() if "device" in run.values}
+    if len(recipes) > 1:
+        return Item("not done", practice, f"{len(recipes)} different recipes among the final trainings")
+    on = f", device {', '.join(sorted(devices))}" if devices else ""
+    return Item("done" if len(devices) < 2 else "partly", practice, f"recipe {evidence.recipe}{on}")
+
+
+def _from_scratch(evidence: Evidence) -> Item:
+    practice = "Shapes are judged by training them from scratch"
+    tuned = only_tuned(evidence.rows)
+    fresh = sorted({row.protocol for row in evidence.rows if is_fresh(row.protocol)})
+    if tuned:
+        return Item("partly" if fresh else "not done", practice, f"only fine-tuned: {', '.join(tuned)}")
+    return Item("done", practice, ", ".join(fresh))
+
+
+def _control(evidence: Evidence, practice: str, name: str) -> Item:
+    here = name in _names(evidence)
+    return Item("done" if here else "not done", practice, f"{name} is in the table" if here else f"no {name}")
+
+
+def _taper(evidence: Evidence) -> Item:
+    return _control(evidence, "Compared with tapered shapes of the same parameters and MACs", "taper")
+
+
+def _uniform(evidence: Evidence) -> Item:
+    return _control(evidence, "Compared with uniform shapes of the same budget", "uniform")
+
+
+def _random(evidence: Evidence) -> Item:
+    practice = "Compared with random search, given as many trainings as other samplers"
+    if "random" not in _names(evidence):
+        return Item("not done", practice, "no random")
+    used = {
+        name: max((cost.trainings for cost in evidence.costs if cost.proposer == name), default=0)
+        for name in dict.fromkeys(row.proposer for row in evidence.rows if row.kind == "sampler")
+    }
+    own = max((cost.trainings for cost in evidence.costs if cost.proposer == "random"), default=0)
+    if used and max(used.values()) > own:
+        return Item("partly", practice, f"random {own} trainings, others up to {max(used.values())}")
+    return Item(
+        "done", practice, "random is in the table" + (f", {own} trainings" if own else ", one draw a seed")
+    )
+
+
+def _shuffled(evidence: Evidence) -> Item:
+    return _control(evidence, "Compared with the found widths in another order", "shuffled")
+
+
+def _samplers(evidence: Evidence) -> Item:
+    practice = "Compared with other search methods on the same space"
+    found = dict.fromkeys(row.proposer for row in evidence.rows if row.kind in _FOUND)
+    status: Literal["done", "not done"] = "done" if len(found) > 1 else "not done"
+    return Item(status, practice, ", ".join(found) or "nothing was searched")
+
+
+def _seeds(evidence: Evidence) -> Item:
+    practice = f"Several seeds of the search itself, {SEEDS} as in the study"
+    seeds = {
+        name: len({row.search_seed for row in evidence.rows if row.proposer == name})
+        for name in _names(evidence)
+    }
+    least = min(seeds.values(), default=0)
+    status: Literal["done", "partly", "not done"] = (
+        "done" if least >= SEEDS else "partly" if least > 1 else "not done"
+    )
+    return Item(status, practice, f"{least} seed{'s' if least != 1 else ''} for every proposer")
+
+
+def _pairs(evidence: Evidence) -> Item:
+    practice = "Comparisons paired by seed, with mean, standard deviation, n and interval; every point shown"
+    seeds = [{r.search_seed for r in evidence.rows if r.proposer == name} for name in _names(evidence)]
+    same = all(each == seeds[0] for each in seeds)
+    return Item(
+        "done" if same else "partly", practice, "all seeds shared" if same else "some seeds lack a partner"
+    )
+
+
+def _selection(evidence: Evidence) -> Item:
+    practice = "Selection on validation images; the test set met once, after the last epoch"
+    final = _final_specs(evidence)
+    searching = [
+        run.spec
+        for row in evidence.dense
+        if row.protocol in ("dense", "penalty") and (run := evidence.runs[row.id]).spec
+    ]
+    if not final:
+        return Item("unknown", practice, "the run folders are gone")
+    sound = all(s.get("score") == "test" and s.get("split") == "train+val" for s in final)
+    sound &= all(s.get("score") == "val" and s.get("split") == "train" for s in searching)
+    text = (
+        f"{len(final)} final trainings on train + validation; the {len(searching)} dense trainings that "
+        "proposers asked for never met the test set"
+    )
+    return Item("done" if sound else "not done", practice, text if sound else "a training breaks this rule")
+
+
+def _counted(evidence: Evidence) -> Item:
+    practice = "Drawn at the parameters and MACs counted, not at nominal ratios"
+    missed = [row for row in evidence.rows if "target_missed" in row.flags]
+    text = "all points" + (
+        f"; {len(missed)} of {len(evidence.rows)} missed their target by more than 1 %" if missed else ""
+    )
+    return Item("done", practice, text)
+
+
+def _telling(evidence: Evidence) -> Item:
+    practice = "Targets small enough to tell proposers apart"
+    left_out, counted = set(), set()
+    for ranking in rankings(evidence.rows, evidence.dense_mean):
+        left_out |= set(ranking.left_out)
+        counted |= set(ranking.targets)
+    text = f"{len(counted)} targets tell"
+    if left_out:
+        easy = ", ".join(asked_text(target) for target in sorted(left_out, key=lambda t: -t.value))
+        text += f"; too easy: {easy}"
+    return Item("done" if counted and not left_out else "partly" if counted else "not done", practice, text)
+
+
+def _cost(evidence: Evidence) -> Item:
+    practice = "The cost of searching reported beside what was found"
+    if not evidence.costs:
+        return Item("not done", practice, "no cost is recorded")
+    total = duration(sum(cost.seconds for cost in evidence.costs))
+    trainings = sum(cost.trainings for cost in evidence.costs)
+    return Item("done", practice, f"{trainings} trainings and {total} for all searches together")
+
+
+def _acted(evidence: Evidence) -> Item:
+    practice = "Sparsity penalties strong and long enough to act"
+    penalised = {row.proposer for row in evidence.dense if row.protocol == "penalty"}
+    points = [row for row in evidence.rows if row.proposer in penalised]
+    idle = [row for row in points if PENALTY_NOT_ACTED in row.flags]
+    if not points:
+        return Item("done", practice, "no proposer here uses one")
+    status: Literal["done", "partly", "not done"] = (
+        "done" if not idle else "partly" if len(idle) < len(points) else "not done"
+    )
+    return Item(status, practice, f"not acted for {len(idle)} of {len(points)} points (drawn hollow)")
+
+
+def _complete(evidence: Evidence) -> Item:
+    practice = "Every run that was begun is reported"
+    missing = [row for row in evidence.rows if row.status != FINISHED]
+    text = f"{len(evidence.rows) - len(missing)} of {len(evidence.rows)} runs finished"
+    return Item("partly" if missing else "done", practice, text)
+
+
+def _machine(evidence: Evidence) -> Item:
+    practice = "Hardware, versions and time of searching and final training reported"
+    known = [row for row in evidence.rows if evidence.runs[row.id].result.get("machine")]
+    status: Literal["done", "partly", "not done"] = (
+        "done" if len(known) == len(evidence.rows) else "partly" if known else "not done"
+    )
+    return Item(status, practice, f"for {len(known)} of {len(evidence.rows)} final trainings, below")
+
+
+def _repeat(evidence: Evidence) -> Item:
+    return Item("done", "Code and commands to repeat everything", "below; the code is prunas itself")
+
+
+def _anytime(evidence: Evidence) -> Item:
+    return Item("not done", "Performance over search time", "only the end of each search is compared")
+
+
+def _tuning(evidence: Evidence) -> Item:
+    return Item("unknown", "Effort spent on tuning, and ablations of the proposers' settings", "not recorded")

@@ -1,0 +1,267 @@
+"""Everything a report rests on: the rows of a search, and what the run folders say about them."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prunas.architecture import Architecture
+from prunas.errors import InputError
+from prunas.files import read_json
+from prunas.report.learning import Losses
+from prunas.space import SearchSpace, load_space
+from prunas.statistics.curves import dense_accuracy
+from prunas.statistics.rows import Row, SearchCost
+from prunas.statistics.summary import grouped
+from prunas.statistics.widths import WidthSpread, width_spread
+
+__all__ = ["Evidence", "Layer", "Run", "gather"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One number that the space lets vary.
+
+    Attributes:
+        name: Of the group or gate.
+        stage: Its stage.
+        dense: The number in the dense network.
+    """
+
+    name: str
+    stage: int
+    dense: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What a run's folder says.
+
+    Attributes:
+        folder: Where it lies.
+        job: The content of its job.json, {} if that cannot be read.
+        result: The content of its result.json, {} if it has not finished.
+        widths: One number per layer of the space, () if the space cannot be loaded any more.
+        stored: In what the point differs from the dense network, as text.
+    """
+
+    folder: Path
+    job: Mapping[str, Any]
+    result: Mapping[str, Any]
+    widths: tuple[int, ...]
+    stored: str
+
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        """What was trained, and how."""
+        spec: Mapping[str, Any] = self.job.get("spec", {})
+        return spec
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """What the training measured."""
+        values: Mapping[str, Any] = self.result.get("result", {})
+        return values
+
+    def losses(self) -> tuple[float, ...]:
+        """Training loss of every epoch in its log; what comes after a value that is no loss is left out."""
+        try:
+            text = (self.folder / "log.jsonl").read_text(encoding="utf-8")
+        except OSError:
+            return ()
+        by_epoch: dict[int, float] = {}
+        for line in text.splitlines():
+            try:
+                entry = json.loads(line)
+                by_epoch[entry["epoch"]] = entry["loss"]  # an epoch repeated after a stop replaces the first
+            except (ValueError, KeyError, TypeError):
+                break  # the last line of a run that was killed
+        found = []
+        for epoch in sorted(by_epoch):
+            if not (isinstance(by_epoch[epoch], float) and 0 < by_epoch[epoch] < math.inf):
+                break
+            found.append(by_epoch[epoch])
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """One setting: everything that was compared under it.
+
+    Attributes:
+        space: Name of the space.
+        data: Name of the data set.
+        recipe: Name of the recipe.
+        epochs: Its epochs.
+        rows: One per final training.
+        dense: Trainings of the dense network.
+        costs: What finding the points cost.
+        notes: What a reader should know about the data.
+        problems: Why something is missing.
+        searches: The stored documents of the searches.
+        layers: What the space lets vary, () if it cannot be loaded any more.
+        runs: What the folders say, by id of the run, dense runs included.
+    """
+
+    space: str
+    data: str
+    recipe: str
+    epochs: int
+    rows: tuple[Row, ...]
+    dense: tuple[Row, ...]
+    costs: tuple[SearchCost, ...]
+    notes: tuple[str, ...]
+    problems: tuple[str, ...]
+    searches: tuple[Mapping[str, Any], ...]
+    layers: tuple[Layer, ...]
+    runs: Mapping[str, Run]
+
+    @property
+    def setting(self) -> str:
+        """Space, data set and recipe in words."""
+        return f"{self.space} on {self.data}, recipe {self.recipe} ({self.epochs} epochs)"
+
+    @property
+    def dense_mean(self) -> float | None:
+        """Mean test accuracy of the dense network in percent, if it was tested."""
+        summary = dense_accuracy(self.dense)
+        return summary.mean if summary else None
+
+    def spreads(self) -> list[WidthSpread]:
+        """Widths per layer, by target from the largest and by proposer; masked networks are left out."""
+        readable = [row for row in self.rows if self.layers and not row.masked and self.runs[row.id].widths]
+        dense = [layer.dense for layer in self.layers]
+        ordered = sorted(readable, key=lambda row: (row.asked.metric, -row.asked.value))
+        groups = grouped(ordered, lambda row: (row.asked, row.proposer))
+        return [
+            width_spread(proposer, asked, _distinct(self.runs, own), dense)
+            for (asked, proposer), own in groups.items()
+        ]
+
+    def logs(self) -> list[Losses]:
+        """The training losses of all final trainings, by target from the largest."""
+        ordered = sorted(self.rows, key=lambda row: (row.protocol, row.asked.metric, -row.asked.value))
+        return [
+            Losses(
+                proposer=row.proposer,
+                protocol=row.protocol,
+                asked=row.asked,
+                losses=self.runs[row.id].losses(),
+            )
+            for row in ordered
+        ]
+
+
+def _distinct(runs: Mapping[str, Run], rows: Iterable[Row]) -> list[tuple[int, ...]]:
+    """Widths of the points of one proposer, each once however many trainings it had."""
+    return list({(row.search_seed, row.architecture): runs[row.id].widths for row in rows}.values())
+
+
+def gather(
+    out: Path,
+    *,
+    space: str,
+    data: str,
+    recipe: str,
+    epochs: int,
+    setting: str,
+    rows: tuple[Row, ...],
+    dense: tuple[Row, ...],
+    costs: tuple[SearchCost, ...],
+    notes: tuple[str, ...],
+) -> Evidence:
+    """Reads what the run folders add to a record.
+
+    A folder that is gone, a space that has changed since: both leave gaps in the evidence, never an error.
+
+    Args:
+        out: The folder that holds all runs; tried where a row's own folder has moved.
+        space: And the following, as in the record of the search.
+        data: Name of the data set.
+        recipe: Name of the recipe.
+        epochs: Its epochs.
+        setting: Digest of the setting, by which the stored searches are found.
+        rows: One per final training.
+        dense: Trainings of the dense network.
+        costs: What finding the points cost.
+        notes: What a reader should know about the data.
+    """
+    found: dict[str, tuple[Path, Mapping[str, Any], Mapping[str, Any]]] = {}
+    for row in (*rows, *dense):
+        if row.id not in found:
+            folder = _folder(row, out / space)
+            found[row.id] = folder, _read(folder / "job.json"), _read(folder / "result.json")
+    loaded = _space(job for _, job, _ in found.values())
+    widths: dict[str, tuple[tuple[int, ...], str]] = {}
+    runs = {}
+    for run, (folder, job, result) in found.items():
+        document = job.get("spec", {}).get("architecture")
+        key = json.dumps(document)
+        if key not in widths:
+            widths[key] = _widths(document, loaded), _stored(document)
+        runs[run] = Run(folder=folder, job=job, result=result, widths=widths[key][0], stored=widths[key][1])
+    searches = [_read(path) for path in sorted((out / space / "searches").glob("*.json"))]
+    searches = [document for document in searches if document.get("setting") == setting]
+    problems = dict.fromkeys(
+        str(problem) for document in searches for problem in document.get("problems", ())
+    )
+    return Evidence(
+        space=space,
+        data=data,
+        recipe=recipe,
+        epochs=epochs,
+        rows=rows,
+        dense=dense,
+        costs=costs,
+        notes=notes,
+        problems=tuple(problems),
+        searches=tuple(searches),
+        layers=tuple(Layer(d.name, d.stage, d.dense) for d in loaded.dimensions) if loaded else (),
+        runs=runs,
+    )
+
+
+def _folder(row: Row, root: Path) -> Path:
+    folder = Path(row.folder)
+    return folder if folder.is_dir() else root / folder.name
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        document = read_json(path)
+    except InputError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _space(jobs: Iterable[Mapping[str, Any]]) -> SearchSpace | None:
+    for job in jobs:
+        if "spec" in job:
+            try:
+                return load_space(job["spec"]["space"])
+            except InputError:
+                return None
+    return None
+
+
+def _widths(document: Any, space: SearchSpace | None) -> tuple[int, ...]:
+    if space is None or document is None:
+        return ()
+    try:
+        point = Architecture.from_json(document)
+        space.check(point)
+    except InputError:
+        return ()
+    return tuple(space.counts(point).tolist())
+
+
+def _stored(document: Any) -> str:
+    if not isinstance(document, dict):
+        return ""
+    parts = [f"{name} {width}" for name, width in document.get("widths", {}).items()]
+    parts += [f"{gate} lets {len(passing)} through" for gate, passing in document.get("selected", {}).items()]
+    parts += [f"{block} removed" for block in document.get("removed", ())]
+    parts += ["kernel pattern"] if "kernels" in document else []
+    return ", ".join(parts)

@@ -1,0 +1,239 @@
+"""What all figures share: one look, one layout, SVG and PNG whose bytes depend on nothing but the input."""
+
+import io
+import math
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocator
+
+from prunas.files import write_atomic
+from prunas.report.styles import Style, styles
+
+__all__ = [
+    "COLUMN",
+    "FAINT",
+    "GRID",
+    "INK",
+    "as_svg",
+    "cost_axis",
+    "line_look",
+    "mark_look",
+    "nice_ticks",
+    "save",
+    "sheet",
+    "styled",
+]
+
+COLUMN = 3.5
+"""Width of one column of a printed page, in inches."""
+
+INK, FAINT, GRID = "#222222", "#6B6B6B", "#E6E6E6"
+_STYLE: Any = {  # matplotlib types the keys as literals
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 7.5,
+    "axes.labelsize": 7.5,
+    "axes.titlesize": 7.5,
+    "axes.titlelocation": "left",
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "xtick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 0,
+    "text.color": INK,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "prunas",
+}
+_P = ParamSpec("_P")
+
+
+@contextmanager
+def _own_style() -> Iterator[None]:
+    with mpl.rc_context():
+        # A user's own matplotlibrc must not change the figure.
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
+        yield
+
+
+def styled(make: Callable[_P, Figure]) -> Callable[_P, Figure]:
+    """Has a function make its figure in the house's style, whatever the user's settings are."""
+
+    @wraps(make)
+    def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> Figure:
+        with _own_style():
+            return make(*args, **kwargs)
+
+    return wrapped
+
+
+def save(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
+    """Writes a figure as `name`.svg and `name`.png.
+
+    Raises:
+        InputError: A file cannot be written.
+    """
+    paths = folder / f"{name}.svg", folder / f"{name}.png"
+    with _own_style():
+        write_atomic(paths[0], lambda file: figure.savefig(file, format="svg", metadata={"Date": None}))
+        write_atomic(
+            paths[1], lambda file: figure.savefig(file, format="png", dpi=300, metadata={"Software": None})
+        )
+    return paths
+
+
+def as_svg(figure: Figure) -> str:
+    """The figure as an SVG document."""
+    file = io.BytesIO()
+    with _own_style():
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue().decode()
+
+
+def sheet(
+    names: Sequence[str],
+    caption: str,
+    *,
+    panels: int,
+    across: int,
+    panel: tuple[float, float] = (COLUMN, 2.5),
+    mark: bool = True,
+    **shared: Any,
+) -> tuple[Figure, list[Axes], dict[str, Style]]:
+    """An empty figure: panels, a legend of proposers above them, a caption below.
+
+    Args:
+        names: Of the proposers; at least one.
+        caption: What one must know to read the figure without its text.
+        panels: Number of panels.
+        across: Most panels in a row.
+        panel: Width and height of one panel with its labels, in inches.
+        mark: Whether the legend shows markers beside lines.
+        shared: `sharex` and `sharey` of `Figure.subplots`.
+
+    Returns:
+        The figure, its panels row by row, and the style of each proposer in the order of the legend.
+    """
+    looks = styles(names)
+    across = min(across, panels)
+    down = math.ceil(panels / across)
+    width = across * panel[0]
+    columns = _columns(list(looks), width)
+    legend = 0.17 * math.ceil(len(looks) / columns) + 0.06
+    lines = textwrap.wrap(caption, width=int(width * 22.5))
+    foot = 0.118 * len(lines) + 0.05
+    height = down * panel[1] + legend + foot
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    figure.set_layout_engine(
+        ConstrainedLayoutEngine(rect=(0, foot / height, 1, 1 - foot / height), w_pad=0.03, h_pad=0.04)
+    )
+    axes = list(figure.subplots(down, across, squeeze=False, **shared).flat)
+    for ax in axes[panels:]:
+        ax.remove()
+    figure.legend(
+        handles=[
+            Line2D(
+                [], [], color=look.color, label=name, **line_look(look), **(mark_look(look) if mark else {})
+            )
+            for name, look in looks.items()
+        ],
+        loc="outside upper left",
+        ncols=columns,
+        handlelength=2.5,
+        handletextpad=0.4,
+        columnspacing=1.0,
+        borderaxespad=0.2,
+    )
+    figure.text(
+        0.012, 0.04 / height, "\n".join(lines), fontsize=6, color=FAINT, linespacing=1.25, va="bottom"
+    )
+    return figure, axes[:panels], looks
+
+
+def line_look(look: Style) -> dict[str, Any]:
+    """Arguments of `plot` for a proposer's line."""
+    return {"linestyle": look.dash, "linewidth": 1.1}
+
+
+def mark_look(look: Style, hollow: bool = False, size: float = 4.2) -> Mapping[str, Any]:
+    """Arguments of `plot` for a proposer's marks.
+
+    Args:
+        look: Of the proposer.
+        hollow: White inside: the search's penalty had not acted.
+        size: In points.
+    """
+    return {
+        "marker": look.marker,
+        "markersize": size,
+        "markerfacecolor": "white" if hollow else look.color,
+        "markeredgecolor": look.color if hollow else "white",
+        "markeredgewidth": (1.0 if hollow else 0.5) * min(1.0, size / 4.2),
+    }
+
+
+def cost_axis(ax: Axes, costs: Sequence[float]) -> None:
+    """A logarithmic x axis around the costs, with round numbers on it."""
+    low, high = math.log10(min(costs)), math.log10(max(costs))
+    margin = max(0.05 * (high - low), 0.02)
+    left, right = 10 ** (low - margin), 10 ** (high + margin)
+    ax.set_xscale("log")
+    ax.set_xlim(left, right)
+    ax.xaxis.set_major_locator(FixedLocator(nice_ticks(left, right)))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def nice_ticks(left: float, right: float) -> list[float]:
+    """Round numbers between `left` and `right`, at least three unless the axis is very short."""
+    decades = range(math.floor(math.log10(left)), math.ceil(math.log10(right)) + 1)
+    ticks: list[float] = []
+    for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), range(1, 10)):
+        ticks = [digit * 10.0**decade for decade in decades for digit in digits]
+        ticks = [tick for tick in ticks if left <= tick <= right]
+        if len(ticks) >= 3:
+            # Over many decades only every second or third one is named.
+            return ticks[:: math.ceil(len(ticks) / 6)]
+    return [
+        tick
+        for tick in MaxNLocator(nbins=4, steps=[1, 2, 5, 10]).tick_values(left, right)
+        if left <= tick <= right
+    ]
+
+
+def _columns(names: Sequence[str], inches: float) -> int:
+    """As many legend columns as fit, by an estimate of their width in points."""
+    for columns in range(len(names), 1, -1):
+        parts = np.array_split(np.array(names), columns)
+        if sum(28 + 4.4 * max(map(len, part)) for part in parts) <= 72 * inches:
+            return columns
+    return 1

@@ -1,0 +1,85 @@
+"""Learning curves: the training loss of every proposer's points, epoch by epoch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from prunas.costs import Target
+from prunas.errors import InputError
+from prunas.report.figure import line_look, nice_ticks, sheet, styled
+from prunas.statistics.summary import grouped
+from prunas.statistics.text import asked_text
+
+__all__ = ["Losses", "learning_figure"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Losses:
+    """One training as its log tells it.
+
+    Attributes:
+        proposer: Who proposed the point.
+        protocol: How it was trained.
+        asked: Its target.
+        losses: Mean training loss of every epoch, finite and above 0.
+    """
+
+    proposer: str
+    protocol: str
+    asked: Target
+    losses: tuple[float, ...]
+
+
+@styled
+def learning_figure(logs: Sequence[Losses], *, setting: str) -> Figure:
+    """Draws the mean loss per proposer and the range of its seeds, one panel per protocol and target.
+
+    Args:
+        logs: In the order of the panels; those without an epoch are ignored.
+        setting: Space, data set and recipe, for the caption.
+
+    Raises:
+        InputError: No log has an epoch.
+    """
+    begun = [log for log in logs if log.losses]
+    if not begun:
+        raise InputError("nothing to plot: no run has a log yet")
+    panels = grouped(begun, lambda log: (log.protocol, log.asked))
+    several = len({protocol for protocol, _ in panels}) > 1
+    figure, axes, looks = sheet(
+        [log.proposer for log in begun],
+        f"{setting}. Lines are means over seeds, bands their range; a line ends with the shortest of its "
+        "trainings. Training loss says how well a shape can be fitted, not how well it generalises.",
+        panels=len(panels),
+        across=2,
+        panel=(3.5, 2.0),
+        mark=False,
+        sharey=True,
+    )
+    for ax, ((protocol, asked), own) in zip(axes, panels.items(), strict=True):
+        for proposer, group in grouped(own, lambda log: log.proposer).items():
+            look = looks[proposer]
+            length = min(len(log.losses) for log in group)
+            table = np.array([log.losses[:length] for log in group])
+            epochs = np.arange(1, length + 1)
+            if len(table) > 1:
+                ax.fill_between(
+                    epochs, table.min(axis=0), table.max(axis=0), color=look.color, alpha=0.15, linewidth=0
+                )
+            ax.plot(epochs, table.mean(axis=0), color=look.color, **line_look(look))
+        ax.set_title(f"{asked_text(asked)}, {protocol}" if several else asked_text(asked))
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        ax.set_xlabel("epoch")
+    for ax in axes[::2]:
+        ax.set_ylabel("training loss")
+    values = [loss for log in begun for loss in log.losses]
+    bottom, top = min(values) / 1.15, max(values) * 1.15
+    axes[0].set_yscale("log")
+    axes[0].set_ylim(bottom, top)
+    axes[0].yaxis.set_major_locator(FixedLocator(nice_ticks(bottom, top)))
+    axes[0].yaxis.set_minor_locator(NullLocator())
+    axes[0].yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    return figure

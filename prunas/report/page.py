@@ -1,0 +1,274 @@
+"""The report: one HTML file that needs nothing but a browser."""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from prunas import __version__
+from prunas.errors import InputError
+from prunas.report.checklist import checklist
+from prunas.report.commands import commands
+from prunas.report.efficiency import efficiency_figure
+from prunas.report.evidence import Evidence
+from prunas.report.figure import FAINT, GRID, INK, as_svg
+from prunas.report.headline import findings, only_tuned
+from prunas.report.learning import learning_figure
+from prunas.report.pareto import pareto_figure
+from prunas.report.price import price_figure
+from prunas.report.widths import widths_figure
+from prunas.statistics.curves import curves
+from prunas.statistics.prices import prices
+from prunas.statistics.ranking import rankings
+from prunas.statistics.rows import Row
+from prunas.statistics.summary import Line, cost_table, differences, grouped, table
+from prunas.statistics.text import Table, asked_text, count, difference_table, result_table
+from prunas.statistics.text import cost_table as cost_text
+from prunas.statistics.trade import areas, hypervolume
+
+__all__ = ["page"]
+
+_COLOURS = {  # a figure's own colours become those of the page, which change with its light and dark scheme
+    INK: "ink",
+    FAINT: "faint",
+    GRID: "grid",
+    "#ffffff": "paper",
+    "#000000": "black",
+    "#0072b2": "blue",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawing:
+    title: str
+    svg: Markup
+    wide: bool
+    pick: bool  # whether its marks are runs
+
+
+def page(evidence: Sequence[Evidence], out: Path) -> str:
+    """The report over all settings as an HTML document.
+
+    Args:
+        evidence: One for each setting; at least one.
+        out: The folder that holds all runs, for the commands.
+    """
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    sources = files("prunas.report")
+    read = {
+        name: (sources / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")
+    }
+    return environment.from_string(read["page.html"]).render(
+        title=", ".join(dict.fromkeys(each.space for each in evidence)),
+        version=__version__,
+        css=Markup(read["page.css"]),
+        js=Markup(read["page.js"]),
+        sections=[_section(each, out, index) for index, each in enumerate(evidence)],
+    )
+
+
+def _section(evidence: Evidence, out: Path, index: int) -> dict[str, Any]:
+    found = findings(evidence.rows, evidence.dense_mean)
+    return {
+        "id": f"s{index}",
+        "evidence": evidence,
+        "findings": found,
+        "leading": [
+            each for each in found if each.against == found[0].against and each.fresh == found[0].fresh
+        ],
+        "tuned": only_tuned(evidence.rows),
+        "drawings": list(_drawings(evidence, f"s{index}")),
+        "tables": list(_tables(evidence)),
+        "rows": evidence.rows,
+        "asked": asked_text,
+        "count": count,
+        "data": _embedded(evidence),
+        "checklist": checklist(evidence),
+        "machines": _machines(evidence),
+        "commands": commands(evidence, out),
+    }
+
+
+# Figures
+
+
+def _drawings(evidence: Evidence, prefix: str) -> Iterable[_Drawing]:
+    setting = evidence.setting
+    named: Any = {
+        "space": evidence.space,
+        "data": evidence.data,
+        "recipe": evidence.recipe,
+        "epochs": evidence.epochs,
+        "dense": evidence.dense_mean,
+    }
+    makers: dict[str, Callable[[], Figure]] = {
+        "Accuracy over parameters": lambda: efficiency_figure(curves(evidence.rows), **named),
+        "Accuracy over MACs": lambda: efficiency_figure(curves(evidence.rows, "macs"), **named),
+        "Pareto front": lambda: pareto_figure(table(evidence.rows), setting=setting),
+        "What the search cost": lambda: price_figure(prices(evidence.rows, evidence.costs), setting=setting),
+        "Widths per layer": lambda: widths_figure(
+            evidence.spreads(), [layer.stage for layer in evidence.layers], setting=setting
+        ),
+        "Learning curves": lambda: learning_figure(evidence.logs(), setting=setting),
+    }
+    for number, (title, make) in enumerate(makers.items()):
+        try:
+            figure = make()
+        except InputError:
+            continue  # nothing to draw; the tables say what is missing
+        svg = _inline(figure, f"{prefix}f{number}")
+        yield _Drawing(title, svg, figure.get_figwidth() > 4, "data-run=" in svg)
+
+
+def _inline(figure: Figure, prefix: str) -> Markup:
+    """A figure's SVG as part of a page: ids of its own, colours of the page, runs marked by attributes."""
+    svg = as_svg(figure)
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'id="run-([^"]*)"', r'class="run" data-run="\1"', svg)
+    svg = re.sub(r'(?<=[ \n])id="', f'id="{prefix}-', svg)
+    svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{prefix}-", svg)
+    for colour, name in _COLOURS.items():
+        svg = re.sub(rf"(?<=: ){colour}\b", f"var(--{name})", svg, flags=re.IGNORECASE)
+    return Markup(svg)
+
+
+# Tables
+
+
+def _tables(evidence: Evidence) -> Iterable[tuple[str, Table]]:
+    rows = evidence.rows
+    lines = table(rows)
+    yield "Results", result_table(lines)
+    found = list(
+        dict.fromkeys(row.proposer for row in rows if row.kind in ("automatic", "predefined", "sampler"))
+    )
+    controls = ("taper", "uniform", "random")
+    paired = [each for against in controls for name in found for each in differences(rows, name, against)]
+    if paired:
+        yield "Found against controls", difference_table(paired)
+    yield "Over all targets", _overall(evidence, lines)
+    if evidence.costs:
+        yield "What searching cost", cost_text(cost_table(evidence.costs))
+
+
+def _overall(evidence: Evidence, lines: Sequence[Line]) -> Table:
+    tested = [line for line in lines if line.accuracy is not None]
+    ranked = {(r.protocol, r.masked): r for r in rankings(evidence.rows, evidence.dense_mean)}
+    area = {
+        metric: {(a.protocol, a.masked, a.proposer): a for a in areas(curves(evidence.rows, metric))}
+        for metric in ("params", "macs")
+    }
+    cells, notes = [], []
+    for (protocol, masked), panel in grouped(tested, lambda line: (line.protocol, line.masked)).items():
+        worst = min(line.accuracy.mean for line in panel if line.accuracy)
+        references = {m: max(getattr(line, m) for line in panel) for m in ("params", "macs")}
+        ranking = ranked[protocol, masked]
+        ranks = dict(ranking.ranks)
+        for proposer, own in grouped(panel, lambda line: line.proposer).items():
+            volumes = {
+                metric: hypervolume(
+                    [(getattr(line, metric), line.accuracy.mean) for line in own if line.accuracy],
+                    (references[metric], worst),
+                )
+                for metric in references
+            }
+            values = [area[metric].get((protocol, masked, proposer)) for metric in references]
+            cells.append(
+                (
+                    proposer,
+                    protocol + (", masked" if masked else ""),
+                    f"{ranks[proposer]:.2f}" if proposer in ranks else "-",
+                    *("-" if value is None else f"{value.accuracy.mean:.2f}" for value in values),
+                    *(f"{volumes[metric]:.2f}" for metric in references),
+                )
+            )
+        targets = ", ".join(map(asked_text, ranking.targets)) or "no target"
+        notes.append(
+            f"{protocol}{', masked' if masked else ''}: ranks are means over {targets}. Volumes are hypervolumes: "
+            f"decades of cost times percentage points, counted from {count(references['params'])} parameters or "
+            f"{count(references['macs'])} MACs and {worst:.2f} %."
+        )
+    notes.append(
+        "Area: test accuracy averaged evenly over the logarithm of the cost, over the costs that all curves span. "
+        "A target that even the worst proposer solves as well as the dense network is not ranked."
+    )
+    return Table(
+        columns=(
+            *("proposer", "protocol", "mean rank", "area, params", "area, MACs"),
+            *("volume, params", "volume, MACs"),
+        ),
+        align="llrrrrr",
+        rows=tuple(sorted(cells, key=lambda row: (row[1], row[2], row[0]))),
+        notes=tuple(notes),
+    )
+
+
+def _machines(evidence: Evidence) -> list[tuple[str, int]]:
+    """Every combination of versions and machine, with the number of trainings it did."""
+    texts = []
+    for run in evidence.runs.values():
+        facts = {
+            key: run.result.get("machine", {}).get(key) for key in ("prunas", "torch", "numpy", "python")
+        }
+        versions = ", ".join(f"{key} {value}" for key, value in facts.items() if value)
+        machine = run.result.get("machine", {})
+        where = [str(machine["platform"])] if "platform" in machine else []
+        where += [f"{machine['cpus']} CPUs"] if "cpus" in machine else []
+        where += [f"device {run.values['device']}"] if "device" in run.values else []
+        where += [f"{run.values['threads']} threads" for _ in "1" if run.values.get("threads")]
+        if versions:
+            texts.append(f"{versions}; {', '.join(where)}")
+    return [(text, texts.count(text)) for text in dict.fromkeys(texts)]
+
+
+# Architectures
+
+
+def _embedded(evidence: Evidence) -> Markup:
+    """What the script shows of every run, as JSON that can stand inside a script element."""
+    runs: dict[str, Any] = {}
+    for row in evidence.rows:
+        run = evidence.runs[row.id]
+        entry = runs.setdefault(
+            row.id,
+            {
+                "widths": run.widths,
+                "stored": "" if run.widths and not _more(run.spec) else run.stored,
+                "folder": str(run.folder),
+                "params": row.reached.params,
+                "macs": row.reached.macs,
+                "acc": row.accuracy,
+                "status": row.status,
+                "seed": row.train_seed,
+                "as": [],
+            },
+        )
+        entry["as"].append(_role(row))
+    document = {
+        "layers": [[layer.name, layer.stage, layer.dense] for layer in evidence.layers],
+        "runs": runs,
+    }
+    text = json.dumps(document, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _more(spec: Mapping[str, Any]) -> bool:
+    """Whether a point is more than widths."""
+    return bool(spec["architecture"].keys() & {"removed", "kernels"})
+
+
+def _role(row: Row) -> str:
+    flags = f" [{', '.join(flag.replace('_', ' ') for flag in row.flags)}]" if row.flags else ""
+    return f"{row.proposer}, {asked_text(row.asked)}, {row.protocol}, search seed {row.search_seed}{flags}"

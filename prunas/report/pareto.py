@@ -1,0 +1,107 @@
+"""Which points nobody beats: mean accuracy over parameters and over MACs, with the Pareto front."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from prunas.errors import InputError
+from prunas.report.efficiency import accuracy_axis
+from prunas.report.figure import FAINT, INK, cost_axis, mark_look, sheet, styled
+from prunas.statistics.summary import Line, grouped
+from prunas.statistics.text import asked_text
+from prunas.statistics.trade import front
+
+__all__ = ["pareto_figure"]
+
+_AXES = (("params", "parameters"), ("macs", "MACs per image"))
+
+
+@styled
+def pareto_figure(lines: Sequence[Line], *, setting: str) -> Figure:
+    """Draws the means of `lines`, a row of panels for each protocol and sort of network.
+
+    Args:
+        lines: Those without an accuracy are ignored.
+        setting: Space, data set and recipe, for the caption.
+
+    Raises:
+        InputError: No line has an accuracy.
+    """
+    tested = [line for line in lines if line.accuracy is not None]
+    if not tested:
+        raise InputError("nothing to plot: no finished run has a test accuracy yet")
+    panels = sorted(grouped(tested, lambda line: (line.masked, line.protocol)).items())
+    figure, axes, looks = sheet(
+        [line.proposer for line in tested],
+        f"{setting}. Marks are means over seeds, bars ± 1 standard deviation. The line is the Pareto front of "
+        "the means: no other point is at most as dear and at least as accurate. Points off the front are small, "
+        "pale and without a bar; those on it carry their target.",
+        panels=2 * len(panels),
+        across=2,
+        sharey=True,
+    )
+    for row, ((masked, protocol), own) in enumerate(panels):
+        for ax, (metric, label) in zip(axes[2 * row : 2 * row + 2], _AXES, strict=True):
+            _panel(ax, own, looks, metric)
+            ax.set_xlabel(label)
+            if len(panels) > 1:
+                ax.set_title(f"{protocol}, {'masked' if masked else 'narrow'} networks")
+        axes[2 * row].set_ylabel("test accuracy (%)")
+    means = [line.accuracy.mean for line in tested if line.accuracy]
+    spread = [line.accuracy.std or 0 for line in tested if line.accuracy and line.accuracy.mean == max(means)]
+    accuracy_axis(axes[0], [*means, max(means) + 1.2 * max(spread)])
+    return figure
+
+
+def _panel(ax: Axes, lines: Sequence[Line], looks: Any, metric: str) -> None:
+    points = [(getattr(line, metric), line.accuracy.mean) for line in lines if line.accuracy]
+    best = front(points)
+    cost_axis(ax, [cost for cost, _ in points])
+    ax.step(
+        [points[i][0] for i in best] + [ax.get_xlim()[1]],
+        [points[i][1] for i in best] + [points[best[-1]][1]],
+        where="post",
+        color=INK,
+        linewidth=0.9,
+        zorder=2,
+    )
+    span = math.log(ax.get_xlim()[1] / ax.get_xlim()[0])
+    labelled = [i for n, i in enumerate(best) if n == 0 or _apart(points[best[n - 1]], points[i], span)]
+    for i, line in enumerate(lines):
+        assert line.accuracy is not None
+        look, on = looks[line.proposer], i in best
+        if on:
+            ax.errorbar(
+                *points[i],
+                yerr=line.accuracy.std or 0,
+                fmt="none",
+                ecolor=look.color,
+                elinewidth=0.8,
+                capsize=0,
+                zorder=3,
+            )
+        ax.plot(
+            *points[i],
+            linestyle="none",
+            alpha=1 if on else 0.5,
+            zorder=5 if on else 4,
+            **mark_look(look, size=5.2 if on else 3.4),
+        )
+        if i in labelled:
+            ax.annotate(
+                asked_text(line.asked),
+                (points[i][0], points[i][1] + (line.accuracy.std or 0)),
+                xytext=(0, 3),
+                textcoords="offset points",
+                ha="center",
+                fontsize=6,
+                color=FAINT,
+            )
+
+
+def _apart(before: tuple[float, float], point: tuple[float, float], span: float) -> bool:
+    """Whether two labels side by side would not touch."""
+    return math.log(point[0] / before[0]) > 0.12 * span

@@ -1,0 +1,100 @@
+"""What a search cost against what it found: accuracy over trainings, MACs and seconds of one search."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, NullLocator
+
+from prunas.errors import InputError
+from prunas.report.efficiency import accuracy_axis
+from prunas.report.figure import FAINT, GRID, mark_look, nice_ticks, sheet, styled
+from prunas.report.styles import Style
+from prunas.statistics.prices import Price
+from prunas.statistics.summary import grouped
+
+__all__ = ["price_figure"]
+
+_UNITS = (
+    ("trainings", "trainings per search"),
+    ("macs", "MACs per search"),
+    ("seconds", "seconds per search"),
+)
+
+
+@styled
+def price_figure(prices: Sequence[Price], *, setting: str) -> Figure:
+    """Draws the prices, a row of panels for each protocol and sort of network.
+
+    Args:
+        prices: At least one.
+        setting: Space, data set and recipe, for the caption.
+
+    Raises:
+        InputError: There is no price.
+    """
+    if not prices:
+        raise InputError("nothing to plot: no proposers share a target at which their runs are finished")
+    panels = sorted(grouped(prices, lambda price: (price.masked, price.protocol)).items())
+    sizes = sorted({len(price.targets) for price in prices})
+    figure, axes, looks = sheet(
+        [price.proposer for price in prices],
+        f"{setting}. Accuracy is the mean over the {' or '.join(map(str, sizes))} targets that all proposers "
+        "share; bars are ± 1 standard deviation over seeds. One search serves all its targets; final trainings "
+        "are not in its price. On grey: searches that cost nothing.",
+        panels=3 * len(panels),
+        across=3,
+        panel=(7 / 3, 2.3),
+        sharey="row",
+    )
+    for row, ((masked, protocol), own) in enumerate(panels):
+        for ax, (unit, label) in zip(axes[3 * row : 3 * row + 3], _UNITS, strict=True):
+            _panel(ax, own, looks, unit)
+            ax.set_xlabel(label)
+        axes[3 * row].set_ylabel("test accuracy (%)")
+        if len(panels) > 1:
+            axes[3 * row].set_title(f"{protocol}, {'masked' if masked else 'narrow'} networks")
+        accuracy_axis(
+            axes[3 * row],
+            [p.accuracy.mean + sign * (p.accuracy.std or 0) for p in own for sign in (-1, 1)],
+        )
+    return figure
+
+
+def _panel(ax: Axes, prices: Sequence[Price], looks: Mapping[str, Style], unit: str) -> None:
+    costs = [float(getattr(price.cost, unit)) for price in prices]
+    paid = [cost for cost in costs if cost > 0] or [1.0]
+    free = [price for price, cost in zip(prices, costs, strict=True) if cost == 0]
+    low, high = min(paid) / 1.6, max(paid) * 1.6
+    # What is free has no place on a logarithmic axis; it gets a strip of its own, a mark apart from the next.
+    strip = (high / low) ** 0.55 if free else 1.0
+    places = {
+        price.proposer: low / strip ** ((i + 1.2) / (len(free) + 1)) for i, price in enumerate(free[::-1])
+    }
+    left = low / strip ** ((len(free) + 1.3) / (len(free) + 1)) if free else low
+    ax.set_xscale("log")
+    ax.set_xlim(left, high)
+    ticks = sorted(set(paid)) if len(set(paid)) == 1 else nice_ticks(low, high)
+    ticks = [tick for tick in ticks if any(costs) and (unit != "trainings" or tick >= 1)]
+    zero = [(left * low) ** 0.5] if free else []
+    ax.xaxis.set_major_locator(FixedLocator(zero + ticks))
+    ax.xaxis.set_minor_locator(NullLocator())
+    named = EngFormatter(sep="", places=None)
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: "0" if x < low else named(float(f"{x:.3g}"))))
+    if free:
+        ax.axvspan(left, low, color=GRID, alpha=0.5, linewidth=0, zorder=0)
+        ax.axvline(low, color=FAINT, linewidth=0.6, linestyle=(0, (2, 2)), zorder=1)
+    for price, cost in zip(prices, costs, strict=True):
+        look = looks[price.proposer]
+        x = cost or places[price.proposer]
+        ax.errorbar(
+            x,
+            price.accuracy.mean,
+            yerr=price.accuracy.std or 0,
+            fmt="none",
+            ecolor=look.color,
+            elinewidth=0.8,
+            capsize=0,
+            zorder=3,
+        )
+        ax.plot(x, price.accuracy.mean, linestyle="none", zorder=4, **mark_look(look, size=5.0))

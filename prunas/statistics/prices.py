@@ -1,0 +1,71 @@
+"""What a search costs beside what it found."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from prunas.costs import Target
+from prunas.statistics.rows import Row, SearchCost
+from prunas.statistics.summary import CostLine, Summary, cost_table, grouped, summarise
+
+__all__ = ["Price", "prices"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """One proposer: what one of its searches costs, and how well what it finds trains.
+
+    Attributes:
+        proposer: Who searched.
+        protocol: How the points were trained.
+        masked: Whether the networks are masked.
+        cost: Mean cost of one search; it serves all its targets.
+        targets: The targets that all proposers of this panel were tested at.
+        accuracy: Test accuracy in percent, averaged over `targets`, one value per seed.
+    """
+
+    proposer: str
+    protocol: str
+    masked: bool
+    cost: CostLine
+    targets: tuple[Target, ...]
+    accuracy: Summary
+
+
+def prices(rows: Iterable[Row], costs: Iterable[SearchCost]) -> list[Price]:
+    """The prices of all proposers whose search costs are known, panel by panel, the most accurate first.
+
+    Seeds that lack one of the shared targets are left out, and so are panels without a shared target.
+    """
+    known = {line.proposer: line for line in cost_table(costs)}
+    tested = [row for row in rows if row.accuracy is not None and row.proposer in known]
+    found = []
+    for (protocol, masked), panel in grouped(tested, lambda row: (row.protocol, row.masked)).items():
+        by_proposer = grouped(panel, lambda row: row.proposer)
+        shared = set.intersection(*({row.asked for row in own} for own in by_proposer.values()))
+        targets = tuple(sorted(shared, key=lambda target: -target.value))
+        of_panel = [
+            Price(
+                proposer=proposer,
+                protocol=protocol,
+                masked=masked,
+                cost=known[proposer],
+                targets=targets,
+                accuracy=summarise(means),
+            )
+            for proposer, own in by_proposer.items()
+            if (means := _per_seed(own, targets))
+        ]
+        found += sorted(of_panel, key=lambda price: (-price.accuracy.mean, price.proposer))
+    return found
+
+
+def _per_seed(rows: Sequence[Row], targets: Sequence[Target]) -> list[float]:
+    means = []
+    for own in grouped(rows, lambda row: row.search_seed).values():
+        at = grouped(own, lambda row: row.asked)
+        if targets and at.keys() >= set(targets):
+            means.append(
+                fmean(fmean(r.accuracy for r in at[target] if r.accuracy is not None) for target in targets)
+            )
+    return means

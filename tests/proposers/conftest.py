@@ -1,0 +1,108 @@
+"""Small spaces of three families, and dense networks that nobody trained."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from prunas.networks.densenet import DenseNet
+from prunas.proposers.brief import Brief, Penalty, Proposal, Proposer, Trained, Trial
+from prunas.space import SearchSpace, load_space
+
+
+class Stemmed(nn.Module):
+    """A stream with a norm of its own, read by two pre-activation blocks and the head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 12, 3, bias=False)
+        self.bn0 = nn.BatchNorm2d(12)
+        for i in (1, 2):
+            self.add_module(f"bn{i}", nn.BatchNorm2d(12))
+            self.add_module(f"narrow{i}", nn.Conv2d(12, 8, 3, padding=1, bias=False))
+            self.add_module(f"inner{i}", nn.BatchNorm2d(8))
+            self.add_module(f"widen{i}", nn.Conv2d(8, 12, 3, padding=1, bias=False))
+        self.bn = nn.BatchNorm2d(12)
+        self.fc = nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bn0(self.stem(x))
+        x = x + self.widen1(self.inner1(self.narrow1(self.bn1(x).relu())).relu())
+        x = x + self.widen2(self.inner2(self.narrow2(self.bn2(x).relu())).relu())
+        return self.fc(self.bn(x).relu().mean((2, 3)))
+
+
+@pytest.fixture(scope="session")
+def spaces() -> dict[str, SearchSpace]:
+    """VGG; PreResNet with inner widths and gates; DenseNet with gates only; two networks where all varies."""
+    preresnet = load_space("preresnet20-c10")
+    return {
+        "vgg": load_space("vgg11-digits"),
+        "preresnet": preresnet,
+        "densenet": SearchSpace.from_model(
+            partial(DenseNet, 13, growth=6), (3, 16, 16), name="densenet13", groups=(), gates=("*",)
+        ),
+        "stemmed": SearchSpace.from_model(Stemmed, (3, 10, 10), name="stemmed", gates=("*",)),
+        "streams": dataclasses.replace(
+            preresnet, groups=("*",), gates=("*",), exclude=("*.shortcut", "conv1")
+        ),
+    }
+
+
+@pytest.fixture
+def weights() -> Callable[..., dict[str, Tensor]]:
+    """Made-up weights of a dense network."""
+
+    def make(space: SearchSpace, seed: int = 0) -> dict[str, Tensor]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            state = {name: t.detach().clone() for name, t in space.build().state_dict().items()}
+            for norm in [
+                name.removesuffix(".running_mean") for name in state if name.endswith("running_mean")
+            ]:
+                state[f"{norm}.weight"].uniform_(-1, 1)
+                state[f"{norm}.bias"].uniform_(-0.1, 0.1)
+        return state
+
+    return make
+
+
+@pytest.fixture
+def brief() -> Callable[..., Brief]:
+    """A brief whose dense training is finished and left the given weights."""
+
+    def make(space: SearchSpace, state: Mapping[str, Tensor] | None = None, **changes: Any) -> Brief:
+        def dense(penalty: Penalty | None) -> Trained:
+            assert state is not None
+            return Trained("run-of-the-dense-network", lambda: state, {})
+
+        return Brief(**{"space": space, "targets": (), "seed": 0, "lr_sum": 100.0, "dense": dense} | changes)
+
+    return make
+
+
+@pytest.fixture
+def ended() -> Callable[..., tuple[list[Proposal], list[Trial]]]:
+    """Asks until nothing is proposed, answering with an accuracy that only depends on the point."""
+
+    def ask(
+        proposer: Proposer, brief: Brief, accuracy: Callable[[Proposal], float], trials: Sequence[Trial] = ()
+    ) -> tuple[list[Proposal], list[Trial]]:
+        proposals, done = [], list(trials)
+        while asked := proposer.propose(brief, done):
+            proposals += asked
+            done += [Trial(proposal, accuracy(proposal)) for proposal in asked]
+            assert len(done) < 500
+        return proposals, done
+
+    return ask
+
+
+@pytest.fixture
+def accuracy() -> Callable[[Proposal], float]:
+    """A made-up accuracy that depends on nothing but the point."""
+    return lambda proposal: 50.0 + int(proposal.architecture.digest, 16) % 40

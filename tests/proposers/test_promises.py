@@ -1,0 +1,159 @@
+"""What every proposer promises, whichever it is."""
+
+import json
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from prunas.errors import InputError
+from prunas.proposers import PROPOSERS, entry
+from prunas.proposers.brief import Pending, Trial
+
+KEEP = {
+    "vgg": (0.5, 0.02),
+    "preresnet": (0.6, 0.2),
+    "densenet": (0.7, 0.3),
+    "streams": (0.5, 0.1),
+    "stemmed": (0.6, 0.3),
+}
+
+
+@pytest.fixture
+def setting(spaces, weights, brief):
+    """A brief that any proposer can serve."""
+
+    def make(name, trials=3, seed=0):
+        space = spaces[name]
+        targets = tuple(space.target(keep=keep) for keep in KEEP[name])
+        told = brief(space, weights(space), targets=targets, trials=trials, seed=seed)
+        found = tuple(entry("slimming").build().propose(told, []))
+        return brief(space, weights(space), targets=targets, trials=trials, seed=seed, found=found)
+
+    return make
+
+
+@pytest.mark.parametrize("family", KEEP)
+@pytest.mark.parametrize("name", sorted(PROPOSERS))
+def test_points_lie_in_the_space_at_their_target_and_are_the_same_twice(
+    name, family, setting, ended, accuracy
+):
+    told = setting(family)
+    space, proposer = told.space, PROPOSERS[name].build()
+    proposals, _ = ended(proposer, told, accuracy)
+    assert {p.target for p in proposals} == set(told.targets)
+    for p in proposals:
+        space.check(p.architecture)
+        assert space.canonical(p.architecture) == p.architecture
+        reached = space.measure(p.architecture, p.target.metric)
+        assert abs(reached / p.target.value - 1) <= 0.01 or "target_missed" in p.flags
+        assert space.counts(p.architecture).min() >= 1
+        net = space.build(p.architecture)
+        assert all(parameter.numel() for parameter in net.parameters())
+    again, _ = ended(PROPOSERS[name].build(), setting(family), accuracy)
+    assert again == proposals
+
+
+@pytest.mark.parametrize("name", sorted(PROPOSERS))
+def test_nothing_is_proposed_once_all_is_answered(name, setting, ended, accuracy):
+    told = setting("vgg")
+    proposer = PROPOSERS[name].build()
+    _, trials = ended(proposer, told, accuracy)
+    assert list(proposer.propose(told, trials)) == []
+
+
+@pytest.mark.parametrize("name", sorted(PROPOSERS))
+def test_there_are_no_side_effects(name, setting, spaces, weights, brief):
+    state = weights(spaces["preresnet"])
+    told = setting("preresnet")
+    told = brief(told.space, state, targets=told.targets, found=told.found, trials=2)
+    before = {tensor: t.clone() for tensor, t in state.items()}
+    generators = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
+    proposer = PROPOSERS[name].build()
+    proposer.propose(told, [])
+    assert all(torch.equal(state[tensor], t) for tensor, t in before.items())
+    assert random.getstate() == generators[0]
+    assert np.random.get_state()[1].tolist() == generators[1]  # noqa: NPY002
+    assert torch.get_rng_state().tolist() == generators[2]
+    assert vars(proposer) == vars(PROPOSERS[name].build())
+
+
+@pytest.mark.parametrize("name", ["random", "shuffled", "tpe"])
+def test_seeds_matter(name, setting):
+    proposed = [PROPOSERS[name].build().propose(setting("vgg", seed=seed), []) for seed in (0, 1)]
+    assert proposed[0] != proposed[1]
+
+
+@pytest.mark.parametrize("name", sorted(PROPOSERS))
+def test_another_target_changes_nothing_for_this_one(name, setting, spaces, weights, brief):
+    both = setting("vgg")
+    last = brief(
+        both.space, weights(both.space), targets=both.targets[1:], trials=both.trials, found=both.found[1:]
+    )
+    proposals = PROPOSERS[name].build().propose(both, [])
+    alone = PROPOSERS[name].build().propose(last, [])
+    assert [p for p in proposals if p.target == both.targets[1]] == list(alone)
+
+
+def test_another_process_proposes_the_same_without_torch(spaces, brief, ended, accuracy):
+    code = """
+import json, sys
+from prunas.proposers import PROPOSERS
+from prunas.proposers.brief import Brief, Trial
+from prunas.space import load_space
+space = load_space("vgg11-digits")
+brief = Brief(space, (space.target(keep=0.1), space.target(keep=0.02)), 5, trials=8)
+told = []
+for name in ("uniform", "random", "tpe"):
+    proposer, trials = PROPOSERS[name].build(), []
+    while asked := proposer.propose(brief, trials):
+        told.append([p.architecture.digest for p in asked])
+        trials += [Trial(p, 50 + len(trials) % 7) for p in asked]
+print(json.dumps([told, "torch" in sys.modules]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    elsewhere, imported = json.loads(done.stdout)
+    space = spaces["vgg"]
+    told = brief(space, targets=(space.target(keep=0.1), space.target(keep=0.02)), seed=5, trials=8)
+    here = []
+    for name in ("uniform", "random", "tpe"):
+        proposer, trials = PROPOSERS[name].build(), []
+        while asked := proposer.propose(told, trials):
+            here.append([p.architecture.digest for p in asked])
+            trials += [Trial(p, 50 + len(trials) % 7) for p in asked]
+    assert elsewhere == here
+    assert not imported
+
+
+# The table
+
+
+def test_unknown_names_and_options_are_answered_with_what_there_is():
+    with pytest.raises(InputError, match="unknown proposer 'sliming'; did you mean slimming"):
+        entry("sliming")
+    with pytest.raises(InputError, match=r"unknown option of proposer Slimming: 'pul'; did you mean pull"):
+        entry("slimming").build(pul=1)
+    with pytest.raises(InputError, match=r"unknown option of proposer Uniform: 'x'; there are: none"):
+        entry("uniform").build(x=1)
+    with pytest.raises(InputError, match="pull must be 0 or more, not -1"):
+        entry("slimming").build(pull=-1)
+    with pytest.raises(InputError, match="draws must be at least 1, not 0"):
+        entry("shuffled").build(draws=0)
+
+
+def test_a_proposer_without_its_training_waits(spaces, brief):
+    space = spaces["vgg"]
+    with pytest.raises(Pending):
+        entry("slimming").build().propose(brief(space, targets=(space.target(keep=0.5),), dense=None), [])
+
+
+@pytest.mark.parametrize("name", [name for name, line in PROPOSERS.items() if "found" in line.needs])
+def test_what_answers_found_points_says_so_when_there_are_none(name, spaces, brief):
+    space = spaces["vgg"]
+    with pytest.raises(
+        InputError, match=f"'{name}' answers points that a pruning method found; add one, such as"
+    ):
+        entry(name).build().propose(brief(space, targets=(space.target(keep=0.5),)), [])

@@ -1,0 +1,29 @@
+import pytest
+from result_rows import a_row, keeping
+
+from prunas.statistics.prices import prices
+from prunas.statistics.rows import SearchCost
+
+
+def costing(proposer: str, trainings: int) -> SearchCost:
+    return SearchCost(proposer=proposer, seed=0, macs=1000 * trainings, seconds=2.0, trainings=trainings)
+
+
+def test_the_price_stands_beside_the_mean_over_shared_targets() -> None:
+    rows = [a_row("slimming", 90.0 + seed, seed, asked=keeping(0.5)) for seed in range(2)]
+    rows += [a_row("slimming", 80.0 + seed, seed, asked=keeping(0.1)) for seed in range(2)]
+    rows += [a_row("tpe", 88.0, asked=keeping(0.5)), a_row("tpe", 84.0, asked=keeping(0.1))]
+    rows += [a_row("tpe", 10.0, asked=keeping(0.01)), a_row("tpe", 99.0, seed=1, asked=keeping(0.5))]
+    found = prices(rows, [costing("slimming", 1), costing("tpe", 30)])
+    # tpe's second seed lacks a target, and 1 % is tpe's alone.
+    assert [(p.proposer, p.accuracy.mean, p.accuracy.n, p.cost.trainings) for p in found] == [
+        ("tpe", 86, 1, 30),
+        ("slimming", pytest.approx(85.5), 2, 1),
+    ]
+    assert [target.keep for target in found[0].targets] == [0.5, 0.1]
+
+
+def test_without_a_shared_target_or_a_known_cost_there_is_no_price() -> None:
+    apart = [a_row("slimming", asked=keeping(0.5)), a_row("tpe", asked=keeping(0.1))]
+    assert prices(apart, [costing("slimming", 1), costing("tpe", 30)]) == []
+    assert prices(apart, []) == []
