@@ -125,7 +125,6 @@ def sheet(
     panels: int,
     across: int,
     panel: tuple[float, float] = (COLUMN, 2.5),
-    mark: bool = True,
     **shared: Any,
 ) -> tuple[Figure, list[Axes], dict[str, Style]]:
     """An empty figure: panels, a legend of proposers above them, a caption below.
@@ -136,7 +135,6 @@ def sheet(
         panels: Number of panels.
         across: Most panels in a row.
         panel: Width and height of one panel with its labels, in inches.
-        mark: Whether the legend shows markers beside lines.
         shared: `sharex` and `sharey` of `Figure.subplots`.
 
     Returns:
@@ -161,9 +159,7 @@ def sheet(
         ax.remove()
     figure.legend(
         handles=[
-            Line2D(
-                [], [], color=look.color, label=name, **line_look(look), **(mark_look(look) if mark else {})
-            )
+            Line2D([], [], color=look.color, label=name, **line_look(look), **mark_look(look))
             for name, look in looks.items()
         ],
         loc="outside upper left",

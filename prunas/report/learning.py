@@ -9,7 +9,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from prunas.costs import Target
 from prunas.errors import InputError
-from prunas.report.figure import line_look, nice_ticks, sheet, styled
+from prunas.report.figure import line_look, mark_look, nice_ticks, sheet, styled
 from prunas.statistics.summary import grouped
 from prunas.statistics.text import asked_text
 
@@ -56,7 +56,6 @@ def learning_figure(logs: Sequence[Losses], *, setting: str) -> Figure:
         panels=len(panels),
         across=2,
         panel=(3.5, 2.0),
-        mark=False,
         sharey=True,
     )
     for ax, ((protocol, asked), own) in zip(axes, panels.items(), strict=True):
@@ -69,7 +68,15 @@ def learning_figure(logs: Sequence[Losses], *, setting: str) -> Figure:
                 ax.fill_between(
                     epochs, table.min(axis=0), table.max(axis=0), color=look.color, alpha=0.15, linewidth=0
                 )
-            ax.plot(epochs, table.mean(axis=0), color=look.color, **line_look(look))
+            every = max(1, length // 5)
+            ax.plot(
+                epochs,
+                table.mean(axis=0),
+                color=look.color,
+                markevery=(list(looks).index(proposer) * every // len(looks), every),
+                **line_look(look),
+                **mark_look(look, size=3.4),
+            )
         ax.set_title(f"{asked_text(asked)}, {protocol}" if several else asked_text(asked))
         ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         ax.set_xlabel("epoch")

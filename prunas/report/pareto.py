@@ -38,7 +38,7 @@ def pareto_figure(lines: Sequence[Line], *, setting: str) -> Figure:
         [line.proposer for line in tested],
         f"{setting}. Marks are means over seeds, bars ± 1 standard deviation. The line is the Pareto front of "
         "the means: no other point is at most as dear and at least as accurate. Points off the front are small, "
-        "pale and without a bar; those on it carry their target.",
+        "pale and without a bar; those on it carry their target where there is room.",
         panels=2 * len(panels),
         across=2,
         sharey=True,
@@ -69,7 +69,11 @@ def _panel(ax: Axes, lines: Sequence[Line], looks: Any, metric: str) -> None:
         zorder=2,
     )
     span = math.log(ax.get_xlim()[1] / ax.get_xlim()[0])
-    labelled = [i for n, i in enumerate(best) if n == 0 or _apart(points[best[n - 1]], points[i], span)]
+    # Of neighbours whose labels would touch only the most accurate one has a label: the last.
+    following = [*best[1:], None]
+    labelled = [
+        i for i, j in zip(best, following, strict=True) if j is None or _apart(points[i], points[j], span)
+    ]
     for i, line in enumerate(lines):
         assert line.accuracy is not None
         look, on = looks[line.proposer], i in best
@@ -104,4 +108,4 @@ def _panel(ax: Axes, lines: Sequence[Line], looks: Any, metric: str) -> None:
 
 def _apart(before: tuple[float, float], point: tuple[float, float], span: float) -> bool:
     """Whether two labels side by side would not touch."""
-    return math.log(point[0] / before[0]) > 0.12 * span
+    return math.log(point[0] / before[0]) > 0.08 * span

@@ -1,5 +1,6 @@
 """Widths per layer with their spread over seeds, after table 8 of the study (arXiv:1810.05270)."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
@@ -10,7 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from prunas.errors import InputError
 from prunas.report.figure import COLUMN, FAINT, GRID, line_look, mark_look, nice_ticks, sheet, styled
-from prunas.report.styles import Style
+from prunas.report.styles import Style, styles
 from prunas.statistics.summary import grouped
 from prunas.statistics.text import asked_text
 from prunas.statistics.widths import WidthSpread
@@ -36,6 +37,8 @@ def widths_figure(spreads: Sequence[WidthSpread], stages: Sequence[int], *, sett
         raise InputError("nothing to plot: no finished run has a shape that can be read")
     panels = list(grouped(spreads, lambda spread: spread.asked).items())
     wide = len(stages) > _WIDE
+    width = 2 * COLUMN if wide else COLUMN
+    ratios = {asked: _ratios(own, width) for asked, own in panels}
     figure, axes, looks = sheet(
         [spread.proposer for spread in spreads],
         f"{setting}. Layers in the order of the network, gaps between stages; marks are means over seeds, "
@@ -44,7 +47,7 @@ def widths_figure(spreads: Sequence[WidthSpread], stages: Sequence[int], *, sett
         "profile itself.",
         panels=len(panels),
         across=1 if wide else 2,
-        panel=(2 * COLUMN if wide else COLUMN, 2.4),
+        panel=(width, 2.3 + 0.1 * max(map(len, ratios.values()))),
         sharey=True,
     )
     shares = [share for spread in spreads for share in spread.shares if share > 0]
@@ -52,16 +55,28 @@ def widths_figure(spreads: Sequence[WidthSpread], stages: Sequence[int], *, sett
         order = [name for name in looks if name in {spread.proposer for spread in own}]
         for spread in own:
             _profile(ax, spread, looks, order, stages)
-        ax.set_title(asked_text(asked), pad=9)
-        ratios = {spread.proposer: spread.ratio for spread in own}
-        numbers = [f"{name} {ratios[name]:.2f}" for name in order if ratios[name] is not None]
-        ax.text(0, 1.02, "  ".join(numbers), transform=ax.transAxes, fontsize=6, color=FAINT)
+        ax.set_title(asked_text(asked), pad=2 + 7 * len(ratios[asked]))
+        text = ax.text(
+            *(0, 1.02, "\n".join(ratios[asked])),
+            transform=ax.transAxes,
+            fontsize=6,
+            linespacing=1.1,
+            color=FAINT,
+        )
+        text.set_in_layout(False)  # it is as wide as its panel, but an estimate may be a little off
         _layer_axis(ax, stages)
         ax.set_xlabel("layer")
     for ax in axes[:: 1 if wide else 2]:
         ax.set_ylabel("width kept (%)")
     _share_axis(axes[0], shares)
     return figure
+
+
+def _ratios(spreads: Sequence[WidthSpread], width: float) -> list[str]:
+    """Spread between seeds over spread between layers of every proposer, in lines of at most `width` inches."""
+    ratios = {spread.proposer: spread.ratio for spread in spreads}
+    words = [f"{name}\u00a0{ratios[name]:.2f}" for name in styles(ratios) if ratios[name] is not None]
+    return textwrap.wrap("  ".join(words), width=int(18 * width))
 
 
 def _profile(
@@ -82,7 +97,7 @@ def _profile(
         yerr=[np.minimum(bars, 0.9 * shares), bars],
         fmt="none",
         ecolor=look.color,
-        elinewidth=0.7,
+        elinewidth=0.7 if len(stages) <= _WIDE else 0.4,
         capsize=0,
         zorder=2,
     )

@@ -1,0 +1,67 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+from made_runs import made
+
+import prunas
+from prunas.cli import main
+
+SCHEMA = json.loads((Path(prunas.__file__).parent / "schema.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("runs")
+    made(root)
+    return root
+
+
+def printed(capsys: pytest.CaptureFixture[str], name: str, *arguments: object) -> dict[str, object]:
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, arguments), "--json"])
+    assert ended.value.code == 0
+    document: dict[str, object] = json.loads(capsys.readouterr().out)
+    jsonschema.validate(document, {"$ref": f"#/$defs/{name}", "$defs": SCHEMA["$defs"]})
+    return document
+
+
+@pytest.mark.parametrize("what", ["pareto", "cost", "widths", "curves"])
+def test_plots_lie_beside_the_others(what: str, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = printed(capsys, "plot", "plot", what, "--out", root)
+    folder = root / "vgg11-digits" / "figures"
+    assert document["figures"] == [str(folder / f"{what}.svg"), str(folder / f"{what}.png")]
+    assert (folder / f"{what}.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_report_is_written_where_it_is_wanted(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = tmp_path / "new" / "r.html"
+    document = printed(capsys, "report", "report", "vgg11-digits", "--out", root, "--to", to)
+    assert (document["file"], document["runs"]) == (str(to), 24)
+    assert "score 6.00 points more than tapered shapes" in str(document["findings"])
+    assert to.read_text().startswith("<!doctype html>")
+
+
+def test_a_report_of_nothing_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["report", "--out", str(tmp_path), "--to", str(tmp_path / "r.html")])
+    assert ended.value.code == 2
+    assert "prunas search" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_needs_no_torch(root: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "from prunas.cli import main\n"
+        f"try: main(['report', '--out', {str(root)!r}, '--to', {str(tmp_path / 'r.html')!r}])\n"
+        "except SystemExit as e: assert not e.code\n"
+        "print('torch' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "False"
