@@ -30,9 +30,10 @@ class KernelPattern:
 
     Attributes:
         frequencies: Keep frequency of every kernel position, as sorted (key, values) pairs. A key is
-            `<stage>/<height>x<width>`, values run row by row over the kernel and lie in [0, 1], rounded once,
-            here, to six decimals. A convolution whose key is missing stays dense. The weights are drawn with
-            exact counts: round(frequency * filters * inputs) of each position, chosen by `seed`.
+            `<stage>/<height>x<width>`, or the module path of one convolution, which comes first. Values run row by
+            row over the kernel and lie in [0, 1], rounded once, here, to six decimals. A convolution without a key
+            stays dense. The weights are drawn with exact counts: round(frequency * filters * inputs) of each
+            position, chosen by `seed`.
         masks: An exact mask per convolution, as sorted (module path, base64 text) pairs, made by `pack`; at
             most 4 MB in all. A convolution that is missing stays dense.
         seed: Chooses among the masks that have the frequencies.

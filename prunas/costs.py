@@ -251,9 +251,13 @@ def kept_weights(pattern: KernelPattern, layer: Layer, shape: tuple[int, ...]) -
 def position_counts(
     pattern: KernelPattern, layer: Layer, shape: tuple[int, ...]
 ) -> npt.NDArray[np.int64] | None:
-    """Weights that exist at each kernel position of a convolution, shape (positions,), or None if all do."""
-    key = f"{layer.stage}/{'x'.join(map(str, layer.kernel))}"
-    values = dict(pattern.frequencies).get(key)
+    """Weights that exist at each kernel position of a convolution, shape (positions,), or None if all do.
+
+    A convolution that rounding would empty keeps one weight, at its most frequent position.
+    """
+    table = dict(pattern.frequencies)
+    key = layer.path if layer.path in table else f"{layer.stage}/{'x'.join(map(str, layer.kernel))}"
+    values = table.get(key)
     if values is None:
         return None
     positions = math.prod(layer.kernel)
@@ -261,4 +265,7 @@ def position_counts(
         raise InputError(
             f"kernel pattern {key!r} has {len(values)} values; a kernel has {positions} positions"
         )
-    return np.array([round(value * shape[0] * shape[1]) for value in values], np.int64)
+    counts = np.array([round(value * shape[0] * shape[1]) for value in values], np.int64)
+    if not counts.any():
+        counts[np.argmax(values)] = 1
+    return counts

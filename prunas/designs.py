@@ -17,6 +17,7 @@ from prunas.space import SearchSpace
 
 __all__ = [
     "TOLERANCE",
+    "equal_depth",
     "fit",
     "guided",
     "missed",
@@ -110,6 +111,26 @@ def missed(space: SearchSpace, arch: Architecture, target: Target) -> bool:
 def uniform(space: SearchSpace, target: Target) -> Architecture:
     """One ratio for every dimension, fitted."""
     return fit(space, np.ones(len(space.dimensions)), target)
+
+
+def equal_depth(space: SearchSpace, target: Target) -> Architecture:
+    """The largest point within a budget that keeps the same share of the removable blocks in every stage.
+
+    The share is rounded half up per stage, and a stage loses its last blocks first. If even no block at all
+    exceeds the budget, that is the answer.
+    """
+    stages: dict[int, list[str]] = {}
+    for block in space.survey.blocks:
+        if block.name in space.removable:
+            stages.setdefault(block.stage, []).append(block.name)
+    # Every share at which some stage's rounding changes, from all blocks to none.
+    shares = {(i - 0.5) / len(blocks) for blocks in stages.values() for i in range(1, len(blocks) + 1)}
+    for share in sorted({1.0, 0.0, *shares}, reverse=True):
+        removed = [name for blocks in stages.values() for name in blocks[int(share * len(blocks) + 0.5) :]]
+        arch = space.point(removed=removed)
+        if space.measure(arch, target.metric) <= target.value:
+            return arch
+    return arch
 
 
 class Taper(NamedTuple):

@@ -185,6 +185,9 @@ class Protocol:
             network's kept channels; `initial` slices the weights the dense network started from.
         budget: `epochs` of the recipe; `macs` of the dense training (the study's Scratch-B); or `finetune`,
             a quarter of the recipe's epochs at a constant small rate (the study's 40 of 160).
+
+    `finetune-rewound` runs the whole schedule again from the inherited weights (learning-rate rewinding to the
+    start, Renda et al. 2020); `ticket` does so from the dense network's initial weights (Frankle & Carbin 2019).
     """
 
     name: str
@@ -199,6 +202,8 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
             Protocol(name="scratch-e", weights="fresh", budget="epochs"),
             Protocol(name="scratch-b", weights="fresh", budget="macs"),
             Protocol(name="finetune", weights="sliced", budget="finetune"),
+            Protocol(name="finetune-rewound", weights="sliced", budget="epochs"),
+            Protocol(name="ticket", weights="initial", budget="epochs"),
         )
     }
 )

@@ -326,8 +326,8 @@ class SearchSpace:
             if path not in paths:
                 raise unknown(f"convolution of space {self.name!r}:", path, paths)
         for key, _ in kernels.frequencies:
-            if key not in keys:
-                raise unknown(f"kernel key of space {self.name!r}:", key, keys)
+            if key not in keys | paths:
+                raise unknown(f"kernel key of space {self.name!r}:", key, keys | paths)
         self.cost(arch)  # a pattern that does not fit raises
 
     def contains(self, arch: Architecture) -> bool:
@@ -470,8 +470,9 @@ class SearchSpace:
         return Target(metric, value, keep)
 
     def least(self, metric: Metric) -> int:
-        """The smallest cost that widths alone can reach."""
-        return int(self.measures(self.grid(np.zeros(len(self.dimensions))), metric)[0])
+        """The smallest cost that widths and removed blocks can reach."""
+        floor = self.counted(self.grid(np.zeros(len(self.dimensions))))
+        return self.measure(self.canonical(floor.replace(removed=self.removable)), metric)
 
     def grid(self, counts: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """The nearest counts at or below the given ones that the space allows, shape (dimensions,)."""

@@ -43,7 +43,8 @@ def build(
         factory: The dense network's factory.
         survey: Its survey.
         arch: A checked point.
-        weights: State dict of a dense network to inherit from; None leaves the factory's own initialisation.
+        weights: State dict of a dense network to inherit from; None leaves the factory's own initialisation, which
+            under a kernel pattern is scaled by 1 / sqrt(density) in each convolution (the study, section 4.3).
         kept: With `weights`, which units of each narrowed group they are inherited from.
 
     Returns:
@@ -66,7 +67,11 @@ def build(
     with torch.no_grad():
         for name, mask in kernel_masks(survey, arch).items():
             parameter = net.get_parameter(name)
-            parameter.mul_(torch.as_tensor(mask, device=parameter.device))
+            exists = torch.as_tensor(mask, device=parameter.device)
+            if weights is None and mask.any():
+                # Fewer summands need larger weights: the study draws them with the fan of those that exist.
+                parameter.mul_(mask.mean() ** -0.5)
+            parameter.mul_(exists)
     return net
 
 

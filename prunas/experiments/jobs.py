@@ -95,11 +95,13 @@ class Setting:
             epochs = max(1, int(recipe.epochs * FINETUNE_SHARE))
             slow = recipe.replace(name="", schedule="constant", lr=recipe.lr * FINETUNE_RATE, epochs=epochs)
             changes["recipe"] = slow.to_json()
-        if how.weights == "sliced":
-            if proposal.kept is None or proposal.weights_of is None:
+        if how.weights != "fresh":
+            if proposal.kept is None or (how.weights == "sliced" and proposal.weights_of is None):
                 raise InputError(f"protocol {how.name!r} inherits weights, and this point comes without any")
             kept = {group: list(units) for group, units in proposal.kept.items()}
-            changes["inherit"] = {"run": proposal.weights_of, "kept": kept}
+            # Without a run: the weights the dense network of this seed was born with, which can be drawn again.
+            run = proposal.weights_of if how.weights == "sliced" else None
+            changes["inherit"] = {"run": run, "kept": kept}
         job = self._job(how.name, arch, seed, "train+val", "test", epochs=epochs, **changes)
         return self._training(job, arch, how.name, epochs)
 

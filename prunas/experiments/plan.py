@@ -18,6 +18,15 @@ from prunas.space import SearchSpace
 
 __all__ = ["Forecast", "dry_rows", "forecast", "make_plan", "make_setting"]
 
+CONTROLS = {
+    "width": ("uniform", "random", "taper"),
+    "depth": ("uniform-depth",),
+    "kernel": ("uniform-kernel", "erk"),
+}
+"""What a proposer is compared with unless told otherwise, by what it decides."""
+
+FINDING = {"width": "slimming", "depth": "sss", "kernel": "magnitude"}
+
 TRIALS = 16
 """Candidates per target of a sampler that is not told otherwise."""
 
@@ -76,7 +85,7 @@ def make_plan(
 
     Args:
         setting: Space, recipe and data.
-        proposers: Names; `uniform` and `random` join them, and `taper` where there is something found to match.
+        proposers: Names; the controls of what they decide join them.
         keep: Targets as fractions; the space's own if neither these nor `budgets` are given.
         budgets: Targets as numbers, such as `1.2M`.
         metric: What targets count; the space's own by default.
@@ -98,16 +107,24 @@ def make_plan(
     if trials is not None and trials < 1:
         raise InputError(f"--trials must be at least 1, not {trials}")
     chosen = set(proposers)
-    finds = any(entry(name).kind in FINDERS for name in chosen)
+    found = {entry(name).dimensions[0] for name in chosen if entry(name).kind in FINDERS}
     if controls:
-        chosen |= {"uniform", "random"} | ({"taper"} if finds else set())
+        for dimension in {entry(name).dimensions[0] for name in chosen}:
+            chosen |= {c for c in CONTROLS[dimension] if dimension in found or "found" not in entry(c).needs}
     for name in chosen:
-        if "found" in entry(name).needs and not finds:
+        dimension = entry(name).dimensions[0]
+        if "found" in entry(name).needs and dimension not in found:
             raise InputError(
-                f"{name!r} answers what a pruning method found; add one, such as --proposer slimming"
+                f"{name!r} answers what a pruning method found; add one, such as --proposer {FINDING[dimension]}"
             )
-    if not space.dimensions:
-        raise InputError(f"space {space.name!r} varies no width and no gate; see its [vary] table")
+        if dimension == "width" and not space.dimensions:
+            raise InputError(
+                f"{name!r} decides widths, and space {space.name!r} lets none vary (see its [vary])"
+            )
+        if dimension == "depth" and not space.removable:
+            raise InputError(
+                f"{name!r} removes blocks, and space {space.name!r} lets none vary (see its [vary])"
+            )
     targets = [space.target(keep=share, metric=metric) for share in keep]
     targets += [space.target(budget=Target.parse(text), metric=metric) for text in budgets]
     targets = targets or [space.target(keep=share, metric=metric) for share in space.keep]

@@ -28,6 +28,9 @@ __all__ = ["Findings", "Plan", "Session", "search"]
 
 FINDERS = ("automatic", "predefined")
 
+CALIBRATION_BATCH = 64
+"""Images a proposer sees at once: a large network's activations of a few hundred would not fit a small machine."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -177,7 +180,13 @@ class _Search:
         """What others found with the same seed, if this session needs it; None while some are not done."""
         if "found" not in session.entry.needs:
             return ()
-        others = [s for s in self.sessions if s.seed == session.seed and s.entry.kind in FINDERS]
+        others = [
+            other
+            for other in self.sessions
+            if other.seed == session.seed
+            and other.entry.kind in FINDERS
+            and other.entry.dimensions[0] == session.entry.dimensions[0]
+        ]
         if not all(other.ended for other in others):
             return None
         return tuple(point for other in others for point in other.points)
@@ -198,6 +207,7 @@ class _Search:
             momentum=setting.recipe.momentum,
             found=self._found(session) or (),
             dense=lambda penalty: self._dense(session, penalty),
+            calibration=lambda images: self._calibration(images, session.seed),
         )
         tried = "trials" in session.entry.needs and brief.trials > 1
         try:
@@ -233,6 +243,16 @@ class _Search:
 
         return Trained(training.job.name, load, outcome.result.values["penalty"])
 
+    def _calibration(self, images: int, seed: int) -> Any:
+        """At most so many training images; training sets smaller than that are passed over whole."""
+        import torch
+
+        from prunas.data import load
+
+        data = load(self.plan.setting.data)
+        wanted = min(images, data.sizes["train"])
+        return data.calibration(wanted, seed=seed, device=torch.device("cpu"), batch=CALIBRATION_BATCH)
+
     def _outcome(self, session: Session, training: Training) -> Outcome | None:
         self.submit(training)
         outcome = self.outcomes.get(training.job.id)
@@ -259,7 +279,12 @@ class _Search:
         session.points, session.ended = tuple(points), True
         for point in session.points:
             for protocol in self.plan.protocols:
-                if protocol.weights == "sliced" and point.kept is None:
+                inherits = {
+                    "fresh": True,
+                    "initial": point.kept is not None,
+                    "sliced": point.weights_of is not None,
+                }
+                if not inherits[protocol.weights]:
                     continue  # a shape without weights to inherit
                 training = self._final(point, protocol, session.seed)
                 self.finals.append((session, point, training))

@@ -52,6 +52,8 @@ def run(
         torch.manual_seed(stream_seed("weights", spec["seed"]))
         if inherited is None:
             net = space.build(arch)
+        elif inherited["run"] is None:
+            net = space.build(arch, space.build().state_dict(), inherited["kept"])
         else:
             net = space.build(arch, weights(folder.parent / inherited["run"]), inherited["kept"])
     penalty = spec["penalty"]

@@ -56,6 +56,13 @@ class Entry:
 
 STUDY = "Liu et al., Rethinking the Value of Network Pruning, ICLR 2019, arXiv:1810.05270"
 
+LI = "Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017, arXiv:1608.08710"
+LUO = (
+    "Luo et al., ThiNet: A Filter Level Pruning Method for Deep Neural Network Compression, ICCV 2017, "
+    "arXiv:1707.06342"
+)
+HE = "He et al., Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017, arXiv:1707.06168"
+
 PROPOSERS: Mapping[str, Entry] = MappingProxyType(
     {
         "slimming": Entry(
@@ -64,6 +71,66 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "L1 penalty on batch-norm scales, one threshold for all layers",
             "Liu et al., Learning Efficient Convolutional Networks through Network Slimming, ICCV 2017, "
             "arXiv:1708.06519",
+            needs=("dense",),
+        ),
+        "l1": Entry(
+            "prunas.proposers.l1:L1",
+            "predefined",
+            "filters with the largest absolute weights, at widths that are given",
+            LI,
+            needs=("dense",),
+        ),
+        "l1-global": Entry(
+            "prunas.proposers.l1:GlobalL1",
+            "automatic",
+            "one threshold on the mean absolute weight of filters",
+            LI,
+            needs=("dense",),
+        ),
+        "thinet": Entry(
+            "prunas.proposers.thinet:ThiNet",
+            "predefined",
+            "channels the next layer would miss, at widths that are given",
+            LUO,
+            needs=("dense",),
+        ),
+        "thinet-global": Entry(
+            "prunas.proposers.thinet:GlobalThiNet",
+            "automatic",
+            "one threshold on the next layer's relative error, channels in ThiNet's order",
+            LUO,
+            needs=("dense",),
+        ),
+        "reconstruction": Entry(
+            "prunas.proposers.reconstruction:Reconstruction",
+            "predefined",
+            "channels from which the Lasso rebuilds the next layer's response, at widths that are given",
+            HE,
+            needs=("dense",),
+        ),
+        "reconstruction-global": Entry(
+            "prunas.proposers.reconstruction:GlobalReconstruction",
+            "automatic",
+            "one threshold on the next layer's relative error, channels in the order of the Lasso's path",
+            HE,
+            needs=("dense",),
+        ),
+        "sss": Entry(
+            "prunas.proposers.sss:SparseStructureSelection",
+            "automatic",
+            "scales on residual branches, driven to zero by accelerated proximal gradient",
+            "Huang & Wang, Data-Driven Sparse Structure Selection for Deep Neural Networks, ECCV 2018, "
+            "arXiv:1707.01213",
+            dimensions=("depth",),
+            needs=("dense",),
+        ),
+        "magnitude": Entry(
+            "prunas.proposers.magnitude:Magnitude",
+            "automatic",
+            "one global threshold over the weights of all convolutions",
+            "Han et al., Learning both Weights and Connections for Efficient Neural Networks, NeurIPS 2015, "
+            "arXiv:1506.02626",
+            dimensions=("kernel",),
             needs=("dense",),
         ),
         "tpe": Entry(
@@ -94,6 +161,28 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "widths min(W, a * b^stage) with the params and MACs of a found point",
             "prunas",
             needs=("found",),
+        ),
+        "uniform-depth": Entry(
+            "prunas.proposers.controls:UniformDepth",
+            "control",
+            "equally many blocks per stage, at the cost that was reached",
+            STUDY,
+            dimensions=("depth",),
+            needs=("found",),
+        ),
+        "uniform-kernel": Entry(
+            "prunas.proposers.controls:UniformKernel",
+            "control",
+            "one density for all convolution weights",
+            STUDY,
+            dimensions=("kernel",),
+        ),
+        "erk": Entry(
+            "prunas.proposers.controls:ErdosRenyiKernel",
+            "control",
+            "densities that spare small convolutions",
+            "Evci et al., Rigging the Lottery: Making All Tickets Winners, ICML 2020, arXiv:1911.11134",
+            dimensions=("kernel",),
         ),
         "shuffled": Entry(
             "prunas.proposers.controls:Shuffled",

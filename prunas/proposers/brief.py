@@ -1,6 +1,6 @@
 """What a proposer is told, and what it answers. Torch-free: weights come only when they are asked for."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,11 +20,11 @@ class Penalty:
 
     Attributes:
         path: Import path of its class, see `prunas.training.regulariser.Regulariser`.
-        options: Its keyword arguments.
+        options: Its keyword arguments; JSON values.
     """
 
     path: str
-    options: Mapping[str, float] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Both fields by name."""
@@ -64,7 +64,7 @@ class Proposal:
             the target than the tolerance; `penalty_not_acted`; `macs_not_matched`.
         kept: Units of each narrowed group the method would keep, for inheriting weights; None if it only
             knows the shape.
-        weights_of: The run those weights come from.
+        weights_of: The run those weights come from; None if the method keeps none worth inheriting.
     """
 
     target: Target
@@ -100,6 +100,8 @@ class Brief:
         momentum: Of the dense training.
         found: What pruning methods found with the same seed.
         dense: Trains the dense network with a penalty, or fetches the run that exists; raises `Pending`.
+        calibration: Batches (images, labels) of so many images of the training split, without augmentation, on
+            the CPU; always the same ones for a seed. None if there are no data.
     """
 
     space: SearchSpace
@@ -110,6 +112,7 @@ class Brief:
     momentum: float = 0.9
     found: tuple[Proposal, ...] = ()
     dense: Callable[[Penalty | None], Trained] | None = None
+    calibration: "Callable[[int], Iterable[tuple[Tensor, Tensor]]] | None" = None
 
     def trained(self, penalty: Penalty | None = None) -> Trained:
         """The trained dense network; see `dense`."""

@@ -8,14 +8,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from prunas import designs
+from prunas import designs, kernels
 from prunas.architecture import Architecture
 from prunas.costs import Target
 from prunas.errors import InputError
 from prunas.proposers.brief import Brief, Proposal, Trial
 from prunas.space import SearchSpace
 
-__all__ = ["Random", "Shuffled", "Taper", "Uniform", "flagged", "stage_profile"]
+__all__ = [
+    "ErdosRenyiKernel",
+    "Random",
+    "Shuffled",
+    "Taper",
+    "Uniform",
+    "UniformDepth",
+    "UniformKernel",
+    "flagged",
+    "stage_profile",
+]
 
 NARROWEST = 0.1
 """Smallest stage ratio, relative to the widest stage, that random profiles and samplers draw."""
@@ -114,4 +124,45 @@ class Shuffled:
                 seed = int(np.random.SeedSequence([brief.seed, reached.value, draw]).generate_state(1)[0])
                 arch = designs.shuffled(space, found.architecture, reached, seed)
                 proposals.append(flagged(space, arch, found.target))
+        return proposals
+
+
+class UniformKernel:
+    """One density for all convolution weights, the mask drawn with exact counts by the search seed."""
+
+    def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:
+        """One point per target, once."""
+        if trials:
+            return []
+        made = [(t, kernels.uniform_kernels(brief.space, t, brief.seed)) for t in brief.targets]
+        return [flagged(brief.space, arch, target) for target, arch in made]
+
+
+class ErdosRenyiKernel:
+    """Densities that spare small convolutions; see `prunas.kernels.erk`."""
+
+    def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:
+        """One point per target, once."""
+        if trials:
+            return []
+        made = [(t, kernels.erk(brief.space, t, brief.seed)) for t in brief.targets]
+        return [flagged(brief.space, arch, target) for target, arch in made]
+
+
+class UniformDepth:
+    """Equally many blocks per stage, for each found point within the cost it reached.
+
+    The last blocks of a stage go first. Depth offers few points, so that controls follow what was reached and not
+    what was asked.
+    """
+
+    def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:
+        """One point per found point, once."""
+        if trials:
+            return []
+        proposals = []
+        for found in _found(brief, "uniform-depth"):
+            reached = brief.space.measure(found.architecture, found.target.metric)
+            arch = designs.equal_depth(brief.space, Target(found.target.metric, reached))
+            proposals.append(flagged(brief.space, arch, found.target))
         return proposals

@@ -107,7 +107,7 @@ def test_a_bare_scale_keeps_its_constant() -> None:
     assert torch.equal(net.get_parameter("scale"), torch.full((3, 1, 1), 0.25))
 
 
-def test_kernel_masks_zero_weights_and_keep_the_rest_as_drawn() -> None:
+def test_kernel_masks_zero_weights_and_scale_the_rest_by_their_density() -> None:
     name = "vgg11-digits"
     pattern = KernelPattern(frequencies=(("0/3x3", (1.0, 0, 0, 0, 1.0, 0, 0, 0, 0.5)),))
     torch.manual_seed(5)
@@ -116,7 +116,8 @@ def test_kernel_masks_zero_weights_and_keep_the_rest_as_drawn() -> None:
     sparse = build(FACTORIES[name], surveyed(name), point(surveyed(name), {}).replace(kernels=pattern))
     weight, drawn = sparse.get_submodule("features.0").weight, dense.get_submodule("features.0").weight
     kept = weight != 0
-    assert torch.equal(weight[kept], drawn[kept])
+    # The study draws the weights that exist with a standard deviation of sqrt(2 / n), n counting those that exist.
+    torch.testing.assert_close(weight[kept], drawn[kept] * (kept.numel() / int(kept.sum())) ** 0.5)
     assert (kept.sum((0, 1)).ravel().tolist()) == [16, 0, 0, 0, 16, 0, 0, 0, 8]
     later = [k for k in sparse.state_dict() if k.endswith("features.4.weight")]
     assert all(torch.equal(sparse.state_dict()[k], dense.state_dict()[k]) for k in later)

@@ -46,6 +46,7 @@ def spaces() -> dict[str, SearchSpace]:
         "densenet": SearchSpace.from_model(
             partial(DenseNet, 13, growth=6), (3, 16, 16), name="densenet13", groups=(), gates=("*",)
         ),
+        "blocks": dataclasses.replace(preresnet, groups=(), gates=(), blocks=("*",)),
         "stemmed": SearchSpace.from_model(Stemmed, (3, 10, 10), name="stemmed", gates=("*",)),
         "streams": dataclasses.replace(
             preresnet, groups=("*",), gates=("*",), exclude=("*.shortcut", "conv1")
@@ -73,14 +74,23 @@ def weights() -> Callable[..., dict[str, Tensor]]:
 
 @pytest.fixture
 def brief() -> Callable[..., Brief]:
-    """A brief whose dense training is finished and left the given weights."""
+    """A brief whose dense training is finished and left the given weights; its images are noise."""
 
     def make(space: SearchSpace, state: Mapping[str, Tensor] | None = None, **changes: Any) -> Brief:
         def dense(penalty: Penalty | None) -> Trained:
             assert state is not None
-            return Trained("run-of-the-dense-network", lambda: state, {})
+            branches = penalty.options.get("branches", ()) if penalty else ()
+            record = {f"until {path}": 1 - i / 10 for i, path in enumerate(branches)}
+            record |= {f"scale {path}": float(i == 0) for i, path in enumerate(branches)}
+            return Trained("run-of-the-dense-network", lambda: state, record)
 
-        return Brief(**{"space": space, "targets": (), "seed": 0, "lr_sum": 100.0, "dense": dense} | changes)
+        def calibration(images: int) -> list[tuple[Tensor, Tensor]]:
+            generator = torch.Generator().manual_seed(1)  # at most 24: noise has little to tell
+            drawn = torch.randn(min(images, 24), *space.survey.input, generator=generator)
+            return [(part, torch.zeros(len(part), dtype=torch.int64)) for part in drawn.split(16)]
+
+        told = {"space": space, "targets": (), "seed": 0, "lr_sum": 100.0, "dense": dense}
+        return Brief(**told | {"calibration": calibration} | changes)
 
     return make
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from prunas.build.masks import kernel_masks
 from prunas.errors import InputError
 from prunas.proposers import PROPOSERS, entry
 from prunas.proposers.brief import Pending, Trial
@@ -19,29 +20,42 @@ KEEP = {
     "densenet": (0.7, 0.3),
     "streams": (0.5, 0.1),
     "stemmed": (0.6, 0.3),
+    "blocks": (0.9, 0.5),
 }
+FINDERS = {"width": "slimming", "depth": "sss", "kernel": "magnitude"}
+SERVED = {
+    "width": [family for family in KEEP if family != "blocks"],
+    "depth": ["blocks"],
+    "kernel": ["vgg", "preresnet", "densenet"],
+}
+
+
+def served(name):
+    """The families of networks that a proposer can serve, by what it decides."""
+    return SERVED[PROPOSERS[name].dimensions[0]]
 
 
 @pytest.fixture
 def setting(spaces, weights, brief):
     """A brief that any proposer can serve."""
 
-    def make(name, trials=3, seed=0):
-        space = spaces[name]
-        targets = tuple(space.target(keep=keep) for keep in KEEP[name])
+    def make(name, family=None, trials=3, seed=0):
+        space = spaces[family or served(name)[0]]
+        targets = tuple(space.target(keep=keep) for keep in KEEP[family or served(name)[0]])
         told = brief(space, weights(space), targets=targets, trials=trials, seed=seed)
-        found = tuple(entry("slimming").build().propose(told, []))
+        found = tuple(entry(FINDERS[entry(name).dimensions[0]]).build().propose(told, []))
         return brief(space, weights(space), targets=targets, trials=trials, seed=seed, found=found)
 
     return make
 
 
-@pytest.mark.parametrize("family", KEEP)
-@pytest.mark.parametrize("name", sorted(PROPOSERS))
+@pytest.mark.parametrize(
+    ("name", "family"), [(name, family) for name in sorted(PROPOSERS) for family in served(name)]
+)
 def test_points_lie_in_the_space_at_their_target_and_are_the_same_twice(
     name, family, setting, ended, accuracy
 ):
-    told = setting(family)
+    told = setting(name, family)
     space, proposer = told.space, PROPOSERS[name].build()
     proposals, _ = ended(proposer, told, accuracy)
     assert {p.target for p in proposals} == set(told.targets)
@@ -50,16 +64,17 @@ def test_points_lie_in_the_space_at_their_target_and_are_the_same_twice(
         assert space.canonical(p.architecture) == p.architecture
         reached = space.measure(p.architecture, p.target.metric)
         assert abs(reached / p.target.value - 1) <= 0.01 or "target_missed" in p.flags
-        assert space.counts(p.architecture).min() >= 1
+        assert space.counts(p.architecture).min(initial=1) >= 1
+        assert all(mask.any() for mask in kernel_masks(space.survey, p.architecture).values())
         net = space.build(p.architecture)
         assert all(parameter.numel() for parameter in net.parameters())
-    again, _ = ended(PROPOSERS[name].build(), setting(family), accuracy)
+    again, _ = ended(PROPOSERS[name].build(), setting(name, family), accuracy)
     assert again == proposals
 
 
 @pytest.mark.parametrize("name", sorted(PROPOSERS))
 def test_nothing_is_proposed_once_all_is_answered(name, setting, ended, accuracy):
-    told = setting("vgg")
+    told = setting(name)
     proposer = PROPOSERS[name].build()
     _, trials = ended(proposer, told, accuracy)
     assert list(proposer.propose(told, trials)) == []
@@ -67,8 +82,8 @@ def test_nothing_is_proposed_once_all_is_answered(name, setting, ended, accuracy
 
 @pytest.mark.parametrize("name", sorted(PROPOSERS))
 def test_there_are_no_side_effects(name, setting, spaces, weights, brief):
-    state = weights(spaces["preresnet"])
-    told = setting("preresnet")
+    told = setting(name, "preresnet" if "preresnet" in served(name) else None)
+    state = weights(told.space)
     told = brief(told.space, state, targets=told.targets, found=told.found, trials=2)
     before = {tensor: t.clone() for tensor, t in state.items()}
     generators = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
@@ -83,13 +98,13 @@ def test_there_are_no_side_effects(name, setting, spaces, weights, brief):
 
 @pytest.mark.parametrize("name", ["random", "shuffled", "tpe"])
 def test_seeds_matter(name, setting):
-    proposed = [PROPOSERS[name].build().propose(setting("vgg", seed=seed), []) for seed in (0, 1)]
+    proposed = [PROPOSERS[name].build().propose(setting(name, seed=seed), []) for seed in (0, 1)]
     assert proposed[0] != proposed[1]
 
 
 @pytest.mark.parametrize("name", sorted(PROPOSERS))
 def test_another_target_changes_nothing_for_this_one(name, setting, spaces, weights, brief):
-    both = setting("vgg")
+    both = setting(name)
     last = brief(
         both.space, weights(both.space), targets=both.targets[1:], trials=both.trials, found=both.found[1:]
     )
