@@ -258,7 +258,8 @@ def test_tables_and_designs_need_no_torch(searched: Path, small_space: Path, tmp
         assert printed.stdout.splitlines()[-1] == "False", arguments
 
 
-def test_ctrl_c_loses_nothing(small_space: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_stopping_loses_nothing(small_space: Path, tmp_path: Path, sent: signal.Signals, code: int) -> None:
     arguments = [
         "search",
         small_space,
@@ -275,9 +276,9 @@ def test_ctrl_c_loses_nothing(small_space: Path, tmp_path: Path) -> None:
     deadline = time.monotonic() + 120
     while len(list(tmp_path.glob("*/*/result.json"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
-    first.send_signal(signal.SIGINT)
+    first.send_signal(sent)
     out, err = first.communicate(timeout=60)
-    assert first.returncode == 130
+    assert first.returncode == code
     assert out == ""
     assert "same command continues" in err
     assert "Traceback" not in err

@@ -20,31 +20,27 @@ Departures:
     - Where streams vary too, a channel that a stream loses is lost to every gate that reads it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from prunas import designs
-from prunas.costs import Target
 from prunas.errors import InputError
 from prunas.proposers.brief import Brief, Penalty, Proposal, Trial
+from prunas.proposers.channels import Scores, allocated, capped, in_order_of, parts
 from prunas.space import SearchSpace
-from prunas.structure import Form, Layer, Run
+from prunas.structure import Layer
 from prunas.training.regulariser import Regulariser
 
-__all__ = ["SMALL", "ScalePenalty", "Slimming", "penalty", "scores", "threshold"]
+__all__ = ["SMALL", "ScalePenalty", "Slimming", "penalty", "scores"]
 
 SMALL = 0.01
 """Scales below this count as driven to zero by the penalty."""
 
 PLAIN_PULL, RESIDUAL_PULL = 6.6, 0.66
-
-Scores = list[npt.NDArray[np.float64]]
-"""Score of every unit, or input channel, of each dimension of a space, in the order of its dimensions."""
 
 
 class ScalePenalty(Regulariser):
@@ -123,65 +119,20 @@ def scores(space: SearchSpace, weights: Mapping[str, Tensor]) -> Scores:
     """
     survey = space.survey
     found: Scores = []
-    streams: dict[int, npt.NDArray[np.float64]] = {}
     for dimension, norms in zip(space.dimensions, carriers(space), strict=True):
         scales = [np.abs(weights[f"{norm.path}.weight"].double().numpy()) for norm in norms]
-        if dimension.kind == "group":
-            index = survey.group_index[dimension.name]
-            streams[index] = np.zeros(dimension.dense)
-            for norm, scale in zip(norms, scales, strict=True):
-                for run, part in _parts(survey.forms[norm.writes], scale):
-                    if run.group == index:
-                        units = streams[index][run.start : run.start + run.length]
-                        np.maximum(units, part.max(1), out=units)
-            found.append(streams[index])
-        else:
-            channels = scales[0].copy()
-            for run, part in _parts(survey.forms[survey.gate_named[dimension.name].form], channels):
-                if run.group in streams:
-                    units = streams[run.group][run.start : run.start + run.length]
-                    np.minimum(part, units[:, None], out=part)
-            found.append(channels)
-    return found
-
-
-def _parts(form: Form, channels: npt.NDArray[np.float64]) -> Iterator[tuple[Run, npt.NDArray[np.float64]]]:
-    """Views of the channels of each run, shape (units, repeat)."""
-    offset = 0
-    for run in form:
-        yield run, channels[offset : offset + run.length * run.repeat].reshape(run.length, run.repeat)
-        offset += run.length * run.repeat
-
-
-def threshold(space: SearchSpace, found: Scores, target: Target) -> tuple[npt.NDArray[np.int64], bool]:
-    """Counts left by the lowest threshold that meets a budget; strictly greater scores stay.
-
-    Args:
-        space: The space.
-        found: What `scores` returned.
-        target: The budget.
-
-    Returns:
-        How many of the highest-scoring units each dimension keeps, shape (dimensions,), and whether the floor
-        held any.
-
-    Raises:
-        InputError: Even the floor costs more than the budget.
-    """
-    candidates = np.unique(np.concatenate([[-1.0], *found]))
-    alive = np.array([len(s) - np.searchsorted(np.sort(s), candidates, side="right") for s in found]).T
-    counts = space.grid(alive)
-
-    low, high = 0, len(candidates) - 1  # the cost falls along the candidates: bisect
-    if space.measures(counts[high], target.metric)[0] > target.value:
-        raise InputError(f"slimming cannot meet {target.label} of {target.metric} in space {space.name!r}")
-    while low < high:
-        middle = (low + high) // 2
-        if space.measures(counts[middle], target.metric)[0] <= target.value:
-            high = middle
-        else:
-            low = middle + 1
-    return counts[high], bool((counts[high] > alive[high]).any())
+        if dimension.kind == "gate":
+            found.append(scales[0])
+            continue
+        index = survey.group_index[dimension.name]
+        largest = np.zeros(dimension.dense)
+        for norm, scale in zip(norms, scales, strict=True):
+            for run, part in parts(survey.forms[norm.writes], scale):
+                if run.group == index:
+                    units = largest[run.start : run.start + run.length]
+                    np.maximum(units, part.max(1), out=units)
+        found.append(largest)
+    return capped(space, found)
 
 
 class Slimming:
@@ -209,28 +160,11 @@ class Slimming:
         trained = brief.trained(penalty(pull, brief.lr_sum, brief.momentum))
         found = scores(space, trained.weights())
         below = float((np.concatenate(found) < SMALL).mean())
-        return [self._point(space, found, below, target, trained.run) for target in brief.targets]
-
-    def _point(self, space: SearchSpace, found: Scores, below: float, target: Target, run: str) -> Proposal:
-        survey = space.survey
-        counts, floored = threshold(space, found, target)
-        kept: dict[str, tuple[int, ...]] = {}
-        selected: dict[str, list[int]] = {}
-        units = [np.arange(group.units) for group in survey.groups]
-        for d, score, count in zip(space.dimensions, found, counts.tolist(), strict=True):
-            if d.kind == "group":
-                units[survey.group_index[d.name]] = _highest(score, count)
-                kept[d.name] = tuple(_highest(score, count).tolist())
-            else:  # groups come first, so that it is known here what is left of a gate's input
-                built = survey.positions(survey.gate_named[d.name].form, units)
-                selected[d.name] = _highest(score[built], count).tolist()
-        arch = space.point({name: len(stay) for name, stay in kept.items()}, selected)
-        pruned = 1 - space.measure(arch, "channels") / space.measure(space.dense, "channels")
-        flags = [("floor", floored), ("penalty_not_acted", below < pruned)]
-        flags.append(("target_missed", designs.missed(space, arch, target)))
-        return Proposal(target, arch, tuple(name for name, held in flags if held), kept, run)
+        proposals = allocated(brief, found, in_order_of(found), trained.run, "slimming")
+        return [_judged(space, made, below) for made in proposals]
 
 
-def _highest(score: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
-    """Where the `count` highest scores are, ascending."""
-    return np.sort(np.argsort(-score, kind="stable")[:count])
+def _judged(space: SearchSpace, made: Proposal, below: float) -> Proposal:
+    """Flags a proposal that prunes more than the penalty drove out."""
+    pruned = 1 - space.measure(made.architecture, "channels") / space.measure(space.dense, "channels")
+    return replace(made, flags=(*made.flags, "penalty_not_acted")) if below < pruned else made

@@ -1,12 +1,13 @@
 """Small spaces of three families, and dense networks that nobody trained."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from prunas.networks.densenet import DenseNet
@@ -34,6 +35,12 @@ class Stemmed(nn.Module):
         x = x + self.widen1(self.inner1(self.narrow1(self.bn1(x).relu())).relu())
         x = x + self.widen2(self.inner2(self.narrow2(self.bn2(x).relu())).relu())
         return self.fc(self.bn(x).relu().mean((2, 3)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread_in_numpy() -> Iterator[None]:
+    with threadpool_limits(1):  # small matrices: threads only wait for each other
+        yield
 
 
 @pytest.fixture(scope="session")

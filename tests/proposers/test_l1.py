@@ -1,0 +1,119 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from redundant import plant
+from torch import nn
+
+from prunas.costs import Target
+from prunas.errors import InputError
+from prunas.proposers.l1 import L1, GlobalL1, sums
+from prunas.space import SearchSpace
+
+
+def shrink_filters(space, state, seed=0):
+    """Scales 60 % of the filters of every plain VGG convolution down; returns the rest."""
+    generator = np.random.default_rng(seed)
+    large = {}
+    for d in space.dimensions:
+        stay = np.sort(generator.permutation(d.dense)[: int(generator.uniform(0.2, 0.6) * d.dense)])
+        small = np.setdiff1d(np.arange(d.dense), stay)
+        state[f"{d.name}.weight"][small] *= 1e-3
+        large[d.name] = tuple(stay.tolist())
+    return large
+
+
+def with_preset(space, large):
+    presets = {"planted": {"widths": {name: len(stay) for name, stay in large.items()}}}
+    return dataclasses.replace(space, raw_presets=presets)
+
+
+def test_it_finds_planted_small_filters(spaces, weights, brief):
+    state = weights(spaces["vgg"])
+    large = shrink_filters(spaces["vgg"], state)
+    space = with_preset(spaces["vgg"], large)
+    arch = space.preset("planted").architecture
+    (given,) = L1(preset="planted").propose(brief(space, state, targets=(space.target(keep=0.5),)), [])
+    assert given.kept == large
+    assert given.architecture == arch
+    assert given.target == Target("params", space.cost(arch).params)
+    assert (given.flags, given.weights_of) == ((), "run-of-the-dense-network")
+    (found,) = GlobalL1().propose(brief(space, state, targets=(given.target,)), [])
+    assert found.architecture == arch
+    assert found.kept == large
+
+
+def test_it_does_not_find_them_in_shuffled_filters(spaces, weights, brief):
+    state = weights(spaces["vgg"])
+    large = shrink_filters(spaces["vgg"], state)
+    space = with_preset(spaces["vgg"], large)
+    for name in large:
+        filters = state[f"{name}.weight"]
+        order = torch.randperm(len(filters), generator=torch.Generator().manual_seed(1))
+        state[f"{name}.weight"] = filters[order]
+    (given,) = L1(preset="planted").propose(brief(space, state, targets=(space.target(keep=0.5),)), [])
+    same = [name for name, stay in large.items() if given.kept[name] == stay]
+    assert same == []
+
+
+def test_gates_keep_the_inputs_with_the_largest_weights(spaces, weights, brief):
+    for family in ("densenet", "preresnet"):
+        state = weights(spaces[family])
+        space, _, passing = plant(spaces[family], state)
+        (given,) = L1(preset="planted").propose(brief(space, state, targets=(space.target(keep=0.9),)), [])
+        gates = {name: stay for name, stay in passing.items() if len(stay)}
+        assert gates
+        assert dict(given.architecture.selected) == gates
+
+
+class Joined(nn.Module):
+    """Two layers make one stream, which a grouped convolution reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(3, 8, 3, padding=1)
+        self.b = nn.Conv2d(3, 8, 1, bias=False)
+        self.c = nn.Conv2d(8, 6, 3, groups=2, bias=False)
+        self.fc = nn.Linear(6, 4)
+
+    def forward(self, x):
+        return self.fc(self.c((self.a(x) + self.b(x)).relu()).relu().mean((2, 3)))
+
+
+def test_a_stream_has_the_sum_over_the_layers_that_make_it():
+    space = SearchSpace.from_model(Joined, (3, 8, 8), name="joined", gates=("*",))
+    torch.manual_seed(3)
+    state = Joined().state_dict()
+    found = dict(
+        zip([(d.name, d.kind) for d in space.dimensions], zip(*sums(space, state), strict=True), strict=True)
+    )
+    total, count = found["a", "group"]
+    each = [float(state["a.weight"][i].abs().sum() + state["b.weight"][i].abs().sum()) for i in range(8)]
+    # The grouped reader ties channel i of its first half to channel i of its second.
+    assert total == pytest.approx([each[i] + each[i + 4] for i in range(4)])
+    assert count == pytest.approx([2 * (27 + 3)] * 4)
+
+
+def test_depthwise_filters_have_no_say_beside_the_layer_in_front():
+    def net():
+        return nn.Sequential(
+            nn.Conv2d(3, 8, 1),
+            nn.Conv2d(8, 8, 3, groups=8),
+            nn.Conv2d(8, 4, 1),
+            nn.Flatten(),
+            nn.Linear(144, 2),
+        )
+
+    space = SearchSpace.from_model(net, (3, 8, 8), name="separable")
+    torch.manual_seed(0)
+    state = net().state_dict()
+    totals, counts = sums(space, state)
+    assert totals[0] == pytest.approx(state["0.weight"].abs().sum((1, 2, 3)).numpy())
+    assert counts[0].tolist() == [3] * 8
+
+
+def test_an_unknown_preset_is_named(spaces, weights, brief):
+    space = spaces["vgg"]
+    with pytest.raises(InputError, match="unknown preset of space 'vgg11-digits': 'VGG-16-A'"):
+        L1(preset="VGG-16-A").propose(brief(space, weights(space), targets=(space.target(keep=0.5),)), [])
