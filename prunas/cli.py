@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from prunas.architecture import Architecture
     from prunas.experiments.jobs import Setting
-    from prunas.experiments.search import Plan
+    from prunas.experiments.search import Findings, Plan
     from prunas.report.evidence import Evidence
     from prunas.runs.executors import Executor, Report
     from prunas.runs.store import Store
@@ -133,7 +133,6 @@ def search(
 ) -> None:
     """Propose shapes, train them from scratch, compare."""
     from prunas.experiments.plan import forecast, make_plan
-    from prunas.experiments.record import record_of, save
     from prunas.experiments.search import search as run_search
 
     setting = _setting(space, recipe, data, download, epochs, batch, lr, images, precision, channels_last)
@@ -165,25 +164,78 @@ def search(
         if not yes:
             _confirm(plan)
         findings = run_search(plan, store, lambda: _executor(executor, workers, store, report, stop))
-    if stop():
-        _say("stopped as asked; the same command continues")
-        raise typer.Exit(PREEMPTED)
-    record = record_of(plan, findings)
-    figures = record.draw(store.root / record.space / "figures")
-    document = record.document(figures, findings.trained, findings.problems)
-    save(record, document, store.root, plan)
-    if as_json:
-        _print_json(document)
-    else:
-        typer.echo(record.tables())
-        for note in record.notes:
-            typer.echo(f"Note: {note}")
-        for path in figures:
-            typer.echo(str(path))
-    for problem in findings.problems:
-        _say(problem)
-    if findings.problems or any(row.status != "finished" for row in findings.rows):
-        raise typer.Exit(FAILED)
+    _finish_search(plan, findings, store, stop, as_json)
+
+
+@app.command()
+def transfer(
+    source: Annotated[str, typer.Option("--from", help="Space in which shapes are found.")],
+    target: Annotated[str, typer.Option("--to", help="Space to which their pattern is carried.")],
+    proposer: Annotated[
+        str, typer.Option("--proposer", help="Who finds; slimming or magnitude, say.")
+    ] = "slimming",
+    from_found: Annotated[
+        bool, typer.Option("--from-found", help="Take the shapes shipped in search_spaces/found/.")
+    ] = False,
+    keep: Keep = None,
+    metric: Metric = None,
+    protocol: Annotated[str, typer.Option("--protocol", help="How points are trained.")] = "scratch-e",
+    seeds: Annotated[int, typer.Option("--seeds", help="Searches per proposer, on both spaces.")] = 3,
+    option: Annotated[
+        list[str] | None, typer.Option("--set", help="Setting of a proposer, such as slimming.pull=1.")
+    ] = None,
+    dense: Annotated[
+        bool, typer.Option(help="Whether the target's dense network is trained and tested too.")
+    ] = True,
+    recipe: RecipeName = None,
+    epochs: Epochs = None,
+    batch: Batch = None,
+    lr: Rate = None,
+    images: Images = None,
+    precision: Precision = None,
+    channels_last: ChannelsLast = None,
+    data: Data = None,
+    download: Download = False,
+    out: Out = Path("runs"),
+    executor: ExecutorName = "serial",
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Carry the pattern of found shapes to another network or data set, train there, compare."""
+    from prunas.experiments.plan import forecast, make_plan
+    from prunas.experiments.search import search as run_search
+    from prunas.experiments.transfer import designs_of, find_source, load_source, source_plan
+    from prunas.proposers.brief import Source
+
+    designs = designs_of(proposer)
+    changes = (epochs, batch, lr, images, precision, channels_last)
+    setting = _setting(target, recipe, data, download, *changes)
+    keeps = [_number(text, "--keep") for text in _list(keep)] or list(setting.space.keep)
+    common: dict[str, Any] = {
+        "keep": keeps,
+        "metric": metric,
+        "seeds": seeds,
+        "options": _options_of(option or []),
+    }
+    placeholder = Source(setting.space, ())
+    names = (proposer, *designs)
+    # Both plans are made before anything is trained, so that what cannot be reached is said at once.
+    plan = make_plan(setting, names, protocols=_list(protocol), dense=dense, source=placeholder, **common)
+    store = _store(out)
+    if from_found:
+        found, trained = load_source(_load(source), proposer), 0
+    with _stopping() as stop, _progress(forecast(plan).trainings) as report:
+        if not from_found:
+            first = make_plan(_setting(source, recipe, data, download, *changes), (proposer,), **common)
+            _say(
+                f"{source}: {proposer} at {len(first.targets)} targets, {seeds} seeds, to be carried to {target}"
+            )
+            found, trained = find_source(
+                source_plan(first, proposer), store, lambda: _executor(executor, workers, store, report, stop)
+            )
+        plan = make_plan(setting, names, protocols=_list(protocol), dense=dense, source=found, **common)
+        findings = run_search(plan, store, lambda: _executor(executor, workers, store, report, stop))
+    _finish_search(plan, findings, store, stop, as_json, trained)
 
 
 @app.command()
@@ -576,6 +628,47 @@ def doctor(data: Data = None, out: Out = Path("runs"), as_json: Json = False) ->
 
 
 # Helpers
+
+
+def _finish_search(
+    plan: "Plan",
+    findings: "Findings",
+    store: "Store",
+    stop: Callable[[], bool],
+    as_json: bool,
+    trained: int = 0,
+) -> None:
+    """Stores what a search found, prints it, and exits with 1 if something is missing.
+
+    Args:
+        plan: What was asked.
+        findings: What came of it.
+        store: Where runs live.
+        stop: Whether it was stopped.
+        as_json: How to print.
+        trained: Trainings done before, to find the source of a transfer.
+    """
+    from prunas.experiments.record import record_of, save
+
+    if stop():
+        _say("stopped as asked; the same command continues")
+        raise typer.Exit(PREEMPTED)
+    record = record_of(plan, findings)
+    figures = record.draw(store.root / record.space / "figures")
+    document = record.document(figures, findings.trained + trained, findings.problems)
+    save(record, document, store.root, plan)
+    if as_json:
+        _print_json(document)
+    else:
+        typer.echo(record.tables())
+        for note in record.notes:
+            typer.echo(f"Note: {note}")
+        for path in figures:
+            typer.echo(str(path))
+    for problem in findings.problems:
+        _say(problem)
+    if findings.problems or any(row.status != "finished" for row in findings.rows):
+        raise typer.Exit(FAILED)
 
 
 def _evidence(out: Path, space: str | None) -> list[tuple[Path, "Evidence"]]:

@@ -13,6 +13,7 @@ from prunas.errors import InputError
 from prunas.experiments.jobs import BACKWARD, FINETUNE_SHARE, Setting
 from prunas.experiments.search import FINDERS, Plan
 from prunas.proposers import PROPOSERS, entry
+from prunas.proposers.brief import Source
 from prunas.recipe import Protocol, Recipe, protocol, recipe
 from prunas.space import SearchSpace
 
@@ -80,6 +81,7 @@ def make_plan(
     dense: bool = True,
     cap: float | None = None,
     keep_weights: bool = False,
+    source: Source | None = None,
 ) -> Plan:
     """The plan of a search.
 
@@ -97,6 +99,7 @@ def make_plan(
         dense: Whether the dense network is trained and tested too.
         cap: Largest factor of Scratch-B epochs; the space's own by default.
         keep_weights: Whether final trainings keep their weights.
+        source: What was found in another space, for transferred designs.
 
     Raises:
         InputError: Something does not exist or cannot be reached.
@@ -113,9 +116,13 @@ def make_plan(
             chosen |= {c for c in CONTROLS[dimension] if dimension in found or "found" not in entry(c).needs}
     for name in chosen:
         dimension = entry(name).dimensions[0]
-        if "found" in entry(name).needs and dimension not in found:
+        if {"found", "found-by-all"} & set(entry(name).needs) and dimension not in found:
             raise InputError(
                 f"{name!r} answers what a pruning method found; add one, such as --proposer {FINDING[dimension]}"
+            )
+        if "source" in entry(name).needs and source is None:
+            raise InputError(
+                f"{name!r} needs a space its shapes come from; use `prunas transfer --from SPACE`"
             )
         if dimension == "width" and not space.dimensions:
             raise InputError(
@@ -143,6 +150,7 @@ def make_plan(
         cap=cap if cap is not None else space.cap,
         dense=dense,
         keep_weights=keep_weights,
+        source=source,
     )
 
 

@@ -17,7 +17,7 @@ from prunas.costs import Target
 from prunas.errors import InputError
 from prunas.experiments.jobs import Setting, Training
 from prunas.proposers import Entry, entry
-from prunas.proposers.brief import Brief, Penalty, Pending, Proposal, Proposer, Trained, Trial
+from prunas.proposers.brief import Brief, Penalty, Pending, Proposal, Proposer, Source, Trained, Trial
 from prunas.recipe import Protocol
 from prunas.runs.execute import Outcome
 from prunas.runs.executors import Executor
@@ -47,6 +47,7 @@ class Plan:
         cap: Largest factor of Scratch-B epochs, or None.
         dense: Whether the dense network is trained and tested too.
         keep_weights: Whether final trainings keep their weights.
+        source: What was found in another space, if designs are to be transferred.
     """
 
     setting: Setting
@@ -59,6 +60,7 @@ class Plan:
     cap: float | None = None
     dense: bool = True
     keep_weights: bool = False
+    source: Source | None = None
 
 
 @dataclass(slots=True)
@@ -98,6 +100,7 @@ class Findings:
         rows: One per final training, in the order of proposers, targets and seeds.
         dense: Trainings of the dense network, penalised ones included.
         costs: What finding the points cost, per proposer and seed.
+        points: The points themselves, by proposer.
         trained: Trainings done by this call.
         problems: Why something is missing, one line each.
     """
@@ -105,6 +108,7 @@ class Findings:
     rows: tuple[Row, ...]
     dense: tuple[Row, ...]
     costs: tuple[SearchCost, ...]
+    points: Mapping[str, tuple[Proposal, ...]]
     trained: int
     problems: tuple[str, ...]
 
@@ -177,13 +181,14 @@ class _Search:
                     moved |= session.ended != before
 
     def _found(self, session: Session) -> tuple[Proposal, ...] | None:
-        """What others found with the same seed, if this session needs it; None while some are not done."""
-        if "found" not in session.entry.needs:
+        """What others found, with the same seed or any, if this session needs it; None while some are not done."""
+        by_all = "found-by-all" in session.entry.needs
+        if not by_all and "found" not in session.entry.needs:
             return ()
         others = [
             other
             for other in self.sessions
-            if other.seed == session.seed
+            if (by_all or other.seed == session.seed)
             and other.entry.kind in FINDERS
             and other.entry.dimensions[0] == session.entry.dimensions[0]
         ]
@@ -192,7 +197,8 @@ class _Search:
         return tuple(point for other in others for point in other.points)
 
     def _ask(self, session: Session) -> None:
-        if "found" in session.entry.needs and not self._found(session):
+        found = self._found(session) or ()
+        if {"found", "found-by-all"} & set(session.entry.needs) and not found:
             session.ended = True  # those it answers found nothing, and say why themselves
             return
         plan, setting = self.plan, self.plan.setting
@@ -205,7 +211,9 @@ class _Search:
             trials=plan.trials.get(session.name, 1),
             lr_sum=setting.recipe.lr_sum(steps, setting.recipe.epochs),
             momentum=setting.recipe.momentum,
-            found=self._found(session) or (),
+            found=tuple(point for point in found if "found" in session.entry.needs),
+            found_by_all=tuple(point for point in found if "found-by-all" in session.entry.needs),
+            source=plan.source,
             dense=lambda penalty: self._dense(session, penalty),
             calibration=lambda images: self._calibration(images, session.seed),
         )
@@ -315,7 +323,11 @@ class _Search:
             outcome = self.outcomes.get(training.job.id)
             if outcome is not None and outcome.result is None:
                 problems[f"run {training.job.name} ended {outcome.status}: {outcome.error}"] = None
-        return Findings(rows, dense, tuple(self._costs()), self.trained, tuple(map(str, problems)))
+        points = {
+            name: tuple(p for s in self.sessions if s.name == name for p in s.points)
+            for name in self.plan.proposers
+        }
+        return Findings(rows, dense, tuple(self._costs()), points, self.trained, tuple(map(str, problems)))
 
     def _row(
         self, training: Training, name: str, kind: Any, asked: Target, seed: int, flags: tuple[str, ...]

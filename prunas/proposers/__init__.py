@@ -12,7 +12,7 @@ from prunas.proposers.brief import Proposer
 
 __all__ = ["PROPOSERS", "Entry", "entry"]
 
-Kind = Literal["predefined", "automatic", "sampler", "control"]
+Kind = Literal["predefined", "automatic", "sampler", "design", "control"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +22,12 @@ class Entry:
     Attributes:
         path: Import path of the class.
         kind: `predefined`: the user gives the widths; `automatic`: the method finds them; `sampler`: it is asked
-            again after every result; `control`: what the others are compared with.
+            again after every result; `design`: made of found points; `control`: what the others are compared with.
         description: For listings.
         reference: Where the method comes from.
         dimensions: What it can decide: `width`, `depth`, `kernel`.
-        needs: What it asks of its brief: `dense` training, `found` points of others, `trials`.
+        needs: What it asks of its brief: `dense` training, `found` points of others with the same seed, or
+            `found-by-all` seeds, a `source` in another space, `trials`.
         trainings_per_target: Trainings of its own that one more target costs; those that serve all targets
             alike do not count.
     """
@@ -140,6 +141,36 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 2011",
             needs=("trials",),
             trainings_per_target=16,
+        ),
+        "guided": Entry(
+            "prunas.proposers.carried:Guided",
+            "design",
+            "mean stage ratios of what was found here",
+            STUDY,
+            needs=("found-by-all",),
+        ),
+        "transferred": Entry(
+            "prunas.proposers.carried:Transferred",
+            "design",
+            "mean stage ratios of what was found on another network or data set",
+            STUDY,
+            needs=("source",),
+        ),
+        "guided-kernel": Entry(
+            "prunas.proposers.carried:GuidedKernels",
+            "design",
+            "mean kernel patterns of what was found here",
+            STUDY,
+            dimensions=("kernel",),
+            needs=("found-by-all",),
+        ),
+        "transferred-kernel": Entry(
+            "prunas.proposers.carried:TransferredKernels",
+            "design",
+            "mean kernel patterns of what was found on another network or data set",
+            STUDY,
+            dimensions=("kernel",),
+            needs=("source",),
         ),
         "uniform": Entry(
             "prunas.proposers.controls:Uniform",

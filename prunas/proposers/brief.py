@@ -11,7 +11,7 @@ from prunas.space import SearchSpace
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Brief", "Penalty", "Pending", "Proposal", "Proposer", "Trained", "Trial"]
+__all__ = ["Brief", "Penalty", "Pending", "Proposal", "Proposer", "Source", "Trained", "Trial"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,19 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Where transferred designs come from.
+
+    Attributes:
+        space: Another space.
+        points: What was found there, by all seeds.
+    """
+
+    space: SearchSpace
+    points: tuple[Proposal, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Brief:
     """Everything a proposer may use.
 
@@ -99,6 +112,8 @@ class Brief:
         lr_sum: Sum of the learning rates of the dense training's steps.
         momentum: Of the dense training.
         found: What pruning methods found with the same seed.
+        found_by_all: What they found with any seed.
+        source: What was found in another space, if designs are to be transferred.
         dense: Trains the dense network with a penalty, or fetches the run that exists; raises `Pending`.
         calibration: Batches (images, labels) of so many images of the training split, without augmentation, on
             the CPU; always the same ones for a seed. None if there are no data.
@@ -111,6 +126,8 @@ class Brief:
     lr_sum: float = 0.0
     momentum: float = 0.9
     found: tuple[Proposal, ...] = ()
+    found_by_all: tuple[Proposal, ...] = ()
+    source: Source | None = None
     dense: Callable[[Penalty | None], Trained] | None = None
     calibration: "Callable[[int], Iterable[tuple[Tensor, Tensor]]] | None" = None
 

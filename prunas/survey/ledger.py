@@ -198,7 +198,8 @@ class Ledger:
         ties = coo_array((np.ones(len(first), bool), (first, second)), shape=(self._labels,) * 2)
         _, component = connected_components(ties, directed=False)
         _, earliest = np.unique(component, return_index=True)
-        return earliest[component]
+        classes: Vector = earliest[component]
+        return classes
 
 
 class Expectation(Ledger):

@@ -12,7 +12,7 @@ import torch
 from prunas.build.masks import kernel_masks
 from prunas.errors import InputError
 from prunas.proposers import PROPOSERS, entry
-from prunas.proposers.brief import Pending, Trial
+from prunas.proposers.brief import Pending, Source, Trial
 
 KEEP = {
     "vgg": (0.5, 0.02),
@@ -44,7 +44,8 @@ def setting(spaces, weights, brief):
         targets = tuple(space.target(keep=keep) for keep in KEEP[family or served(name)[0]])
         told = brief(space, weights(space), targets=targets, trials=trials, seed=seed)
         found = tuple(entry(FINDERS[entry(name).dimensions[0]]).build().propose(told, []))
-        return brief(space, weights(space), targets=targets, trials=trials, seed=seed, found=found)
+        told = {"targets": targets, "trials": trials, "seed": seed, "found": found, "found_by_all": found}
+        return brief(space, weights(space), source=Source(space, found), **told)
 
     return make
 
@@ -84,7 +85,15 @@ def test_nothing_is_proposed_once_all_is_answered(name, setting, ended, accuracy
 def test_there_are_no_side_effects(name, setting, spaces, weights, brief):
     told = setting(name, "preresnet" if "preresnet" in served(name) else None)
     state = weights(told.space)
-    told = brief(told.space, state, targets=told.targets, found=told.found, trials=2)
+    told = brief(
+        told.space,
+        state,
+        targets=told.targets,
+        found=told.found,
+        found_by_all=told.found,
+        source=told.source,
+        trials=2,
+    )
     before = {tensor: t.clone() for tensor, t in state.items()}
     generators = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
     proposer = PROPOSERS[name].build()
@@ -106,7 +115,13 @@ def test_seeds_matter(name, setting):
 def test_another_target_changes_nothing_for_this_one(name, setting, spaces, weights, brief):
     both = setting(name)
     last = brief(
-        both.space, weights(both.space), targets=both.targets[1:], trials=both.trials, found=both.found[1:]
+        both.space,
+        weights(both.space),
+        targets=both.targets[1:],
+        trials=both.trials,
+        found=both.found[1:],
+        found_by_all=both.found[1:],
+        source=both.source,
     )
     proposals = PROPOSERS[name].build().propose(both, [])
     alone = PROPOSERS[name].build().propose(last, [])

@@ -1,0 +1,94 @@
+"""`transfer`: find shapes in one space, carry their pattern to another, train there, compare.
+
+The comparison on the target is a search like any other: the transferred design beside the guided one, uniform,
+taper, and what the same method finds on the target itself.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from prunas.architecture import Architecture
+from prunas.costs import Target
+from prunas.errors import InputError, unknown
+from prunas.experiments.search import FINDERS, Plan, search
+from prunas.files import read_json
+from prunas.proposers import PROPOSERS, entry
+from prunas.proposers.brief import Proposal, Source
+from prunas.runs.executors import Executor
+from prunas.runs.store import Store
+from prunas.space import SearchSpace, space_folder
+
+__all__ = ["DESIGNS", "find_source", "load_source", "source_plan"]
+
+DESIGNS = {"width": ("guided", "transferred"), "kernel": ("guided-kernel", "transferred-kernel")}
+"""What a transfer adds to the target's own search, by what its method decides."""
+
+
+def designs_of(proposer: str) -> tuple[str, ...]:
+    """The designs that carry what a method finds.
+
+    Raises:
+        InputError: There is no such method, or it decides neither widths nor kernels.
+    """
+    line = entry(proposer)
+    if line.kind not in FINDERS or line.dimensions[0] not in DESIGNS:
+        able = [name for name, e in PROPOSERS.items() if e.kind in FINDERS and e.dimensions[0] in DESIGNS]
+        raise InputError(f"{proposer!r} finds nothing that could be transferred; these do: {', '.join(able)}")
+    return DESIGNS[line.dimensions[0]]
+
+
+def source_plan(plan: Plan, proposer: str) -> Plan:
+    """The part of a plan that finds points and trains none of them."""
+    return replace(plan, proposers=(proposer,), protocols=(), dense=False)
+
+
+def find_source(plan: Plan, store: Store, make: Callable[[], Executor]) -> tuple[Source, int]:
+    """Finds the points of the source, or fetches what its finished runs found.
+
+    Args:
+        plan: From `source_plan`.
+        store: Where runs live.
+        make: Opens the executor.
+
+    Returns:
+        The source, and how many trainings this call did.
+
+    Raises:
+        InputError: The search on the source failed; the message says why.
+    """
+    findings = search(plan, store, make)
+    points = tuple(point for found in findings.points.values() for point in found)
+    if not points:
+        raise InputError(
+            f"nothing was found in space {plan.setting.space.name!r}: {'; '.join(findings.problems)}"
+        )
+    return Source(plan.setting.space, points), findings.trained
+
+
+def load_source(space: SearchSpace, proposer: str) -> Source:
+    """The points that are shipped in `search_spaces/found/` for a space and a method.
+
+    Raises:
+        InputError: There are none; the message names what there is.
+    """
+    known: dict[str, Path] = {}
+    points: list[Proposal] = []
+    for path in sorted((space_folder() / "found").glob("*.json")):
+        document = read_json(path)
+        known[f"{document['space']} by {document['proposer']}"] = path
+        if (document["space"], document["proposer"]) == (space.name, proposer):
+            points += _proposals(space, document["points"], path)
+    if not points:
+        raise unknown("found shapes of", f"{space.name} by {proposer}", known)
+    return Source(space, tuple(points))
+
+
+def _proposals(space: SearchSpace, documents: Sequence[dict[str, object]], path: Path) -> list[Proposal]:
+    proposals = []
+    for document in documents:
+        arch = Architecture.from_json(document["architecture"], str(path))
+        space.check(arch)
+        target = Target.from_json(document["asked"])  # type: ignore[arg-type]  # an object of the file
+        proposals.append(Proposal(target, space.canonical(arch)))
+    return proposals
