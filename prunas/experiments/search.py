@@ -170,15 +170,11 @@ class _Search:
         while moved:
             moved = False
             for session in self.sessions:
-                if (
-                    not session.ended
-                    and session.waiting <= self.outcomes.keys()
-                    and self._found(session) is not None
-                ):
+                ready = session.waiting <= self.outcomes.keys() and self._found(session) is not None
+                if ready and not session.ended:
                     session.waiting = set()
-                    before = session.ended
                     self._ask(session)
-                    moved |= session.ended != before
+                    moved |= session.ended
 
     def _found(self, session: Session) -> tuple[Proposal, ...] | None:
         """What others found, with the same seed or any, if this session needs it; None while some are not done."""
@@ -312,10 +308,8 @@ class _Search:
             self._row(training, session.name, session.entry.kind, point.target, session.seed, point.flags)
             for session, point, training in finals
         )
-        metric = self.plan.targets[0].metric if self.plan.targets else "params"
-        whole = Target(metric, self.plan.setting.space.measure(self.plan.setting.space.dense, metric), 1.0)
         dense = tuple(
-            self._row(training, name, "dense", whole, seed, ())
+            self._row(training, name, "dense", self.whole, seed, ())
             for name, seed, training in self.dense.values()
         )
         problems = dict.fromkeys(session.error for session in self.sessions if session.error)
