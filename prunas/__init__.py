@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from prunas.space import SearchSpace, load_point, load_space
 
 __version__ = "0.1.0"
+SCHEMA = 1
+"""Version of every JSON document that prunas prints, and of the searches it stores; see `schema.json`."""
+
 __all__ = [
     "Architecture",
     "Cost",

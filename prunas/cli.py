@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from prunas import __version__
+from prunas import SCHEMA, __version__
 from prunas.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from prunas.architecture import Architecture
     from prunas.experiments.jobs import Setting
+    from prunas.experiments.record import Record
     from prunas.experiments.search import Findings, Plan
     from prunas.report.evidence import Evidence
     from prunas.runs.executors import Executor, Report
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["app", "main"]
 
 FAILED, BAD_INPUT, PREEMPTED, INTERRUPTED = 1, 2, 75, 130
-SCHEMA = 1
 ASK_ABOVE = 600  # seconds of estimated work above which a terminal is asked
 
 app = typer.Typer(
@@ -519,16 +519,9 @@ def plot_efficiency(
     if metric not in ("params", "macs"):
         raise unknown("metric of a plot", metric, ("params", "macs"))
     records = load_records(out, space)
-    several = {r.space for r in records if sum(o.space == r.space for o in records) > 1}
-    figures = []
-    for record in records:
-        folder = out / record.space / "figures"
-        folder = folder / record.setting if record.space in several else folder
-        figures += [str(path) for path in record.draw(folder, metric)]  # type: ignore[arg-type]
-    if as_json:
-        _print_json({"schema": SCHEMA, "figures": figures})
-    else:
-        typer.echo("\n".join(figures))
+    folders = _figure_folders(out, records)
+    drawn = [r.draw(folder, metric) for folder, r in zip(folders, records, strict=True)]  # type: ignore[arg-type]
+    _print_figures([path for paths in drawn for path in paths], as_json)
 
 
 @plot_app.command("pareto")
@@ -677,10 +670,8 @@ def _evidence(out: Path, space: str | None) -> list[tuple[Path, "Evidence"]]:
     from prunas.report.evidence import gather
 
     records = load_records(out, space)
-    several = {r.space for r in records if sum(o.space == r.space for o in records) > 1}
     found = []
-    for record in records:
-        folder = out / record.space / "figures"
+    for folder, record in zip(_figure_folders(out, records), records, strict=True):
         evidence = gather(
             out,
             space=record.space,
@@ -693,7 +684,7 @@ def _evidence(out: Path, space: str | None) -> list[tuple[Path, "Evidence"]]:
             costs=record.costs,
             notes=record.notes,
         )
-        found.append((folder / record.setting if record.space in several else folder, evidence))
+        found.append((folder, evidence))
     return found
 
 
@@ -703,11 +694,24 @@ def _plot(
     from prunas.report.figure import save
 
     drawn = [(folder, make(evidence)) for folder, evidence in _evidence(out, space)]
-    figures = [str(path) for folder, figure in drawn for path in save(figure, folder, name)]
+    _print_figures([path for folder, figure in drawn for path in save(figure, folder, name)], as_json)
+
+
+def _figure_folders(out: Path, records: "Sequence[Record]") -> list[Path]:
+    """Where the figures of each record go: one folder per space, and per setting where a space has several."""
+    spaces = [record.space for record in records]
+    folders = [out / space / "figures" for space in spaces]
+    return [
+        folder / record.setting if spaces.count(record.space) > 1 else folder
+        for folder, record in zip(folders, records, strict=True)
+    ]
+
+
+def _print_figures(paths: Sequence[Path], as_json: bool) -> None:
     if as_json:
-        _print_json({"schema": SCHEMA, "figures": figures})
+        _print_json({"schema": SCHEMA, "figures": list(map(str, paths))})
     else:
-        typer.echo("\n".join(figures))
+        typer.echo("\n".join(map(str, paths)))
 
 
 def _say(message: str) -> None:

@@ -18,8 +18,16 @@ from prunas.errors import InputError
 from prunas.space import SearchSpace
 from prunas.structure import Layer
 
-__all__ = ["cross", "erk", "fit_kernels", "frequencies", "guided_kernels", "stage_key", "transferred_kernels"]
-__all__ += ["uniform_kernels"]
+__all__ = [
+    "cross",
+    "erk",
+    "fit_kernels",
+    "frequencies",
+    "guided_kernels",
+    "stage_key",
+    "transferred_kernels",
+    "uniform_kernels",
+]
 
 Frequencies = Mapping[str, npt.ArrayLike]
 """Keep frequency per kernel position, by key of a `KernelPattern`."""

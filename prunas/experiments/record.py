@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prunas import SCHEMA
 from prunas.errors import InputError
 from prunas.experiments.jobs import Setting
 from prunas.experiments.search import Findings, Plan
@@ -16,10 +17,7 @@ from prunas.files import digest, read_json, write_json
 from prunas.statistics import curves, summary, text
 from prunas.statistics.rows import Metric, Row, SearchCost
 
-__all__ = ["SCHEMA", "Record", "load_records", "merge", "record_of", "save"]
-
-SCHEMA = 1
-"""Version of every JSON document that prunas prints or stores."""
+__all__ = ["Record", "load_records", "merge", "record_of", "save"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
