@@ -1,0 +1,87 @@
+"""The command line: thin. Each command asks one room, prints for a person or, with --json, for a program.
+
+Messages and progress go to standard error; standard output holds the result alone. Exit codes: 0 ok, 1 some runs
+failed, 2 bad input, 75 preempted, 130 Ctrl-C. Heavy imports happen inside the commands, so that `prunas --help`
+is immediate.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, NoReturn
+
+import typer
+
+from prunas import __version__
+from prunas.cli import catalogue, design, plot, results
+from prunas.cli import search as searching
+from prunas.cli.output import BAD_INPUT, INTERRUPTED, say
+from prunas.errors import InputError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Pruning as neural architecture search: which shape is worth training?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+design_app = typer.Typer(help="Make a shape in a second: no training, no torch.", no_args_is_help=True)
+plot_app = typer.Typer(help="Draw figures from finished searches (SVG and PNG).", no_args_is_help=True)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"prunas {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+COMMANDS: dict[typer.Typer, tuple[Callable[..., None], ...]] = {
+    app: (
+        searching.search, searching.transfer, searching.train, catalogue.show, catalogue.spaces,
+        catalogue.proposers, catalogue.presets, results.runs, results.compare, results.report, catalogue.doctor,
+    ),
+    design_app: (design.uniform, design.taper, design.guided, design.transferred),
+    plot_app: (plot.efficiency, plot.pareto, plot.cost, plot.widths, plot.curves),
+}  # fmt: skip
+for group, commands in COMMANDS.items():
+    for command in commands:
+        group.command()(command)
+app.add_typer(design_app, name="design")
+app.add_typer(plot_app, name="plot")
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs the command line and exits with its code.
+
+    Args:
+        arguments: Instead of those of the process.
+    """
+    try:
+        code = app(arguments, standalone_mode=False)
+        if code == INTERRUPTED:  # typer turns Ctrl-C into this code
+            raise KeyboardInterrupt
+    except InputError as error:
+        say(f"prunas: {error}")
+        code = BAD_INPUT
+    except KeyboardInterrupt:
+        say("\nstopped; the same command continues")
+        code = INTERRUPTED
+    except typer.Abort:
+        code = INTERRUPTED
+    except Exception as error:
+        show_usage = getattr(error, "show", None)
+        if show_usage is None:
+            raise
+        show_usage()
+        code = BAD_INPUT
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,144 @@
+"""Options that several commands share, and what their texts mean."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prunas.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from prunas.experiments.jobs import Setting
+    from prunas.space import SearchSpace
+
+__all__ = [
+    "Batch",
+    "Budget",
+    "ChannelsLast",
+    "Data",
+    "Download",
+    "Epochs",
+    "ExecutorName",
+    "Images",
+    "Json",
+    "Keep",
+    "Metric",
+    "Out",
+    "Precision",
+    "Rate",
+    "RecipeName",
+    "SpaceName",
+    "To",
+    "Workers",
+    "changes_of",
+    "listed",
+    "load",
+    "number",
+    "options_of",
+    "remember",
+    "setting_of",
+]
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder that holds all runs.")]
+Data = Annotated[
+    Path | None, typer.Option("--data", help="Folder of the data sets; PRUNAS_DATA does the same.")
+]
+Download = Annotated[bool, typer.Option("--download", help="Fetch a data set that is not there.")]
+RecipeName = Annotated[str | None, typer.Option("--recipe", help="Instead of the space's own recipe.")]
+Epochs = Annotated[int | None, typer.Option("--epochs", help="Epochs of the recipe.")]
+Batch = Annotated[int | None, typer.Option("--batch", help="Batch size of the recipe.")]
+Rate = Annotated[float | None, typer.Option("--lr", help="Learning rate of the recipe.")]
+Images = Annotated[int | None, typer.Option("--images", help="Train on this many images only.")]
+Precision = Annotated[str | None, typer.Option("--precision", help="fp32 or bf16.")]
+ChannelsLast = Annotated[
+    bool | None, typer.Option("--channels-last/--channels-first", help="Memory layout of the recipe.")
+]
+ExecutorName = Annotated[str, typer.Option("--executor", help="serial or processes.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", help="Worker processes of one thread each (implies processes).")
+]
+Metric = Annotated[str | None, typer.Option("--metric", help="What targets count: params, macs or channels.")]
+Keep = Annotated[str | None, typer.Option("--keep", help="Targets as fractions, such as 0.3,0.1.")]
+Budget = Annotated[str | None, typer.Option("--budget", help="Targets as numbers, such as 1.2M,400k.")]
+To = Annotated[Path, typer.Option("--to", help="File the architecture is written to.")]
+SpaceName = Annotated[str, typer.Argument(help="Name of a bundled space, or a TOML file.")]
+
+
+def listed(given: str | Sequence[str] | None) -> list[str]:
+    """The parts of a repeated or comma-separated option."""
+    texts = [given] if isinstance(given, str) else list(given or ())
+    return [part.strip() for text in texts for part in text.split(",") if part.strip()]
+
+
+def number(text: str, flag: str) -> float:
+    """A number, or an `InputError` that names its flag."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InputError(f"{flag}: {text!r} is not a number") from error
+
+
+def options_of(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """`slimming.pull=1` and the like, by proposer."""
+    from prunas.proposers import entry
+
+    options: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        key, _, value = text.partition("=")
+        name, _, field = key.partition(".")
+        if not (value and field):
+            raise InputError(f"--set {text!r} does not read PROPOSER.SETTING=VALUE")
+        entry(name)
+        try:
+            options.setdefault(name, {})[field] = json.loads(value)
+        except ValueError:
+            options.setdefault(name, {})[field] = value
+    return options
+
+
+def changes_of(
+    epochs: int | None,
+    batch: int | None,
+    lr: float | None,
+    images: int | None,
+    precision: str | None,
+    channels_last: bool | None,
+) -> dict[str, Any]:
+    """Changes to a recipe; None leaves a field as it is."""
+    if precision not in (None, "fp32", "bf16"):
+        raise unknown("precision", str(precision), ("fp32", "bf16"))
+    return {
+        "epochs": epochs,
+        "batch": batch,
+        "lr": lr,
+        "images": images,
+        "precision": precision,
+        "channels_last": channels_last,
+    }
+
+
+def setting_of(space: str, recipe: str | None, data: Path | None, download: bool, *changes: Any) -> "Setting":
+    """A space with its data and recipe; `changes` as `changes_of` takes them."""
+    from prunas.experiments.plan import make_setting
+
+    remember(data)
+    return make_setting(
+        load(space), recipe_name=recipe, changes=changes_of(*changes), root=data, download=download
+    )
+
+
+def remember(data: Path | None) -> None:
+    """Tells trainings, in this process and in workers, where the data sets are."""
+    if data is not None:
+        os.environ["PRUNAS_DATA"] = str(data)
+
+
+def load(space: str) -> "SearchSpace":
+    """A bundled space, or that of a TOML file."""
+    from prunas.space import load_space
+
+    return load_space(space)

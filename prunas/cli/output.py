@@ -1,0 +1,53 @@
+"""Printing: results on standard output, everything else on standard error."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import typer
+
+__all__ = ["BAD_INPUT", "FAILED", "INTERRUPTED", "PREEMPTED", "print_json", "print_rows", "say"]
+
+FAILED, BAD_INPUT, PREEMPTED, INTERRUPTED = 1, 2, 75, 130
+"""Exit codes."""
+
+
+def say(message: str) -> None:
+    """Tells a person something, on standard error."""
+    typer.echo(message, err=True)
+
+
+def print_json(document: Any) -> None:
+    """Prints one JSON document."""
+    typer.echo(json.dumps(document, indent=1, allow_nan=False))
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, hide: Sequence[str] = ()) -> None:
+    """Prints a table, or as JSON all of it.
+
+    Args:
+        rows: One mapping per row, all with the same keys.
+        as_json: Whether a program reads it.
+        hide: Columns that only programs see.
+    """
+    if as_json:
+        print_json(list(rows))
+        return
+    if not rows:
+        say("none")
+        return
+    columns = [key for key in rows[0] if key not in hide]
+    cells = [columns, *([_cell(row[key]) for key in columns] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+    for row in cells:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,120 @@
+"""What came of it: runs, tables, the report."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prunas import SCHEMA
+from prunas.cli.options import Json, Out
+from prunas.cli.output import print_json, print_rows
+from prunas.cli.running import store_at
+
+if TYPE_CHECKING:
+    from prunas.experiments.record import Record
+    from prunas.report.evidence import Evidence
+
+__all__ = ["compare", "evidence_of", "figure_folders", "report", "runs"]
+
+
+def runs(
+    space: Annotated[str | None, typer.Argument(help="Only this space's.")] = None,
+    out: Out = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Every training that was begun, and how far it is."""
+    store = store_at(out)
+    rows = []
+    for run in store.runs(space):
+        values = run.result.values if run.result else {}
+        rows.append(
+            {
+                "id": run.job.id,
+                "space": run.job.space,
+                "label": run.job.label,
+                "status": run.status,
+                "accuracy": values.get("accuracy"),
+                "seconds": values.get("seconds"),
+                "folder": str(run.folder),
+                "error": run.error,
+            }
+        )
+    print_rows(rows, as_json, hide=("folder",))
+
+
+def compare(
+    space: Annotated[str | None, typer.Argument(help="Only this space's.")] = None,
+    out: Out = Path("runs"),
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Tables of everything that finished searches found; one table per space, recipe and data set."""
+    from prunas.experiments.record import load_records
+
+    records = load_records(out, space)
+    if as_json:
+        print_json({"schema": SCHEMA, "records": [record.document() for record in records]})
+        return
+    for record in records:
+        typer.echo(f"{record.space} on {record.data}, recipe {record.recipe} ({record.epochs} epochs)\n")
+        typer.echo(record.tables(markdown))
+
+
+def report(
+    space: Annotated[str | None, typer.Argument(help="Only this space's.")] = None,
+    out: Out = Path("runs"),
+    to: Annotated[Path, typer.Option("--to", help="The HTML file.")] = Path("report.html"),
+    as_json: Json = False,
+) -> None:
+    """One HTML file with findings, tables, figures and how far to trust them; it needs no network."""
+    from prunas.files import write_atomic
+    from prunas.report.headline import findings
+    from prunas.report.page import page
+
+    evidence = [each for _, each in evidence_of(out, space)]
+    document = page(evidence, out).encode()
+    write_atomic(to, lambda file: file.write(document))
+    found = [finding for each in evidence for finding in findings(each.rows, each.dense_mean)]
+    if as_json:
+        sentences = [finding.sentence for finding in found]
+        runs = sum(len(each.rows) for each in evidence)
+        print_json({"schema": SCHEMA, "file": str(to), "runs": runs, "findings": sentences})
+    else:
+        for finding in found[:1]:
+            typer.echo(finding.sentence)
+        typer.echo(str(to))
+
+
+def evidence_of(out: Path, space: str | None) -> list[tuple[Path, "Evidence"]]:
+    """Every setting with the folder of its figures."""
+    from prunas.experiments.record import load_records
+    from prunas.report.evidence import gather
+
+    records = load_records(out, space)
+    found = []
+    for folder, record in zip(figure_folders(out, records), records, strict=True):
+        evidence = gather(
+            out,
+            space=record.space,
+            data=record.data,
+            recipe=record.recipe,
+            epochs=record.epochs,
+            setting=record.setting,
+            rows=record.rows,
+            dense=record.dense,
+            costs=record.costs,
+            notes=record.notes,
+        )
+        found.append((folder, evidence))
+    return found
+
+
+def figure_folders(out: Path, records: "Sequence[Record]") -> list[Path]:
+    """Where the figures of each record go: one folder per space, and per setting where a space has several."""
+    spaces = [record.space for record in records]
+    folders = [out / space / "figures" for space in spaces]
+    return [
+        folder / record.setting if spaces.count(record.space) > 1 else folder
+        for folder, record in zip(folders, records, strict=True)
+    ]

@@ -1,0 +1,76 @@
+"""What a command needs while trainings run: their store, an executor, signals, a progress bar."""
+
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prunas.cli.output import say
+from prunas.errors import InputError
+
+if TYPE_CHECKING:
+    from prunas.runs.executors import Executor, Report
+    from prunas.runs.store import Store
+
+__all__ = ["executor_of", "progress", "stopping", "store_at"]
+
+
+def store_at(out: Path) -> "Store":
+    """The store of a folder; what it has to say goes to standard error."""
+    from prunas.runs.store import Store
+
+    return Store(out, notice=say)
+
+
+def executor_of(
+    name: str, workers: int | None, store: "Store", report: "Report", stop: Callable[[], bool]
+) -> "Executor":
+    """The executor of that name; a number of workers means processes."""
+    from prunas.runs.executors import executor
+
+    if workers is not None:
+        if workers < 1:
+            raise InputError(f"--workers must be at least 1, not {workers}")
+        return executor("processes", store, report, stop, workers=workers)
+    return executor(name, store, report, stop)
+
+
+@contextmanager
+def stopping() -> Iterator[Callable[[], bool]]:
+    """While active, SIGTERM only asks: the training saves at its next step."""
+    asked = False
+
+    def note(*_: object) -> None:
+        nonlocal asked
+        asked = True
+
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def progress(total: int) -> Iterator["Report"]:
+    """A live bar on standard error, if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    seen: dict[str, int] = {}
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("starting", total=total)
+
+        def report(job: Any, message: Mapping[str, Any]) -> None:
+            seen.setdefault(job.id, len(seen))
+            done = max(0, len(seen) - 1)
+            if "epoch" in message:
+                state = f"epoch {message['epoch']}/{message['epochs']} loss {message['loss']:.3f}"
+            else:
+                state = str(message.get("waiting", ""))
+            bar.update(task, completed=done, total=max(total, len(seen)), description=f"{job.label} {state}")
+
+        yield report

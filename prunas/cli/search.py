@@ -1,0 +1,315 @@
+"""`prunas search`, `prunas transfer` and `prunas train`."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prunas import SCHEMA
+from prunas.cli.options import (
+    Batch,
+    Budget,
+    ChannelsLast,
+    Data,
+    Download,
+    Epochs,
+    ExecutorName,
+    Images,
+    Json,
+    Keep,
+    Metric,
+    Out,
+    Precision,
+    Rate,
+    RecipeName,
+    Workers,
+    changes_of,
+    listed,
+    load,
+    number,
+    options_of,
+    remember,
+    setting_of,
+)
+from prunas.cli.output import FAILED, PREEMPTED, print_json, print_rows, say
+from prunas.cli.running import executor_of, progress, stopping, store_at
+
+if TYPE_CHECKING:
+    from prunas.experiments.search import Findings, Plan
+    from prunas.runs.store import Store
+
+__all__ = ["search", "train", "transfer"]
+
+ASK_ABOVE = 600  # seconds of estimated work above which a terminal is asked
+
+
+def search(
+    space: Annotated[str, typer.Argument(help="Name of a bundled space, or a TOML file.")] = "vgg11-digits",
+    proposer: Annotated[
+        list[str] | None, typer.Option("--proposer", help="Who proposes; repeat it, or separate by commas.")
+    ] = None,
+    keep: Keep = None,
+    budget: Budget = None,
+    metric: Metric = None,
+    protocol: Annotated[str, typer.Option("--protocol", help="How points are trained.")] = "scratch-e",
+    seeds: Annotated[int, typer.Option("--seeds", help="Searches per proposer.")] = 3,
+    trials: Annotated[
+        int | None, typer.Option("--trials", help="Candidates per target of every sampler, random included.")
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--set", help="Setting of a proposer, such as slimming.pull=1.")
+    ] = None,
+    controls: Annotated[bool, typer.Option(help="Whether uniform, random and taper join in.")] = True,
+    dense: Annotated[bool, typer.Option(help="Whether the dense network is trained and tested too.")] = True,
+    cap: Annotated[float | None, typer.Option("--cap", help="Largest factor of Scratch-B epochs.")] = None,
+    keep_weights: Annotated[bool, typer.Option(help="Keep the weights of every final training.")] = False,
+    recipe: RecipeName = None,
+    epochs: Epochs = None,
+    batch: Batch = None,
+    lr: Rate = None,
+    images: Images = None,
+    precision: Precision = None,
+    channels_last: ChannelsLast = None,
+    data: Data = None,
+    download: Download = False,
+    out: Out = Path("runs"),
+    executor: ExecutorName = "serial",
+    workers: Workers = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before long work.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be done; train nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Propose shapes, train them from scratch, compare."""
+    from prunas.experiments.plan import forecast, make_plan
+    from prunas.experiments.search import search as run_search
+
+    setting = setting_of(space, recipe, data, download, epochs, batch, lr, images, precision, channels_last)
+    plan = make_plan(
+        setting,
+        listed(proposer or ["slimming"]),
+        keep=[number(text, "--keep") for text in listed(keep)],
+        budgets=listed(budget),
+        metric=metric,  # type: ignore[arg-type]  # checked by the plan
+        protocols=listed(protocol),
+        seeds=seeds,
+        trials=trials,
+        options=options_of(option or []),
+        controls=controls,
+        dense=dense,
+        cap=cap,
+        keep_weights=keep_weights,
+    )
+    work = forecast(plan)
+    if dry_run:
+        _print_plan(plan, as_json)
+        return
+    store = store_at(out)
+    say(
+        f"{plan.setting.space.name}: {', '.join(plan.proposers)} at {len(plan.targets)} targets, {seeds} seeds, "
+        f"{work.trainings} trainings in {out}"
+    )
+    with stopping() as stop, progress(work.trainings) as report:
+        if not yes:
+            _confirm(plan)
+        findings = run_search(plan, store, lambda: executor_of(executor, workers, store, report, stop))
+    _finish(plan, findings, store, stop, as_json)
+
+
+def transfer(
+    source: Annotated[str, typer.Option("--from", help="Space in which shapes are found.")],
+    target: Annotated[str, typer.Option("--to", help="Space to which their pattern is carried.")],
+    proposer: Annotated[
+        str, typer.Option("--proposer", help="Who finds; slimming or magnitude, say.")
+    ] = "slimming",
+    from_found: Annotated[
+        bool, typer.Option("--from-found", help="Take the shapes shipped in search_spaces/found/.")
+    ] = False,
+    keep: Keep = None,
+    metric: Metric = None,
+    protocol: Annotated[str, typer.Option("--protocol", help="How points are trained.")] = "scratch-e",
+    seeds: Annotated[int, typer.Option("--seeds", help="Searches per proposer, on both spaces.")] = 3,
+    option: Annotated[
+        list[str] | None, typer.Option("--set", help="Setting of a proposer, such as slimming.pull=1.")
+    ] = None,
+    dense: Annotated[
+        bool, typer.Option(help="Whether the target's dense network is trained and tested too.")
+    ] = True,
+    recipe: RecipeName = None,
+    epochs: Epochs = None,
+    batch: Batch = None,
+    lr: Rate = None,
+    images: Images = None,
+    precision: Precision = None,
+    channels_last: ChannelsLast = None,
+    data: Data = None,
+    download: Download = False,
+    out: Out = Path("runs"),
+    executor: ExecutorName = "serial",
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Carry the pattern of found shapes to another network or data set, train there, compare."""
+    from prunas.experiments.plan import forecast, make_plan
+    from prunas.experiments.search import search as run_search
+    from prunas.experiments.transfer import designs_of, find_source, load_source, source_plan
+    from prunas.proposers.brief import Source
+
+    designs = designs_of(proposer)
+    changes = (epochs, batch, lr, images, precision, channels_last)
+    setting = setting_of(target, recipe, data, download, *changes)
+    keeps = [number(text, "--keep") for text in listed(keep)] or list(setting.space.keep)
+    common: dict[str, Any] = {
+        "keep": keeps,
+        "metric": metric,
+        "seeds": seeds,
+        "options": options_of(option or []),
+    }
+    placeholder = Source(setting.space, ())
+    names = (proposer, *designs)
+    # Both plans are made before anything is trained, so that what cannot be reached is said at once.
+    plan = make_plan(setting, names, protocols=listed(protocol), dense=dense, source=placeholder, **common)
+    store = store_at(out)
+    if from_found:
+        found, trained = load_source(load(source), proposer), 0
+    with stopping() as stop, progress(forecast(plan).trainings) as report:
+        if not from_found:
+            first = make_plan(setting_of(source, recipe, data, download, *changes), (proposer,), **common)
+            say(
+                f"{source}: {proposer} at {len(first.targets)} targets, {seeds} seeds, to be carried to {target}"
+            )
+            found, trained = find_source(
+                source_plan(first, proposer),
+                store,
+                lambda: executor_of(executor, workers, store, report, stop),
+            )
+        plan = make_plan(setting, names, protocols=listed(protocol), dense=dense, source=found, **common)
+        findings = run_search(plan, store, lambda: executor_of(executor, workers, store, report, stop))
+    _finish(plan, findings, store, stop, as_json, trained)
+
+
+def train(
+    point: Annotated[str, typer.Argument(help="SPACE, SPACE:PRESET, or an architecture's JSON file.")],
+    protocol: Annotated[str, typer.Option("--protocol", help="scratch-e or scratch-b.")] = "scratch-e",
+    seed: Annotated[int, typer.Option("--seed", help="Of initial weights and batches.")] = 0,
+    cap: Annotated[float | None, typer.Option("--cap", help="Largest factor of Scratch-B epochs.")] = None,
+    recipe: RecipeName = None,
+    epochs: Epochs = None,
+    batch: Batch = None,
+    lr: Rate = None,
+    images: Images = None,
+    precision: Precision = None,
+    channels_last: ChannelsLast = None,
+    data: Data = None,
+    download: Download = False,
+    out: Out = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Train one point from scratch on train + validation and test it once. Keeps the weights."""
+    from prunas.costs import Target
+    from prunas.experiments.plan import make_setting
+    from prunas.proposers.brief import Proposal
+    from prunas.recipe import protocol as protocol_named
+    from prunas.space import load_point
+
+    found, arch = load_point(point)
+    how = protocol_named(protocol)
+    changes = changes_of(epochs, batch, lr, images, precision, channels_last)
+    remember(data)
+    setting = make_setting(found, recipe_name=recipe, changes=changes, root=data, download=download)
+    asked = Target("params", found.cost(arch).params)
+    training = setting.final(Proposal(asked, arch), how, seed, cap if cap is not None else found.cap, True)
+    store = store_at(out)
+    with (
+        stopping() as stop,
+        progress(1) as report,
+        executor_of("serial", None, store, report, stop) as executor,
+    ):
+        executor.submit(training.job)
+        (outcome,) = executor.completed()
+    if outcome.status == "preempted":
+        raise typer.Exit(PREEMPTED)
+    folder = str(store.folder(training.job))
+    row = training.row(
+        found, outcome, proposer="train", kind="predefined", asked=asked, search_seed=seed, folder=folder
+    )
+    if as_json:
+        print_json(
+            {"schema": SCHEMA, "space": found.name, "trained": int(outcome.status == "finished")}
+            | row.to_json()
+        )
+    else:
+        accuracy = "-" if row.test_acc is None else f"{row.test_acc:.2f} %"
+        typer.echo(f"{point}: {row.reached.params:,} params, {row.reached.macs:,} MACs, {row.epochs} epochs")
+        typer.echo(f"test accuracy {accuracy}\n{folder}")
+    if outcome.result is None:
+        say(outcome.error or outcome.status)
+        raise typer.Exit(FAILED)
+
+
+def _finish(
+    plan: "Plan",
+    findings: "Findings",
+    store: "Store",
+    stop: Callable[[], bool],
+    as_json: bool,
+    trained: int = 0,
+) -> None:
+    """Stores what a search found, prints it, and exits with 1 if something is missing.
+
+    Args:
+        plan: What was asked.
+        findings: What came of it.
+        store: Where runs live.
+        stop: Whether it was stopped.
+        as_json: How to print.
+        trained: Trainings done before, to find the source of a transfer.
+    """
+    from prunas.experiments.record import record_of, save
+
+    if stop():
+        say("stopped as asked; the same command continues")
+        raise typer.Exit(PREEMPTED)
+    record = record_of(plan, findings)
+    figures = record.draw(store.root / record.space / "figures")
+    document = record.document(figures, findings.trained + trained, findings.problems)
+    save(record, document, store.root, plan)
+    if as_json:
+        print_json(document)
+    else:
+        typer.echo(record.tables())
+        for note in record.notes:
+            typer.echo(f"Note: {note}")
+        for path in figures:
+            typer.echo(str(path))
+    for problem in findings.problems:
+        say(problem)
+    if findings.problems or any(row.status != "finished" for row in findings.rows):
+        raise typer.Exit(FAILED)
+
+
+def _confirm(plan: "Plan") -> None:
+    """Asks a person at a terminal before work that is estimated to take longer than ten minutes."""
+    from prunas.experiments.plan import forecast
+
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return
+    seconds = forecast(plan).seconds(plan)
+    say(f"about {max(1, round(seconds / 60))} minutes if nothing is finished yet")
+    if seconds > ASK_ABOVE and not typer.confirm("go on?", default=True, err=True):
+        raise typer.Exit(0)
+
+
+def _print_plan(plan: "Plan", as_json: bool) -> None:
+    from prunas.experiments.plan import dry_rows, forecast
+
+    work = forecast(plan)
+    rows = dry_rows(plan)
+    if as_json:
+        print_json({"schema": SCHEMA, "trainings": work.trainings, "macs": work.macs, "runs": rows})
+    else:
+        print_rows(rows, False)
+        typer.echo(f"{work.trainings} trainings, {work.macs:.3g} MACs; nothing was trained")
