@@ -85,14 +85,18 @@ class Block:
     """A shortcut plus a branch; the branch can be removed.
 
     Attributes:
-        name: Module path of the enclosing module.
+        name: Module path of the enclosing module; of a module with several branches, that path and the modules of
+            this one, as in `layers.0.norm2+mlp`.
         stage: Stage of its output.
         branch: Module paths inside the branch, which go with it.
+        chain: Of a module with several branches, the module paths that make this one, in order: without it they
+            pass their input on, and the last one adds nothing.
     """
 
     name: str
     stage: int
     branch: tuple[str, ...]
+    chain: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

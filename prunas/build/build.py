@@ -11,7 +11,7 @@ from prunas.architecture import Architecture
 from prunas.build.construct import Factory, construct
 from prunas.build.layers import select
 from prunas.build.masks import kernel_masks
-from prunas.build.residual import without_branch
+from prunas.build.residual import pass_through, without_branch
 from prunas.costs import CostModel
 from prunas.errors import InputError, unknown
 from prunas.files import digest
@@ -60,6 +60,9 @@ def build(
     for path, positions in selecting.items():
         select(net.get_submodule(path), positions)
     for block in arch.removed:
+        if chain := survey.blocks[survey.block_index[block]].chain:
+            pass_through(net, chain)
+            continue
         parent, _, name = block.rpartition(".")
         setattr(net.get_submodule(parent), name, without_branch(net.get_submodule(block)))
     if weights is not None:

@@ -6,12 +6,14 @@ constructors of the layers that take channel counts are intercepted while the fa
 replaced by the order of construction, which the survey recorded.
 """
 
+import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
@@ -19,7 +21,7 @@ from torch.nn.modules.conv import _ConvNd
 from prunas.build.layers import ChannelPad
 from prunas.errors import InputError
 
-__all__ = ["CONSTRUCTORS", "Factory", "construct", "construction_order"]
+__all__ = ["CONSTRUCTORS", "Factory", "construct", "construction_order", "layers_on_meta"]
 
 Factory = Callable[[], nn.Module]
 
@@ -40,7 +42,6 @@ _lock = threading.RLock()
 @contextmanager
 def _intercepted(visit: Callable[[nn.Module, dict[str, Any]], None]) -> Iterator[None]:
     """While active, `visit` may change the arguments of every constructor of `CONSTRUCTORS`."""
-    originals = {cls: cls.__init__ for cls in CONSTRUCTORS}
 
     def patched(original: Any, names: Sequence[str]) -> Any:
         signature = inspect.signature(original)
@@ -55,7 +56,31 @@ def _intercepted(visit: Callable[[nn.Module, dict[str, Any]], None]) -> Iterator
 
         return init
 
+    with _replaced(patched):
+        yield
+
+
+@contextmanager
+def layers_on_meta() -> Iterator[None]:
+    """While active, the layers of `CONSTRUCTORS` have their weights on the meta device, and nothing else has."""
+
+    def patched(original: Any, names: Sequence[str]) -> Any:
+        @functools.wraps(original)
+        def init(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+            with torch.device("meta"):
+                original(self, *args, **kwargs)
+
+        return init
+
+    with _replaced(patched):
+        yield
+
+
+@contextmanager
+def _replaced(patched: Callable[[Any, Sequence[str]], Any]) -> Iterator[None]:
+    """While active, every constructor of `CONSTRUCTORS` is what `patched` makes of it and its arguments' names."""
     with _lock:
+        originals = {cls: cls.__init__ for cls in CONSTRUCTORS}
         try:
             for cls, names in CONSTRUCTORS.items():
                 cls.__init__ = patched(originals[cls], names)  # type: ignore[method-assign]

@@ -1,36 +1,64 @@
 """Residual blocks: where the branch is, and what the block is without it."""
 
 import operator
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import networkx as nx
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from prunas.build.layers import SELECTING, ChannelPad
 
-__all__ = ["ADDITIONS", "Branch", "Tracer", "changes_in_place", "find_branch", "without_branch"]
+__all__ = [
+    "ADDITIONS",
+    "Branch",
+    "Tracer",
+    "changes_in_place",
+    "find_branch",
+    "find_branches",
+    "pass_through",
+    "without_branch",
+]
 
 ADDITIONS = frozenset({operator.add, operator.iadd, torch.add, "add", "add_"})
 IN_PLACE = frozenset({operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ipow})
 WORKING = (_ConvNd, nn.Linear, nn.MultiheadAttention)
 FRESH = (*WORKING, _NormBase, nn.LayerNorm, nn.GroupNorm)
 """Layers whose output shares no memory with their input."""
+FUNCTIONS = frozenset({"conv1d", "conv2d", "conv3d", "linear", "scaled_dot_product_attention"})
+"""Functions that do the work of such layers."""
+MACHINERY = tuple(f"{path}/" for path in (Path(torch.__file__).parent, *Path(__file__).parents[:1]))
+"""Where the source of the tracer itself lies."""
 
 
 class Tracer(fx.Tracer):
     """torch.fx's tracer; a leaf is a module of torch.nn or one of ours.
 
     Args:
-        lines: Whether every node remembers its source line, which doubles the time.
+        lines: Whether every node remembers its source line, as `file.py:12` in `node.meta["line"]`.
     """
 
     def __init__(self, lines: bool = False) -> None:
         super().__init__()
-        self.record_stack_traces = lines
+        self.lines = lines
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        """Appends a node."""
+        node = super().create_node(*args, **kwargs)
+        if self.lines:  # torch's own way reads and formats the whole stack, which doubles the time
+            frame = sys._getframe(1)
+            while frame.f_back and frame.f_code.co_filename.startswith(MACHINERY):
+                if frame.f_code.co_name == "trace":
+                    return node  # no line of anybody else's
+                frame = frame.f_back
+            node.meta["line"] = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+        return node
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a module is one node of the graph."""
@@ -66,10 +94,24 @@ def find_branch(nodes: Sequence[fx.Node], modules: Mapping[str, nn.Module]) -> B
         modules: Modules by the names that the nodes call them.
     """
     here = set(nodes)
-    entries = {before for node in nodes for before in node.all_input_nodes if before not in here}
     exits = [node for node in nodes if node.users.keys() - here]
-    if len(entries) != 1 or len(exits) != 1:
-        return None
+    sums, branches = _branches(nodes, modules)
+    return branches[0] if len(exits) == len(sums) == len(branches) == 1 else None
+
+
+def find_branches(nodes: Sequence[fx.Node], modules: Mapping[str, nn.Module]) -> list[Branch]:
+    """Finds the branch of every sum of a module that holds several, as `find_branch` does that of one."""
+    return _branches(nodes, modules)[1]
+
+
+def _branches(
+    nodes: Sequence[fx.Node], modules: Mapping[str, nn.Module]
+) -> tuple[list[fx.Node], list[Branch]]:
+    """The sums of two tensors that depend on the one input of `nodes`, and those that end a branch."""
+    here = set(nodes)
+    entries = {before for node in nodes for before in node.all_input_nodes if before not in here}
+    if len(entries) != 1:
+        return [], []
     (entry,) = entries
     dag = nx.DiGraph((before, node) for node in nodes for before in node.all_input_nodes)
     live = nx.descendants(dag, entry) | {entry}
@@ -79,28 +121,41 @@ def find_branch(nodes: Sequence[fx.Node], modules: Mapping[str, nn.Module]) -> B
         if node.target in ADDITIONS and len(node.args) == 2 and not node.kwargs
         if len(node.all_input_nodes) == 2 and live.issuperset(node.all_input_nodes)
     ]
-    if len(sums) != 1:
-        return None
-    (addition,) = sums
-    below = nx.descendants(dag, nx.immediate_dominators(dag, entry)[addition])
-    first, second = addition.all_input_nodes
-    sides = [(nx.ancestors(dag, operand) | {operand}) & below for operand in (first, second)]
-    work = [
-        sum(n.op == "call_module" and isinstance(modules[str(n.target)], WORKING) for n in side)
-        for side in sides
-    ]
-    if work[0] == work[1]:
-        return None
-    (inside, other), shortcut = (sides, second) if work[0] > work[1] else (sides[::-1], first)
-    if inside & other or any(node.users.keys() - inside - {addition} for node in inside):
-        return None
-    for node in reversed(nodes):  # parameters that only the branch reads
-        if node not in live and node.users and node.users.keys() <= inside:
-            inside.add(node)
-    ordered = tuple(node for node in nodes if node in inside)
-    if any(changes_in_place(node, modules) and not _is_fresh(node, inside, modules) for node in ordered):
-        return None
-    return Branch(addition, shortcut, ordered)
+    dominators = nx.immediate_dominators(dag, entry) if sums else {}
+    dead: set[fx.Node] = set()
+    for node in reversed(nodes):
+        if node.users.keys() <= dead:
+            dead.add(node)
+    found = []
+    for addition in sums:
+        below = nx.descendants(dag, dominators[addition])
+        first, second = addition.all_input_nodes
+        sides = [(nx.ancestors(dag, operand) | {operand}) & below for operand in (first, second)]
+        work = [sum(_works(node, modules) for node in side) for side in sides]
+        if work[0] == work[1]:
+            continue
+        (inside, other), shortcut = (sides, second) if work[0] > work[1] else (sides[::-1], first)
+        for node in nodes:  # what is read from it in vain
+            if node in dead and not inside.isdisjoint(node.all_input_nodes):
+                inside.add(node)
+        if inside & other or any(node.users.keys() - inside - {addition} for node in inside):
+            continue
+        for node in reversed(nodes):  # parameters that only the branch reads
+            if node not in live and node.users and node.users.keys() <= inside:
+                inside.add(node)
+        ordered = tuple(node for node in nodes if node in inside)
+        if not any(changes_in_place(n, modules) and not _is_fresh(n, inside, modules) for n in ordered):
+            found.append(Branch(addition, shortcut, ordered))
+    return sums, found
+
+
+def _works(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
+    """Whether a node multiplies by a matrix of weights."""
+    if node.op == "call_module":
+        return isinstance(modules[str(node.target)], WORKING)
+    name = getattr(node.target, "__name__", "")
+    reads = any(n.op == "get_attr" and str(n.target).endswith("weight") for n in node.all_input_nodes)
+    return node.op == "call_function" and (name in FUNCTIONS or (reads and not name.endswith("norm")))
 
 
 def changes_in_place(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
@@ -120,6 +175,44 @@ def _is_fresh(node: fx.Node, inside: set[fx.Node], modules: Mapping[str, nn.Modu
         if node.op == "call_module" and isinstance(modules[str(node.target)], FRESH):
             return True
     return False
+
+
+class PassThrough(nn.Module):
+    """Stands for a module of a removed branch that is not its last one."""
+
+    def forward(self, x: Tensor, *others: Any, **options: Any) -> Tensor:
+        """Returns its first argument."""
+        return x
+
+
+class Nothing(nn.Module):
+    """Stands for the last module of a removed branch, which then adds zero.
+
+    Args:
+        attention: Whether it answers as `nn.MultiheadAttention` does, without attention weights.
+    """
+
+    def __init__(self, attention: bool = False) -> None:
+        super().__init__()
+        self.attention = attention
+
+    def forward(self, x: Tensor, *others: Any, **options: Any) -> Tensor | tuple[Tensor, None]:
+        """Returns zeros of the shape of its first argument."""
+        zeros = torch.zeros_like(x)
+        return (zeros, None) if self.attention else zeros
+
+
+def pass_through(net: nn.Module, paths: Sequence[str]) -> None:
+    """Takes a branch away that is not alone in its module: a chain of modules, the last of which adds nothing.
+
+    Args:
+        net: The network, changed in place.
+        paths: Module paths of the chain, in order.
+    """
+    for path in paths:
+        parent, _, name = path.rpartition(".")
+        last, attention = path == paths[-1], isinstance(net.get_submodule(path), nn.MultiheadAttention)
+        setattr(net.get_submodule(parent), name, Nothing(attention) if last else PassThrough())
 
 
 def without_branch(block: nn.Module) -> nn.Module:

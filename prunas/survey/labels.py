@@ -2,8 +2,9 @@
 
 A label is an integer for one channel; along one axis of every tensor lies a vector of them. Layers begin new
 labels, sums tie them, and data movement (flatten, permute, index) is executed on a tensor of labels instead of
-being derived again. Every operation this module does not list freezes the channels it meets, with its name and
-source line.
+being derived again. Where it cuts the channels into equal parts whose extent follows their number (chunk, channel
+shuffle), the parts are paired: they keep their labels and vary together. Every operation this module does not
+list freezes the channels it meets, with its name and source line.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,12 +18,23 @@ from torch.nn.modules import pooling
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.nn.modules.padding import _CircularPadNd, _ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd
 from torch.utils.flop_counter import FlopCounterMode
 
 from prunas.build.layers import ChannelPad
 from prunas.survey.ledger import NOTHING, Ledger, Mismatch, Vector
 
-__all__ = ["CONVOLUTIONS", "NORMS", "LabelPass", "commutes", "operation", "where"]
+__all__ = [
+    "CONVOLUTIONS",
+    "NORMS",
+    "RANDOM",
+    "LabelPass",
+    "alike",
+    "commutes",
+    "functional",
+    "operation",
+    "where",
+]
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (_BatchNorm, _InstanceNorm)
@@ -34,29 +46,63 @@ POINTWISE_MODULES = (
 )  # fmt: skip
 POOLING_MODULES = (
     pooling._MaxPoolNd, pooling._AvgPoolNd, pooling._AdaptiveAvgPoolNd, pooling._AdaptiveMaxPoolNd, nn.Upsample,
-    nn.ZeroPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d,
+    _ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd, _CircularPadNd,
 )  # fmt: skip
 POINTWISE = frozenset({
+    "dropout1d", "dropout3d", "alpha_dropout", "feature_alpha_dropout",
     "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "sigmoid", "tanh", "hardswish",
     "hardsigmoid", "hardtanh", "softplus", "dropout", "dropout2d", "abs", "neg", "exp", "log", "sqrt", "rsqrt",
     "square", "clamp", "clip", "float", "half", "double", "to", "clone", "contiguous", "detach",
-    "stochastic_depth",
+    "stochastic_depth", "feature_dropout", "alias", "fill", "zero", "zeros_like", "ones_like", "empty_like",
 })  # fmt: skip
+RANDOM = frozenset({
+    "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "stochastic_depth",
+})  # fmt: skip
+"""Element-wise functions that draw numbers in training and scale nothing by channel counts."""
 BINARY = frozenset({
     "add", "iadd", "sub", "isub", "mul", "imul", "div", "itruediv", "truediv", "maximum", "minimum", "pow",
+    "copy",
 })  # fmt: skip
-MOVEMENT = frozenset({
-    "flatten", "view", "reshape", "permute", "transpose", "unsqueeze", "squeeze", "expand", "getitem", "chunk",
-    "split", "unbind", "movedim", "swapaxes", "narrow", "t", "roll", "flip", "unflatten",
+VIEWS = frozenset({
+    "flatten", "view", "reshape", "permute", "transpose", "unsqueeze", "squeeze", "expand", "movedim", "swapaxes",
+    "swapdims", "moveaxis", "t", "unflatten", "channel_shuffle",
 })  # fmt: skip
+"""Movement that keeps every element and says where it goes by sizes and axes alone."""
+TRANSPOSITIONS = frozenset({
+    "permute", "transpose", "movedim", "moveaxis", "swapaxes", "swapdims", "t", "unsqueeze",
+})  # fmt: skip
+"""Those that do not mention sizes."""
+PARTS = frozenset({"getitem", "chunk", "split", "unbind", "narrow", "roll", "flip"})
+"""Movement that takes elements by position."""
 POOLING = frozenset({
     "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d",
-    "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool2d", "interpolate",
+    "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool2d", "interpolate", "upsample_nearest1d",
+    "upsample_nearest2d", "upsample_nearest3d", "upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d",
+    "upsample_trilinear3d",
 })  # fmt: skip
 REDUCTION = frozenset({"mean", "sum", "amax", "amin"})
 CONCATENATION = frozenset({"cat", "concat", "concatenate"})
+DIFFERING = frozenset({"float", "half", "double", "to", "clone", "contiguous", "detach"})
+SHAPE_KEEPING = POINTWISE - DIFFERING
+"""Functions whose result looks like their only tensor."""
 CREATION = frozenset({"new_zeros", "new_ones", "zeros", "ones"})
 RESHAPING = frozenset({"view", "reshape", "expand", "unflatten"})
+MEASURED = RESHAPING | {"getitem", "split", "narrow"}
+"""Movement that may take channel counts as arguments."""
+SHAPELESS = frozenset({
+    "dim", "ndim", "dtype", "device", "layout", "is_cuda", "requires_grad", "is_floating_point", "get_device",
+})  # fmt: skip
+"""What can be asked of a tensor without learning how many channels it has."""
+FUNCTIONAL: dict[str, tuple[type[nn.Module] | tuple[type[nn.Module], ...], tuple[str, ...]]] = {
+    "conv1d": (nn.Conv1d, ("input", "weight", "bias", "stride", "padding", "dilation", "groups")),
+    "conv2d": (nn.Conv2d, ("input", "weight", "bias", "stride", "padding", "dilation", "groups")),
+    "conv3d": (nn.Conv3d, ("input", "weight", "bias", "stride", "padding", "dilation", "groups")),
+    "linear": (nn.Linear, ("input", "weight", "bias")),
+    "batch_norm": (_BatchNorm, ("input", "running_mean", "running_var", "weight", "bias")),
+    "layer_norm": (nn.LayerNorm, ("input", "normalized_shape", "weight", "bias")),
+    "group_norm": (nn.GroupNorm, ("input", "num_groups", "weight", "bias")),
+}
+"""Functions that do a layer's work, the layer whose parameters they may take, and the names of their arguments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +114,13 @@ class Channels:
 
 
 @dataclass(frozen=True, slots=True)
+class Spread:
+    """Labels that vary along several axes of a tensor; `labels` has extent 1 along all others."""
+
+    labels: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class Bare:
     """A parameter or buffer read by `forward` itself; its channel axis shows when it meets a labelled tensor."""
 
@@ -75,7 +128,7 @@ class Bare:
     value: Tensor
 
 
-Labels = Channels | Bare | list["Channels | None"] | None
+Labels = Channels | Spread | Bare | list["Channels | Spread | None"] | None
 """What a node carries: None where no channel varies, a list for an operation with several results."""
 
 
@@ -97,9 +150,35 @@ def commutes(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     return operation(node) in POINTWISE | POOLING | {"flatten", "mean"}
 
 
+def functional(node: fx.Node, modules: dict[str, nn.Module]) -> str:
+    """The module whose work a function does with the module's own parameters, or nothing.
+
+    Subclasses of torch's layers often write their `forward` that way.
+    """
+    kind, names = FUNCTIONAL.get(operation(node), (nn.Module, ()))
+    given: dict[str, Any] = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+    if not isinstance(given.get("weight"), fx.Node):
+        return ""
+    path = str(given["weight"].target).rpartition(".")[0]
+    module = modules.get(path)
+    if node.op != "call_function" or not isinstance(module, kind):
+        return ""
+    for name, value in given.items():
+        if isinstance(value, fx.Node) and name != "input":
+            if value.op != "get_attr" or value.target != f"{path}.{name}":
+                return ""
+        elif name in ("groups", "num_groups", "normalized_shape"):
+            own = getattr(module, name)
+            if value != own and value != list(own if isinstance(own, tuple) else ()):
+                return ""
+    return path
+
+
 def where(node: fx.Node) -> str:
     """Module path and source line of a node, for a person."""
     scope = next(reversed(node.meta.get("nn_module_stack") or {"": None}), "") or "forward"
+    if "line" in node.meta:
+        return f"{scope} ({node.meta['line']})"
     lines = [line.strip() for line in (node.stack_trace or "").splitlines()]
     frames = [line for line in lines if line.startswith("File ")]
     outside = [frame for frame in frames if "/torch/" not in frame] or frames
@@ -118,24 +197,37 @@ class LabelPass:
         graph: Its graph.
         ledger: Where labels are booked; a checking ledger raises `Mismatch`.
         image: A batch of inputs on the meta device.
+        memo: What functions that are not understood return, and their multiply-accumulates, by what they are
+            given; the passes of one survey share it.
 
     Attributes:
         called: Layers met, in order, with the number of output positions per image summed over their calls.
+        calls: The nodes that call each layer.
         macs: Multiply-accumulates per image of the operations that are not understood, by node.
         values: Value of each node on the meta device.
         labels: Labels of each node.
     """
 
-    def __init__(self, net: nn.Module, graph: fx.Graph, ledger: Ledger, image: Tensor) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        graph: fx.Graph,
+        ledger: Ledger,
+        image: Tensor,
+        memo: dict[str, tuple[Any, int]] | None = None,
+    ) -> None:
         self.net = net
         self.graph = graph
         self.ledger = ledger
         self.image = image
         self.modules = dict(net.named_modules())
         self.called: dict[str, int] = {}
+        self.calls: dict[str, list[fx.Node]] = {}
         self.macs: dict[fx.Node, int] = {}
         self.values: dict[fx.Node, Any] = {}
         self.labels: dict[fx.Node, Labels] = {}
+        self.memo = {} if memo is None else memo
+        self._batched: set[fx.Node] = set()  # what depends on the input, and so is computed once per image
         # Which scalars are channel counts; for a whole shape, one entry per axis.
         self._counts: dict[fx.Node, Vector | tuple[Vector | None, ...]] = {}
 
@@ -148,17 +240,22 @@ class LabelPass:
         waiting = [self.image]
         for node in self.graph.nodes:
             if node.op == "placeholder":
-                value = waiting.pop() if waiting else next(iter(node.args), None)
+                value = waiting.pop(0) if waiting else next(iter(node.args), None)
                 self.values[node], self.labels[node] = value, None
+                self._batched.add(node)
                 if isinstance(value, Tensor) and value.ndim > 1:
                     self.labels[node] = Channels(1, self.ledger.fixed(value.shape[1]))
                 continue
+            if not self._batched.isdisjoint(node.all_input_nodes):
+                self._batched.add(node)
             try:
                 value = self.values[node] = self._execute(node)
             except Exception as error:  # a built network that does not run at all is the plainest mismatch
                 raise Mismatch(node.name) from error
             try:
-                self.labels[node] = self._label(node, value)
+                labels = self.labels[node] = self._label(node, value)
+                if isinstance(labels, Channels) and value.shape[labels.axis] != len(labels.labels):
+                    raise Refused(f"{operation(node)} is called in an unusual way")
             except Refused as why:
                 self._freeze(node, str(why))
                 self.labels[node] = None
@@ -171,24 +268,38 @@ class LabelPass:
 
     def _freeze(self, node: fx.Node, why: str) -> None:
         for entering in node.all_input_nodes:
-            for labels in _vectors(self.labels[entering]):
+            for labels in (*_vectors(self.labels[entering]), self._counted(entering)):
                 self.ledger.freeze(labels, why, where(node))
 
     def _execute(self, node: fx.Node) -> Any:
+        """The value of a node; on the meta device only its shape matters, and torch's own way there is slow."""
         args: Any = fx.node.map_arg(node.args, lambda n: self.values[n])
         kwargs: Any = fx.node.map_arg(node.kwargs, lambda n: self.values[n])
         if node.op == "call_module":
             module = self.modules[str(node.target)]
-            if isinstance(
-                module, _BatchNorm
-            ):  # slow on the meta device, and only these two checks matter there
-                module._check_input_dim(args[0])  # type: ignore[no-untyped-call]
-                if args[0].shape[1] != module.num_features:
-                    raise ValueError(f"a norm of {module.num_features} channels was given {args[0].shape[1]}")
-                return args[0]
-            return module(*args, **kwargs)
+            plain = len(args) == 1 and isinstance(args[0], Tensor) and not kwargs
+            shape = _shape_of(module, args[0]) if plain else None
+            if shape is None:
+                return module(*args, **kwargs)
+            return args[0] if shape == args[0].shape else args[0].new_empty(shape)
         if node.op == "call_function":
-            return cast(Callable[..., Any], node.target)(*args, **kwargs)
+            name = operation(node)
+            if name in SHAPE_KEEPING and len(node.all_input_nodes) == 1 and isinstance(args[0], Tensor):
+                return args[0]
+            if name in BINARY and len(args) == 2 and not kwargs and _alike(*args):
+                return args[0]
+            target = cast(Callable[..., Any], node.target)
+            if name in _HANDLERS or name in FUNCTIONAL or name == "getattr" or not _tensors(args):
+                return target(*args, **kwargs)
+            key = f"{id(target)} {fx.node.map_aggregate((args, kwargs), _described)}"
+            if key not in self.memo:
+                with FlopCounterMode(display=False) as counter:  # attention is unfused on the meta device
+                    result = target(*args, **kwargs)
+                self.memo[key] = result, counter.get_total_flops() // 2
+            result, macs = self.memo[key]
+            if macs:
+                self.macs[node] = macs // self._images(node)
+            return result
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         if node.op == "get_attr":
@@ -204,29 +315,46 @@ class LabelPass:
         if node.op == "output":
             raise Refused("the network's output")
         name = operation(node)
-        if name in ("getattr", "size"):
+        if name == "size" or (name == "getattr" and not isinstance(value, Tensor)):
             self._measure(node, name)
             return None
+        if name == "getattr" and node.args[1] in ("T", "mT"):
+            return self._move(node, value)
         if any(n in self._counts for n in node.all_input_nodes) and not self._count(node, name, value):
             return None
         if node.op == "call_module":
-            return self._module(node, value)
+            return self._call(node, str(node.target), value)
         if not _tensors(value):
+            if name not in SHAPELESS and (channels := self._entering(node)).size:
+                self._counts[node] = channels  # such as numel
             return None
+        if path := functional(node, self.modules):
+            return self._call(node, path, value)
         handler = _HANDLERS.get(name)
         if handler is None:
             raise self._not_understood(node, name)
-        if not any(_vectors(self.labels[n]) for n in node.all_input_nodes):
+        if not self._entering(node).size:
             return None
         return handler(self, node, value)
 
+    def _entering(self, node: fx.Node) -> Vector:
+        """All labels that a node is given."""
+        return np.concatenate(
+            [NOTHING, *(vector for n in node.all_input_nodes for vector in _vectors(self.labels[n]))]
+        )
+
     def _not_understood(self, node: fx.Node, name: str) -> Refused:
         """The refusal of a node, whose multiply-accumulates are those of the widths it will always have."""
-        with FlopCounterMode(display=False) as counter:  # attention is unfused on the meta device
-            self._execute(node)
-        if macs := counter.get_total_flops() // 2 // len(self.image):
-            self.macs[node] = macs
+        if node not in self.macs:
+            with FlopCounterMode(display=False) as counter:
+                self._execute(node)
+            if macs := counter.get_total_flops() // 2 // self._images(node):
+                self.macs[node] = macs
         return Refused(f"{name} is not understood")
+
+    def _images(self, node: fx.Node) -> int:
+        """For how many images at once a node works."""
+        return len(self.image) if node in self._batched else 1
 
     def _source(self, node: fx.Node) -> fx.Node:
         """The tensor that an operation works on."""
@@ -239,16 +367,16 @@ class LabelPass:
         """Labels along the channel axis of a layer's input; fixed ones where they are opaque or lie elsewhere."""
         source = self._source(node)
         labels, value = self.labels[source], self.values[source]
-        if isinstance(labels, Channels):
-            if labels.axis == axis % value.ndim:
-                return labels.labels
+        if isinstance(labels, Channels) and labels.axis == axis % value.ndim:
+            return labels.labels
+        if _vectors(labels):
             self._freeze(node, "its channels do not lie along the axis that the layer reads")
         return self.ledger.fixed(value.shape[axis])
 
-    # Modules
+    # Layers
 
-    def _module(self, node: fx.Node, value: Any) -> Labels:
-        path = str(node.target)
+    def _call(self, node: fx.Node, path: str, value: Any) -> Labels:
+        """A module's call, or a function that does its work."""
         module = self.modules[path]
         if isinstance(value, Tensor):
             if isinstance(module, POINTWISE_MODULES):
@@ -256,7 +384,11 @@ class LabelPass:
             if isinstance(module, POOLING_MODULES):
                 return self._pool(node, value)
             if isinstance(module, nn.Flatten):
-                return self._moved(node, module)
+                return self._moved(node, "flatten", module)
+            if isinstance(module, nn.Unflatten):
+                return self._moved(node, "unflatten", module, (module.dim, module.unflattened_size))
+            if isinstance(module, nn.ChannelShuffle):
+                return self._shuffled(node, module.groups)
             if isinstance(module, CONVOLUTIONS):
                 return self._convolve(node, path, module, value)
             if isinstance(module, nn.Linear):
@@ -287,8 +419,9 @@ class LabelPass:
         """Books the call of a layer; the labels it reads."""
         channels = self._reading(node, axis)
         self.ledger.occur((path, "reads"), channels, node.name)
-        positions = value.numel() // (len(self.image) * value.shape[axis])
+        positions = value.numel() // (self._images(node) * value.shape[axis])
         self.called[path] = self.called.get(path, 0) + positions
+        self.calls.setdefault(path, []).append(node)
         return channels
 
     def _norm(self, node: fx.Node, path: str, value: Tensor, axis: int) -> Channels:
@@ -297,10 +430,10 @@ class LabelPass:
         return Channels(axis % value.ndim, channels)
 
     def _tile(self, channels: Vector, groups: int, node: fx.Node) -> Vector:
-        """Ties equal positions of equal parts: a unit is one channel of every part."""
+        """Pairs equal positions of equal parts: a unit is one channel of every part."""
         first, *others = np.split(channels, groups)
         for part in others:
-            self.ledger.tie(first, part, node.name)
+            self.ledger.pair(first, part, node.name)
         return first
 
     def _convolve(self, node: fx.Node, path: str, conv: nn.Module, value: Tensor) -> Channels:
@@ -319,21 +452,34 @@ class LabelPass:
 
     def _attribute(self, node: fx.Node, value: Any) -> Bare | None:
         path, _, name = str(node.target).rpartition(".")
-        if isinstance(self.modules.get(path), (*CONVOLUTIONS, *NORMS, nn.Linear, nn.LayerNorm, nn.GroupNorm)):
+        layers = (*CONVOLUTIONS, *NORMS, nn.Linear, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
+        if isinstance(self.modules.get(path), layers) and not all(
+            functional(user, self.modules) == path for user in node.users
+        ):
             self.ledger.forbid(path, f"forward reads its {name} besides calling it", where(node))
         return Bare(str(node.target), value) if isinstance(value, Tensor) else None
 
     def _measure(self, node: fx.Node, name: str) -> None:
         """Notes which scalars are channel counts."""
         source = self._source(node)
-        labels, value = self.labels[source], self.values[source]
-        if not isinstance(labels, Channels) or (name == "getattr" and node.args[1] != "shape"):
+        vectors, value = _vectors(self.labels[source]), self.values[source]
+        if not vectors or (name == "getattr" and node.args[1] in SHAPELESS):
             return
-        shape = tuple(labels.labels if axis == labels.axis else None for axis in range(value.ndim))
+        if name == "getattr" and node.args[1] != "shape":  # such as nbytes
+            self._counts[node] = vectors[0]
+            return
+        axes = _axes(self.labels[source])
+        shape = tuple(vectors[0] if axis in axes else None for axis in range(value.ndim))
         dim = node.args[1] if name == "size" and len(node.args) > 1 else node.kwargs.get("dim")
         entry = shape if dim is None else shape[cast(int, dim)]
         if entry is not None:
             self._counts[node] = entry
+
+    def _counted(self, node: fx.Node) -> Vector:
+        """The channels that a scalar, or a shape, counts."""
+        entry = self._counts.get(node, NOTHING)
+        parts = entry if isinstance(entry, tuple) else (entry,)
+        return np.concatenate([NOTHING, *(part for part in parts if part is not None)])
 
     def _count(self, node: fx.Node, name: str, value: Any) -> bool:
         """Follows channel counts through arithmetic; freezes their channels where they become values.
@@ -347,13 +493,14 @@ class LabelPass:
             if isinstance(entry, tuple) or entry is not None:
                 self._counts[node] = entry
             return False
-        entries = [self._counts[n] for n in node.all_input_nodes if n in self._counts]
-        parts = [part for entry in entries for part in (entry if isinstance(entry, tuple) else (entry,))]
-        channels = np.concatenate([NOTHING, *(part for part in parts if part is not None)])
+        channels = np.concatenate([self._counted(n) for n in node.all_input_nodes])
         if not _tensors(value):
             self._counts[node] = channels
             return False
-        source = self.labels[self._source(node)] if name in RESHAPING else None
+        source = self.labels[self._source(node)] if name in MEASURED else None
+        own = _vectors(source)
+        if isinstance(source, Channels | Spread) and np.isin(channels, own[0]).all():
+            return True
         if isinstance(source, Channels) and len(source.labels) == len(channels):
             self.ledger.tie(source.labels, channels, node.name)  # one stream takes another one's shape
         else:
@@ -368,6 +515,8 @@ class LabelPass:
     def _combine(self, node: fx.Node, value: Tensor) -> Labels:
         """Element-wise arithmetic: channels that meet are tied."""
         operands = [(self.labels[n], self.values[n]) for n in node.all_input_nodes]
+        if any(isinstance(labels, Spread | list) for labels, _ in operands):
+            raise Refused("channels of two axes meet")
         labelled = []
         for labels, tensor in operands:
             if isinstance(labels, Channels):
@@ -396,10 +545,15 @@ class LabelPass:
     def _concatenate(self, node: fx.Node, value: Tensor) -> Channels:
         parts = node.args[0] if node.args else node.kwargs.get("tensors")
         dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", node.kwargs.get("axis", 0))
-        if not isinstance(parts, list | tuple):
-            raise Refused("what it concatenates is not a plain list")
+        carried: list[tuple[Labels, Any]]
+        if isinstance(parts, fx.Node):
+            several = self.labels[parts]
+            carried = list(zip(several, self.values[parts], strict=True)) if isinstance(several, list) else []
+        else:
+            carried = [(self.labels[part], self.values[part]) for part in cast(Sequence[fx.Node], parts)]
+        if not carried or any(isinstance(labels, Spread) for labels, _ in carried):
+            raise Refused("what it concatenates cannot be followed")
         axis = cast(int, dim) % value.ndim
-        carried = [(self.labels[part], self.values[part]) for part in cast(Sequence[fx.Node], parts)]
         labelled = [labels for labels, _ in carried if isinstance(labels, Channels)]
         if all(labels.axis == axis for labels in labelled):
             pieces = [
@@ -422,39 +576,103 @@ class LabelPass:
         source = self._source(node)
         name = "reshape" if operation(node) == "view" else operation(node)
         labels = self.labels[source]
-        if isinstance(labels, list):
-            return labels[cast(int, node.args[1])]
         rest: Any = fx.node.map_arg(node.args[1:], lambda n: self.values[n])
         named: Any = fx.node.map_arg(node.kwargs, lambda n: self.values[n])
+        if isinstance(labels, list):
+            if name != "getitem" or not isinstance(rest[0], int | slice):
+                raise Refused(f"{name} of several tensors")
+            return labels[rest[0]]
         options = {key: option for key, option in named.items() if key != "input"}
+        if name == "channel_shuffle":
+            return self._shuffled(node, *rest, **options)
+        if name == "getattr":
+            return self._moved(node, "transpose", lambda tensor: getattr(tensor, rest[0]))
         if name == "getitem":
-            return self._moved(node, lambda tensor: tensor[rest[0]])
-        return self._moved(node, lambda tensor: getattr(tensor, name)(*rest, **options))
+            return self._moved(node, name, lambda tensor: tensor[rest[0]])
+        return self._moved(node, name, lambda tensor: getattr(tensor, name)(*rest, **options))
 
-    def _moved(self, node: fx.Node, move: Callable[[Tensor], Any]) -> Labels:
-        """Data movement, run on the labels; it may not split or reorder the channels."""
+    def _moved(self, node: fx.Node, name: str, move: Callable[[Tensor], Any], sizes: Any = None) -> Labels:
+        """Data movement called `name`, run on the positions of the channels."""
         source = self._source(node)
         labels = self.labels[source]
-        if not isinstance(labels, Channels):
+        shape = list(self.values[source].shape)
+        if not isinstance(labels, Channels | Spread):
             return None
-        shape = self.values[source].shape
-        spread = [1] * len(shape)
-        spread[labels.axis] = len(labels.labels)
+        (vector,) = _vectors(labels)
+        axes = _axes(labels)
+        if name in TRANSPOSITIONS and len(vector) == 1:
+            vector, shape[axes[0]] = np.repeat(vector, 2), 2  # a single channel does not show where it goes
+        spread = [shape[axis] if axis in axes else 1 for axis in range(len(shape))]
         try:
-            result = move(torch.as_tensor(labels.labels).view(spread).expand(shape))
+            result = move(torch.arange(len(vector)).view(spread).expand(shape))
         except (RuntimeError, TypeError, IndexError):  # such as an index that is itself computed
-            raise Refused(f"{operation(node)} moves channels in a way that cannot be followed") from None
-        several = isinstance(result, list | tuple)
-        leaves = [_along(leaf, labels) for leaf in (result if several else (result,))]
-        if None in leaves:
-            raise Refused(f"{operation(node)} splits or reorders channels by position")
-        return list(leaves) if several else leaves[0]
+            raise Refused(f"{name} moves channels in a way that cannot be followed") from None
+        leaves = list(result) if isinstance(result, list | tuple) else [result]
+        landed = [_landed(leaf, vector, axes[0]) for leaf in leaves]
+        if len(vector) > sum(map(len, _vectors(labels))):
+            landed = [Channels(part.axis, part.labels[:1]) for part in landed if isinstance(part, Channels)]
+        if name in PARTS:
+            self._take(node, name, labels, landed)
+        elif isinstance(landed[0], Spread) and name in RESHAPING:
+            self._cut(node, name, landed[0], sizes)
+        return landed[0] if leaves[0] is result else [*landed]
+
+    def _take(self, node: fx.Node, name: str, before: Labels, parts: Sequence[Channels | Spread]) -> None:
+        """Books elements taken by position: all channels, or equal parts that follow their number, or held."""
+        (whole,) = _vectors(before)
+        follows = name == "chunk" or any(n in self._counts for n in node.all_input_nodes)
+        for part in parts:
+            (labels,) = _vectors(part)
+            times, size = len(labels) // len(whole), len(labels)
+            if size and np.array_equal(labels, np.repeat(whole, times)):
+                continue
+            equal = isinstance(before, Channels) and size and len(whole) % size == 0
+            if follows and equal and labels.tolist() in whole.reshape(-1, size).tolist():
+                self._tile(whole, len(whole) // size, node)
+                continue
+            self.ledger.freeze(whole, f"{name} splits or reorders channels by position", where(node))
+            return
+
+    def _cut(self, node: fx.Node, name: str, after: Spread, sizes: Any) -> None:
+        """Books channels that a view spreads over several axes: one axis must follow their number."""
+        axes = _axes(after)
+        if sizes is None:
+            sizes = node.args[1] if len(node.args) == 2 else node.args[1:]
+        if name == "unflatten" and len(sizes) == 2 and isinstance(sizes[0], int):
+            sizes = [*[None] * (sizes[0] % self.values[self._source(node)].ndim), *sizes[1]]
+        if isinstance(sizes, fx.Node):  # another tensor's shape
+            shape = self._counts.get(sizes)
+            free = [axis for axis in axes if isinstance(shape, tuple) and shape[axis] is not None]
+        else:
+            free = [a for a in axes if a < len(sizes) and (sizes[a] == -1 or sizes[a] in self._counts)]
+        if len(free) == 1:
+            rows = after.labels.movedim(free[0], -1).flatten(0, -2).numpy()
+            self._tile(rows.ravel(), len(rows), node)
+        else:
+            why = f"{name} splits or reorders channels by position"
+            self.ledger.freeze(after.labels.numpy().ravel(), why, where(node))
+
+    def _shuffled(self, node: fx.Node, groups: int) -> Channels:
+        """Channel shuffle: the channels as `groups` rows, read column by column."""
+        labels = self.labels[self._source(node)]
+        if not isinstance(labels, Channels) or labels.axis != 1:
+            raise Refused("channels that do not lie along the second axis are shuffled")
+        self._tile(labels.labels, groups, node)
+        return Channels(1, labels.labels.reshape(groups, -1).T.ravel())
 
     def _pool(self, node: fx.Node, value: Any) -> Labels:
         labels = self.labels[self._source(node)]
-        if isinstance(labels, Channels) and (labels.axis != 1 or not isinstance(value, Tensor)):
+        if not isinstance(value, Tensor) or (_vectors(labels) and _axes(labels) != [1]):
             raise Refused("pooled across channels")
         return labels
+
+    def _gate(self, node: fx.Node, value: Tensor) -> Channels:
+        """A gated linear unit: one half of the channels scales the other."""
+        labels, ndim = self.labels[self._source(node)], value.ndim
+        dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", -1)
+        if not isinstance(labels, Channels) or labels.axis != cast(int, dim) % ndim:
+            raise Refused("gated along another axis than the channels")
+        return Channels(labels.axis, self._tile(labels.labels, 2, node))
 
     def _pad(self, node: fx.Node, value: Tensor) -> Labels:
         labels = self.labels[self._source(node)]
@@ -487,10 +705,11 @@ _HANDLERS: dict[str, Callable[[LabelPass, fx.Node, Any], Labels]] = {
     **dict.fromkeys(POINTWISE, LabelPass._pointwise),
     **dict.fromkeys(BINARY, LabelPass._combine),
     **dict.fromkeys(CONCATENATION, LabelPass._concatenate),
-    **dict.fromkeys(MOVEMENT, LabelPass._move),
+    **dict.fromkeys(VIEWS | PARTS, LabelPass._move),
     **dict.fromkeys(POOLING, LabelPass._pool),
     **dict.fromkeys(REDUCTION, LabelPass._reduce),
     **dict.fromkeys(CREATION, LabelPass._create),
+    "glu": LabelPass._gate,
     "pad": LabelPass._pad,
 }
 
@@ -499,25 +718,93 @@ def _tensors(value: Any) -> bool:
     return any(isinstance(item, Tensor) for item in (value if isinstance(value, list | tuple) else (value,)))
 
 
+def _described(value: Any) -> Any:
+    """What the shape of a result depends on."""
+    return (value.shape, value.stride(), value.dtype) if isinstance(value, Tensor) else value
+
+
+def alike(first: fx.Graph, second: fx.Graph) -> bool:
+    """Whether two graphs differ in nothing but the arguments of random element-wise layers."""
+    place: dict[fx.Node, int] = {}
+    if len(first.nodes) != len(second.nodes):
+        return False
+    for i, (one, two) in enumerate(zip(first.nodes, second.nodes, strict=True)):
+        place[one] = place[two] = i
+        sources = [[place[n] for n in node.all_input_nodes] for node in (one, two)]
+        if (one.op, one.target) != (two.op, two.target) or sources[0] != sources[1]:
+            return False
+        if one.op == "call_function" and operation(one) in RANDOM:
+            continue
+        given = [str(fx.node.map_arg((n.args, n.kwargs), lambda n: str(place[n]))) for n in (one, two)]
+        if given[0] != given[1]:
+            return False
+    return True
+
+
 def _vectors(labels: Labels) -> list[Vector]:
     items: Iterable[Labels] = labels if isinstance(labels, list) else (labels,)
-    return [item.labels for item in items if isinstance(item, Channels)]
-
-
-def _along(moved: Tensor, before: Channels) -> Channels | None:
-    """Finds the labels in a tensor of them; None unless each is where it was, or as many times in a row."""
-    varying = [
-        axis
-        for axis in range(moved.ndim)
-        if moved.stride(axis) and moved.shape[axis] > 1 and bool((moved != moved.narrow(axis, 0, 1)).any())
+    return [
+        item.labels if isinstance(item, Channels) else item.labels.numpy().ravel()
+        for item in items
+        if isinstance(item, Channels | Spread)
     ]
-    if len(varying) > 1 or not moved.ndim:
+
+
+def _axes(labels: Labels) -> list[int]:
+    """The axes of a tensor along which its labels vary."""
+    if isinstance(labels, Channels):
+        return [labels.axis]
+    if isinstance(labels, Spread):
+        return [axis for axis, size in enumerate(labels.labels.shape) if size > 1]
+    return []
+
+
+def _landed(moved: Tensor, labels: Vector, axis: int) -> Channels | Spread:
+    """The labels of a tensor of positions, `axis` being theirs before if there is only one."""
+    if not moved.ndim:
+        raise Refused("a single channel is taken by position")
+    size = moved.shape[axis := min(axis, moved.ndim - 1)]
+    for other in range(moved.ndim):
+        if moved.shape[other] > 1:
+            first = moved.narrow(other, 0, 1)
+            if not moved.stride(other) or bool((moved == first).all()):
+                moved = first
+    here = labels[moved.numpy()]
+    axes = [other for other, extent in enumerate(here.shape) if extent > 1]
+    if len(axes) > 1:
+        return Spread(torch.as_tensor(here))
+    return Channels(axes[0], here.ravel()) if axes else Channels(axis, np.repeat(here.ravel(), size))
+
+
+def _alike(first: Any, second: Any) -> bool:
+    """Whether the element-wise result of two operands certainly looks like the first one."""
+    if not isinstance(first, Tensor):
+        return False
+    if isinstance(second, Tensor):
+        return first.shape == second.shape and first.dtype == second.dtype
+    return first.is_floating_point() and isinstance(second, int | float)
+
+
+def _shape_of(module: nn.Module, given: Tensor) -> torch.Size | None:
+    """The shape of what a common layer returns; None where torch must be asked.
+
+    Raises:
+        ValueError: The layer does not accept such an input.
+    """
+    if isinstance(module, POINTWISE_MODULES):
+        return given.shape
+    expected, axis = 0, -1
+    if isinstance(module, _BatchNorm):
+        module._check_input_dim(given)  # type: ignore[no-untyped-call]
+        expected, axis, what = module.num_features, 1, "norm of {} channels"
+    elif isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1:
+        (expected,), what = module.normalized_shape, "norm of {} channels"
+    elif isinstance(module, nn.Linear):
+        expected, what = module.in_features, "linear layer of {} inputs"
+    else:
         return None
-    axis = varying[0] if varying else min(before.axis, moved.ndim - 1)
-    index: list[int | slice] = [0] * moved.ndim
-    index[axis] = slice(None)
-    after = moved[tuple(index)].numpy()
-    times, rest = divmod(len(after), len(before.labels))
-    if rest or (after != np.repeat(before.labels, times)).any():
-        return None
-    return Channels(axis, after)
+    if given.shape[axis] != expected:
+        raise ValueError(f"a {what.format(expected)} was given {given.shape[axis]}")
+    return (
+        torch.Size((*given.shape[:-1], module.out_features)) if isinstance(module, nn.Linear) else given.shape
+    )

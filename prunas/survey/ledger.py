@@ -60,20 +60,21 @@ class Grouping:
         frozen: What is held fixed and worth telling.
         axes: Along every axis, the group of each channel (`FIXED` where it never varies) and its unit.
         forms: The same as forms.
-        classes: The same as classes, told apart even where they never vary.
+        channels: The same as numbers of single channels, told apart even where they never vary.
     """
 
     groups: tuple[Condensed, ...]
     frozen: tuple[Frozen, ...]
     axes: dict[Axis, tuple[Vector, Vector]]
     forms: dict[Axis, Form]
-    classes: dict[Axis, Vector]
+    channels: dict[Axis, Vector]
 
 
 class Ledger:
     """The books of a survey: labels, ties between them, and every axis they occur on.
 
-    Ties join labels into classes; a group is a set of classes that occur together everywhere, equally often.
+    Ties and pairs join labels into classes; a group is a set of classes that occur together everywhere, equally
+    often. Tied labels are one channel, paired ones are different channels that come and go together.
 
     Attributes:
         axes: Labels along every axis met so far, in the order of meeting.
@@ -86,6 +87,7 @@ class Ledger:
         self._produced: list[tuple[str, int]] = []
         self._labels = 0
         self._ties: list[tuple[Vector, Vector]] = []
+        self._pairs: list[tuple[Vector, Vector]] = []
         self._frozen: list[tuple[Vector, str, str]] = []
         self._mixed: list[Vector] = []
         self._concatenated: list[Vector] = []
@@ -122,6 +124,10 @@ class Ledger:
         """Joins labels pair by pair: their channels meet in one operation."""
         self._ties.append((first, second))
 
+    def pair(self, first: Vector, second: Vector, node: str) -> None:
+        """Joins labels pair by pair: an operation takes the channels for granted in equal parts."""
+        self._pairs.append((first, second))
+
     def freeze(self, labels: Vector, why: str, place: str) -> None:
         """Holds channels fixed; the first reason given is the one reported."""
         self._frozen.append((labels, why, place))
@@ -140,7 +146,8 @@ class Ledger:
 
     def group(self) -> Grouping:
         """Condenses the books."""
-        classes = self._classes()
+        classes = self._classes([*self._ties, *self._pairs])
+        channels = self._classes(self._ties)
         axes = {axis: classes[labels] for axis, labels in self.axes.items()}
         reasons = list(self._frozen)
         for (path, _), labels in self.axes.items():
@@ -188,15 +195,15 @@ class Ledger:
             ),
             axes={axis: (group[row], unit[row]) for axis, row in axes.items()},
             forms={axis: _form(group[row], unit[row]) for axis, row in axes.items()},
-            classes=axes,
+            channels={axis: channels[labels] for axis, labels in self.axes.items()},
         )
 
-    def _classes(self) -> Vector:
-        """The class of every label: the earliest label it is tied to."""
-        first = np.concatenate([NOTHING, *(first for first, _ in self._ties)])
-        second = np.concatenate([NOTHING, *(second for _, second in self._ties)])
-        ties = coo_array((np.ones(len(first), bool), (first, second)), shape=(self._labels,) * 2)
-        _, component = connected_components(ties, directed=False)
+    def _classes(self, ties: list[tuple[Vector, Vector]]) -> Vector:
+        """The class of every label: the earliest label it is joined to."""
+        first = np.concatenate([NOTHING, *(first for first, _ in ties)])
+        second = np.concatenate([NOTHING, *(second for _, second in ties)])
+        joined = coo_array((np.ones(len(first), bool), (first, second)), shape=(self._labels,) * 2)
+        _, component = connected_components(joined, directed=False)
         _, earliest = np.unique(component, return_index=True)
         classes: Vector = earliest[component]
         return classes
@@ -238,6 +245,8 @@ class Expectation(Ledger):
         """Raises `Mismatch` unless both sides are the same channels."""
         if not np.array_equal(first, second):
             raise Mismatch(node)
+
+    pair = tie
 
 
 def _together(axes: list[Vector], labels: int) -> list[Vector]:

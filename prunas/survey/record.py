@@ -4,20 +4,24 @@ import inspect
 import math
 from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Literal
 
 from torch import fx, nn
 
 from prunas.build.build import fingerprint
 from prunas.build.layers import SELECTING, ChannelPad
-from prunas.build.residual import ADDITIONS, Branch, changes_in_place, find_branch, without_branch
+from prunas.build.residual import ADDITIONS, Branch, changes_in_place, find_branch, find_branches
 from prunas.structure import FIXED, Block, Form, Frozen, Gate, Group, Layer, Row, Site, Survey
-from prunas.survey.labels import CONVOLUTIONS, NORMS, LabelPass, commutes, operation
+from prunas.survey.labels import CONVOLUTIONS, NORMS, RANDOM, LabelPass, commutes, operation
 from prunas.survey.ledger import Grouping, Ledger
 
 __all__ = ["record"]
 
 Shape = tuple[int, ...]
+
+KEEPS_ZEROS = RANDOM | {"getitem", "mul", "imul"}
+"""Functions behind the last module of a branch that leave zeros as they are."""
 
 
 def record(
@@ -36,14 +40,10 @@ class _Record:
     def __init__(
         self, net: nn.Module, ledger: Ledger, grouping: Grouping, passes: Sequence[LabelPass]
     ) -> None:
-        self.net, self.ledger, self.grouping = net, ledger, grouping
+        self.net, self.ledger, self.grouping, self.passes = net, ledger, grouping, passes
         self.inference = passes[-1]
-        self.one_mode = len(passes) == 1
         self.modules = self.inference.modules
         self.called = list(dict.fromkeys(path for labelled in passes for path in labelled.called))
-        self.calls: dict[str, list[fx.Node]] = {}
-        for node in self.inference.graph.find_nodes(op="call_module"):
-            self.calls.setdefault(str(node.target), []).append(node)
         # Every node that uses weights, under the name of its module or of the tensor itself.
         self.users = {
             n: str(n.target) for n in self.inference.graph.nodes if n.op in ("call_module", "get_attr")
@@ -59,7 +59,7 @@ class _Record:
         """Everything, in the order in which it depends on each other."""
         branches = self.branches()
         self.maps, self.stage_of = self.stages(branches)
-        blocks = [self.block(path, branch) for path, branch in branches.items()]
+        blocks = [self.block(name, branch) for name, branch in branches.items()]
         layers = [self.layer(path) for path in self.called]
         gates = self.gates()
         sites, rows = self.sites_and_rows(layers, gates, blocks, list(branches.values()))
@@ -81,29 +81,52 @@ class _Record:
     # Blocks
 
     def branches(self) -> dict[str, Branch]:
-        """The branch of every module that is a shortcut plus one branch, innermost modules only, in order."""
-        sums: dict[str, set[str]] = {}
-        for node in self.inference.graph.nodes:
-            if node.target in ADDITIONS:
-                for call, (path, _) in (node.meta.get("nn_module_stack") or {}).items():
-                    sums.setdefault(path, set()).add(call)
-        inside: dict[str, list[fx.Node]] = {path: [] for path, calls in sums.items() if len(calls) == 1}
-        for node in self.inference.graph.nodes:
-            for path, _ in (node.meta.get("nn_module_stack") or {}).values():
-                if path in inside:
-                    inside[path].append(node)
+        """The branches that can be removed, by the name of their block, in order.
+
+        A module that is a shortcut plus one branch is one block, the innermost such module only; of a module with
+        several branches, each that is a chain of modules is one.
+        """
+        whole, single = self.calls_of_blocks(self.inference)
+        training = self.calls_of_blocks(self.passes[0])[1]
         found: dict[str, Branch] = {}
-        for path in sorted(inside, key=len, reverse=True):
-            if not isinstance(self.modules[path], nn.Sequential) and not any(
-                p.startswith(f"{path}.") for p in found
-            ):
-                branch = find_branch(inside[path], self.modules)
-                if branch is not None and self.removable(path, branch, inside[path]):
+        self.chains: dict[str, tuple[str, ...]] = {}
+        for path in sorted(whole, key=len, reverse=True):
+            if isinstance(self.modules[path], nn.Sequential) or any(p.startswith(f"{path}.") for p in found):
+                continue
+            branch = find_branch(whole[path], self.modules)
+            if branch is not None:
+                if self.removable(path, branch, whole[path], single, training):
                     found[path] = branch
+                continue
+            chains = [self.parts(path, single, labelled) for labelled in self.passes]
+            for name, (branch, chain) in chains[-1].items():
+                if all(chain == other.get(name, (None, ()))[1] for other in chains):
+                    found[name], self.chains[name] = branch, chain
         place = {node: i for i, node in enumerate(self.inference.graph.nodes)}
         return dict(sorted(found.items(), key=lambda item: place[item[1].addition]))
 
-    def removable(self, path: str, branch: Branch, block: Sequence[fx.Node]) -> bool:
+    def calls_of_blocks(
+        self, labelled: LabelPass
+    ) -> tuple[dict[str, list[fx.Node]], dict[str, list[fx.Node]]]:
+        """The nodes of every module that holds a sum: of its first call; and of its only call, if it has one."""
+        calls: dict[str, dict[str, list[fx.Node]]] = {}
+        sums: set[str] = set()
+        for node in labelled.graph.nodes:
+            for call, (path, _) in (node.meta.get("nn_module_stack") or {}).items():
+                calls.setdefault(path, {}).setdefault(call, []).append(node)
+                if node.target in ADDITIONS:
+                    sums.add(path)
+        first = {path: next(iter(calls[path].values())) for path in calls if path in sums}
+        return first, {path: nodes for path, nodes in first.items() if len(calls[path]) == 1}
+
+    def removable(
+        self,
+        path: str,
+        branch: Branch,
+        block: Sequence[fx.Node],
+        single: dict[str, list[fx.Node]],
+        training: dict[str, list[fx.Node]],
+    ) -> bool:
         """Whether building the block without its branch is possible and does nothing else."""
         here = set(block)
         outer = {before for node in block for before in node.all_input_nodes if before not in here}
@@ -111,37 +134,116 @@ class _Record:
         weights = [self.users[node] for node in branch.nodes if node in self.users]
         weights = [name for name in weights if name not in self.modules or _weighs(self.modules[name])]
         values, uses = self.inference.values, Counter(self.users.values())
+        rest = [node for node in block if node not in branch.nodes]
         why = ""
-        if any(uses[name] != 1 or name in self.ledger.forbidden for name in weights):
+        if path not in single:
+            why = "it is called more than once"
+        elif any(uses[name] != 1 or name in self.ledger.forbidden for name in weights):
             why = "its weights are used elsewhere too"
         elif values[branch.shortcut].shape != values[branch.addition].shape:
             why = "its shortcut is broadcast"
-        elif any(
-            changes_in_place(node, self.modules) and node.all_input_nodes[0] in outer
-            for node in self.inference.graph.nodes
-            if node not in here
-        ):
+        elif any(node not in here and node.all_input_nodes[0] in outer for node in self.changing):
             why = "its input or output is changed in place"
         elif len(inspect.signature(self.modules[path].forward).parameters) != 1:
             why = "its forward takes more than one argument"
-        elif not self.one_mode:
-            try:
-                without_branch(self.modules[path])
-            except Exception as error:  # whatever a user's forward raises when it is traced by itself
-                why = str(error).partition("\n")[0]
+        elif (
+            any(node.op == "call_function" and operation(node) in RANDOM for node in rest)
+            or path not in training
+            or (other := find_branch(training[path], self.passes[0].modules)) is None
+            or _written(block, branch) != _written(training[path], other)
+        ):
+            why = "what is left without the branch differs between training and evaluation"
         if why:
             self.refused.append(Frozen(path, f"its branch cannot be removed: {why}", path))
         return not why
 
-    def block(self, path: str, branch: Branch) -> Block:
+    @cached_property
+    def changing(self) -> list[fx.Node]:
+        """Nodes that write into their first operand."""
+        return [node for node in self.inference.graph.nodes if changes_in_place(node, self.modules)]
+
+    def parts(
+        self, path: str, single: dict[str, list[fx.Node]], labelled: LabelPass
+    ) -> dict[str, tuple[Branch, tuple[str, ...]]]:
+        """The branches of a module with several that are chains of modules, by name, with the chains."""
+        nodes = self.calls_of_blocks(labelled)[1].get(path, []) if path in single else []
+        found = {}
+        for branch in find_branches(nodes, self.modules):
+            chain = self.chain(path, branch, labelled)
+            if chain:
+                name = "+".join(part.removeprefix(f"{path}.") for part in chain)
+                found[f"{path}.{name}" if path else name] = branch, chain
+        return found
+
+    def chain(self, path: str, branch: Branch, labelled: LabelPass) -> tuple[str, ...]:
+        """The modules that make a branch, if they pass one tensor on and what follows them keeps zeros."""
+        inside, within = set(branch.nodes), f"{path}." if path else ""
+        owners: dict[str, set[fx.Node]] = {}
+        for node in labelled.graph.nodes:
+            for outer in self.around(node):
+                if outer.startswith(within) and outer != path:
+                    owners.setdefault(outer, set()).add(node)
+        wholly = {p for p, nodes in owners.items() if nodes <= inside and _weighs(self.modules[p])}
+        chain = [p for p in owners if p in wholly and not any(p.startswith(f"{q}.") for q in wholly)]
+        values, total = labelled.values, labelled.values[branch.addition]
+        passed: fx.Node | None = branch.shortcut
+        for part in chain:
+            nodes = owners[part]
+            entering = {b for n in nodes for b in n.all_input_nodes if b not in nodes and b.op != "get_attr"}
+            leaving = [n for n in nodes if n.users.keys() - nodes]
+            if len(entering) != 1 or len(leaving) != 1 or self.shared(part, nodes, labelled):
+                return ()
+            (before,), (passed_on,) = entering, leaving
+            if passed is None or values[before].shape != total.shape or before is not passed:
+                return ()
+            attention = isinstance(self.modules[part], nn.MultiheadAttention)
+            passed = None if attention else passed_on
+            if not attention and values[passed_on].shape != total.shape:
+                return ()
+        loose = [n for n in branch.nodes if n.users and not any(n in owners[part] for part in chain)]
+        fine = all(
+            n.op == "get_attr" or operation(n) in KEEPS_ZEROS
+            if n.op != "call_module"
+            else isinstance(self.modules[str(n.target)], nn.Dropout | nn.Identity)
+            for n in loose
+        )
+        return tuple(chain) if chain and fine else ()
+
+    def around(self, node: fx.Node) -> list[str]:
+        """The modules that a node is part of, itself included if it calls one."""
+        stack = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+        return [*stack, str(node.target)] if node.op == "call_module" else stack
+
+    def shared(self, part: str, nodes: set[fx.Node], labelled: LabelPass) -> bool:
+        """Whether somebody else reads the tensors of a module, or holds them too."""
+        own = {id(tensor) for tensor in self.modules[part].parameters()}
+        inside = f"{part}."
+        return any(
+            node.op == "get_attr" and str(node.target).startswith(inside) and node.users.keys() - nodes
+            for node in labelled.graph.nodes
+        ) or any(
+            id(tensor) in own and not name.startswith(inside)
+            for name, tensor in self.net.named_parameters(remove_duplicate=False)
+        )
+
+    def block(self, name: str, branch: Branch) -> Block:
         """Its branch is every weight in it, called or not, that what is left does not use."""
-        gone, within = set(branch.nodes), f"{path}."
-        inside = [name for node, name in self.users.items() if node in gone]
+        chain = self.chains.get(name, ())
+        tops = chain or (name,)
+        gone = set(branch.nodes)
+        within = tuple(f"{top}." for top in tops)
+        inside = [used for node, used in self.users.items() if node in gone]
+        if chain:
+            inside = [used for used in inside if f"{used}.".startswith(within)]
         left = [f"{n}." for node, n in self.users.items() if node not in gone and n.startswith(within)]
-        every = [within + (n.rpartition(".")[0] or n) for n, _ in self.modules[path].named_parameters()]
+        every = [
+            f"{top}.{n}".rpartition(".")[0] if "." in n or chain else f"{top}.{n}"
+            for top in tops
+            for n, _ in self.modules[top].named_parameters()
+        ]
         names = tuple(n for n in dict.fromkeys((*inside, *every)) if not f"{n}.".startswith(tuple(left)))
-        stages = [self.stage_of[name] for name in names if name in self.stage_of]
-        return Block(path, stages[0] if stages else len(self.maps), names)
+        stages = [self.stage_of[path] for path in names if path in self.stage_of]
+        return Block(name, stages[0] if stages else len(self.maps), names, chain)
 
     # Stages
 
@@ -154,7 +256,7 @@ class _Record:
         values = self.inference.values
         size: dict[str, Shape] = {}
         for path in self.called:
-            for node in self.calls.get(path, ()):
+            for node in self.inference.calls.get(path, ()):
                 last = isinstance(self.modules[path], nn.Linear | nn.LayerNorm)
                 size[path] = tuple(values[node].shape[1:-1] if last else values[node].shape[2:])
         for branch in branches.values():
@@ -207,7 +309,7 @@ class _Record:
         """Convolutions and linear layers that read channels which another one reads too."""
         excited = self.excitations()
         dense = [p for p in self.called if (p, "inner") in self.grouping.axes and p not in excited]
-        reading = {path: set(self.grouping.classes[path, "reads"].tolist()) for path in dense}
+        reading = {path: set(self.grouping.channels[path, "reads"].tolist()) for path in dense}
         readers = Counter(label for labels in reading.values() for label in labels)
         gates = []
         for path in dense:
@@ -216,21 +318,30 @@ class _Record:
                 any(readers[label] > 1 for label in reading[path])
                 and type(module) in SELECTING
                 and getattr(module, "groups", 1) == 1
-                and len(self.calls.get(path, ())) == 1
+                and {node.op for node in self.only_calls(path)} == {"call_module"}
                 and path not in self.ledger.forbidden
             ):
                 form = self.grouping.forms[path, "reads"]
                 gates.append(Gate(path, self.serving_norm(path), self.form(form), self.stage(path)))
         return gates
 
+    def only_calls(self, path: str) -> list[fx.Node]:
+        """The one call of a layer in every mode in which there is one; none if there are several."""
+        calls = [labelled.calls[path] for labelled in self.passes if path in labelled.calls]
+        return [nodes[0] for nodes in calls] if all(len(nodes) == 1 for nodes in calls) else []
+
     def serving_norm(self, path: str) -> str | None:
-        """The norm that serves a reader alone and sees the channels as the reader does."""
-        node = self.calls[path][0].all_input_nodes[0]
+        """The norm that serves a reader alone, in every mode, and sees the channels as the reader does."""
+        norms = {self.norm_before(path, node.all_input_nodes[0]) for node in self.only_calls(path)}
+        return norms.pop() if len(norms) == 1 else None
+
+    def norm_before(self, path: str, node: fx.Node) -> str | None:
+        """The same for one call, `node` being what it reads."""
         while len(node.users) == 1 and len(node.all_input_nodes) == 1:
             target = str(node.target)
             if node.op == "call_module" and isinstance(self.modules[target], NORMS):
                 alike = self.grouping.forms.get((target, "reads")) == self.grouping.forms[path, "reads"]
-                free = len(self.calls[target]) == 1 and target not in self.ledger.forbidden
+                free = bool(self.only_calls(target)) and target not in self.ledger.forbidden
                 return target if alike and free and type(self.modules[target]) in SELECTING else None
             if not commutes(node, self.modules):
                 return None
@@ -320,6 +431,15 @@ class _Record:
             within = tuple(i for i, branch in enumerate(branches) if node in branch.nodes)
             rows.append(Row(node.name, FIXED, FIXED, 0, macs, blocks=within))
         return sites, rows
+
+
+def _written(block: Sequence[fx.Node], branch: Branch) -> list[str]:
+    """What is left of a block without its branch, as text."""
+    kept = [node for node in block if node not in branch.nodes and node is not branch.addition]
+    names = {node: f"%{i}" for i, node in enumerate(kept)}
+    names[branch.addition] = "sum"
+    every = [fx.node.map_arg((n.args, n.kwargs), lambda before: names.get(before, "input")) for n in kept]
+    return [f"{n.op} {n.target} {args}" for n, args in zip(kept, every, strict=True)]
 
 
 def _weighs(module: nn.Module) -> bool:

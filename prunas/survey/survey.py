@@ -1,8 +1,14 @@
 """The survey: trace, label, condense, record, verify."""
 
+import dataclasses
 import random
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -10,11 +16,13 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
 from prunas.build.build import shrink
-from prunas.build.construct import Factory, construction_order
+from prunas.build.construct import CONSTRUCTORS, Factory, construction_order, layers_on_meta
 from prunas.build.residual import Tracer
 from prunas.errors import InputError
-from prunas.structure import FIXED, Survey
-from prunas.survey.labels import LabelPass
+from prunas.structure import FIXED, Frozen, Survey
+from prunas.survey.compare import detour, difference
+from prunas.survey.exported import export
+from prunas.survey.labels import LabelPass, alike, where
 from prunas.survey.ledger import Axis, Expectation, Grouping, Ledger, Mismatch, Vector
 from prunas.survey.record import record
 
@@ -22,16 +30,45 @@ __all__ = ["survey"]
 
 BATCH = 2
 ATTEMPTS = 30
+MODES = (True, False)
 
 T = TypeVar("T")
+Trace = Callable[[nn.Module, Tensor, bool], fx.Graph]
+"""Traces a network in its present mode: given the network, a batch and whether source lines are wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a narrowed network is not the one that was expected.
+
+    Attributes:
+        why: The reason.
+        place: Module path or source line, as far as it is known.
+        node: Name of the node where it shows; None if the network does not even run.
+    """
+
+    why: str
+    place: str = ""
+    node: str | None = None
+
+
+class Untraceable(Exception):
+    """One way of tracing cannot follow a network; the message says why, and where."""
+
+    def __init__(self, why: str, place: str) -> None:
+        super().__init__(f"{why} ({place})" if place else why)
+        self.why, self.place = why, place
 
 
 def survey(factory: Factory, input_shape: Sequence[int], seed: int = 0) -> Survey:
     """Surveys the network that `factory` makes.
 
     The survey verifies itself: it builds random points in which every group is narrowed, traces them again and
-    compares the channels of every layer position by position with what it expects. Where they differ, the
-    channels that met there are frozen and the comparison is repeated.
+    compares the channels of every layer position by position with what it expects, and the numbers and shapes of
+    every operation with the dense network's. Where they differ, the channels that met there are frozen and the
+    comparison is repeated.
+
+    A network that torch.fx cannot trace is traced by torch.export; its blocks stay, and `Survey.frozen` says why.
 
     Args:
         factory: Returns a fresh network; the same network at every call.
@@ -43,69 +80,186 @@ def survey(factory: Factory, input_shape: Sequence[int], seed: int = 0) -> Surve
     """
     shape = tuple(input_shape)
     image = torch.empty(BATCH, *shape, device="meta")
-    net, order = _on_meta(lambda: construction_order(factory))
-    traces = _traces(net)
     ledger = Ledger()
+    try:
+        net, order = _on_meta(lambda: construction_order(factory))
+        _forbid_unmade(net, order, factory, ledger)
+    except Untraceable as error:
+        raise InputError(f"the network cannot be made: {error}") from error
     _forbid_shared(net, ledger)
-    passes = []
+    trace, traces, notes = _traces(net, image)
+    passes: dict[bool, LabelPass] = {}
     for training, graph in traces.items():
         try:
-            passes.append(_label(net, graph, ledger, image, training))
+            passes[training] = _label(net, graph, ledger, image, training)
         except Mismatch as error:
             cause = str(error.__cause__).partition("\n")[0]
-            raise InputError(f"the network does not accept an input of shape {shape}: {cause}") from error
+            place = where(_named(error.node, graph))
+            if isinstance(error.__cause__, NotImplementedError) or "meta tensor" in cause:
+                raise InputError(
+                    f"the network reads the values of its tensors [{place}], and a survey knows shapes only: "
+                    f"{cause}"
+                ) from error
+            raise InputError(
+                f"the network does not accept an input of shape {shape}: {cause} [{place}]; give the shape of one "
+                "input without the batch"
+            ) from error
     generator = random.Random(seed)
-    remaining, grouping = 1, ledger.group()
+    # Python may branch on a width where torch.export does not see it: there the narrowest network is tried too.
+    narrowest, remaining, grouping = trace is _exported, 1, ledger.group()
     for _ in range(ATTEMPTS):
-        draft = record(net, order, shape, ledger, grouping, passes)
-        failed = _disagreement(factory, draft, grouping, image, list(traces), generator)
+        draft = record(net, order, shape, ledger, grouping, [*passes.values()])
+        widths = [
+            1 if narrowest else generator.randint(max(1, group.units // 3), group.units - 1)
+            for group in draft.groups
+        ]
+        fails = partial(_failure, factory, draft, grouping, passes, trace, narrowest)
+        failed = fails(widths)
         if failed is None:
-            remaining -= 1
+            remaining -= not narrowest
+            narrowest = False
             if not remaining:
-                return draft
+                return dataclasses.replace(draft, frozen=(*draft.frozen, *notes))
             continue
-        why = "a narrowed network has other channels here than expected (a size written as a number?)"
-        for labelled in passes:
-            labelled.freeze(failed, why)
+        if failed.node is not None:
+            for labelled in passes.values():
+                labelled.freeze(failed.node, failed.why)
         before, grouping = grouping, ledger.group()
         if len(grouping.groups) == len(before.groups):
-            raise InputError(f"the network cannot be narrowed: the node {failed!r} fails at every width")
+            for i in _guilty(fails, draft, widths):  # what enters the node is held already, or it is unknown
+                labels = [ledger.axes[axis][group == i] for axis, (group, _) in before.axes.items()]
+                ledger.freeze(np.concatenate(labels), failed.why, failed.place)
+            grouping = ledger.group()
+        if len(grouping.groups) == len(before.groups):
+            raise InputError(f"the network cannot be narrowed: {failed.why} at every width [{failed.place}]")
         remaining = 3  # one point can pass by luck
     raise InputError(f"the survey did not settle after {ATTEMPTS} random points; exclude more layers")
 
 
 def _on_meta(make: Callable[[], T]) -> T:
     """Runs a factory on the meta device, where a network costs no memory and no time to initialise."""
-    with torch.random.fork_rng(devices=[]):
-        try:
-            with torch.device("meta"):
-                return make()
-        except (NotImplementedError, RuntimeError):  # a factory that reads values of tensors it makes
+    try:
+        with torch.random.fork_rng(devices=[]):
+            for device in (torch.device("meta"), layers_on_meta()):
+                # A factory may read values of tensors it makes, then only the layers go there; or even of those.
+                with suppress(NotImplementedError, RuntimeError), device:
+                    return make()
             return make()
+    except InputError:
+        raise
+    except Exception as error:  # whatever a user's factory raises
+        raise Untraceable(f"{type(error).__name__}: {_said(error)}", _place(error)) from error
 
 
-def _traces(net: nn.Module) -> dict[bool, fx.Graph]:
-    """The graphs in train and eval mode, in that order; only the latter if they are the same."""
-    graphs = {training: _trace(net, training, lines=not training) for training in (True, False)}
-    if str(graphs[True]) == str(graphs[False]):
-        return {False: graphs[False]}
-    return {True: _trace(net, True, lines=True), False: graphs[False]}
+def _traces(net: nn.Module, image: Tensor) -> tuple[Trace, dict[bool, fx.Graph], tuple[Frozen, ...]]:
+    """How the network can be traced, and its graphs in train and eval mode, in that order.
+
+    Returns:
+        The way, the graphs by mode (only the one in eval mode if they are alike), and what to tell of the way.
+    """
+    refused: list[Untraceable] = []
+    for trace in (_traced, _exported):
+        try:
+            graphs = {training: _trace(trace, net, image, training, lines=True) for training in MODES}
+            if alike(graphs[True], graphs[False]):
+                del graphs[True]
+        except Untraceable as error:
+            refused.append(error)
+            continue
+        why = "torch.fx cannot trace the network, and only there are blocks found: "
+        return trace, graphs, tuple(Frozen("every block", why + error.why, error.place) for error in refused)
+    first, second = refused
+    raise InputError(f"the network cannot be traced, not by torch.fx: {first}; nor by torch.export: {second}")
 
 
-def _trace(net: nn.Module, training: bool, lines: bool = False) -> fx.Graph:
+def _trace(trace: Trace, net: nn.Module, image: Tensor, training: bool, lines: bool = False) -> fx.Graph:
     net.train(training)
     try:
-        return Tracer(lines).trace(net)
+        return trace(net, image, lines)
     except Exception as error:  # whatever a user's forward raises when it is traced
-        raise InputError(f"the network cannot be traced: {str(error).partition(chr(10))[0]}") from error
+        raise Untraceable(_said(error), _place(error)) from error
 
 
-def _label(net: nn.Module, graph: fx.Graph, ledger: Ledger, image: Tensor, training: bool) -> LabelPass:
-    net.to("meta").train(training)
-    labelled = LabelPass(net, graph, ledger, image)
+def _traced(net: nn.Module, image: Tensor, lines: bool) -> fx.Graph:
+    """By torch.fx."""
+    return Tracer(lines).trace(net)
+
+
+def _exported(net: nn.Module, image: Tensor, lines: bool) -> fx.Graph:
+    """By torch.export, always with source lines."""
+    _to_meta(net)
+    return export(net, image)
+
+
+def _said(error: BaseException) -> str:
+    """The first sentence of an error."""
+    return str(error).strip().partition("\n")[0].partition(". ")[0] or type(error).__name__
+
+
+def _place(error: BaseException) -> str:
+    """The line of the user's where it was raised."""
+    house = Path(__file__).parents[1]
+    own = (*map(str, (Path(torch.__file__).parent, house / "survey", house / "build")), "<")
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(own)]
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+
+
+def _to_meta(net: nn.Module) -> None:
+    """Moves a network to the meta device, with the tensors that are plain attributes; shared ones stay shared."""
+    shared: dict[int, list[tuple[nn.Module, str]]] = {}
+    for module in net.modules():
+        for name, value in module.__dict__.items():
+            if isinstance(value, Tensor):
+                module.__dict__[name] = value.to("meta")
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                shared.setdefault(id(parameter), []).append((module, name))
+    net.to("meta")
+    for (first, name), *others in shared.values():
+        for module, other in others:
+            module._parameters[other] = first._parameters[name]
+
+
+def _label(
+    net: nn.Module,
+    graph: fx.Graph,
+    ledger: Ledger,
+    image: Tensor,
+    training: bool,
+    memo: dict[str, tuple[Any, int]] | None = None,
+) -> LabelPass:
+    _to_meta(net)
+    net.train(training)
+    labelled = LabelPass(net, graph, ledger, image, memo)
     with torch.no_grad():
         labelled.run()
     return labelled
+
+
+def _named(name: str, graph: fx.Graph) -> fx.Node:
+    nodes: dict[str, fx.Node] = {node.name: node for node in graph.nodes}
+    return nodes[name]
+
+
+def _forbid_unmade(net: nn.Module, order: Sequence[str], factory: Factory, ledger: Ledger) -> None:
+    """Holds layers that the factory does not construct when it is called.
+
+    Raises:
+        InputError: The network, or part of it, is the same object at every call: it is somebody's.
+    """
+    layers = [path for path, module in net.named_modules() if isinstance(module, tuple(CONSTRUCTORS))]
+    unmade = set(layers).difference(order)
+    if unmade or not all(parameter.is_meta for parameter in net.parameters()):
+        known = {id(module): path for path, module in net.named_modules()}
+        for module in _on_meta(lambda: construction_order(factory))[0].modules():
+            if id(module) in known:
+                part = f" with {known[id(module)]!r} in it" if known[id(module)] else ""
+                raise InputError(
+                    f"the network's factory returns a network{part} that was made before; it must make a new one "
+                    "at every call, as `lambda: Net()` does"
+                )
+    for path in sorted(unmade):
+        ledger.forbid(path, "the factory copies it instead of constructing it", path)
 
 
 def _forbid_shared(net: nn.Module, ledger: Ledger) -> None:
@@ -123,26 +277,65 @@ def _forbid_shared(net: nn.Module, ledger: Ledger) -> None:
                 ledger.forbid(other, f"it shares its weight with {path}", other)
 
 
-def _disagreement(
+def _failure(
     factory: Factory,
     draft: Survey,
     grouping: Grouping,
-    image: Tensor,
-    modes: Sequence[bool],
-    generator: random.Random,
-) -> str | None:
-    """Builds a random point and compares its channels with the expected ones; the node where they differ."""
-    widths = [generator.randint(max(1, group.units // 3), group.units - 1) for group in draft.groups]
+    passes: Mapping[bool, LabelPass],
+    trace: Trace,
+    narrowest: bool,
+    widths: Sequence[int],
+) -> Failure | None:
+    """Builds a point and compares it with what is expected of it.
+
+    Args:
+        factory: Of the dense network.
+        draft: The survey to verify.
+        grouping: What it was recorded from.
+        passes: Over the dense network, by the mode it was traced in.
+        trace: How.
+        narrowest: Whether only the operations are compared: a single channel does not show where it goes.
+        widths: The point.
+    """
     limit = np.array([*widths, 1])  # the last one serves FIXED, whose units are all 0
     start = np.cumsum([0, *(group.units for group in draft.groups)])
     expected: dict[Axis, Vector] = {}
     for axis, (group, unit) in grouping.axes.items():
         labels = np.where(group == FIXED, FIXED, start[group] + unit)
         expected[axis] = labels[unit < limit[group]]
-    net = _on_meta(lambda: shrink(factory, draft, widths))
     try:
-        for training in modes:
-            _label(net, _trace(net, training), Expectation(expected), image, training)
+        net = _on_meta(lambda: shrink(factory, draft, widths))
+        for training, dense in passes.items():
+            graph = _trace(trace, net, dense.image, training)
+            if (node := detour(dense.graph, graph)) is not None:
+                why = "a narrowed network does something else here (a branch of Python on a size?)"
+                return Failure(why, where(_named(node, dense.graph)), node)
+            if narrowest:
+                continue
+            built = _label(net, graph, Expectation(expected), dense.image, training, dense.memo)
+            if (node := difference(dense, built)) is not None:
+                why = "a narrowed network computes something else here (a size used as a number?)"
+                return Failure(why, where(_named(node, dense.graph)), node)
     except Mismatch as error:
-        return error.node
+        why = "a narrowed network has other channels here than expected (a size written as a number?)"
+        return Failure(why, where(_named(error.node, graph)), error.node)
+    except Untraceable as error:
+        return Failure(f"a narrowed network fails: {error.why}", error.place)
     return None
+
+
+def _guilty(
+    fails: Callable[[Sequence[int]], Failure | None], draft: Survey, widths: Sequence[int]
+) -> list[int]:
+    """The groups that make a point fail when they are narrowed and the others are not; all if none does alone."""
+
+    def search(groups: list[int]) -> list[int]:
+        if len(groups) < 2:
+            return groups
+        found = []
+        for part in (groups[: len(groups) // 2], groups[len(groups) // 2 :]):
+            if fails([widths[i] if i in part else group.units for i, group in enumerate(draft.groups)]):
+                found += search(part)
+        return found or groups
+
+    return search([*range(len(draft.groups))])

@@ -1,24 +1,20 @@
 """Promise 1: a smaller network computes what the dense one computes with its readers' input slices zeroed."""
 
-import copy
 import random
 from collections.abc import Iterator
 from functools import cache
 
-import numpy as np
 import pytest
 import torch
 from bundled import FACTORIES, SMALL, Kept, point, random_kept, surveyed
 from torch import Tensor, nn
 
+from benchmarks.support.oracle import Point, masked
 from prunas.architecture import Architecture
 from prunas.build.build import build, inherit
-from prunas.structure import Survey
 
 BATCH = 4
 TOLERANCE = 1e-9
-BRANCH_END = {"BasicBlock": "bn2", "Bottleneck": "conv3"}
-"""What a block adds to its shortcut, by class."""
 
 EVERY = sorted(FACTORIES)
 GATED = [name for name in EVERY if "vgg" not in name]
@@ -50,27 +46,6 @@ def dense_network(name: str) -> nn.Module:
     return net
 
 
-def masked(dense: nn.Module, survey: Survey, arch: Architecture, kept: Kept) -> nn.Module:
-    """The dense network with the input slices of every reader zeroed, and every removed branch times zero."""
-    net = copy.deepcopy(dense)
-    units = [np.array(kept.get(group.name, range(group.units)), np.int64) for group in survey.groups]
-    selected = dict(arch.selected)
-    for layer in survey.layers:
-        if layer.kind in ("conv", "linear"):
-            positions = survey.positions(layer.reads, units)
-            if layer.path in selected:
-                positions = positions[list(selected[layer.path])]
-            weight = net.get_submodule(layer.path).weight.data
-            mask = torch.zeros(weight.shape[1])
-            mask[torch.as_tensor(positions)] = 1
-            weight.mul_(mask.view(1, -1, *[1] * (weight.ndim - 2)))
-    for name in arch.removed:
-        block = net.get_submodule(name)
-        end = block.get_submodule(BRANCH_END[type(block).__name__])
-        end.register_forward_hook(lambda module, inputs, output: output * 0)
-    return net
-
-
 def assert_close(actual: Tensor, expected: Tensor, scale: float, what: str) -> None:
     assert actual.shape == expected.shape, what
     assert float((actual - expected).detach().abs().max()) <= TOLERANCE * scale, what
@@ -82,22 +57,25 @@ def check(name: str, arch: Architecture, kept: Kept, gradients: bool = True) -> 
     images = torch.randn(BATCH, *SMALL[name])
     built = build(FACTORIES[name], survey, arch, weights=dense.state_dict(), kept=kept)
     assert sum(p.numel() for p in built.parameters()) < sum(p.numel() for p in dense.parameters())
-    expected = masked(dense, survey, arch, kept)
-    with torch.no_grad():
-        reference = expected.eval()(images)
-        assert_close(built.eval()(images), reference, float(reference.abs().max()), "eval")
+    with masked(dense, survey, Point(arch, kept)) as reference:
+        with torch.no_grad():
+            expected, _ = reference(False, [images])
+            assert_close(built.eval()(images), expected, float(expected.abs().max()), "eval")
 
-    reference, actual = expected.train()(images), built.train()(images)
-    assert_close(actual, reference, float(reference.detach().abs().max()), "train")
-    statistics = inherit(survey, arch, expected.state_dict(), kept)
-    for buffer, value in built.named_buffers():
-        if "running" in buffer:
-            assert_close(value, statistics[buffer], float(statistics[buffer].abs().max()), buffer)
-    if gradients:
-        weights = torch.randn_like(reference)
-        (reference * weights).sum().backward()
+        expected, buffers = reference(True, [images])
+        actual = built.train()(images)
+        assert_close(actual, expected, float(expected.detach().abs().max()), "train")
+        statistics = inherit(survey, arch, buffers, kept)
+        for buffer, value in built.named_buffers():
+            if "running" in buffer:
+                assert_close(value, statistics[buffer], float(statistics[buffer].abs().max()), buffer)
+        if not gradients:
+            return
+        weights = torch.randn_like(expected)
+        dense.zero_grad()
+        (expected * weights).sum().backward()
         (actual * weights).sum().backward()
-        dense_gradients = {n: p.grad for n, p in expected.named_parameters() if p.grad is not None}
+        dense_gradients = {n: p.grad for n, p in dense.named_parameters() if p.grad is not None}
         scale = max(float(gradient.abs().max()) for gradient in dense_gradients.values())
         slices = inherit(survey, arch, dense_gradients, kept)
         for parameter, value in built.named_parameters():
@@ -171,6 +149,6 @@ def test_the_comparison_notices_wrong_units() -> None:
     dense = dense_network("resnet20")
     built = build(FACTORIES["resnet20"], survey, point(survey, kept), weights=dense.state_dict(), kept=other)
     images = torch.randn(BATCH, *SMALL["resnet20"])
-    with torch.no_grad():
-        reference = masked(dense, survey, point(survey, kept), kept).eval()(images)
-        assert float((built.eval()(images) - reference).abs().max()) > 1e-3
+    with torch.no_grad(), masked(dense, survey, Point(point(survey, kept), kept)) as reference:
+        expected, _ = reference(False, [images])
+        assert float((built.eval()(images) - expected).abs().max()) > 1e-3

@@ -1,13 +1,12 @@
 """Random points of small networks against the dense network with its readers' input slices zeroed."""
 
-import copy
 import random
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.support.oracle import Point, masked
 from prunas.architecture import Architecture
 from prunas.build.build import build
 from prunas.costs import CostModel
@@ -45,33 +44,11 @@ def check_points(factory: Factory, shape: tuple[int, ...], points: int = 3, mask
         net = build(lambda: factory().double(), made, arch, weights=dense.state_dict(), kept=kept)
         assert model.of(arch).params == sum(parameter.numel() for parameter in net.parameters())
         images = torch.randn(4, *shape, dtype=torch.float64)
-        if maskable:
-            reference = masked(dense, made, kept, gated)
+        with torch.no_grad(), masked(dense, made, Point(arch, kept)) as reference:
             for training in (False, True):
-                net.train(training), reference.train(training)
-                with torch.no_grad():
-                    assert_close(net(images), reference(images))
-        else:
-            net(images)
+                expected, _ = reference(training, [images])
+                assert_close(net.train(training)(images), expected)
     return made
-
-
-def masked(
-    dense: nn.Module, made: Survey, kept: dict[str, list[int]], gated: dict[str, tuple[int, ...]]
-) -> nn.Module:
-    net = copy.deepcopy(dense)
-    units = [np.array(kept[group.name]) for group in made.groups]
-    for layer in made.layers:
-        if layer.kind in ("conv", "linear") and not layer.depthwise:
-            passing = made.positions(layer.reads, units)
-            if layer.path in gated:
-                passing = passing[list(gated[layer.path])]
-            weight = net.get_submodule(layer.path).weight.data
-            mask = torch.zeros(weight.shape[1] * layer.groups)
-            mask[torch.as_tensor(passing)] = 1
-            for filters, part in zip(weight.chunk(layer.groups), mask.chunk(layer.groups), strict=True):
-                filters *= part.view(1, -1, *[1] * (weight.ndim - 2))
-    return net
 
 
 def assert_close(actual: Tensor, expected: Tensor) -> None:

@@ -97,15 +97,25 @@ HELD = {
     "an unknown function": (lambda x: torch.erfinv(x.tanh() / 2), "erfinv is not understood"),
     "mean over channels": (lambda x: x.mean(1, keepdim=True) + x, "mean runs over channels"),
     "sum over everything": (lambda x: x + x.sum(), "sum runs over channels"),
-    "shuffle": (
-        lambda x: x.view(x.shape[0], 2, x.shape[1] // 2, 4, 4).transpose(1, 2).reshape(x.shape),
-        "view splits or reorders channels by position",
+    "shuffle by numbers": (
+        lambda x: x.view(x.shape[0], 2, 4, 4, 4).transpose(1, 2).reshape(x.shape),
+        "reshape splits or reorders channels by position",
     ),
-    "split": (lambda x: torch.cat(x.chunk(2, 1)[::-1], 1), "chunk splits or reorders channels by position"),
-    "gated linear unit": (
-        lambda x: torch.cat([x.chunk(2, 1)[0] * x.chunk(2, 1)[1]] * 2, 1),
+    "unequal chunks": (
+        lambda x: torch.cat(x.chunk(3, 1), 1),
         "chunk splits or reorders channels by position",
     ),
+    "split by number": (
+        lambda x: torch.cat(x.split(4, 1)[::-1], 1),
+        "split splits or reorders channels by position",
+    ),
+    "every second channel": (
+        lambda x: torch.cat((x[:, ::2], x[:, 1::2]), 1),
+        "getitem splits or reorders channels by position",
+    ),
+    "rolled": (lambda x: x.roll(1, 1), "roll splits or reorders channels by position"),
+    "its number of elements": (lambda x: x / x.numel(), "a channel count becomes a value"),
+    "its size in bytes": (lambda x: x / x.nbytes, "a channel count becomes a value"),
     "first channels": (
         lambda x: torch.cat((x[:, :4], x[:, 4:]), 1),
         "getitem splits or reorders channels by position",
@@ -155,6 +165,43 @@ HELD = {
     ),
     "stacked": (lambda x: torch.stack((x, x)).mean(0), "stack is not understood"),
 }
+
+
+PAIRED = {
+    "shuffle": lambda x: x.view(x.shape[0], 2, x.shape[1] // 2, 4, 4).transpose(1, 2).reshape(x.shape),
+    "shuffle with a free size": lambda x: x.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2),
+    "shuffle of neighbours": lambda x: x.unflatten(1, (-1, 2)).transpose(1, 2).flatten(1, 2),
+    "shuffle by torch": lambda x: torch.channel_shuffle(x, 2),
+    "swapped chunks": lambda x: torch.cat(x.chunk(2, 1)[::-1], 1),
+    "gated by the other half": lambda x: torch.cat([x.chunk(2, 1)[0] * x.chunk(2, 1)[1].sigmoid()] * 2, 1),
+    "gated linear unit": lambda x: torch.cat([F.glu(x, 1)] * 2, 1),
+    "halves by slices": lambda x: torch.cat((x[:, x.shape[1] // 2 :], x[:, : x.shape[1] // 2].relu()), 1),
+    "split by count": lambda x: torch.cat(x.split(x.shape[1] // 2, dim=1)[::-1], 1),
+}
+
+
+def test_modules_that_move_channels() -> None:
+    net = lambda: nn.Sequential(  # noqa: E731
+        nn.Conv2d(3, 8, 1),
+        nn.ChannelShuffle(2),
+        nn.Unflatten(2, (2, 3)),
+        nn.Flatten(2, 3),
+        nn.Conv2d(8, 4, 1),
+    )
+    made = check_points(net, SHAPE, points=4)
+    assert [(group.name, group.units, group.unit) for group in made.groups] == [("0", 4, 2)]
+    assert form(made, "4") == (Run(0, 0, 4, 2),)
+
+
+@pytest.mark.parametrize("name", PAIRED)
+def test_equal_parts_of_the_channels_vary_together(name: str) -> None:
+    class Case(Net):
+        def middle(self, x: Tensor) -> Tensor:
+            return PAIRED[name](x)
+
+    made = check_points(Case, SHAPE, points=4)
+    assert [(group.name, group.units, group.unit) for group in made.groups] == [("first", 4, 2)]
+    assert not reasons(made)
 
 
 @pytest.mark.parametrize("name", HELD)

@@ -1,0 +1,87 @@
+"""What the widths decide besides channels: sizes that became numbers, and branches of Python taken by them."""
+
+from itertools import zip_longest
+from typing import Any
+
+from torch import Tensor, fx
+
+from prunas.survey.labels import RESHAPING, Channels, LabelPass, Labels, Spread, functional, operation
+
+__all__ = ["detour", "difference"]
+
+SIZED = RESHAPING | {"split", "split_with_sizes", "tensor_split", "chunk", "narrow"}
+"""Operations whose numbers are sizes, which show in their results."""
+
+
+def detour(dense: fx.Graph, narrowed: fx.Graph) -> str | None:
+    """Name of the first node of the dense graph whose operation is another one in the narrowed graph, or None."""
+    node: fx.Node | None
+    twin: fx.Node | None
+    for node, twin in zip_longest(dense.nodes, narrowed.nodes):
+        if node is None or twin is None or (node.op, node.target) != (twin.op, twin.target):
+            return str((node or dense.output_node()).name)
+    return None
+
+
+def difference(dense: LabelPass, narrowed: LabelPass) -> str | None:
+    """Finds where a narrowed network computes something else than the dense one, both having the same operations.
+
+    They must be on the same operands with the same numbers, and give tensors of the same shape but for channels.
+    So `h * h.shape[1] ** -0.5` is found, which a trace may hold as a constant.
+
+    Returns:
+        Name of the first node of the dense graph that differs, or None.
+    """
+    place: dict[fx.Node, int] = {}
+    for i, (node, twin) in enumerate(zip(dense.graph.nodes, narrowed.graph.nodes, strict=True)):
+        if _arguments(node, dense, place) != _arguments(twin, narrowed, place):
+            return str(node.name)
+        if node.op != "output" and _reshaped(dense.labels[node], dense.values[node], narrowed.values[twin]):
+            return str(node.name)
+        place[node] = place[twin] = i
+    return None
+
+
+def _reshaped(carried: Labels, value: Any, built: Any) -> bool:
+    """Whether two results have different shapes apart from their channels."""
+    values = value if isinstance(value, list | tuple) else [value]
+    others = built if isinstance(built, list | tuple) else [built]
+    labels = carried if isinstance(carried, list) else [carried] * len(values)
+    return len(values) != len(others) or any(
+        _shape(one, label) != _shape(two, label)
+        for one, two, label in zip(values, others, labels, strict=True)
+        if isinstance(one, Tensor) and (label is None or isinstance(label, Channels | Spread))
+    )
+
+
+def _shape(value: Any, labels: Channels | Spread | None) -> list[int]:
+    """A tensor's shape without the axes that its channels vary along."""
+    axes = [labels.axis] if isinstance(labels, Channels) else []
+    if isinstance(labels, Spread):
+        axes = [axis for axis, size in enumerate(labels.labels.shape) if size > 1]
+    return [size for axis, size in enumerate(value.shape) if axis not in axes]
+
+
+def _arguments(node: fx.Node, labelled: LabelPass, place: dict[fx.Node, int]) -> Any:
+    """The arguments of a node, its operands by their places, without sizes of channels."""
+    args: tuple[Any, ...] = node.args
+    name = operation(node)
+    if name == "getitem" and isinstance(args[1], tuple):
+        before = labelled.labels[args[0]]
+        if isinstance(before, Channels) and all(isinstance(part, int | slice) for part in args[1]):
+            # Which channels it takes, the labels tell.
+            args = args[0], tuple(part for axis, part in enumerate(args[1]) if axis != before.axis)
+    sized = name in SIZED or bool(functional(node, labelled.modules))  # a layer's function is told its sizes
+    return _plain((args, node.kwargs), place, sized)
+
+
+def _plain(argument: Any, place: dict[fx.Node, int], sized: bool) -> Any:
+    if isinstance(argument, fx.Node):
+        return "node", place[argument]
+    if isinstance(argument, slice):
+        return "slice", _plain((argument.start, argument.stop, argument.step), place, sized)
+    if isinstance(argument, dict):
+        return {key: _plain(part, place, sized) for key, part in argument.items()}
+    if isinstance(argument, list | tuple):
+        return [_plain(part, place, sized) for part in argument]
+    return None if sized and isinstance(argument, int) else argument
