@@ -2,7 +2,7 @@
 
 A space is a TOML file in `search_spaces/`, a file of the user's, or made by `SearchSpace.from_model`:
 
-    network = "prunas.networks:vgg16"      # import path, or a Python file beside this one: "mine.py:factory"
+    network = "prunas.networks:vgg16"      # any import path, or a Python file beside this one: "mine.py:factory"
     arguments = { classes = 10 }           # for the factory
     input = [3, 32, 32]
     data = "cifar10"
@@ -28,7 +28,7 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from operator import index
 from pathlib import Path
@@ -41,13 +41,23 @@ import numpy.typing as npt
 from prunas.architecture import Architecture, KernelPattern
 from prunas.costs import METRICS, Cost, CostModel, Metric, Target
 from prunas.errors import InputError, unknown
-from prunas.files import digest, read_json, write_json
+from prunas.files import canonical, digest, read_json, write_json
+from prunas.plugins import Plugin, load_all, plugins
 from prunas.structure import Survey
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["Dimension", "Preset", "SearchSpace", "bundled_spaces", "load_point", "load_space"]
+__all__ = [
+    "Dimension",
+    "Preset",
+    "SearchSpace",
+    "bundled_spaces",
+    "installed_spaces",
+    "load_network",
+    "load_point",
+    "load_space",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +118,8 @@ class SearchSpace:
         options: Settings of proposers by name, for example {"slimming": {"pull": 0.66}}.
         network: What the factory is, for a person.
         source: The file, or "" if it was made in Python.
+        content: What makes the space again in any process, whatever becomes of the file: network, arguments,
+            input, [vary], and the network's source if that is a file; empty if the factory cannot be imported.
         raw_presets: Tables `[presets.NAME]` of the file by name; see `presets`.
     """
 
@@ -128,6 +140,7 @@ class SearchSpace:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     network: str = ""
     source: str = ""
+    content: Mapping[str, Any] = field(default_factory=dict)
     raw_presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -167,18 +180,22 @@ class SearchSpace:
         from prunas.survey.survey import survey
 
         made = survey(factory, input_shape)
-        return cls(name=name, survey=made, factory=factory, network=_called(factory), **settings)
+        space = cls(name=name, survey=made, factory=factory, network=_called(factory), **settings)
+        return replace(space, content=_importable(space))
 
     @property
-    def reference(self) -> str:
-        """What `load_space` takes to make this space again in another process: its name, or its file."""
-        if self.source and bundled_spaces().get(self.name) == Path(self.source):
-            return self.name
-        if not self.source:
+    def reference(self) -> str | Mapping[str, Any]:
+        """What `load_space` takes to make this space again in another process: a known name, or its content."""
+        if self.source:
+            path = Path(self.source)
+            if bundled_spaces().get(self.name) == path or installed_spaces()[0].get(self.name) == path:
+                return self.name
+        if not self.content:
             raise InputError(
-                f"space {self.name!r} was made in Python; write it as a TOML file to train in it"
+                f"space {self.name!r} was made from {self.network}, which another process cannot import; to train "
+                'in it, write a TOML file with network = "FILE.py:FUNCTION"'
             )
-        return os.path.normpath(self.source)
+        return self.content
 
     # What varies
 
@@ -563,8 +580,33 @@ def bundled_spaces() -> dict[str, Path]:
     return {path.stem: path for path in sorted(space_folder().glob("*.toml"))}
 
 
-def load_space(name: str) -> SearchSpace:
-    """A bundled space by name, or the one in a TOML file.
+def installed_spaces() -> tuple[dict[str, Path], tuple[str, ...]]:
+    """The bundled spaces and what installed packages add, and one line about each addition that cannot be used."""
+    bundled = bundled_spaces()
+    added, problems = load_all("prunas.spaces", bundled, _offered)
+    return {**bundled, **added}, problems
+
+
+def _file_of(name: str) -> Path | None:
+    """The file of a bundled space or of one that an installed package offers; None if there is no such name."""
+    if (path := bundled_spaces().get(name)) is not None:
+        return path
+    plugin = plugins("prunas.spaces").get(name)
+    return None if plugin is None else _offered(plugin)
+
+
+def _offered(plugin: Plugin) -> Path:
+    path = plugin.load()
+    if not isinstance(path, (str, Path)):
+        raise InputError(f"{plugin}: its entry point names a {type(path).__name__}, not a path")
+    path = Path(path)
+    if path.name != f"{plugin.name}.toml" or not path.is_file():
+        raise InputError(f"{plugin}: {path} must be a file called {plugin.name}.toml")
+    return path
+
+
+def load_space(name: str | Mapping[str, Any]) -> SearchSpace:
+    """A bundled space by name, one that an installed package offers, the one in a TOML file, or of such content.
 
     The first call for a network imports torch to survey it; later ones read the survey from a cache in the
     user's cache folder, or in PRUNAS_CACHE.
@@ -572,15 +614,17 @@ def load_space(name: str) -> SearchSpace:
     Raises:
         InputError: There is no such space, or the file is not one.
     """
+    if not isinstance(name, str):
+        return _from_content(name)
     if name.endswith(".toml"):
         path = Path(name)
         if not path.is_file():
             raise InputError(f"there is no file {name}")
         return _read(path)
-    known = bundled_spaces()
-    if name not in known:
-        raise unknown("space", name, known)
-    return _read(known[name])
+    found = _file_of(name)
+    if found is None:
+        raise unknown("space", name, {*bundled_spaces(), *plugins("prunas.spaces")})
+    return _read(found)
 
 
 def load_point(text: str) -> tuple[SearchSpace, Architecture]:
@@ -598,6 +642,11 @@ def load_point(text: str) -> tuple[SearchSpace, Architecture]:
         space.check(arch)
         return space, space.canonical(arch)
     name, _, preset = text.partition(":")
+    if preset and (name.endswith(".py") or ("." in name and _file_of(name) is None)):
+        raise InputError(
+            f"{text!r} is a network, not a space: show it with --input, such as --input 3,224,224; to search or "
+            f'train, write a TOML file with network = "{text}", input, data and recipe'
+        )
     space = load_space(name)
     return space, space.preset(preset).architecture if preset else space.dense
 
@@ -610,14 +659,100 @@ def _read(path: Path) -> SearchSpace:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path}: {error}") from error
     spec = parse(text, path)
-    factory = partial(_make, spec.network, str(path.parent), dict(spec.arguments))
-    survey = _surveyed(spec.network, path.parent, spec.arguments, spec.input, factory)
-    return SearchSpace(name=path.stem, survey=survey, factory=factory, source=str(path), **spec.settings())
+    content = _content(
+        path.stem, spec.network, path.parent, spec.arguments, spec.input, spec.vary.model_dump()
+    )
+    return replace(_from_content(content), source=str(path), **spec.settings())
 
 
-def _make(network: str, folder: str, arguments: Mapping[str, Any]) -> "nn.Module":
+def load_network(network: str, input_shape: Sequence[int]) -> SearchSpace:
+    """The space of a network by its import path or file, to look at: everything varies, and there are no data.
+
+    Args:
+        network: "package.module:factory", or "path/to/file.py:factory".
+        input_shape: Shape of one input without the batch.
+
+    Raises:
+        InputError: It cannot be imported, made or surveyed.
+    """
+    from prunas.spacefile import NETWORK, Vary
+
+    if not re.fullmatch(NETWORK, network):
+        raise InputError(f"{network!r} is no network; write package.module:function or file.py:function")
+    name = slug(network.partition(":")[2]) or "network"
+    vary = Vary(gates=("*",), blocks=("*",)).model_dump()
+    return _from_content(_content(name, network, Path(), {}, input_shape, vary))
+
+
+def _content(
+    name: str,
+    network: str,
+    folder: Path,
+    arguments: Mapping[str, Any],
+    shape: Sequence[int],
+    vary: Mapping[str, Any],
+) -> dict[str, Any]:
+    """See `SearchSpace.content`."""
+    place, _, attribute = network.partition(":")
+    content: dict[str, Any] = {"name": name, "network": network, "arguments": dict(arguments)}
+    if place.endswith(".py"):
+        try:
+            content["source"] = (folder / place).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise InputError(f"network {network!r}: cannot read {folder / place}: {why}") from error
+        content["network"] = f"{Path(place).name}:{attribute}"  # where it lies does not matter
+    else:
+        content["versions"] = _versions(place)
+    content |= {"input": list(shape), "vary": {key: _listed(value) for key, value in vary.items()}}
+    try:
+        canonical(content)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"space {name!r}: arguments must be numbers, texts, lists and tables: {error}"
+        ) from error
+    return content
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _from_content(content: Mapping[str, Any]) -> SearchSpace:
+    network, source = content["network"], content.get("source", "")
+    factory = partial(_make, network, source, dict(content["arguments"]))
+    survey = _surveyed(content, factory)
+    vary: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in content["vary"].items()
+    }
+    return SearchSpace(
+        name=content["name"], survey=survey, factory=factory, network=network, content=content, **vary
+    )
+
+
+def _importable(space: SearchSpace) -> dict[str, Any]:
+    """The content of a space made in Python; empty if another process cannot import its factory."""
+    factory: Any = space.factory
+    arguments: Mapping[str, Any] = {}
+    if isinstance(factory, partial) and not factory.args:
+        factory, arguments = factory.func, factory.keywords
+    network = _called(factory)
+    vary = {key: getattr(space, key) for key in ("groups", "gates", "blocks", "exclude", "floor", "step")}
+    try:
+        if network.startswith("__main__") or pkgutil.resolve_name(network) is not factory:
+            return {}
+        return _content(space.name, network, Path(), arguments, space.survey.input, vary)
+    except (
+        ImportError,
+        AttributeError,
+        ValueError,
+    ):  # a local function, a lambda, arguments JSON cannot hold
+        return {}
+
+
+def _make(network: str, source: str, arguments: Mapping[str, Any]) -> "nn.Module":
     """Calls a factory. A module-level function, so that a partial of it pickles."""
-    factory = _factory(network, folder)
+    factory = _factory(network, source)
     try:
         return cast("nn.Module", factory(**arguments))
     except RuntimeError:
@@ -629,80 +764,76 @@ def _make(network: str, folder: str, arguments: Mapping[str, Any]) -> "nn.Module
         ) from error
 
 
-def _factory(network: str, folder: str) -> Callable[..., Any]:
-    """Imports a factory: by its import path, or from a Python file in `folder`."""
+def _factory(network: str, source: str) -> Callable[..., Any]:
+    """Imports a factory: by its import path, or from the source of a Python file."""
     place, _, attribute = network.partition(":")
     try:
-        if place.endswith(".py"):
-            path = Path(folder) / place
-            factory = getattr(_module(str(path), path.read_bytes()), attribute)
-        else:
-            factory = pkgutil.resolve_name(network)
+        found: Any = getattr(_module(place, source), attribute) if source else pkgutil.resolve_name(network)
     except Exception as error:  # whatever a user's file raises
         raise InputError(
             f"network {network!r} cannot be imported: {type(error).__name__}: {error}"
         ) from error
-    if not callable(factory):
+    if not callable(found):
         raise InputError(f"network {network!r} is not a function that makes a network")
-    return cast(Callable[..., Any], factory)
+    return cast(Callable[..., Any], found)
 
 
 @lru_cache
-def _module(path: str, source: bytes) -> ModuleType:
+def _module(name: str, source: str) -> ModuleType:
     """A user's Python file as a module; the same one while the file does not change."""
-    name = f"prunas_network_{Path(path).stem}_{hashlib.sha256(path.encode() + source).hexdigest()[:12]}"
-    module = ModuleType(name)
-    module.__file__ = path
-    sys.modules[name] = module  # dataclasses and pickle look their module up
-    exec(compile(source, path, "exec"), module.__dict__)
+    module = ModuleType(f"prunas_network_{Path(name).stem}_{digest(source)}")
+    module.__file__ = name
+    sys.modules[module.__name__] = module  # dataclasses and pickle look their module up
+    exec(compile(source, name, "exec"), module.__dict__)
     return module
 
 
-def _surveyed(
-    network: str,
-    folder: Path,
-    arguments: Mapping[str, Any],
-    shape: Sequence[int],
-    factory: Callable[[], "nn.Module"],
-) -> Survey:
+def _surveyed(content: Mapping[str, Any], factory: Callable[[], "nn.Module"]) -> Survey:
     """The survey of a network, from the cache if nothing it depends on has changed."""
     import platformdirs
 
-    key = digest([network, dict(arguments), list(shape), _sources(network, folder)], 24)
+    network = {key: value for key, value in content.items() if key not in ("name", "vary")}
+    key = digest([network, _own_sources()], 24)
     cache = Path(os.environ.get("PRUNAS_CACHE") or platformdirs.user_cache_dir("prunas"))
     path = cache / "surveys" / f"{key}.json"
     with suppress(InputError):  # an entry that is missing or damaged is made anew
         return Survey.from_json(read_json(path))
     from prunas.survey.survey import survey
 
-    _factory(network, str(folder))  # imported here, lest a module's tensors be born on the meta device
-    made = survey(factory, shape)
+    # Imported here, lest a module's tensors be born on the meta device.
+    _factory(content["network"], content.get("source", ""))
+    made = survey(factory, content["input"])
     with suppress(InputError):  # a cache that cannot be written only costs time
         write_json(path, made.to_json())
     return made
 
 
-def _sources(network: str, folder: Path) -> list[str]:
-    """What a survey depends on: our own sources, torch, and the file or distribution of the network."""
+def _own_sources() -> list[str]:
+    """What every survey depends on: torch, and our own sources."""
     here = Path(__file__).parent
     files = [*sorted(f for room in ("survey", "build", "networks") for f in (here / room).glob("*.py"))]
     files.append(here / "structure.py")
-    place = network.partition(":")[0]
-    versions = [importlib.metadata.version("torch")]
-    if place.endswith(".py"):
-        files.append(folder / place)
-    elif not place.startswith("prunas."):
-        top = place.partition(".")[0]
-        try:
-            versions.append(f"{top} {importlib.metadata.version(top)}")
-        except importlib.metadata.PackageNotFoundError:
-            spec = importlib.util.find_spec(top)
-            roots = [Path(p) for p in (spec.submodule_search_locations or ())] if spec else []
-            files += sorted(f for root in roots for f in root.rglob("*.py"))
-            if spec and spec.origin and not roots:
-                files.append(Path(spec.origin))
-    texts = [hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()]
-    return [*versions, *texts]
+    return [importlib.metadata.version("torch"), *map(_sha, files)]
+
+
+def _versions(module: str) -> list[str]:
+    """What a network that is imported depends on: the version of its distribution, else its files."""
+    top = module.partition(".")[0]
+    if top == "prunas":
+        return []
+    try:
+        return [f"{top} {importlib.metadata.version(top)}"]
+    except importlib.metadata.PackageNotFoundError:
+        spec = importlib.util.find_spec(top) if top else None
+    roots = [Path(p) for p in (spec.submodule_search_locations or ())] if spec else []
+    files = sorted(f for root in roots for f in root.rglob("*.py"))
+    if spec and spec.origin and not roots:
+        files.append(Path(spec.origin))
+    return [_sha(f) for f in files if f.is_file()]
+
+
+def _sha(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _called(factory: Callable[..., Any]) -> str:

@@ -11,7 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from prunas.errors import InputError, unknown
 from prunas.recipe import recipe
 
-__all__ = ["SpaceFile", "parse"]
+__all__ = ["NETWORK", "SpaceFile", "Vary", "parse"]
+
+
+NETWORK = r"^[\w./-]+:\w+$"
+"""How a factory is named: package.module:function, or file.py:function."""
 
 
 class Vary(BaseModel):
@@ -47,7 +51,7 @@ class SpaceFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    network: str = Field(pattern=r"^[\w./-]+:\w+$")
+    network: str = Field(pattern=NETWORK)
     arguments: dict[str, Any] = Field(default_factory=dict)
     input: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
     data: str = ""

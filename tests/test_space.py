@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import pickle
 import subprocess
 import sys
@@ -123,7 +124,40 @@ def test_a_users_own_network_is_surveyed_and_built(mine):
     assert net.conv1.bias.tolist() == [2.0] * 4  # the file's own tensor is no meta tensor
     assert space.cost(space.point({"conv1": 4})).params == 4 * 27 + 4 + 5 * 4 * 9 + 5
     assert type(pickle.loads(pickle.dumps(space.factory))()).__name__ == "Scaled"
-    assert space.reference == str(mine)
+
+
+def test_a_users_space_is_known_by_its_content_and_not_by_its_place(mine, tmp_path):
+    space = load_space(str(mine))
+    moved = tmp_path / "elsewhere" / "deep"
+    (moved / "nets").mkdir(parents=True)
+    (moved / "nets" / "net.py").write_text(FACTORY)
+    line = 'network = "nets/net.py:factory"\ninput = [3, 8, 8]\n'
+    (moved / "mine.toml").write_text(f'{line}keep = [0.4]\nrecipe = "short"\n')
+    again = load_space(str(moved / "mine.toml"))
+    assert space.reference == again.reference
+    assert str(tmp_path) not in json.dumps(space.reference)
+    for changed in (line.replace("8, 8", "9, 9"), f"{line}arguments = {{ first = 5 }}\n"):
+        (moved / "mine.toml").write_text(changed)
+        assert load_space(str(moved / "mine.toml")).reference != space.reference
+    (moved / "nets" / "net.py").write_text(FACTORY + "\n\nNEW = 1\n")
+    (moved / "mine.toml").write_text(line)
+    assert load_space(str(moved / "mine.toml")).reference != space.reference
+
+
+def test_a_users_space_is_made_again_from_its_content(mine):
+    space = load_space(str(mine))
+    content = json.loads(json.dumps(space.reference))
+    mine.with_name("net.py").unlink()
+    mine.unlink()
+    again = load_space(content)
+    assert (again.name, again.survey) == ("mine", space.survey)
+    assert again.build(again.point({"conv1": 4})).conv1.weight.shape == (4, 3, 3, 3)
+
+
+def test_arguments_that_no_job_can_hold_are_named(mine):
+    mine.write_text('network = "net.py:factory"\ninput = [3, 8, 8]\narguments = { first = 2026-01-01 }\n')
+    with pytest.raises(InputError, match="space 'mine': arguments must be numbers, texts, lists and tables"):
+        load_space(str(mine))
 
 
 def test_a_changed_network_is_surveyed_anew(mine):
@@ -142,7 +176,7 @@ def test_a_changed_network_is_surveyed_anew(mine):
         ('network = "net.py:fail"', "'net.py:fail' cannot be made .*KeyError: 'no such width'"),
         ('network = "net.py:thing"', "'net.py:thing' is not a function"),
         ('network = "net.py:gone"', "'net.py:gone' cannot be imported: .*gone"),
-        ('network = "other.py:factory"', "'other.py:factory' cannot be imported: .*other.py"),
+        ('network = "other.py:factory"', "'other.py:factory': cannot read .*other.py: No such file"),
         ('network = "broken.py:factory"', "'broken.py:factory' cannot be imported: SyntaxError"),
         (
             'network = "no.such.package:factory"',
@@ -187,8 +221,11 @@ def test_a_space_from_python():
     space = SearchSpace.from_model(partial(vgg11, base=4), (3, 32, 32), name="tiny", floor=2)
     assert (space.name, space.floor, space.network) == ("tiny", 2, "prunas.networks.vgg:vgg11")
     assert [d.dense for d in space.dimensions] == [4, 8, 16, 16, 32, 32, 32, 32]
-    with pytest.raises(InputError, match="'tiny' was made in Python; write it as a TOML file"):
-        _ = space.reference
+    again = load_space(json.loads(json.dumps(space.reference)))
+    assert (again.name, again.floor, again.survey) == ("tiny", 2, space.survey)
+    local = SearchSpace.from_model(lambda: vgg11(base=4), (3, 32, 32), name="local")
+    with pytest.raises(InputError, match=r"'local' was made from test_space:.*<lambda>.*write a TOML file"):
+        _ = local.reference
     assert load_space("vgg16-c10").reference == "vgg16-c10"
 
 

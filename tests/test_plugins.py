@@ -1,0 +1,172 @@
+"""Plug-ins: the package of `docs/plugins.md`, installed and used; and packages that are wrong in one way."""
+
+import json
+import re
+import shlex
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+import prunas
+from prunas.cli import main
+from prunas.errors import InputError
+from prunas.proposers import PROPOSERS, entry, installed_proposers
+from prunas.space import bundled_spaces, installed_spaces, load_space
+
+PAGE = (Path(prunas.__file__).parent.parent / "docs" / "plugins.md").read_text()
+Install = Callable[..., Path]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Puts a distribution on sys.path, as pip would: its files, and a dist-info with its entry points."""
+    before = set(sys.modules)
+
+    def put(name: str, files: Mapping[str, str], points: Mapping[str, Mapping[str, str]]) -> Path:
+        site = tmp_path / f"site-{name}"
+        for path, text in files.items():
+            (site / path).parent.mkdir(parents=True, exist_ok=True)
+            (site / path).write_text(text)
+        info = site / f"{name.replace('-', '_')}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(
+            "".join(
+                f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in names.items())
+                for group, names in points.items()
+            )
+        )
+        monkeypatch.syspath_prepend(str(site))
+        return site
+
+    yield put
+    for name in set(sys.modules) - before:
+        if sys.modules[name].__name__.partition(".")[0] in ("prunas_ramp", "broken", "other"):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def ramp(install: Install) -> Path:
+    """The package of the page: every block under the file name in front of it."""
+    files = dict(re.findall(r"^`([\w./-]+)`[^`]*(?:`[^`\n]+`[^`]*)*```\w+\n(.*?)```", PAGE, re.M | re.S))
+    points = tomllib.loads(files.pop("pyproject.toml"))["project"]["entry-points"]
+    assert sorted(files) == [
+        "prunas_ramp/__init__.py",
+        "prunas_ramp/method.py",
+        "prunas_ramp/ramp-digits.toml",
+    ]
+    return install("prunas-ramp", files, points)
+
+
+def test_the_command_of_the_page_searches_in_a_worker(
+    ramp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (command,) = re.findall(r"^prunas (search .*)$", PAGE, re.M)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main([*shlex.split(command), "--no-controls", "--no-dense", "--json"])
+    assert ended.value.code == 0
+    (row,) = json.loads(capsys.readouterr().out)["runs"]
+    assert (row["proposer"], row["kind"], row["status"]) == ("ramp", "control", "finished")
+    job = json.loads((tmp_path / row["folder"] / "job.json").read_text())
+    assert job["spec"]["space"] == "ramp-digits"  # by name: the same run wherever the package is installed
+    widths = job["spec"]["architecture"]["widths"]
+    dense = {group.name: group.units for group in load_space("ramp-digits").survey.groups}
+    shares = [widths.get(group, units) / units for group, units in dense.items()]
+    # --set ramp.last=0.25: of three stages, the last two have 0.25 and 0.625, in whole channels of 8 and 32.
+    assert shares[-1] / shares[1] == pytest.approx(0.25 / 0.625, abs=0.1)
+
+
+def test_listings_hold_what_is_installed(ramp: Path) -> None:
+    known, problems = installed_proposers()
+    assert problems == ()
+    assert list(known) == [*PROPOSERS, "ramp"]
+    assert entry("ramp").build(last=2.0).last == 2.0
+    spaces, problems = installed_spaces()
+    assert problems == ()
+    assert set(spaces) - set(bundled_spaces()) == {"ramp-digits"}
+    with pytest.raises(InputError, match="did you mean ramp"):
+        entry("rampe")
+    with pytest.raises(InputError, match="ramp: last must be above 0"):
+        entry("ramp").build(last=0)
+
+
+ENTRY = """
+from prunas.proposers import Entry
+X = Entry("other:X", {kind!r}, "d", "r", dimensions=({dimension!r},))
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("raise RuntimeError('no licence\\nhere')", "cannot be imported: RuntimeError: no licence here"),
+        ("Y = 1", "cannot be imported: AttributeError"),
+        ("X = 3", "names a int, not an Entry"),
+        (ENTRY.format(kind="contrl", dimension="width"), "did you mean control"),
+        (ENTRY.format(kind="control", dimension="colour"), "colour"),
+    ],
+)
+def test_a_broken_proposer_is_one_line_and_breaks_nothing_else(
+    install: Install, source: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("broken-pack", {"broken.py": source}, {"prunas.proposers": {"bad": "broken:X"}})
+    with pytest.raises(InputError, match=re.escape(says)) as raised:
+        entry("bad")
+    assert "proposer 'bad' of package broken-pack 1.0" in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert entry("slimming") is PROPOSERS["slimming"]
+    with pytest.raises(SystemExit) as ended:
+        main(["proposers", "--json"])
+    printed = capsys.readouterr()
+    assert ended.value.code == 0
+    assert [row["name"] for row in json.loads(printed.out)] == list(PROPOSERS)
+    assert printed.err.splitlines() == [str(raised.value)]
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("3", "names a int, not a path"),
+        ("'nowhere/bad.toml'", "must be a file called bad.toml"),
+        ("__file__", "must be a file called bad.toml"),
+    ],
+)
+def test_a_broken_space_is_one_line(install: Install, value: str, says: str) -> None:
+    install("broken-pack", {"broken.py": f"X = {value}\n"}, {"prunas.spaces": {"bad": "broken:X"}})
+    with pytest.raises(InputError, match=re.escape(says)):
+        load_space("bad")
+    assert load_space("vgg11-digits").name == "vgg11-digits"
+    spaces, (problem,) = installed_spaces()
+    assert spaces == bundled_spaces()
+    assert "space 'bad' of package broken-pack 1.0" in problem
+
+
+def test_names_that_clash(install: Install) -> None:
+    for name in ("one", "two"):
+        install(name, {}, {"prunas.proposers": {"mine": "other:X", "slimming": "other:X"}})
+    assert entry("slimming") is PROPOSERS["slimming"]
+    with pytest.raises(InputError, match=r"of packages .*one 1\.0.*uninstall all but one"):
+        entry("mine")
+    known, problems = installed_proposers()
+    assert known == dict(PROPOSERS)
+    assert len(problems) == 2
+    assert any("prunas has one of that name" in problem for problem in problems)
+
+
+def test_a_name_that_cannot_be_typed(install: Install) -> None:
+    install("broken-pack", {"other.py": ""}, {"prunas.proposers": {"my.name": "other:X"}})
+    with pytest.raises(InputError, match="rename it"):
+        entry("my.name")
+
+
+def test_doctor_names_a_broken_package(install: Install, tmp_path: Path) -> None:
+    from prunas.experiments.doctor import examine
+
+    install("broken-pack", {"broken.py": "X = 3"}, {"prunas.spaces": {"bad": "broken:X"}})
+    (check,) = [check for check in examine(None, tmp_path) if check["what"] == "plug-in"]
+    assert check["status"] == "wrong"
+    assert "broken-pack" in check["detail"]
