@@ -5,6 +5,7 @@ it); `Protocol` says which initial weights and which budget a training starts fr
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -39,7 +40,11 @@ class Recipe:
         precision: `fp32`, or `bf16` for autocast with fp32 weights, norms and losses.
         channels_last: Memory layout of images and convolutions.
         images: If not 0, only this many images of the training split are used (a labelled shortcut).
-        neutral: Values at which a later-born field changes nothing; see `identity`.
+        dsd: If not 0, the training is dense-sparse-dense, and this share of the weights of every convolution and
+            linear layer is pruned in its middle phase; see `phases`.
+
+    A field born after the first release carries `metadata={"neutral": value}`, the value at which everything is as
+    before: at that value it stands neither in `identity` nor in `to_json`, so that stored runs keep their names.
     """
 
     name: str = field(metadata={"identity": False})
@@ -58,6 +63,7 @@ class Recipe:
     precision: Literal["fp32", "bf16"] = "fp32"
     channels_last: bool = False
     images: int = 0
+    dsd: float = field(default=0.0, metadata={"neutral": 0.0})
 
     def __post_init__(self) -> None:
         """Refuses settings no training can follow."""
@@ -71,23 +77,14 @@ class Recipe:
             )
         if self.images < 0:
             raise InputError(f"recipe {self.name!r}: images must be 0 (all) or more, not {self.images}")
+        if not 0 <= self.dsd < 1:
+            raise InputError(f"recipe {self.name!r}: dsd must be at least 0 and below 1, not {self.dsd}")
 
     @property
     def identity(self) -> str:
-        """Twelve hex digits over every field that changes the result, defaults included.
-
-        A field born after the first release gets `metadata={"neutral": value}`, the value at which everything
-        is as before; at that value it stays out of the hash, so that stored runs keep their names.
-        """
-        content: dict[str, Any] = {}
-        for spec in dataclasses.fields(self):
-            value = getattr(self, spec.name)
-            if not spec.metadata.get("identity", True):
-                continue
-            if "neutral" in spec.metadata and value == spec.metadata["neutral"]:
-                continue
-            content[spec.name] = value
-        return digest(content)
+        """Twelve hex digits over every field that changes the result, defaults included."""
+        named = {spec.name for spec in dataclasses.fields(self) if not spec.metadata.get("identity", True)}
+        return digest({name: value for name, value in self.to_json().items() if name not in named})
 
     def replace(self, **changes: Any) -> "Recipe":
         """A recipe with some fields changed.
@@ -102,8 +99,14 @@ class Recipe:
         return dataclasses.replace(self, **changes)
 
     def to_json(self) -> dict[str, Any]:
-        """All fields as JSON values."""
-        return dataclasses.asdict(self)
+        """All fields as JSON values, but for those at their neutral value."""
+        neutral = {
+            spec.name: spec.metadata["neutral"]
+            for spec in dataclasses.fields(self)
+            if "neutral" in spec.metadata
+        }
+        values = dataclasses.asdict(self)
+        return {name: v for name, v in values.items() if name not in neutral or v != neutral[name]}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Recipe":
@@ -123,6 +126,21 @@ class Recipe:
             return tuple(range(stride, epochs, stride)) if stride else ()
         return tuple(int(epochs * m) for m in self.milestones)
 
+    def phases(self, epochs: int) -> tuple[int, int]:
+        """The epochs, from 0, at whose start a dense-sparse-dense training of this length prunes and restores.
+
+        Han et al., DSD: Dense-Sparse-Dense Training for Deep Neural Networks, ICLR 2017, arXiv:1607.04381: the
+        smallest weights of each layer go after a dense phase, the rest is trained under the mask, then those that
+        went come back from zero and all is trained on, at a tenth of the learning rate.
+
+        Departures: the first phase is the recipe's whole schedule, the other two are a quarter of it each (a sixth
+        of `epochs`), at a constant tenth and hundredth of the recipe's learning rate; the paper trains every phase
+        until it converges, at rates of each network's own. Each phase starts without momentum. The paper prunes
+        25 % to 50 % of every layer; 30 % is our default. Biases and norms are not pruned.
+        """
+        length = max(1, epochs // 6)
+        return epochs - 2 * length, epochs - length
+
     def lr_at(self, step: int, steps_per_epoch: int, epochs: int) -> float:
         """The learning rate of one step.
 
@@ -131,6 +149,11 @@ class Recipe:
             steps_per_epoch: Steps of one epoch, the partial last one included.
             epochs: Length of this training (`epochs` of the recipe, or a Scratch-B length).
         """
+        if self.dsd:
+            sparse, free = self.phases(epochs)
+            if (epoch := step // steps_per_epoch) >= sparse:
+                return self.lr * (0.1 if epoch < free else 0.01)
+            epochs = sparse
         if self.schedule == "constant":
             return self.lr
         if self.schedule == "step":
@@ -183,8 +206,12 @@ class Protocol:
         name: The word a user types.
         weights: `fresh` draws new initial weights at the new shape; `sliced` inherits those of the dense
             network's kept channels; `initial` slices the weights the dense network started from.
-        budget: `epochs` of the recipe; `macs` of the dense training (the study's Scratch-B); or `finetune`,
-            a quarter of the recipe's epochs at a constant small rate (the study's 40 of 160).
+        budget: `epochs` of the recipe; `macs` of the dense training (the study's Scratch-B); `macs+finetune`,
+            which adds the fine-tuning epochs that the pruned network would have had besides; `finetune`, a quarter
+            of the recipe's epochs at a hundredth of its rate (the study's 40 of 160 at 0.001); or `dsd`, the
+            recipe's epochs and a quarter of them for each of the two further phases (see `Recipe.phases`).
+        cap: Largest factor of `macs` on the recipe's epochs; infinite: none; None: what the space says.
+        sparsity: Of `dsd`, the share of weights its middle phase prunes.
 
     `finetune-rewound` runs the whole schedule again from the inherited weights (learning-rate rewinding to the
     start, Renda et al. 2020); `ticket` does so from the dense network's initial weights (Frankle & Carbin 2019).
@@ -192,7 +219,9 @@ class Protocol:
 
     name: str
     weights: Literal["fresh", "sliced", "initial"]
-    budget: Literal["epochs", "macs", "finetune"]
+    budget: Literal["epochs", "macs", "macs+finetune", "finetune", "dsd"]
+    cap: float | None = None
+    sparsity: float = 0.3
 
 
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
@@ -201,23 +230,41 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
         for protocol in (
             Protocol(name="scratch-e", weights="fresh", budget="epochs"),
             Protocol(name="scratch-b", weights="fresh", budget="macs"),
+            Protocol(name="scratch-b+finetune", weights="fresh", budget="macs+finetune"),
             Protocol(name="finetune", weights="sliced", budget="finetune"),
             Protocol(name="finetune-rewound", weights="sliced", budget="epochs"),
             Protocol(name="ticket", weights="initial", budget="epochs"),
+            Protocol(name="dsd", weights="fresh", budget="dsd"),
         )
     }
 )
 
 
 def protocol(name: str) -> Protocol:
-    """The protocol called `name`.
+    """The protocol called `name`, which may carry a number: `scratch-b:2` is capped at twice the epochs,
+    `scratch-b:inf` not at all whatever the space says, `dsd:0.5` prunes half of each layer.
 
     Raises:
-        InputError: There is none; the message names the nearest ones.
+        InputError: There is none, the message names the nearest ones; or its number cannot be used.
     """
-    if name not in PROTOCOLS:
-        raise unknown("protocol", name, PROTOCOLS)
-    return PROTOCOLS[name]
+    base, colon, number = name.partition(":")
+    if base not in PROTOCOLS:
+        raise unknown("protocol", base, PROTOCOLS)
+    found = PROTOCOLS[base]
+    if not colon:
+        return found
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if found.budget in ("macs", "macs+finetune") and value >= 1:
+        return dataclasses.replace(found, name=f"{base}:{value:g}", cap=value)
+    if found.budget == "dsd" and 0 < value < 1:
+        return dataclasses.replace(found, name=f"{base}:{value:g}", sparsity=value)
+    raise InputError(
+        f"protocol {name!r}: a number can be a cap of 1 or more, as in scratch-b:2, or a share of weights, as in "
+        "dsd:0.5"
+    )
 
 
 def scratch_b_epochs(epochs: int, dense_macs: int, macs: int, cap: float | None = None) -> int:

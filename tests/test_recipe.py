@@ -1,7 +1,7 @@
 import pytest
 
 from prunas.errors import InputError
-from prunas.recipe import PROTOCOLS, RECIPES, Recipe, recipe, scratch_b_epochs
+from prunas.recipe import PROTOCOLS, RECIPES, Recipe, protocol, recipe, scratch_b_epochs
 
 
 @pytest.mark.parametrize(
@@ -52,9 +52,10 @@ def test_name_is_not_identity_and_everything_else_is():
     changes = {
         "epochs": 1, "batch": 1, "lr": 1.0, "schedule": "constant", "milestones": (0.4,), "every": 0.5,
         "gamma": 0.5, "warmup": 0.1, "momentum": 0.5, "nesterov": True, "weight_decay": 0.0, "augment": False,
-        "precision": "bf16", "channels_last": True, "images": 10,
+        "precision": "bf16", "channels_last": True, "images": 10, "dsd": 0.3,
     }  # fmt: skip
-    assert {"name", *changes} == set(paper.to_json())
+    assert {"name", *changes} == set(paper.replace(dsd=0.5).to_json())
+    assert "dsd" not in paper.to_json()  # born later: at 0 it leaves the names of runs alone
     identities = {paper.replace(**{name: value}).identity for name, value in changes.items()}
     assert len({paper.identity, *identities}) == len(changes) + 1
 
@@ -65,7 +66,19 @@ def test_identity_of_the_study_recipe_is_frozen():
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_json_round_trip(name):
-    assert Recipe.from_json(recipe(name).to_json()) == recipe(name)
+    for made in (recipe(name), recipe(name).replace(dsd=0.3)):
+        assert Recipe.from_json(made.to_json()) == made
+
+
+def test_dense_sparse_dense_is_a_whole_schedule_and_two_quarters():
+    made = recipe("paper").replace(dsd=0.3)
+    assert made.phases(240) == (160, 200)
+    rates = [made.lr_at(epoch, 1, 240) for epoch in range(240)]
+    assert rates[:160] == pytest.approx([0.1] * 80 + [0.01] * 40 + [0.001] * 40)
+    assert rates[160:] == pytest.approx([0.01] * 40 + [0.001] * 40)
+    for epochs in range(1, 100):  # any length: K + 2 * (a quarter of K, or 1)
+        quarter = max(1, epochs // 4)
+        assert made.phases(epochs + 2 * quarter) == (epochs, epochs + quarter)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +90,15 @@ def test_json_round_trip(name):
         (lambda: recipe("paper").replace(batch=0), "batch must be above 0"),
         (lambda: recipe("paper").replace(milestones=(1.5,)), "between 0 and 1"),
         (lambda: recipe("paper").replace(images=-1), "images must be 0"),
+        (lambda: recipe("paper").replace(dsd=1.0), "dsd must be at least 0 and below 1"),
+        (lambda: protocol("scratch-c"), "did you mean scratch-e, scratch-b, scratch-b"),
+        (
+            lambda: protocol("scratch-e:2"),
+            "'scratch-e:2': a number can be a cap of 1 or more, as in scratch-b:2",
+        ),
+        (lambda: protocol("scratch-b:0.5"), "a cap of 1 or more"),
+        (lambda: protocol("scratch-b:two"), "a cap of 1 or more"),
+        (lambda: protocol("dsd:1"), "or a share of weights, as in dsd:0.5"),
     ],
 )
 def test_bad_input_is_named(call, words):
@@ -102,4 +124,11 @@ def test_scratch_b_epochs_of_the_study(epochs, dense, pruned, cap, expected):
 
 
 def test_protocols_are_named_as_typed():
-    assert [protocol.name for protocol in PROTOCOLS.values()] == list(PROTOCOLS)
+    assert [each.name for each in PROTOCOLS.values()] == list(PROTOCOLS)
+
+
+def test_a_protocol_may_carry_a_number():
+    assert (protocol("scratch-b:2").name, protocol("scratch-b:2").cap) == ("scratch-b:2", 2.0)
+    assert protocol("scratch-b+finetune:inf").cap == float("inf")
+    assert (protocol("dsd").sparsity, protocol("dsd:0.50").sparsity) == (0.3, 0.5)
+    assert protocol("dsd:0.50").name == "dsd:0.5"

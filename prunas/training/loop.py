@@ -28,8 +28,11 @@ from prunas.training.step import Step
 __all__ = ["Diverged", "Preempted", "Progress", "Trained", "train"]
 
 
-class Diverged(RuntimeError):
-    """The loss is no longer a number; the message names the epoch and the last good checkpoint."""
+class Diverged(InputError):
+    """The loss is no longer a number, mostly because the learning rate is too high.
+
+    The message names the epoch and the last good checkpoint.
+    """
 
 
 class Preempted(Exception):
@@ -167,9 +170,15 @@ def train(
             if stopping:
                 raise Preempted(f"stopped after {record.done} of {total} steps; the same call continues")
 
+        sparse, free = recipe.phases(epochs)
         while record.done < total:
             epoch, first = divmod(record.done, per_epoch)
             started = time.perf_counter() - record.spent
+            if recipe.dsd and not first:
+                if epoch == sparse:
+                    step.prune(recipe.dsd)
+                elif epoch == free:
+                    step.restore()
             net.train()
             for draw in feed.draws(seed, epoch, first):
                 step.set_lr(lr := recipe.lr_at(record.done, per_epoch, epochs))
@@ -179,7 +188,7 @@ def train(
                 if record.done % per_epoch:
                     pause()
             loss_sum, hits = step.totals()
-            line = {
+            line: dict[str, Any] = {
                 "epoch": epoch + 1,
                 "lr": lr,
                 "loss": loss_sum / len(members),
@@ -191,6 +200,8 @@ def train(
                     f"the loss is {loss_sum} in epoch {epoch + 1} of {epochs}, try a lower learning rate "
                     f"(last good checkpoint: {record.last or 'none'})"
                 )
+            if recipe.dsd:
+                line["phase"] = "dense" if epoch < sparse else "sparse" if epoch < free else "re-dense"
             if every_epoch:
                 line["val_acc"] = evaluate(net, data, "val", device=device, recipe=recipe)
             record.end_epoch(line)

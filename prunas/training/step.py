@@ -69,14 +69,17 @@ class Step:
         self._fused = device.type in ("cpu", "cuda")
         self._totals = torch.zeros(2, device=device)
         self._loss_sum, self._hits = self._totals[0], self._totals[1]
-        self._masked: list[Tensor] = []
-        self._masks: list[Tensor] = []
-        for name, mask in (masks or {}).items():
+        self._masked: dict[str, Tensor] = {}
+        self._masks: dict[str, Tensor] = {}
+        given = dict(masks or {})
+        if recipe.dsd:  # every layer gets a mask that can be changed; until then it changes nothing
+            given = {n: torch.ones(()) for n, p in self._params.items() if p.ndim > 1} | given
+        for name, mask in given.items():
             if name not in self._params:
                 raise unknown("parameter", name, self._params)
-            weight = self._params[name].detach()
-            self._masked.append(weight)
-            self._masks.append(torch.empty_like(weight).copy_(mask))
+            self._masked[name] = self._params[name].detach()
+            self._masks[name] = torch.empty_like(self._masked[name]).copy_(mask)
+        self._own = {name: mask.clone() for name, mask in self._masks.items()} if recipe.dsd else {}
         self._mask()
 
     def set_lr(self, lr: float) -> None:
@@ -126,7 +129,31 @@ class Step:
 
     def _mask(self) -> None:
         if self._masked:
-            torch._foreach_mul_(self._masked, self._masks)
+            torch._foreach_mul_(list(self._masked.values()), list(self._masks.values()))
+
+    def prune(self, share: float) -> None:
+        """Starts the sparse phase of a dense-sparse-dense training.
+
+        Args:
+            share: Of the weights of each layer that exist; the int(share * count) smallest go.
+        """
+        for name, own in self._own.items():
+            size = self._masked[name].abs().where(own > 0, -1.0).flatten()
+            alive = int(own.count_nonzero())
+            stays = torch.ones_like(size)
+            stays[size.argsort()[: len(size) - alive + int(share * alive)]] = 0
+            self._masks[name].copy_(stays.view(own.shape))
+        self._begin()
+
+    def restore(self) -> None:
+        """Ends the sparse phase: what went is free again, from zero."""
+        for name, own in self._own.items():
+            self._masks[name].copy_(own)
+        self._begin()
+
+    def _begin(self) -> None:
+        torch._foreach_zero_(list(self._momentum.values()))
+        self._mask()
 
     def totals(self) -> tuple[float, float]:
         """Sum of the losses and number of hits since the last call. Waits for the device."""
@@ -143,6 +170,7 @@ class Step:
             **net,
             **momentum,
             **{f"regulariser.{name}": t for name, t in own.items()},
+            **{f"mask.{name}": self._masks[name] for name in self._own},
             "totals": self._totals,
         }
 
