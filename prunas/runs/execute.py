@@ -37,6 +37,7 @@ class Outcome:
         result: Of `finished` and `cached`.
         error: One line for the user, of `failed` and `lost`.
         traceback: Of `failed`.
+        losses: How many workers died over it before.
     """
 
     job: Job
@@ -44,6 +45,7 @@ class Outcome:
     result: Result | None = None
     error: str | None = None
     traceback: str | None = None
+    losses: int = 0
 
 
 def never() -> bool:

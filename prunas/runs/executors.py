@@ -1,5 +1,6 @@
 """Who executes jobs: one seam, and the table of what stands behind it."""
 
+import importlib
 import pkgutil
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -7,12 +8,23 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Protocol, Self
 
-from prunas.errors import unknown
+from prunas.errors import InputError, unknown
 from prunas.runs.execute import Outcome, Stop, never
 from prunas.runs.job import Job
 from prunas.runs.store import Store
 
-__all__ = ["EXECUTORS", "Base", "Entry", "Executor", "Report", "executor", "silent"]
+__all__ = [
+    "EXECUTORS",
+    "Base",
+    "Entry",
+    "Executor",
+    "Report",
+    "executor",
+    "number",
+    "package",
+    "silent",
+    "whole",
+]
 
 Report = Callable[[Job, Mapping[str, Any]], object]
 
@@ -27,12 +39,11 @@ class Executor(Protocol):
     A job whose id is already outstanding is executed once and answered twice, the second time as `cached`.
     On leaving the context normally what runs is finished; on an exception it is stopped. Either way the same
     jobs continue when they are submitted again, here or to another executor on the same store.
-
-    Attributes:
-        capacity: Jobs that can run at the same time.
     """
 
-    capacity: int
+    @property
+    def capacity(self) -> int:
+        """Jobs that can run at the same time, now."""
 
     def submit(self, job: Job) -> None:
         """Adds a job; allowed at any time, also between two outcomes."""
@@ -99,7 +110,7 @@ class Entry:
     """One line of the table of executors.
 
     Attributes:
-        path: Import path of a class called as (store, report, stop, **options).
+        path: Import path of what is called as (store, report, stop, **options) and answers an `Executor`.
         description: For listings.
         options: Keywords it takes.
     """
@@ -109,13 +120,25 @@ class Entry:
     options: tuple[str, ...] = ()
 
 
+_COMMON = ("workers", "retries", "timeout")
+
 EXECUTORS: Mapping[str, Entry] = MappingProxyType(
     {
         "serial": Entry("prunas.runs.serial:Serial", "one job after another, in this process"),
         "processes": Entry(
-            "prunas.runs.processes:Processes",
-            "worker processes on this machine",
-            ("workers", "threads", "retries", "environments"),
+            "prunas.runs.processes:processes",
+            "worker processes on this machine, one for each core or GPU",
+            (*_COMMON, "threads", "per_gpu"),
+        ),
+        "ray": Entry(
+            "prunas.runs.ray_cluster:ray_cluster",
+            "tasks on the machines of a ray cluster",
+            (*_COMMON, "address", "cpus", "gpus"),
+        ),
+        "slurm": Entry(
+            "prunas.runs.slurm:slurm",
+            "jobs of a SLURM cluster, by submitit",
+            (*_COMMON, "cluster", "cpus", "gpus", "minutes", "memory", "partition", "account"),
         ),
     }
 )
@@ -141,3 +164,31 @@ def executor(
             raise unknown(f"option of executor {name!r}:", option, entry.options)
     made: Executor = pkgutil.resolve_name(entry.path)(store, report, stop, **options)
     return made
+
+
+def whole(executor: str, option: str, value: Any, least: int) -> int:
+    """`value`, if it is a whole number of at least `least`; an `InputError` that names the option otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(
+            f"executor {executor!r}: {option} must be a whole number from {least}, not {value!r}"
+        )
+    return value
+
+
+def number(executor: str, option: str, value: Any) -> float:
+    """`value`, if it is a number above 0; an `InputError` that names the option otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise InputError(f"executor {executor!r}: {option} must be a number above 0, not {value!r}")
+    return float(value)
+
+
+def package(executor: str, name: str, extra: str) -> Any:
+    """An optional package; an `InputError` with the command that installs it if it is missing."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise InputError(
+            f"executor {executor!r} needs the package {name}; pip install 'prunas[{extra}]'"
+        ) from error

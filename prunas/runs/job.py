@@ -30,12 +30,14 @@ class Job:
             tuples are lists; not to be changed.
         space: Folder that holds the run, named after its search space.
         label: Readable start of the run's folder name, for example "scratch-e".
+        id: Twelve hex digits that name what is computed, the same on every machine.
     """
 
     work: str
     spec: Mapping[str, Any] = field(hash=False)
     space: str
     label: str
+    id: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuses what cannot be stored or found again."""
@@ -53,11 +55,7 @@ class Job:
         except (TypeError, ValueError) as error:
             raise InputError(f"job: spec cannot be written as JSON ({error})") from error
         object.__setattr__(self, "spec", plain)
-
-    @property
-    def id(self) -> str:
-        """Twelve hex digits that name what is computed, the same on every machine."""
-        return digest({"format": FORMAT, "work": self.work, "spec": self.spec})
+        object.__setattr__(self, "id", digest({"format": FORMAT, "work": self.work, "spec": plain}))
 
     @property
     def name(self) -> str:

@@ -1,235 +1,208 @@
-"""Jobs in worker processes on this machine."""
+"""Workers on this machine: processes that live on from job to job, because importing torch costs seconds."""
 
-import json
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
-from concurrent.futures import wait as wait_for
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from multiprocessing import get_context, resource_tracker
+from multiprocessing import connection, get_context, resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any
-
-from pebble import ProcessExpired, ProcessPool
 
 from prunas.errors import InputError
-from prunas.runs.execute import Outcome, Status, Stop, execute, never
-from prunas.runs.executors import Base, Report, silent
+from prunas.runs.driver import Driver, Ended
+from prunas.runs.execute import Outcome, Stop, never
+from prunas.runs.executors import Report, number, silent, whole
 from prunas.runs.job import Job
 from prunas.runs.store import Store
+from prunas.runs.worker import Answer, Mailbox, attempt
 
-__all__ = ["Processes"]
+__all__ = ["PREEMPTED", "processes"]
 
 PREEMPTED = 75
-"""Exit code of a worker that was asked to stop and saved its state."""
+"""Exit code of a worker that was told to leave and saved its state."""
 
-_POLL = 0.2  # seconds between two looks at `stop` and at the workers' progress
-_TELL = 0.2  # seconds between two messages of one worker
-
-_Answer = tuple[Outcome, list[str]]  # and what the store had to say
+_GRACE = 3.0  # seconds to save in
+_BEAT = 5.0  # seconds between two signs of life, at most
 
 
 class _Slot:
-    """One worker process, in a pool of its own: when it dies, no other shares a pipe or a lock with it."""
+    """One worker process with a pipe of its own: when it dies, no other shares anything with it."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.environment = environment
-        self.pool: ProcessPool | None = None
-        self.future: Future[_Answer] | None = None
+        self.process: SpawnProcess | None = None
+        self.pipe: Connection | None = None
         self.job: Job | None = None
-        self.told = ""
 
-    def start(self, job: Job, root: Path, messages: Path) -> None:
+    def start(self, job: Job, task: tuple[object, ...]) -> None:
+        if self.process is not None and not self.process.is_alive():
+            self.forget()
+        if self.pipe is None:
+            self._spawn()
+        assert self.pipe is not None
+        self.job = job
+        with suppress(BrokenPipeError):  # it died this moment, which `end` will see
+            self.pipe.send(task)
+
+    def _spawn(self) -> None:
+        context = get_context("spawn")
+        self.pipe, theirs = context.Pipe()
         with _children_ignore_ctrl_c():
-            if self.pool is None or not self.pool.active:
-                self.stop()
-                self.pool = ProcessPool(
-                    1, initializer=_prepare, initargs=(self.environment,), context=get_context("spawn")
-                )
-            self.future = self.pool.schedule(_run, (job, root, messages, os.getpid()))
-        self.job, self.told = job, ""
+            self.process = context.Process(target=_serve, args=(theirs, self.environment), daemon=False)
+            self.process.start()
+        theirs.close()  # so that the worker's end is closed when the worker is gone
 
-    def stop(self) -> None:
-        """Asks the worker to save and stop; it is killed if it does not within three seconds."""
-        if self.pool is not None:
-            self.pool.stop()  # type: ignore[no-untyped-call]
-            self.pool.join()
-        self.pool = self.future = self.job = None
+    def end(self) -> Ended | None:
+        """What came of the job, once its process has answered or died."""
+        assert self.process is not None and self.pipe is not None and self.job is not None
+        alive = self.process.is_alive()  # first: what it sent before it died is still read
+        answer: Answer | str | None = None
+        try:
+            if self.pipe.poll():
+                answer = self.pipe.recv()
+            elif alive:
+                return None
+        except (EOFError, OSError):
+            pass
+        job, self.job = self.job, None
+        if answer is None:
+            self.process.join()
+            code = self.process.exitcode
+            answer = Answer(Outcome(job, "preempted")) if code == PREEMPTED else _how(code or 0)
+            self.forget()
+        return Ended(job, answer)
+
+    def hang_up(self) -> None:
+        """Lets a worker that has nothing to do end by itself."""
+        if self.pipe is not None:
+            self.pipe.close()
+
+    def forget(self) -> None:
+        self.hang_up()
+        if self.process is not None:
+            self.process.join()
+        self.process = self.pipe = self.job = None
 
 
-class Processes(Base):
-    """Runs jobs in worker processes that live on from job to job, because importing torch costs seconds.
+class _Processes:
+    """A pool of them."""
 
-    A worker that dies takes only its own job with it, and that job starts again. A worker that receives
-    SIGTERM lets its work save and hands the job back, which does not count as a death. A worker whose driver
-    has died stops likewise.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        report: Report = silent,
-        stop: Stop = never,
-        *,
-        workers: int | None = None,
-        threads: int = 1,
-        retries: int = 1,
-        environments: Sequence[Mapping[str, str]] = (),
-    ) -> None:
-        """Starts no process yet; they start with the first jobs that are not in the store.
-
-        Args:
-            store: Where the runs live.
-            report: Told (job, message) while `completed` is iterated: the latest message of each worker, at
-                most five a second.
-            stop: When it turns true, running jobs save and stop; all outstanding ones are `preempted`.
-            workers: How many processes; by default one for each `threads` cores, or for each environment.
-            threads: OMP_NUM_THREADS and MKL_NUM_THREADS of each.
-            retries: How often a job is started again after its worker died, before it is `lost`.
-            environments: Variables of each worker, set before the work is imported (CUDA_VISIBLE_DEVICES).
-
-        Raises:
-            InputError: A number is too small, or there are more workers than environments.
-        """
-        super().__init__(store, report, stop)
-        if threads < 1 or retries < 0 or (workers is not None and workers < 1):
-            raise InputError(
-                "executor 'processes': workers and threads must be 1 or more, retries 0 or more, "
-                f"not {workers}, {threads} and {retries}"
-            )
-        slots = list(environments) or [{}] * (workers or max(1, (os.cpu_count() or 1) // threads))
-        if workers is not None and workers > len(slots):
-            raise InputError(
-                f"executor 'processes': {workers} workers but slots for {len(slots)}; lower workers"
-            )
-        pinned = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-        self._slots = [_Slot(pinned | dict(environment)) for environment in slots[:workers]]
+    def __init__(self, root: Path, environments: Sequence[Mapping[str, str]], beat: float) -> None:
+        self._slots = [_Slot(environment) for environment in environments]
         self._messages = tempfile.TemporaryDirectory(prefix="prunas-")
-        self._retries = retries
-        self._losses: dict[str, int] = {}
-        self._begun: set[str] = set()
-        self.capacity = len(self._slots)
+        self._mailbox = Mailbox(Path(self._messages.name))
+        self._root, self._beat = root, beat
 
-    def submit(self, job: Job) -> None:
-        """Queues a job and starts it if a worker is idle."""
-        super().submit(job)
-        self._dispatch()
+    @property
+    def capacity(self) -> int:
+        return len(self._slots)
 
-    def completed(self) -> Iterator[Outcome]:
-        """Yields outcomes, starts what waits, and relays messages meanwhile."""
-        while self._answers or self._outstanding:
-            if self._answers:
-                yield self._answers.popleft()
-            elif self._stop():
-                self._preempt()
-            else:
-                self._dispatch()
-                self._wait()
+    def start(self, job: Job) -> None:
+        self._mailbox.clear(job)
+        slot = next(slot for slot in self._slots if slot.job is None)
+        slot.start(job, (job.to_json(), self._root, self._mailbox.folder, self._beat))
 
-    def cancel(self, job: Job) -> None:
-        """Drops a waiting job; stops the worker of a running one, which may take three seconds."""
-        if job.id not in self._outstanding:
-            return
-        for slot in self._slots:
-            if slot.job is not None and slot.job.id == job.id:
-                slot.stop()
-        self._waiting = deque(other for other in self._waiting if other.id != job.id)
-        self._settle(job, Outcome(job, "cancelled"))
-
-    def close(self, wait: bool) -> None:
-        """Stops the workers, at once or when what they do is done."""
-        super().close(wait)
-        try:
-            if wait:
-                wait_for(self._running())
-        finally:
-            self._stop_slots()
-            self._messages.cleanup()
-
-    def _running(self) -> dict[Future[_Answer], _Slot]:
-        return {slot.future: slot for slot in self._slots if slot.future is not None}
-
-    def _stop_slots(self) -> None:
-        with ThreadPoolExecutor(len(self._slots)) as threads:  # all grace periods at once
-            list(threads.map(_Slot.stop, self._slots))
-
-    def _dispatch(self) -> None:
-        idle = deque(slot for slot in self._slots if slot.job is None)
-        while self._waiting and idle and not self._stop():
-            job = self._waiting[0]
-            if self._store.result(job) is None:
-                idle.popleft().start(job, self._store.root, self._message(job))
-                self._begun.add(job.id)
-            else:
-                self._settle(job, Outcome(job, "cached"))
-            self._waiting.popleft()
-
-    def _wait(self) -> None:
-        running = self._running()
-        done, _ = wait_for(running, timeout=_POLL, return_when=FIRST_COMPLETED)
-        for slot in running.values():
-            self._relay(slot)
-        for future in done:
-            if running[future].future is future:  # else it was cancelled while messages were relayed
-                self._collect(running[future])
-
-    def _message(self, job: Job) -> Path:
-        return Path(self._messages.name) / f"{job.id}.json"
-
-    def _relay(self, slot: _Slot) -> None:
-        if slot.job is None:
-            return
-        with suppress(FileNotFoundError):
-            text = self._message(slot.job).read_text(encoding="utf-8")
-            if text != slot.told:
-                slot.told = text
-                self._report(slot.job, json.loads(text))
-
-    def _collect(self, slot: _Slot) -> None:
-        job, future = slot.job, slot.future
-        assert job is not None and future is not None
-        slot.job = slot.future = None
-        self._message(job).unlink(missing_ok=True)
-        try:
-            outcome, notices = future.result()
-        except ProcessExpired as death:
-            if death.exitcode == PREEMPTED:
-                self._waiting.appendleft(job)
-            else:
-                self._lose(job, _how(death.exitcode))
-        except BrokenProcessPool:
-            self._lose(job, "before it began")
+    def wait(self, seconds: float) -> list[Ended]:
+        busy = [slot for slot in self._slots if slot.job is not None]
+        ends = [end for s in busy if s.pipe and s.process for end in (s.pipe, s.process.sentinel)]
+        if not ends:
+            time.sleep(seconds)
         else:
-            for notice in notices:
-                self._store.notice(notice)
-            self._answer(outcome)
+            connection.wait(ends, seconds)
+        return [ended for slot in busy if (ended := slot.end()) is not None]
 
-    def _lose(self, job: Job, how: str) -> None:
-        self._losses[job.id] = self._losses.get(job.id, 0) + 1
-        if self._losses[job.id] <= self._retries:
-            self._waiting.appendleft(job)
-            return
-        times = self._losses.pop(job.id)
-        line = f"its process died {times} times, the last time {how}; is there enough memory?"
-        self._settle(job, Outcome(job, "lost", error=line))
+    def said(self, job: Job) -> str:
+        return self._mailbox.said(job)
 
-    def _preempt(self) -> None:
-        self._stop_slots()
-        self._waiting.clear()
-        for job, *_ in list(self._outstanding.values()):
-            self._settle(job, Outcome(job, "preempted"))
+    def stop(self, jobs: Sequence[Job]) -> None:
+        names = {job.id for job in jobs}
+        self._end([slot for slot in self._slots if slot.job is not None and slot.job.id in names])
 
-    def _settle(self, job: Job, otherwise: Outcome) -> None:
-        """Answers with the stored result if there is one: a worker may write it just before it dies."""
-        found = self._store.result(job)
-        status: Status = "finished" if job.id in self._begun else "cached"
-        self._answer(otherwise if found is None else Outcome(job, status, found))
+    def kill(self, job: Job) -> None:
+        for slot in self._slots:
+            if slot.job is not None and slot.job.id == job.id and slot.process is not None:
+                slot.process.kill()
+                slot.forget()
+
+    def close(self) -> None:
+        self._end(self._slots)
+        self._messages.cleanup()
+
+    def _end(self, slots: Sequence[_Slot]) -> None:
+        deadline = time.monotonic() + _GRACE
+        there = [(slot, slot.process) for slot in slots if slot.process is not None]
+        for slot, process in there:
+            process.terminate()
+            slot.hang_up()
+        for slot, process in there:
+            process.join(max(0.0, deadline - time.monotonic()))
+            process.kill()
+            slot.forget()
+
+
+def processes(
+    store: Store,
+    report: Report = silent,
+    stop: Stop = never,
+    *,
+    workers: int | None = None,
+    threads: int = 1,
+    retries: int = 1,
+    timeout: float = 1800.0,
+    per_gpu: int = 1,
+) -> Driver:
+    """An executor with worker processes on this machine; starts none before the first job that needs one.
+
+    Where there are GPUs, each worker sees one of them; otherwise each has `threads` cores. A worker that
+    receives SIGTERM lets its work save and exits with `PREEMPTED`. A worker whose driver has died does the same.
+
+    Args:
+        store: Where the runs live.
+        report: Told (job, message) while `completed` is iterated.
+        stop: When it turns true, running jobs save and stop; all outstanding ones are `preempted`.
+        workers: How many; by default as many as there are slots.
+        threads: OMP_NUM_THREADS and MKL_NUM_THREADS of each.
+        retries: How often a job is started again after its worker died, before it is `lost`.
+        timeout: Seconds without a sign of life after which a worker is killed.
+        per_gpu: Workers that share one GPU.
+
+    Raises:
+        InputError: A number is too small, or there are more workers than slots.
+    """
+    for name, value, least in (("threads", threads, 1), ("retries", retries, 0), ("per_gpu", per_gpu, 1)):
+        whole("processes", name, value, least)
+    number("processes", "timeout", timeout)
+    cores, gpus = os.cpu_count() or 1, visible_gpus()
+    slots: list[dict[str, str]] = [{"CUDA_VISIBLE_DEVICES": gpu} for _ in range(per_gpu) for gpu in gpus]
+    slots = slots or [{} for _ in range(max(1, cores // threads))]
+    if workers is not None and whole("processes", "workers", workers, 1) > len(slots):
+        had = f"{len(gpus)} GPUs with per_gpu={per_gpu}" if gpus else f"{cores} cores with threads={threads}"
+        raise InputError(
+            f"executor 'processes': {workers} workers, but {had} give {len(slots)}; lower workers"
+        )
+    pinned = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    pool = _Processes(store.root, [pinned | slot for slot in slots[:workers]], min(_BEAT, timeout / 4))
+    return Driver(store, pool, report, stop, retries=retries, timeout=timeout)
+
+
+def visible_gpus() -> list[str]:
+    """Names of the GPUs a worker may be given, as CUDA_VISIBLE_DEVICES understands them; imports no torch."""
+    if os.environ.get("PRUNAS_DEVICE") == "cpu":
+        return []
+    if (given := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name.strip() for name in given.split(",") if name.strip() not in ("", "-1")]
+    if (tool := shutil.which("nvidia-smi")) is None:
+        return []
+    with suppress(OSError, subprocess.SubprocessError):
+        found = subprocess.run([tool, "--list-gpus"], capture_output=True, text=True, timeout=20, check=True)
+        return [str(number) for number, line in enumerate(found.stdout.splitlines()) if line.strip()]
+    return []
 
 
 @contextmanager
@@ -243,50 +216,19 @@ def _children_ignore_ctrl_c() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _prepare(environment: Mapping[str, str]) -> None:
-    os.environ.update(environment)
-
-
-def _run(job: Job, root: Path, messages: Path, driver: int) -> _Answer:
-    """What a worker does with one job."""
-    asked = False
-
-    def ask(*_: object) -> None:
-        nonlocal asked
-        asked = True
-
-    def stop() -> bool:
-        return asked or os.getppid() != driver
-
-    notices: list[str] = []
-    before = signal.signal(signal.SIGTERM, ask)
-    try:
-        outcome = execute(job, Store(root, notices.append), _teller(messages), stop)
-    finally:
-        if stop():
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(PREEMPTED)
-        signal.signal(signal.SIGTERM, before)
-    return outcome, notices
-
-
-def _teller(path: Path) -> Callable[[Mapping[str, Any]], None]:
-    """Leaves the latest message in a file, where a reader that is slow or dead cannot hold up the work."""
-    last = -_TELL
-
-    def tell(message: Mapping[str, Any]) -> None:
-        nonlocal last
-        if time.monotonic() - last < _TELL:
-            return
-        last = time.monotonic()
-        part = path.with_suffix(".part")
-        text = json.dumps(dict(message))
-        with suppress(OSError):
-            part.write_text(text, encoding="utf-8")
-            part.replace(path)
-
-    return tell
+def _serve(pipe: Connection, environment: Mapping[str, str]) -> None:
+    """What a worker process does, until its driver hangs up."""
+    driver = os.getppid()
+    with suppress(EOFError, ConnectionError):
+        while True:
+            document, root, mailbox, beat = pipe.recv()
+            answer = attempt(document, root, mailbox, beat, environment, lambda: os.getppid() != driver)
+            if isinstance(answer.outcome, Outcome) and answer.outcome.status == "preempted":
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(PREEMPTED)
+            with suppress(BrokenPipeError):
+                pipe.send(answer)
 
 
 def _how(exitcode: int) -> str:

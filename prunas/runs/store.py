@@ -1,7 +1,11 @@
 """Where runs live: one folder each, finished when its `result.json` exists."""
 
+import errno
+import fcntl
 import itertools
 import json
+import os
+import platform
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -11,8 +15,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from filelock import FileLock, Timeout
-
 from prunas import __version__
 from prunas.errors import InputError
 from prunas.files import write_json
@@ -21,6 +23,7 @@ from prunas.runs.job import FORMAT, Job, check_format
 __all__ = ["Result", "Run", "Store"]
 
 _POLL = 0.2  # seconds between two looks at a lock that another process holds
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 Value = TypeVar("Value")
 
@@ -95,7 +98,13 @@ def _warn(text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A folder of runs, safe to share between processes and, with working file locks, between machines.
+    """A folder of runs, safe to share between processes and machines.
+
+    Every file is replaced in one step (`prunas.files.write_atomic`), so that a reader never sees half of one. A
+    run is written by whoever holds `flock` on its `.lock`, which the system releases with the process; NFS since
+    Linux 2.6.12 and most cluster file systems pass it on to other machines. Where a file system has no locks,
+    `notice` says so and one driver per folder keeps runs apart: it never has two attempts at a run under way,
+    save one on a machine that it has lost sight of, and both of those would write the same.
 
     Attributes:
         root: The folder; made when the first run begins.
@@ -130,7 +139,7 @@ class Store:
         return self._result(self.folder(job), job.id)
 
     def begin(self, job: Job) -> Path:
-        """Writes `job.json` and returns the folder; to be called with the lock held.
+        """Writes `job.json`, adds a line to `attempts.jsonl` and returns the folder; with the lock held.
 
         Raises:
             InputError: The disk is full, the folder is not writable or of another format version.
@@ -141,6 +150,12 @@ class Store:
         path = self.folder(job) / "job.json"
         if self._load(path, Job.from_json) is None:
             write_json(path, job.to_json())
+        line = {"started": now(), "host": platform.node(), "process": os.getpid()}
+        try:
+            with (path.parent / "attempts.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise InputError(f"cannot write {path.parent}: {error.strerror}; choose another --out") from error
         return path.parent
 
     def finish(self, result: Result) -> None:
@@ -183,23 +198,29 @@ class Store:
             InputError: The folder is not writable.
         """
         folder = self.folder(job)
-        lock = FileLock(folder / ".lock")
         while True:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                lock.acquire(timeout=0)
+                handle = _acquire(folder / ".lock")
                 break
-            except Timeout:
+            except BlockingIOError:
                 waiting()
                 time.sleep(_POLL)
             except OSError as error:
+                if error.errno in _NO_LOCKS:
+                    self.notice(
+                        f"{self.root} is on a file system without locks; do not start two searches on it at once"
+                    )
+                    handle = None
+                    break
                 raise InputError(
                     f"cannot write {folder}: {error.strerror or error}; choose another --out"
                 ) from error
         try:
             yield
         finally:
-            lock.release()
+            if handle is not None:
+                os.close(handle)
 
     def runs(self, space: str | None = None) -> Iterator[Run]:
         """All runs that were ever begun, in order of their folders.
@@ -281,12 +302,26 @@ def _held(path: Path) -> bool:
     """Whether some process holds the lock at `path` now."""
     if not path.exists():
         return False
-    lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
+        os.close(_acquire(path))
+    except BlockingIOError:
         return True
     except OSError:
         return False  # somebody else's folder, which may be read but not locked
-    lock.release()
     return False
+
+
+def _acquire(path: Path) -> int:
+    """A descriptor that holds the lock at `path` until it is closed.
+
+    Raises:
+        BlockingIOError: Another process holds it.
+        OSError: The file cannot be written, or its file system has no locks.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle

@@ -1,6 +1,6 @@
-"""A driver in a process of its own: `drive.py ROOT EXECUTOR JOBS [die]`, outcomes as JSON lines.
+"""A driver in a process of its own: `drive.py ROOT EXECUTOR OPTIONS JOBS [die]`, outcomes as JSON lines.
 
-With `die` it kills itself, without grace, at the first message of a job.
+With `die` it kills itself, without grace, at the first message of the last job.
 """
 
 import json
@@ -14,15 +14,16 @@ from prunas.runs.job import Job
 from prunas.runs.store import Store
 
 
-def main(root, name, jobs, *die):
+def main(root, name, options, jobs, *die):
+    last = Job.from_json(json.loads(jobs)[-1])
+
     def report(job, message):
         print(json.dumps({"id": job.id, "message": message}), flush=True)
-        if die and job.work.endswith(":patient"):
+        if die and job == last:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    options = {"workers": 2} if name == "processes" else {}
     try:
-        with executor(name, Store(Path(root)), report, **options) as running:
+        with executor(name, Store(Path(root)), report, **json.loads(options)) as running:
             for document in json.loads(jobs):
                 running.submit(Job.from_json(document))
             for outcome in running.completed():

@@ -27,6 +27,7 @@ def square(spec, folder, progress, stop):
 
 def slow(spec, folder, progress, stop):
     _count(spec)
+    progress({"epoch": 1})
     time.sleep(spec["seconds"])
     return {"square": spec["x"] ** 2}
 
@@ -64,6 +65,38 @@ def killed(spec, folder, progress, stop):
     """Kills its own process during the first `spec["deaths"]` starts."""
     if _count(spec) <= spec["deaths"]:
         os.kill(os.getpid(), signal.SIGKILL)
+    return {"square": spec["x"] ** 2}
+
+
+def exits(spec, folder, progress, stop):
+    """Leaves without a word, and without an error, during its first start."""
+    if _count(spec) == 1:
+        os._exit(0)
+    return {"square": spec["x"] ** 2}
+
+
+def hangs(spec, folder, progress, stop):
+    """Neither tells nor asks anything for a minute, during its first start."""
+    if _count(spec) == 1:
+        time.sleep(60)
+    return {"square": spec["x"] ** 2}
+
+
+def busy(spec, folder, progress, stop):
+    """Says nothing but is alive: it asks whether to stop."""
+    _count(spec)
+    end = time.monotonic() + spec["seconds"]
+    while time.monotonic() < end and not stop():
+        time.sleep(0.01)
+    return {"square": spec["x"] ** 2}
+
+
+def awaits(spec, folder, progress, stop):
+    """Runs until there is a file."""
+    _count(spec)
+    deadline = time.monotonic() + 240
+    while not Path(spec["file"]).exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
     return {"square": spec["x"] ** 2}
 
 

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -44,15 +46,54 @@ def begun(job):
     return starts(job.spec["starts"])
 
 
+def attempts(store, job):
+    """How often the run's own record says that it was begun."""
+    return len((store.folder(job) / "attempts.jsonl").read_text().splitlines())
+
+
+def no_waiting():
+    raise AssertionError("another process holds this run")
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A ray cluster of one machine with two places, and this process's connection to it."""
+    ray, utils = pytest.importorskip("ray"), pytest.importorskip("ray.cluster_utils")
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what ray says about itself
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        head = {"num_cpus": 2, "num_gpus": 1, "include_dashboard": False, "object_store_memory": 80_000_000}
+        here = utils.Cluster(initialize_head=True, head_node_args=head)
+        ray.init(address=here.address, log_to_driver=False, logging_level="ERROR")
+        yield here
+        ray.shutdown()
+        here.shutdown()
+
+
 @pytest.fixture(params=sorted(EXECUTORS))
-def name(request):
+def name(request, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    if request.param == "ray":
+        request.getfixturevalue("cluster")
+    if request.param == "slurm":
+        pytest.importorskip("submitit")
     return request.param
 
 
 @pytest.fixture
-def start(name, store):
-    def make(**options):
-        return executor(name, store, **options, **({"workers": 1} if name == "processes" else {}))
+def options(name, request):
+    """One worker each."""
+    if name == "ray":
+        return {"workers": 1, "address": request.getfixturevalue("cluster").address}
+    return {"serial": {}, "processes": {"workers": 1}, "slurm": {"workers": 1, "cluster": "local"}}[name]
+
+
+@pytest.fixture
+def start(name, store, options):
+    def make(**more):
+        return executor(name, store, **options | more)
 
     return make
 
@@ -67,8 +108,14 @@ def run(running, *jobs):
     return sorted(found, key=lambda outcome: jobs.index(outcome.job))
 
 
-def drive(store, name, *jobs, options=(), **settings):
-    arguments = [str(store.root), name, json.dumps([job.to_json() for job in jobs]), *options]
+def drive(store, name, options, *jobs, die=(), **settings):
+    arguments = [
+        str(store.root),
+        name,
+        json.dumps(options),
+        json.dumps([job.to_json() for job in jobs]),
+        *die,
+    ]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([sys.executable, str(DRIVE), *arguments], **pipes, **settings)
 
@@ -118,6 +165,15 @@ def test_failures_are_answers_and_harm_no_other_job(start, store, new_job):
     assert (record["attempts"], record["error"]) == (1, raised.error)
     assert record["traceback"] == raised.traceback
     assert not (store.folder(jobs[0]) / "result.json").exists()
+
+
+def test_what_this_executor_has_finished_is_cached(start, new_job):
+    job = new_job("square")
+    with start() as running:
+        for status in ("finished", "cached"):
+            running.submit(job)
+            [outcome] = running.completed()
+            assert (outcome.status, begun(job)) == (status, 1)
 
 
 def test_a_failed_job_can_be_tried_again(start, store, new_job):
@@ -223,42 +279,76 @@ def test_a_store_that_cannot_be_written_is_bad_input(start, store, new_job):
     assert begun(job) == 0
 
 
-def test_a_killed_driver_loses_only_what_was_running(name, start, store, new_job):
-    done, dying = new_job("square"), new_job("killed", deaths=1) if name == "serial" else new_job("patient")
-    driver = drive(store, name, done, dying, options=["die"])
+def test_a_killed_driver_loses_only_what_was_running(name, start, store, options, new_job):
+    done = new_job("square")
+    dying = {
+        "serial": new_job("killed", deaths=1),
+        "slurm": new_job("slow", seconds=1.0),  # lives on without its driver
+    }.get(name, new_job("patient"))
+    driver = drive(store, name, options, done, dying, die=["die"])
     driver.communicate(timeout=30)
     assert driver.returncode == -signal.SIGKILL
     outcomes = run(start(), done, dying)
-    assert outcomes[1].status == "finished"
+    assert [outcome.status for outcome in outcomes] == ["cached", "cached" if name == "slurm" else "finished"]
     assert [outcome.result.values["square"] for outcome in outcomes] == [9, 9]
-    assert (begun(done), begun(dying)) == (1, 2)
+    assert (begun(done), begun(dying)) == (1, 1 if name == "slurm" else 2)
+    assert [attempts(store, job) for job in (done, dying)] == [begun(done), begun(dying)]
 
 
-def test_two_identical_drivers_do_each_job_once(name, store, new_job):
-    jobs = [new_job("slow", x, seconds=0.1) for x in range(4)]
-    drivers = [drive(store, name, *jobs) for _ in range(2)]
-    found = [lines(driver.communicate(timeout=30)[0]) for driver in drivers]
-    assert [driver.returncode for driver in drivers] == [0, 0]
-    for job in jobs:
-        ends = [line["status"] for out in found for line in out if line["id"] == job.id and "status" in line]
-        assert sorted(ends) == ["cached", "finished"]
-        assert begun(job) == 1
+# --- every executor that has workers
 
 
-def test_ctrl_c_stops_workers_and_the_same_command_continues(name, start, store, new_job):
-    patient = new_job("patient")
-    driver = drive(store, name, patient, start_new_session=True)
-    assert json.loads(driver.stdout.readline())["message"] == {"epoch": 1}
-    os.killpg(driver.pid, signal.SIGINT)
-    _, errors = driver.communicate(timeout=30)
-    assert (driver.returncode, errors) == (130, "")
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(Path(patient.spec["starts"]).read_text()), 0)
-    assert store.result(patient) is None
-    asked = threading.Event()
-    [outcome] = run(start(report=lambda *_: asked.set(), stop=asked.is_set), patient)
-    assert outcome.status == ("preempted" if name == "serial" else "finished")
-    assert begun(patient) == 2
+@pytest.fixture
+def crew(name, start):
+    """Makes executors whose workers may die."""
+    if name == "serial":
+        pytest.skip("dies with its worker")
+    return start
+
+
+def test_a_killed_worker_loses_only_its_own_job(crew, store, notices, new_job):
+    dying, other = new_job("killed", deaths=1), new_job("square")
+    outcomes = run(crew(), dying, other)
+    assert [(outcome.status, outcome.losses) for outcome in outcomes] == [("finished", 1), ("finished", 0)]
+    assert (
+        [begun(job) for job in (dying, other)] == [attempts(store, job) for job in (dying, other)] == [2, 1]
+    )
+    [notice] = notices
+    assert notice.startswith(f"{dying.name}: its worker ended ")
+    assert "; retry 1 of " in notice
+
+
+def test_a_job_that_kills_every_worker_is_lost(crew, store, new_job):
+    deadly, good = new_job("killed", deaths=9), new_job("square")
+    lost, other = run(crew(retries=1), deadly, good)
+    assert (lost.status, lost.result, lost.losses, begun(deadly)) == ("lost", None, 2, 2)
+    assert lost.error.startswith("its worker was lost 2 times, the last time ")
+    assert other.status == "finished"
+    [error] = [found.error for found in store.runs() if found.job == deadly]
+    assert error == lost.error
+
+
+def test_a_worker_that_leaves_without_a_word_is_noticed(crew, new_job):
+    job = new_job("exits")
+    [outcome] = run(crew(), job)
+    assert (outcome.status, outcome.losses, begun(job)) == ("finished", 1, 2)
+
+
+def test_a_worker_that_hangs_is_killed_and_one_that_is_busy_is_not(crew, notices, new_job):
+    hung, busy = new_job("hangs"), new_job("busy", seconds=1.5)
+    outcomes = run(crew(timeout=1.0), hung, busy)
+    assert [(outcome.status, outcome.losses) for outcome in outcomes] == [("finished", 1), ("finished", 0)]
+    assert (begun(hung), begun(busy)) == (2, 1)
+    assert [notice.split("ended ")[1] for notice in notices] == [
+        "after 1 s without a sign of life; retry 1 of " + notices[0].split()[-1]
+    ]
+
+
+def test_a_worker_that_is_told_to_leave_hands_its_job_back(crew, new_job):
+    job = new_job("terminated")
+    [outcome] = run(crew(retries=0), job)
+    assert (outcome.status, outcome.losses, begun(job)) == ("finished", 0, 2)
+    assert outcome.result.values == {"square": 9, "continued": "half"}
 
 
 # --- worker processes
@@ -270,29 +360,6 @@ def workers(store):
         return executor("processes", store, **{"workers": count} | options)
 
     return make
-
-
-def test_a_killed_worker_loses_only_its_own_job(workers, new_job):
-    dying, others = new_job("killed", deaths=1), [new_job("square", x) for x in range(3)]
-    outcomes = run(workers(2), dying, *others)
-    assert [outcome.status for outcome in outcomes] == ["finished"] * 4
-    assert begun(dying) == 2
-    assert [begun(job) for job in others] == [1, 1, 1]
-
-
-def test_a_job_that_kills_every_worker_is_lost(workers, new_job):
-    deadly, good = new_job("killed", deaths=9), new_job("square")
-    lost, other = run(workers(retries=2), deadly, good)
-    assert (lost.status, lost.result, begun(deadly)) == ("lost", None, 3)
-    assert lost.error.startswith("its process died 3 times, the last time of SIGKILL")
-    assert other.status == "finished"
-
-
-def test_a_worker_that_is_told_to_leave_hands_its_job_back(workers, new_job):
-    job = new_job("terminated")
-    [outcome] = run(workers(retries=0), job)
-    assert (outcome.status, begun(job)) == ("finished", 2)
-    assert outcome.result.values == {"square": 9, "continued": "half"}
 
 
 def test_an_idle_worker_that_dies_is_replaced(workers, new_job):
@@ -307,14 +374,31 @@ def test_an_idle_worker_that_dies_is_replaced(workers, new_job):
     assert second.result.values["pid"] != first.result.values["pid"]
 
 
-def test_workers_live_on_with_threads_and_an_environment_of_their_own(workers, new_job):
+def test_workers_live_on_with_threads_and_a_gpu_of_their_own(workers, new_job, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
     names = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES"]
     jobs = [new_job("environment", x, names=names) for x in range(3)]
-    running = workers(threads=2, environments=[{"CUDA_VISIBLE_DEVICES": "5"}])
+    running = workers(threads=2)
     assert running.capacity == 1
     seen = [outcome.result.values for outcome in run(running, *jobs)]
     assert len({values.pop("pid") for values in seen} | {os.getpid()}) == 2
     assert seen == [dict(zip(names, ("2", "2", "5"), strict=True))] * 3
+
+
+@pytest.mark.parametrize(
+    ("devices", "options", "places"),
+    [
+        ("0,3", {}, 2),
+        ("0,3", {"per_gpu": 3}, 6),
+        ("0,3", {"per_gpu": 3, "workers": 4}, 4),
+        ("", {"threads": 2}, 3),
+    ],
+)
+def test_as_many_workers_as_places(store, monkeypatch, devices, options, places):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", devices)
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    with executor("processes", store, **options) as running:
+        assert running.capacity == places
 
 
 def test_workers_are_deaf_to_ctrl_c_from_birth_and_the_driver_is_not(workers, new_job):
@@ -329,7 +413,7 @@ def test_workers_are_deaf_to_ctrl_c_from_birth_and_the_driver_is_not(workers, ne
 def test_nothing_starts_when_everything_is_stored(workers, store, new_job, monkeypatch):
     job = new_job("square")
     execute(job, store)
-    monkeypatch.setattr("prunas.runs.processes.ProcessPool", None)
+    monkeypatch.setattr("prunas.runs.processes.get_context", None)
     [outcome] = run(workers(), job)
     assert outcome.status == "cached"
 
@@ -360,17 +444,39 @@ def test_an_exception_in_the_driver_stops_the_jobs(workers, new_job):
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("name", "options", "words"),
     [
-        ({"workers": 0}, "workers and threads must be 1 or more"),
-        ({"threads": 0}, "workers and threads must be 1 or more"),
-        ({"retries": -1}, "retries 0 or more"),
-        ({"workers": 2, "environments": [{}]}, "2 workers but slots for 1"),
+        ("processes", {"workers": 0}, "workers must be a whole number from 1, not 0"),
+        ("processes", {"threads": "two"}, "threads must be a whole number from 1, not 'two'"),
+        ("processes", {"retries": -1}, "retries must be a whole number from 0, not -1"),
+        ("processes", {"timeout": 0}, "timeout must be a number above 0, not 0"),
+        ("processes", {"workers": 5}, "5 workers, but 4 cores with threads=1 give 4; lower workers"),
+        ("processes", {"workers": 3, "threads": 2}, "3 workers, but 4 cores with threads=2 give 2; lower"),
+        ("ray", {"gpus": -1}, "gpus must be a number above 0, not -1"),
+        ("ray", {"address": "somewhere"}, "address must read HOST:PORT or auto, not 'somewhere'"),
+        ("ray", {"address": "127.0.0.1:1"}, "no cluster answers at '127.0.0.1:1'; start one with ray start"),
+        ("slurm", {"cluster": "big"}, "cluster must be slurm or local, not 'big'"),
+        ("slurm", {"minutes": 1.5}, "minutes must be a whole number from 1, not 1.5"),
+        ("slurm", {}, "there is no sbatch here; run this on a login node"),
     ],
 )
-def test_unusable_numbers_of_workers(store, options, words):
+def test_unusable_options(store, monkeypatch, name, options, words):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("prunas.runs.ray_cluster._connected", lambda ray: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(InputError, match=f"executor '{name}': .*{words}"):
+        executor(name, store, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "missing", "extra"), [("ray", "ray", "ray"), ("slurm", "submitit", "slurm")]
+)
+def test_a_missing_package_is_named_with_what_installs_it(store, monkeypatch, name, missing, extra):
+    monkeypatch.setitem(sys.modules, missing, None)
+    words = rf"executor '{name}' needs the package {missing}; pip install 'prunas\[{extra}\]'"
     with pytest.raises(InputError, match=words):
-        executor("processes", store, **options)
+        executor(name, store)
 
 
 def test_unknown_executors_and_options(store):
@@ -378,6 +484,91 @@ def test_unknown_executors_and_options(store):
         executor("proceses", store)
     with pytest.raises(InputError, match=r"option .*'serial'.* 'workers'; there are: none"):
         executor("serial", store, workers=2)
+
+
+# --- ray
+
+
+def test_more_workers_than_a_ray_cluster_holds(cluster, store):
+    with pytest.raises(
+        InputError, match="the cluster has room for 2 workers of 1 CPUs and 0 GPUs, not for 3"
+    ):
+        executor("ray", store, workers=3)
+    with pytest.raises(InputError, match=r"room for 1 workers of 1 CPUs and 0\.75 GPUs, not for 2"):
+        executor("ray", store, workers=2, gpus=0.75)
+    with pytest.raises(InputError, match="room for 0 workers of 4 CPUs and 0 GPUs, not for one worker"):
+        executor("ray", store, cpus=4)
+
+
+def test_two_workers_share_a_gpu(cluster, store, new_job):
+    jobs = [new_job("environment", x, names=["CUDA_VISIBLE_DEVICES"]) for x in range(2)]
+    with executor("ray", store, gpus=0.5) as running:
+        assert running.capacity == 2
+        for job in jobs:
+            running.submit(job)
+        seen = [outcome.result.values for outcome in running.completed()]
+    assert [values["CUDA_VISIBLE_DEVICES"] for values in seen] == ["0", "0"]
+    assert len({values["pid"] for values in seen}) == 2
+
+
+def test_what_a_lost_machine_was_doing_starts_again_elsewhere(cluster, tmp_path, new_job):
+    go, notices = tmp_path / "go", []
+
+    def notice(text):
+        notices.append(text)
+        go.touch()
+
+    store = Store(tmp_path / "runs", notice)
+    extra = cluster.add_node(num_cpus=1, object_store_memory=80_000_000, wait=True)
+    jobs = [new_job("awaits", x, file=str(go)) for x in range(3)]
+    with executor("ray", store) as running:
+        assert running.capacity == 3
+        for job in jobs:
+            running.submit(job)
+        deadline = time.monotonic() + 180  # a busy machine starts ray's workers late
+        while sum(map(begun, jobs)) < 3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert [begun(job) for job in jobs] == [1, 1, 1]
+        cluster.remove_node(extra, allow_graceful=False)
+        outcomes = list(running.completed())
+    assert [outcome.status for outcome in outcomes] == ["finished"] * 3
+    # All places were taken, so one of the three was on the machine that is gone; only that one began again.
+    assert sorted(begun(job) for job in jobs) == [1, 1, 2]
+    assert sorted(outcome.losses for outcome in outcomes) == [0, 0, 1]
+    assert len(notices) == 1
+
+
+# --- this machine
+
+HERE = pytest.mark.parametrize("name", ["serial", "processes"], indirect=True)
+
+
+@HERE
+def test_two_identical_drivers_do_each_job_once(name, store, options, new_job):
+    jobs = [new_job("slow", x, seconds=0.1) for x in range(2)]
+    drivers = [drive(store, name, options, *jobs) for _ in range(2)]
+    found = [lines(driver.communicate(timeout=60)[0]) for driver in drivers]
+    assert [driver.returncode for driver in drivers] == [0, 0]
+    for job in jobs:
+        ends = [line["status"] for out in found for line in out if line["id"] == job.id and "status" in line]
+        assert sorted(ends) == ["cached", "finished"]
+        assert begun(job) == 1
+
+
+@HERE
+def test_ctrl_c_stops_workers_and_the_same_command_continues(name, start, store, options, new_job):
+    patient = new_job("patient")
+    driver = drive(store, name, options, patient, start_new_session=True)
+    assert json.loads(driver.stdout.readline())["message"] == {"epoch": 1}
+    os.killpg(driver.pid, signal.SIGINT)
+    _, errors = driver.communicate(timeout=30)
+    assert (driver.returncode, errors) == (130, "")
+    with store.lock(patient, no_waiting):  # nobody is at it any more
+        assert store.result(patient) is None
+    asked = threading.Event()
+    [outcome] = run(start(report=lambda *_: asked.set(), stop=asked.is_set), patient)
+    assert outcome.status == ("preempted" if name == "serial" else "finished")
+    assert begun(patient) == 2
 
 
 # --- this process
@@ -413,7 +604,7 @@ def test_ctrl_c_in_this_process_leaves_a_run_that_can_be_repeated(store, new_job
         list(running.completed())
     [left] = store.runs()
     assert (left.status, left.job) == ("unfinished", job)
-    assert {path.name for path in left.folder.iterdir()} == {"job.json", ".lock"}
+    assert {path.name for path in left.folder.iterdir()} == {"job.json", "attempts.jsonl", ".lock"}
     [outcome] = run(executor("serial", store), job)
     assert (outcome.status, begun(job)) == ("finished", 2)
 

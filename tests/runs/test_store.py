@@ -155,7 +155,7 @@ def test_a_full_disk_leaves_no_half_result(store, monkeypatch, call):
         patch.setattr(call, full)
         with pytest.raises(InputError, match=r"result\.json: No space left on device; free some space"):
             finish(store)
-    assert [path.name for path in folder.iterdir()] == ["job.json"]
+    assert {path.name for path in folder.iterdir()} == {"job.json", "attempts.jsonl"}
     finish(store)
     assert store.result(JOB).values == {"square": 9}
 

@@ -1,0 +1,10 @@
+"""`prunas`, whose trainings are counted: `drive.py search ...`."""
+
+import sys
+
+from prunas.cli import main
+from prunas.experiments import jobs
+
+if __name__ == "__main__":
+    jobs.WORK = "counted:run"
+    main(sys.argv[1:])
