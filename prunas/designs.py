@@ -4,22 +4,28 @@ They all speak of one number per dimension of a space, its *ratio*: the share of
 channels) that is kept. `fit` brings a vector of ratios to a budget; the rest says where ratios come from.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from prunas.architecture import Architecture
 from prunas.costs import Target
-from prunas.errors import InputError
+from prunas.errors import InputError, unknown
 from prunas.space import SearchSpace
+from prunas.stages import match
 
 __all__ = [
     "TOLERANCE",
+    "Rounding",
+    "align",
+    "depth_means",
     "equal_depth",
     "fit",
     "guided",
+    "guided_depth",
     "missed",
     "ratios",
     "scaled",
@@ -27,6 +33,7 @@ __all__ = [
     "stage_means",
     "taper",
     "transferred",
+    "transferred_depth",
     "uniform",
 ]
 
@@ -116,21 +123,14 @@ def uniform(space: SearchSpace, target: Target) -> Architecture:
 def equal_depth(space: SearchSpace, target: Target) -> Architecture:
     """The largest point within a budget that keeps the same share of the removable blocks in every stage.
 
-    The share is rounded half up per stage, and a stage loses its last blocks first. If even no block at all
-    exceeds the budget, that is the answer.
+    Rounded as `transferred_depth` says.
+
+    Raises:
+        InputError: No block of the space may be removed.
     """
-    stages: dict[int, list[str]] = {}
-    for block in space.survey.blocks:
-        if block.name in space.removable:
-            stages.setdefault(block.stage, []).append(block.name)
-    # Every share at which some stage's rounding changes, from all blocks to none.
-    shares = {(i - 0.5) / len(blocks) for blocks in stages.values() for i in range(1, len(blocks) + 1)}
-    for share in sorted({1.0, 0.0, *shares}, reverse=True):
-        removed = [name for blocks in stages.values() for name in blocks[int(share * len(blocks) + 0.5) :]]
-        arch = space.point(removed=removed)
-        if space.measure(arch, target.metric) <= target.value:
-            return arch
-    return arch
+    if not space.removable:
+        raise InputError(f"space {space.name!r} has no blocks that may be removed (see its [vary])")
+    return _fit_depth(space, dict.fromkeys(_removable(space), 1.0), target)
 
 
 class Taper(NamedTuple):
@@ -212,7 +212,8 @@ def guided(space: SearchSpace, found: Sequence[Architecture], target: Target | N
         space: The space they were found in.
         found: The points, usually one per search seed at one target.
         target: None leaves the means untouched, as the study does (`as-found`), and the shape lands where it
-            lands; a budget fits them by one scalar (`fitted`).
+            lands: every count is the mean's nearest step, half a step up, at least the space's floor. A budget
+            fits them by one scalar (`fitted`), rounded as `fit` says.
     """
     return transferred(space, found, space, target)
 
@@ -222,23 +223,166 @@ def transferred(
 ) -> Architecture:
     """The mean stage ratios of shapes found in one space, applied to another.
 
-    Stages correspond by their ordinal; a role that the source stage does not have takes the stage's plain mean
-    over roles. Ratios carry over, not counts: they agree where the networks have equal widths, as VGGs have.
+    Stages correspond as `prunas.stages.match` says; a role that the source stage does not have takes the stage's
+    plain mean over roles. Ratios carry over, not counts: they agree where the networks have equal widths, as VGGs
+    have, and need no correspondence of layers, so that depths and data sets may differ. Rounding and floors are
+    those of `guided`.
 
     Raises:
-        InputError: The networks have different numbers of stages with something to vary.
+        InputError: There is no found point, or the stages of the two networks do not correspond.
     """
     means = stage_means(source, found)
-    ours, theirs = (sorted({d.stage for d in s.dimensions}) for s in (space, source))
-    if len(ours) != len(theirs):
-        raise InputError(
-            f"space {source.name!r} varies {len(theirs)} stages and {space.name!r} {len(ours)}; "
-            "stages correspond one to one, so choose networks with as many"
-        )
-    match = dict(zip(ours, theirs, strict=True))
+    stages = match(source, space, "width").stages
     profile = []
     for d in space.dimensions:
-        stage = match[d.stage]
+        stage = stages[d.stage]
         over_roles = float(np.mean([value for (s, _), value in means.items() if s == stage]))
         profile.append(means.get((stage, d.role), over_roles))
     return scaled(space, profile) if target is None else fit(space, profile, target)
+
+
+def depth_means(space: SearchSpace, found: Sequence[Architecture]) -> dict[int, float]:
+    """Mean share of the removable blocks that found points keep, by stage."""
+    if not found:
+        raise InputError("a guided design needs at least one found point; run a search first")
+    gone = [set(arch.removed) for arch in found]
+    return {
+        stage: float(np.mean([name not in removed for removed in gone for name in blocks]))
+        for stage, blocks in _removable(space).items()
+    }
+
+
+def guided_depth(
+    space: SearchSpace, found: Sequence[Architecture], target: Target | None = None
+) -> Architecture:
+    """As many blocks per stage as found points have in the mean: `as-found`, or `fitted` to a budget."""
+    return transferred_depth(space, found, space, target)
+
+
+def transferred_depth(
+    source: SearchSpace, found: Sequence[Architecture], space: SearchSpace, target: Target | None = None
+) -> Architecture:
+    """The share of blocks that points found in one space keep per stage, applied to another.
+
+    Shares carry over, not counts, so that the networks may differ in depth; which blocks of a stage were found is
+    not carried: a stage loses its last blocks first. A share is rounded half up to whole blocks. A stage may lose
+    all that may be removed; its shortcuts stay.
+
+    Args:
+        source: The space of the found points.
+        found: The points.
+        space: The space to design for; its stages correspond as `prunas.stages.match` says.
+        target: None leaves the shares untouched. For a budget they are multiplied by the largest scalar that
+            stays within it, clipped at 1; the nearest point below a budget may be far from it. If none is within
+            it, the answer is the smallest.
+
+    Raises:
+        InputError: There is no found point, or the stages of the two networks do not correspond.
+    """
+    means = depth_means(source, found)
+    shares = {ours: means[theirs] for ours, theirs in match(source, space, "depth").stages.items()}
+    return _with_shares(space, shares) if target is None else _fit_depth(space, shares, target)
+
+
+def _removable(space: SearchSpace) -> dict[int, list[str]]:
+    """The removable blocks of every stage, first ones first."""
+    stages: dict[int, list[str]] = {}
+    for block in space.survey.blocks:
+        if block.name in space.removable:
+            stages.setdefault(block.stage, []).append(block.name)
+    return stages
+
+
+def _with_shares(space: SearchSpace, shares: Mapping[int, float]) -> Architecture:
+    """The point that keeps a share of the removable blocks of every stage."""
+    kept = {
+        stage: int(min(shares[stage], 1.0) * len(blocks) + 0.5 + 1e-9)
+        for stage, blocks in _removable(space).items()
+    }
+    return space.point(
+        removed=[name for stage, blocks in _removable(space).items() for name in blocks[kept[stage] :]]
+    )
+
+
+def _fit_depth(space: SearchSpace, shares: Mapping[int, float], target: Target) -> Architecture:
+    """The largest point of a depth profile within a budget, or its smallest."""
+    blocks = {stage: len(names) for stage, names in _removable(space).items() if shares[stage] > 0}
+    # Every scalar at which some stage's rounding changes, from all blocks to none.
+    steps = {
+        (i - 0.5) / count / shares[stage] for stage, count in blocks.items() for i in range(1, count + 1)
+    }
+    arch = space.dense
+    for scalar in sorted({0.0, *steps}, reverse=True):
+        arch = _with_shares(space, {stage: scalar * share for stage, share in shares.items()})
+        if space.measure(arch, target.metric) <= target.value:
+            break
+    return arch
+
+
+Rounding = Literal["nearest", "up", "down"]
+"""Where `align` moves a width: to the nearest multiple (of two equally near, the larger), or only up, or down."""
+
+
+def align(space: SearchSpace, arch: Architecture, to: int, mode: Rounding = "nearest") -> Architecture:
+    """The same shape with widths that devices like: multiples of 8 or 16, say.
+
+    A layer is given a multiple of `to` channels, at least one such multiple and never more than it has in the
+    dense network; tied layers move together. The dense width counts as aligned even where it is no multiple, as
+    it does for a space's `step`, so that `up` may end there. Layers that are not narrowed stay dense, and layers
+    whose dense width is below `to` stay as they are: no width of theirs is aligned. A gate's number of passing
+    channels is aligned alike. Where it changes, channels are dropped or added evenly; which channels pass is
+    carried over to inputs whose own width changes.
+
+    Nothing is fitted: the cost moves with the widths. Aligning an aligned shape changes nothing.
+
+    Args:
+        space: The space.
+        arch: A checked point.
+        to: Channels.
+        mode: Where a width between two multiples goes. Under `down`, what lies below the smallest one still goes
+            up to it.
+
+    Raises:
+        InputError: `to` is below 1, the mode is unknown, or the point has exact kernel masks, which fit no other
+            width.
+    """
+    if to < 1:
+        raise InputError(f"widths cannot be aligned to {to}; 8 and 16 are usual")
+    if mode not in get_args(Rounding):
+        raise unknown("way of aligning", mode, get_args(Rounding))
+    survey = space.survey
+    widths = {}
+    for name, units in arch.widths:
+        group = survey.groups[survey.group_index[name]]
+        step = math.lcm(to // math.gcd(to, group.unit), space.step)  # a unit may be several channels
+        widths[name] = _aligned(units, group.units, step, space.floor, mode)
+    before, after = space.costs.widths(arch), space.costs.widths(space.point(widths))
+    selected = {}
+    for name, positions in arch.selected:
+        form = survey.gate_named[name].form
+        was, now = (survey.positions(form, [np.arange(n) for n in units]) for units in (before, after))
+        passing = np.flatnonzero(np.isin(now, was[list(positions)])).tolist()
+        count = _aligned(len(positions), len(now), math.lcm(to, space.step), space.floor, mode)
+        selected[name] = _resized(passing, count, len(now))
+    return space.point(widths, selected, arch.removed, arch.kernels)
+
+
+def _aligned(width: int, dense: int, step: int, floor: int, mode: Rounding) -> int:
+    """The width that `align` gives a layer; see there."""
+    if width >= dense or dense < step:
+        return min(width, dense)
+    allowed: list[int] = [n for n in (*range(step, dense, step), dense) if n >= floor]
+    below = max((n for n in allowed if n <= width), default=allowed[0])
+    above = min(n for n in allowed if n >= width)
+    if mode == "nearest":
+        return below if width - below < above - width else above
+    return below if mode == "down" else above
+
+
+def _resized(positions: Sequence[int], count: int, channels: int) -> list[int]:
+    """`count` of so many channels: those of `positions` as far as possible, else evenly spread."""
+    if count <= len(positions):
+        return [positions[i * len(positions) // count] for i in range(count)]
+    rest = sorted(set(range(channels)) - set(positions))
+    missing = count - len(positions)
+    return sorted([*positions, *(rest[i * len(rest) // missing] for i in range(missing))])

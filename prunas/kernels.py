@@ -2,8 +2,14 @@
 
 A pattern is one keep frequency per kernel position, for all convolutions of a stage that share a kernel size, or
 for one convolution (`KernelPattern`). Only weights of convolutions are thinned; linear layers, biases and norms
-stay and are counted, as in the study (arXiv:1810.05270, section 4.3). A 1x1 kernel has one position: its pattern
-is a density; it is treated like any other.
+stay and are counted, as in the study (arXiv:1810.05270, section 4.3).
+
+What the study leaves open is decided here for all designs:
+    - A pattern becomes a mask with exact counts: round(frequency * kernels) of the weights at each position of a
+      convolution exist (half to even, as Python rounds), drawn by the pattern's seed.
+    - A convolution that rounding would empty keeps one weight, at its most frequent position.
+    - A 1x1 kernel has one position, so that its pattern is a density. It is thinned like any other, by the density
+      of its own kind in its stage; `cross`, which is about positions, leaves it whole.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from prunas.architecture import Architecture, KernelPattern
-from prunas.build.masks import kernel_masks
-from prunas.costs import Target
+from prunas.costs import Target, position_counts
 from prunas.errors import InputError
 from prunas.space import SearchSpace
+from prunas.stages import match
 from prunas.structure import Layer
 
 __all__ = [
@@ -100,22 +106,38 @@ def erk(space: SearchSpace, target: Target, seed: int = 0) -> Architecture:
 def frequencies(space: SearchSpace, found: Sequence[Architecture]) -> dict[str, npt.NDArray[np.float64]]:
     """Mean keep frequency of every kernel position per stage and kernel size, over found points (figure 4).
 
+    Every kernel counts alike, so that wide convolutions weigh more than narrow ones.
+
     Raises:
         InputError: There is no found point.
     """
+    kept, total = _counts(space, found)
+    return {key: counts / total[key] for key, counts in kept.items()}
+
+
+def _counts(
+    space: SearchSpace, found: Sequence[Architecture]
+) -> tuple[dict[str, npt.NDArray[np.float64]], dict[str, int]]:
+    """Weights that exist at each position, and kernels, per stage and kernel size, summed over points."""
     if not found:
         raise InputError("a guided pattern needs at least one found point; run a search first")
     kept: dict[str, npt.NDArray[np.float64]] = {}
-    total: dict[str, float] = {}
+    total: dict[str, int] = {}
     for arch in found:
-        masks = kernel_masks(space.survey, arch)
+        exact = dict(arch.kernels.masks) if arch.kernels else {}
         for path, shape in space.costs.weights(arch).items():
-            key = stage_key(space.survey.layer_at[path])
-            positions = int(np.prod(shape[2:]))
-            mask = masks.get(f"{path}.weight", np.ones(shape, bool)).reshape(-1, positions)
-            kept[key] = kept.get(key, np.zeros(positions)) + mask.sum(0)
-            total[key] = total.get(key, 0.0) + len(mask)
-    return {key: counts / total[key] for key, counts in kept.items()}
+            layer = space.survey.layer_at[path]
+            kernels, positions = shape[0] * shape[1], int(np.prod(shape[2:]))
+            counts = None
+            if path in exact:
+                mask = KernelPattern.unpack(exact[path], shape)
+                counts = mask.reshape(kernels, positions).sum(0)
+            elif arch.kernels and arch.kernels.frequencies:
+                counts = position_counts(arch.kernels, layer, shape)
+            key = stage_key(layer)
+            kept[key] = kept.get(key, np.zeros(positions)) + (kernels if counts is None else counts)
+            total[key] = total.get(key, 0) + kernels
+    return kept, total
 
 
 def guided_kernels(
@@ -132,30 +154,25 @@ def transferred_kernels(
     target: Target | None = None,
     seed: int = 0,
 ) -> Architecture:
-    """The mean frequencies found in one space, applied to another; stages correspond by their ordinal.
+    """The mean frequencies found in one space, applied to another; stages as `prunas.stages.match` says.
 
     A kernel size that the source stage does not have takes the density of the stage as a whole.
 
     Raises:
-        InputError: The networks have different numbers of stages with convolutions.
+        InputError: There is no found point, or the stages of the two networks do not correspond.
     """
-    means = frequencies(source, found)
-    theirs = sorted({int(key.split("/")[0]) for key in means})
-    ours = sorted({layer.stage for layer in space.survey.layers if layer.kind == "conv"})
-    if len(ours) != len(theirs):
-        raise InputError(
-            f"space {source.name!r} has {len(theirs)} stages with convolutions and {space.name!r} {len(ours)}; "
-            "stages correspond one to one, so choose networks with as many"
-        )
+    kept, total = _counts(source, found)
+    stages = match(source, space, "kernel").stages
     wanted = {}
     for key, ones in _everywhere(space, 1.0).items():
         stage, size = key.split("/")
-        source_stage = theirs[ours.index(int(stage))]
-        same = [values for k, values in means.items() if k == f"{source_stage}/{size}"]
-        whole = np.mean(
-            [values.mean() for k, values in means.items() if int(k.split("/")[0]) == source_stage]
-        )
-        wanted[key] = same[0] if same else ones * whole
+        theirs = f"{stages[int(stage)]}/"
+        if theirs + size in kept:
+            wanted[key] = kept[theirs + size] / total[theirs + size]
+        else:
+            there = [k for k in kept if k.startswith(theirs)]
+            weights = sum(total[k] * len(kept[k]) for k in there)
+            wanted[key] = ones * (sum(kept[k].sum() for k in there) / weights)
     if target is None:
         return space.point(kernels=_pattern(wanted, seed))
     return fit_kernels(space, wanted, target, seed)
@@ -164,14 +181,18 @@ def transferred_kernels(
 def cross(space: SearchSpace, target: Target | None = None, seed: int = 0) -> Architecture:
     """Only the centre and the four edges of every 3x3 kernel; other kernels whole. Fitted if a budget is given.
 
+    A budget thins what is left, other kernels too, by one density; one above the cross itself is not reached.
+
     Raises:
-        InputError: No convolution has a 3x3 kernel.
+        InputError: No convolution has a 3x3 kernel, or not even an empty pattern meets the budget.
     """
-    wanted = {key: CROSS.ravel() for key in _everywhere(space, 1.0) if key.endswith("/3x3")}
-    if target is None and wanted:
+    everywhere = _everywhere(space, 1.0)
+    wanted = {key: CROSS.ravel() if key.endswith("/3x3") else ones for key, ones in everywhere.items()}
+    if not any(key.endswith("/3x3") for key in wanted):
+        raise InputError(f"space {space.name!r} has no 3x3 kernel that a cross could be cut from")
+    if target is None:
         return space.point(kernels=_pattern(wanted, seed))
-    rest = {key: ones for key, ones in _everywhere(space, 1.0).items() if not key.endswith("/3x3")}
-    return fit_kernels(space, wanted | rest if wanted else {}, target or Target("params", 0), seed)
+    return fit_kernels(space, wanted, target, seed)
 
 
 def _everywhere(space: SearchSpace, value: float) -> dict[str, npt.NDArray[np.float64]]:

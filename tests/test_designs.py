@@ -307,5 +307,59 @@ def test_designs_refuse_what_does_not_correspond():
     with pytest.raises(InputError, match="needs at least one found point"):
         designs.guided(space, [])
     other = space_named("resnet56-c10")
-    with pytest.raises(InputError, match=r"'vgg16-c10' varies 5 stages and 'resnet56-c10' 3; .*choose"):
-        designs.transferred(space, [space.counted(TABLE_8)], other)
+    with pytest.raises(InputError, match=r"no stage of 'resnet56-c10' .* the 4x4 of 'vgg16-c10' .*choose"):
+        designs.transferred(other, [other.dense], space)
+
+
+# Depth
+
+
+@pytest.fixture(scope="module")
+def blocky():
+    return dataclasses.replace(space_named("preresnet164-c10"), groups=(), gates=(), blocks=("*",))
+
+
+def kept_blocks(space, arch):
+    """Blocks left per stage."""
+    left = [b.stage for b in space.survey.blocks if b.name in space.removable and b.name not in arch.removed]
+    return [left.count(stage) for stage in sorted({b.stage for b in space.survey.blocks})]
+
+
+def keeping_blocks(space, *counts):
+    stages = {}
+    for block in space.survey.blocks:
+        stages.setdefault(block.stage, []).append(block.name)
+    removed = [n for names, count in zip(stages.values(), counts, strict=True) for n in names[count:]]
+    return space.point(removed=removed)
+
+
+def test_depth_is_carried_as_shares_of_the_blocks_of_a_stage(blocky):
+    shallow = dataclasses.replace(space_named("preresnet20-c10"), groups=(), gates=(), blocks=("*",))
+    assert kept_blocks(blocky, blocky.dense) == [18, 18, 18]
+    assert kept_blocks(shallow, shallow.dense) == [2, 2, 2]
+    found = [keeping_blocks(shallow, 2, 1, 0), keeping_blocks(shallow, 2, 0, 0)]  # means 1, 1/4, 0
+    moved = designs.transferred_depth(shallow, found, blocky)
+    assert kept_blocks(blocky, moved) == [18, 5, 0]  # 4.5 is rounded up
+    assert moved == keeping_blocks(blocky, 18, 5, 0)  # the last blocks of a stage go
+    back = designs.transferred_depth(blocky, [keeping_blocks(blocky, 18, 4, 5)], shallow)
+    assert kept_blocks(shallow, back) == [2, 0, 1]  # 2 * 4/18 = 0.44 and 2 * 5/18 = 0.56
+
+
+def test_fitted_depth_is_the_largest_of_its_profile_within_the_budget(blocky):
+    found = [keeping_blocks(blocky, 12, 6, 3)]
+    for keep in (0.5, 0.2, 0.1):
+        target = blocky.target(keep=keep)
+        arch = designs.guided_depth(blocky, found, target)
+        assert blocky.measure(arch, "params") <= target.value
+        counts = kept_blocks(blocky, arch)
+        # Some scalar gives these counts, and the next one up at which a count changes breaks the budget.
+        changes = sorted((i - 0.5) / most for most in (12, 6, 3) for i in range(1, 19))
+        profiles = [[min(18, int(s * most + 0.5 + 1e-9)) for most in (12, 6, 3)] for s in [0, *changes]]
+        more = profiles[max(i for i, p in enumerate(profiles) if p == counts) + 1]
+        assert blocky.measure(keeping_blocks(blocky, *more), "params") > target.value
+    least = blocky.target(budget=blocky.least("params"))
+    assert kept_blocks(blocky, designs.guided_depth(blocky, found, least)) == [0, 0, 0]
+    with pytest.raises(InputError, match="needs at least one found point"):
+        designs.guided_depth(blocky, [])
+    with pytest.raises(InputError, match="no blocks that may be removed"):
+        designs.transferred_depth(space_named("vgg16-c10"), [space_named("vgg16-c10").dense], blocky)

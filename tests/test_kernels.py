@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -79,6 +80,54 @@ def test_the_cross_keeps_five_of_nine(vgg):
     assert all(mask[..., 1, :].all() and mask[..., :, 1].all() for mask in masks.values())
     assert all(mask.sum() * 9 == mask.size * 5 for mask in masks.values())
     assert vgg.cost(arch).params == 14_724_042 - 14_710_464 * 4 // 9
+
+
+def test_a_cross_on_a_budget_thins_its_arms_alike(vgg):
+    target = vgg.target(keep=0.2)
+    read = kernels.frequencies(vgg, [kernels.cross(vgg, target)])
+    arms = [read[f"{stage}/3x3"][position] for stage in range(1, 5) for position in (1, 3, 4, 5, 7)]
+    assert arms == pytest.approx([arms[0]] * 20, abs=1e-3)
+    assert all(read[f"{stage}/3x3"][position] == 0 for stage in range(5) for position in (0, 2, 6, 8))
+    assert vgg.measure(kernels.cross(vgg, target), "params") == pytest.approx(target.value, rel=1e-3)
+
+
+def test_one_by_one_kernels_have_a_density_and_a_cross_leaves_them_whole():
+    space = load_space("resnet50-imagenet")
+    crossed = kernel_masks(space.survey, kernels.cross(space))
+    assert {mask.shape[2:] for mask in crossed.values()} == {(3, 3)}
+    even = kernels.frequencies(space, [kernels.uniform_kernels(space, space.target(keep=0.3))])
+    assert {key.split("/")[1] for key in even} == {"1x1", "3x3", "7x7"}
+    # Counts are whole: half a weight of the 3 * 64 at a position of the first convolution is 0.0026.
+    assert all(np.allclose(values, even["1/1x1"].mean(), atol=0.5 / 192) for values in even.values())
+
+
+def test_a_kernel_size_that_was_not_found_takes_the_density_of_its_stage():
+    plain = load_space("resnet56-c10")  # stages of 3x3 kernels alone
+    bottlenecks = load_space("preresnet164-c10")
+    target = plain.target(keep=0.3)
+    found = kernels.cross(plain, target)
+    density = kernels.frequencies(plain, [found])["1/3x3"].mean()
+    moved = kernels.frequencies(bottlenecks, [kernels.transferred_kernels(plain, [found], bottlenecks)])
+    assert moved["1/1x1"][0] == pytest.approx(density, abs=1e-3)
+    # The other way round, a stage of both sizes: its density is that of all its weights.
+    both = KernelPattern((("1/1x1", (0.5,)), ("1/3x3", (0.1,) * 9)))
+    shapes = bottlenecks.costs.weights(bottlenecks.dense)
+    stage = [s for path, s in shapes.items() if bottlenecks.survey.layer_at[path].stage == 1]
+    sizes = {k: sum(np.prod(s) for s in stage if s[2:] == (k, k)) for k in (1, 3)}
+    five = dataclasses.replace(
+        plain,
+        survey=dataclasses.replace(
+            plain.survey,
+            layers=tuple(
+                dataclasses.replace(layer, kernel=(5, 5)) if layer.kernel == (3, 3) else layer
+                for layer in plain.survey.layers
+            ),
+        ),
+    )
+    arch = kernels.transferred_kernels(bottlenecks, [bottlenecks.point(kernels=both)], five)
+    values = dict(arch.kernels.frequencies)["1/5x5"]
+    wanted = (0.5 * sizes[1] + 0.1 * sizes[3]) / (sizes[1] + sizes[3])
+    assert values == pytest.approx([wanted] * 25, abs=1e-3)
 
 
 def test_seeds_choose_among_masks_of_the_same_counts(vgg):

@@ -13,11 +13,6 @@ from prunas.statistics.summary import grouped
 __all__ = ["commands"]
 
 _ALWAYS = ("uniform", "random", "taper")  # what `prunas search` adds unless told otherwise
-_VIEWS = (
-    ["compare"],
-    *(["plot", what] for what in ("efficiency", "pareto", "cost", "widths", "curves")),
-    ["report"],
-)
 _FLAGS = ("epochs", "batch", "lr", "images", "precision")
 
 
@@ -33,7 +28,10 @@ def commands(evidence: Evidence, out: Path) -> list[str]:
     tail = ["--out", str(out)]
     searches = [_search(evidence, document) for document in evidence.searches]
     lines = [["prunas", "search", *words, *tail] for words in searches if words]
-    lines += [["prunas", *view, evidence.space, *tail] for view in _VIEWS]
+    figures = ["efficiency", "pareto", "cost"]
+    figures += ["widths"] * bool(evidence.spreads()) + ["kernels"] * bool(evidence.patterns()) + ["curves"]
+    views = [["compare"], *(["plot", figure] for figure in figures), ["report"]]
+    lines += [["prunas", *view, evidence.space, *tail] for view in views]
     return [shlex.join(line) for line in lines]
 
 

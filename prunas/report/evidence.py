@@ -2,22 +2,30 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+from prunas import designs
 from prunas.architecture import Architecture
+from prunas.costs import Target
 from prunas.errors import InputError
 from prunas.files import read_json
+from prunas.kernels import frequencies
 from prunas.report.learning import Losses
 from prunas.space import SearchSpace, load_space
 from prunas.statistics.curves import dense_accuracy
+from prunas.statistics.patterns import PatternSpread, pattern_spread
 from prunas.statistics.rows import Row, SearchCost
 from prunas.statistics.summary import grouped
-from prunas.statistics.widths import WidthSpread, width_spread
+from prunas.statistics.widths import Agreement, WidthSpread, agreement, width_spread
 
-__all__ = ["Evidence", "Layer", "Run", "gather"]
+__all__ = ["FOUND", "Evidence", "Layer", "Run", "gather"]
+
+FOUND = ("automatic", "predefined", "sampler")
+"""Kinds of proposers that find something, as opposed to designs and controls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,8 @@ class Run:
         result: The content of its result.json, {} if it has not finished.
         widths: One number per layer of the space, () if the space cannot be loaded any more.
         stored: In what the point differs from the dense network, as text.
+        kernels: Keep frequency of every kernel position by stage and kernel size, such as `2/3x3`; {} if the point
+            has no kernel pattern, or the space cannot be loaded any more.
     """
 
     folder: Path
@@ -52,6 +62,7 @@ class Run:
     result: Mapping[str, Any]
     widths: tuple[int, ...]
     stored: str
+    kernels: Mapping[str, Sequence[float]]
 
     @property
     def spec(self) -> Mapping[str, Any]:
@@ -102,6 +113,8 @@ class Evidence:
         problems: Why something is missing.
         searches: The stored documents of the searches.
         layers: What the space lets vary, () if it cannot be loaded any more.
+        maps: Size of each stage's maps, such as `32x32`, () likewise.
+        uniform: Widths of the uniform shape at each target at which widths were searched.
         runs: What the folders say, by id of the run, dense runs included.
     """
 
@@ -116,6 +129,8 @@ class Evidence:
     problems: tuple[str, ...]
     searches: tuple[Mapping[str, Any], ...]
     layers: tuple[Layer, ...]
+    maps: tuple[str, ...]
+    uniform: Mapping[Target, tuple[int, ...]]
     runs: Mapping[str, Run]
 
     @property
@@ -139,6 +154,49 @@ class Evidence:
             width_spread(proposer, asked, _distinct(self.runs, own), dense)
             for (asked, proposer), own in groups.items()
         ]
+
+    def agreements(self) -> list[Agreement]:
+        """How far searches with different seeds agree, against every other proposer of the same target.
+
+        The uniform shape is always among the others. By target from the largest; points whose blocks were removed
+        are left out, for widths say little about them.
+        """
+        rows = [
+            row
+            for row in self.rows
+            if not row.masked
+            and self.runs[row.id].widths
+            and not self.runs[row.id].spec["architecture"].get("removed")
+        ]
+        dense = [layer.dense for layer in self.layers]
+        found = []
+        rows.sort(key=lambda row: (row.asked.metric, -row.asked.value))
+        for asked, group in grouped(rows, lambda row: row.asked).items():
+            shapes = {
+                name: {
+                    seed: _distinct(self.runs, some)
+                    for seed, some in grouped(own, lambda row: row.search_seed).items()
+                }
+                for name, own in grouped(group, lambda row: row.proposer).items()
+            }
+            if asked in self.uniform:
+                seeds = {row.search_seed for row in group}
+                shapes.setdefault("uniform", {seed: [self.uniform[asked]] for seed in seeds})
+            for name, against in permutations(shapes, 2):
+                if name != "uniform":
+                    found.append(agreement(name, against, asked, shapes[name], shapes[against], dense))
+        return [each for each in found if each is not None]
+
+    def patterns(self) -> list[PatternSpread]:
+        """Patterns of 3x3 kernels that were found, by target from the largest and by proposer."""
+        readable = [row for row in self.rows if row.kind in FOUND and self.runs[row.id].kernels]
+        ordered = sorted(readable, key=lambda row: (row.asked.metric, -row.asked.value))
+        groups = grouped(ordered, lambda row: (row.asked, row.proposer))
+        found = []
+        for (asked, proposer), own in groups.items():
+            points = {(row.search_seed, row.architecture): self.runs[row.id].kernels for row in own}
+            found.append(pattern_spread(proposer, asked, list(points.values())))
+        return [each for each in found if each is not None]
 
     def logs(self) -> list[Losses]:
         """The training losses of all final trainings, by target from the largest."""
@@ -194,14 +252,16 @@ def gather(
             folder = _folder(row, out / space)
             found[row.id] = folder, _read(folder / "job.json"), _read(folder / "result.json")
     loaded = _space(job for _, job, _ in found.values())
-    widths: dict[str, tuple[tuple[int, ...], str]] = {}
+    shapes: dict[str, tuple[tuple[int, ...], Mapping[str, Sequence[float]]]] = {}
     runs = {}
     for run, (folder, job, result) in found.items():
         document = job.get("spec", {}).get("architecture")
         key = json.dumps(document)
-        if key not in widths:
-            widths[key] = _widths(document, loaded), _stored(document)
-        runs[run] = Run(folder=folder, job=job, result=result, widths=widths[key][0], stored=widths[key][1])
+        if key not in shapes:
+            shapes[key] = _shape(document, loaded)
+        widths, kernels = shapes[key]
+        stored = _stored(document)
+        runs[run] = Run(folder=folder, job=job, result=result, widths=widths, stored=stored, kernels=kernels)
     searches = [_read(path) for path in sorted((out / space / "searches").glob("*.json"))]
     searches = [document for document in searches if document.get("setting") == setting]
     problems = dict.fromkeys(
@@ -219,6 +279,8 @@ def gather(
         problems=tuple(problems),
         searches=tuple(searches),
         layers=tuple(Layer(d.name, d.stage, d.dense) for d in loaded.dimensions) if loaded else (),
+        maps=tuple("x".join(map(str, size)) or "head" for size in loaded.survey.stages) if loaded else (),
+        uniform=_uniform(loaded, [row.asked for row in rows if not row.masked]) if loaded else {},
         runs=runs,
     )
 
@@ -246,15 +308,24 @@ def _space(jobs: Iterable[Mapping[str, Any]]) -> SearchSpace | None:
     return None
 
 
-def _widths(document: Any, space: SearchSpace | None) -> tuple[int, ...]:
+def _shape(document: Any, space: SearchSpace | None) -> tuple[tuple[int, ...], Mapping[str, Sequence[float]]]:
+    """Widths and kernel frequencies of a point."""
     if space is None or document is None:
-        return ()
+        return (), {}
     try:
         point = Architecture.from_json(document)
         space.check(point)
     except InputError:
-        return ()
-    return tuple(space.counts(point).tolist())
+        return (), {}
+    kernels = frequencies(space, [point]) if point.masked else {}
+    return tuple(space.counts(point).tolist()), {key: values.tolist() for key, values in kernels.items()}
+
+
+def _uniform(space: SearchSpace, targets: Iterable[Target]) -> dict[Target, tuple[int, ...]]:
+    return {
+        target: tuple(space.counts(designs.uniform(space, target)).tolist())
+        for target in dict.fromkeys(targets)
+    }
 
 
 def _stored(document: Any) -> str:

@@ -20,11 +20,13 @@ from prunas.report.efficiency import efficiency_figure
 from prunas.report.evidence import Evidence
 from prunas.report.figure import FAINT, GRID, INK, as_svg
 from prunas.report.headline import findings, only_tuned
+from prunas.report.kernels import kernels_figure
 from prunas.report.learning import learning_figure
 from prunas.report.pareto import pareto_figure
 from prunas.report.price import price_figure
 from prunas.report.widths import widths_figure
 from prunas.statistics.curves import curves
+from prunas.statistics.patterns import pattern_table
 from prunas.statistics.prices import prices
 from prunas.statistics.ranking import rankings
 from prunas.statistics.rows import Row
@@ -32,6 +34,7 @@ from prunas.statistics.summary import Line, cost_table, differences, grouped, ta
 from prunas.statistics.text import Table, asked_text, count, difference_table, result_table
 from prunas.statistics.text import cost_table as cost_text
 from prunas.statistics.trade import areas, hypervolume
+from prunas.statistics.widths import agreement_table
 
 __all__ = ["page"]
 
@@ -118,6 +121,7 @@ def _drawings(evidence: Evidence, prefix: str) -> Iterable[_Drawing]:
         "Widths per layer": lambda: widths_figure(
             evidence.spreads(), [layer.stage for layer in evidence.layers], setting=setting
         ),
+        "Kernel patterns": lambda: kernels_figure(evidence.patterns(), evidence.maps, setting=setting),
         "Learning curves": lambda: learning_figure(evidence.logs(), setting=setting),
     }
     for number, (title, make) in enumerate(makers.items()):
@@ -159,6 +163,10 @@ def _tables(evidence: Evidence) -> Iterable[tuple[str, Table]]:
     if paired:
         yield "Found against controls", difference_table(paired)
     yield "Over all targets", _overall(evidence, lines)
+    if agreements := [each for each in evidence.agreements() if each.against == "uniform"]:
+        yield "Widths: do searches agree?", agreement_table(agreements)
+    if patterns := evidence.patterns():
+        yield "Kernels: centre and edges against corners", pattern_table(patterns)
     if evidence.costs:
         yield "What searching cost", cost_text(cost_table(evidence.costs))
 

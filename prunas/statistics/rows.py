@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from prunas.costs import Cost, Target
 from prunas.errors import InputError
 
-__all__ = ["FINISHED", "PENALTY_NOT_ACTED", "Kind", "Metric", "Row", "SearchCost"]
+__all__ = ["FINISHED", "PENALTY_NOT_ACTED", "Kind", "Metric", "Proposed", "Row", "SearchCost", "TrialRow"]
 
 Kind = Literal["predefined", "automatic", "sampler", "control", "design", "dense"]
 Metric = Literal["params", "macs"]
@@ -22,6 +22,30 @@ _Count = Annotated[int, Field(ge=0)]
 _Percent = Annotated[float, Field(ge=0, le=100)]
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _T = TypeVar("_T")
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """A point as it was proposed, before its widths were aligned.
+
+    Attributes:
+        architecture: The point, as JSON values.
+        digest: Its digest.
+        reached: Its cost.
+    """
+
+    architecture: Mapping[str, Any] = field(hash=False)
+    digest: str
+    reached: Cost
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        return {
+            "architecture": dict(self.architecture),
+            "digest": self.digest,
+            "reached": self.reached.to_json(),
+        }
 
 
 @with_config(_STRICT)
@@ -47,6 +71,7 @@ class Row:
         architecture: Digest of the point.
         folder: Of the run.
         flags: What a reader must know about the point, for example `penalty_not_acted`.
+        proposed: The point before its widths were aligned; None in a search that aligns none.
     """
 
     id: str
@@ -65,6 +90,7 @@ class Row:
     architecture: str
     folder: str
     flags: tuple[str, ...] = ()
+    proposed: Proposed | None = None
 
     @property
     def accuracy(self) -> float | None:
@@ -80,6 +106,7 @@ class Row:
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON values."""
         nested = {"asked": self.asked.to_json(), "reached": self.reached.to_json(), "flags": list(self.flags)}
+        nested["proposed"] = self.proposed.to_json() if self.proposed else None
         return dataclasses.asdict(self) | nested
 
     @classmethod
@@ -104,6 +131,8 @@ class SearchCost:
         macs: Multiply-accumulates of all trainings and evaluations.
         seconds: Wall time.
         trainings: Trainings, begun and charged to this search.
+        duplicates: Proposals whose training was there already; they cost nothing.
+        made_with: Settings, classes and versions that decide what was proposed, of samplers.
     """
 
     proposer: str
@@ -111,6 +140,8 @@ class SearchCost:
     macs: _Count
     seconds: Annotated[float, Field(ge=0)]
     trainings: _Count
+    duplicates: _Count = 0
+    made_with: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON values."""
@@ -126,7 +157,56 @@ class SearchCost:
         return _read(_SEARCH_COST, document, f"search cost of {document.get('proposer', '?')}")
 
 
+@with_config(_STRICT)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRow:
+    """One candidate that a sampler had trained on the training split, to choose among.
+
+    Attributes:
+        id: Of the run; trials of several searches may share it.
+        proposer: Who proposed it.
+        asked: The budget.
+        search_seed: Of the search.
+        architecture: Digest of the point as it was proposed.
+        reached: Its cost as trained.
+        epochs: Passes over the training split.
+        train_macs: Multiply-accumulates of the training.
+        fraction: `epochs` over those of the recipe, as it was asked for.
+        val_acc: Top-1 accuracy on the validation split, in percent.
+        duplicate: Whether this search had proposed the same training before.
+        folder: Of the run.
+    """
+
+    id: str
+    proposer: str
+    asked: Target
+    search_seed: int
+    architecture: str
+    reached: Cost
+    epochs: _Count
+    train_macs: _Count
+    fraction: Annotated[float, Field(gt=0, le=1)]
+    val_acc: _Percent
+    duplicate: bool
+    folder: str
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        nested = {"asked": self.asked.to_json(), "reached": self.reached.to_json()}
+        return dataclasses.asdict(self) | nested
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "TrialRow":
+        """The row `to_json` wrote.
+
+        Raises:
+            InputError: As `Row.from_json`.
+        """
+        return _read(_TRIAL_ROW, document, f"trial {document.get('id', '?')}")
+
+
 _ROW = TypeAdapter(Row)
+_TRIAL_ROW = TypeAdapter(TrialRow)
 _SEARCH_COST = TypeAdapter(SearchCost)
 
 

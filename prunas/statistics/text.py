@@ -21,6 +21,7 @@ __all__ = [
     "count",
     "difference_table",
     "duration",
+    "interval_text",
     "result_table",
 ]
 
@@ -156,6 +157,19 @@ def cost_table(lines: Sequence[CostLine]) -> Table:
     )
 
 
+def interval_text(summary: Summary, sign: str = "", scale: float = 1.0) -> str:
+    """A summary's interval to two digits, or `-` if it has none.
+
+    Args:
+        summary: The summary.
+        sign: `+` to write the sign of numbers above 0 too.
+        scale: Multiplies the ends; 100 writes a fraction in percent.
+    """
+    if summary.low is None or summary.high is None:
+        return "-"
+    return _interval((scale * summary.low, scale * summary.high), sign)
+
+
 def as_text(table: Table) -> str:
     """Aligned columns for a terminal; a first cell equal to the one above it is left blank."""
     shown = []
@@ -204,8 +218,7 @@ def _summary_cells(summary: Summary | None, sign: str = "") -> tuple[str, str, s
     if summary is None:
         return "-", "-", "0", "-"
     std = "-" if summary.std is None else f"{summary.std:.2f}"
-    ends = None if summary.low is None or summary.high is None else (summary.low, summary.high)
-    return f"{summary.mean:{sign}.2f}", std, str(summary.n), _interval(ends, sign)
+    return f"{summary.mean:{sign}.2f}", std, str(summary.n), interval_text(summary, sign)
 
 
 def _interval(ends: tuple[float, float] | None, sign: str = "") -> str:

@@ -1,13 +1,22 @@
-"""Widths per layer over several searches, as in table 8 of the study (arXiv:1810.05270)."""
+"""Widths per layer over several searches, as in table 8 of the study (arXiv:1810.05270), and their agreement."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import permutations
+from statistics import fmean
+from typing import Any
 
 import numpy as np
 
 from prunas.costs import Target
+from prunas.statistics.inference import LEVEL
+from prunas.statistics.summary import Summary, summarise
+from prunas.statistics.text import Table, asked_text, interval_text
 
-__all__ = ["WidthSpread", "width_spread"]
+__all__ = ["Agreement", "WidthSpread", "agreement", "agreement_table", "width_spread"]
+
+Shapes = Mapping[int, Sequence[Sequence[float]]]
+"""Widths of the points of each search seed, shape (points, layers)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,4 +82,108 @@ def width_spread(
         mean=tuple(table.mean(axis=0).tolist()),
         std=tuple(std.tolist()),
         ratio=ratio,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """Whether the searches of one proposer resemble each other more than what another proposes.
+
+    A distance between two shapes is the mean over layers of |difference of widths| / dense width, in [0, 1].
+
+    Attributes:
+        proposer: Whose searches.
+        against: Compared with whose points at the same target.
+        asked: The target.
+        seeds: The search seeds both have, ascending; at least two.
+        own: Mean distance between the proposer's points of different seeds.
+        other: Mean distance from them to the other's points, of different seeds again.
+        margin: `other` - `own`, above 0 where the seeds agree with each other more than with the other. Its
+            interval is the t interval of the jackknife over seeds (Arvesen 1969), for pairs that share a seed are
+            not independent; two seeds have none.
+    """
+
+    proposer: str
+    against: str
+    asked: Target
+    seeds: tuple[int, ...]
+    own: float
+    other: float
+    margin: Summary
+
+    def to_json(self) -> dict[str, Any]:
+        """One record; distances are fractions of dense widths."""
+        return asdict(self) | {"asked": self.asked.to_json(), "seeds": list(self.seeds)}
+
+
+def agreement(
+    proposer: str, against: str, asked: Target, points: Shapes, others: Shapes, dense: Sequence[int]
+) -> Agreement | None:
+    """How much more the points of a proposer agree with each other than with another's.
+
+    Args:
+        proposer: Whose searches.
+        against: Compared with whom.
+        asked: The target of both.
+        points: Of the proposer; a search with several points counts as their mean.
+        others: Of the other; of a proposer without chance, the same for every seed.
+        dense: Widths of the dense network, shape (layers,).
+
+    Returns:
+        The numbers, or None with fewer than two seeds in common.
+    """
+    seeds = sorted(points.keys() & others.keys())
+    if len(seeds) < 2:
+        return None
+    mine, theirs = (
+        {seed: np.asarray(some[seed], float) / np.asarray(dense) for seed in seeds}
+        for some in (points, others)
+    )
+    own, other = (
+        {(i, j): float(np.abs(mine[i][:, None] - to[j][None]).mean()) for i, j in permutations(seeds, 2)}
+        for to in (mine, theirs)
+    )
+
+    def margin(some: Sequence[int]) -> float:
+        return fmean(other[pair] - own[pair] for pair in permutations(some, 2))
+
+    n, whole = len(seeds), margin(seeds)
+    if n > 2:
+        without = [margin([other for other in seeds if other != seed]) for seed in seeds]
+        spread = summarise([n * whole - (n - 1) * rest for rest in without])  # their mean is `whole`
+    else:
+        spread = Summary(mean=whole, std=None, n=n, low=None, high=None)
+    return Agreement(
+        proposer=proposer,
+        against=against,
+        asked=asked,
+        seeds=tuple(seeds),
+        own=fmean(own.values()),
+        other=fmean(other.values()),
+        margin=spread,
+    )
+
+
+def agreement_table(agreements: Sequence[Agreement]) -> Table:
+    """One row per target and pair of proposers; distances in percent of dense widths."""
+    rows = [
+        (
+            *(asked_text(each.asked), each.proposer, each.against, str(len(each.seeds))),
+            *(f"{100 * value:.2f}" for value in (each.own, each.other)),
+            f"{100 * each.margin.mean:+.2f}",
+            interval_text(each.margin, "+", 100),
+        )
+        for each in agreements
+    ]
+    return Table(
+        columns=(
+            *("asked", "proposer", "against", "n", "between seeds %", "to the other %", "margin"),
+            f"{100 * LEVEL:.0f} % interval",
+        ),
+        align="lllrrrrl",
+        rows=tuple(rows),
+        notes=(
+            "Mean distance between shapes in percent of dense widths. A margin above 0: searches with different "
+            "seeds agree with each other more than with the other's shapes; interval by jackknife over seeds.",
+        ),
     )

@@ -2,18 +2,19 @@
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from prunas.architecture import Architecture
 from prunas.costs import Target
 from prunas.report.evidence import Evidence, gather
 from prunas.space import SearchSpace, load_space
 from prunas.statistics.rows import Row, SearchCost
 
 SPACE = "vgg11-digits"
-KINDS: dict[str, Any] = {"slimming": "automatic", "tpe": "sampler"}
+KINDS: dict[str, Any] = {"slimming": "automatic", "magnitude": "automatic", "tpe": "sampler"}
 MACHINE = {"python": "3.11.7", "platform": "Linux-made-up", "cpus": 2, "prunas": "0.1.0", "torch": "2.15.0"}
 
 
@@ -31,11 +32,12 @@ def made(
     epochs: int = 3,
     notes: Sequence[str] = (),
     problems: Sequence[str] = (),
+    draw: Callable[[int, float, int], Architecture] | None = None,
     **changes: Any,
 ) -> Evidence:
     """Every proposer i scores 90 - 2 i + seed at the first target, 5 points less at each further one.
 
-    Its points keep (i + 2) / 10 of every layer, so that the widths are known.
+    Its points keep (i + 2) / 10 of every layer, so that the widths are known, or are `draw(i, keep, seed)`.
     """
     whole = space().cost(space().dense).params
     rows = []
@@ -43,7 +45,10 @@ def made(
         enumerate(proposers), enumerate(keeps), range(seeds)
     ):
         share = (i + 2) / 10 / (j + 1)
-        point = space().counted([max(1, round(share * d.dense)) for d in space().dimensions])
+        if draw is None:
+            point = space().counted([max(1, round(share * d.dense)) for d in space().dimensions])
+        else:
+            point = draw(i, keep, seed)
         run = f"{i:04x}{j:04x}{seed:04x}"
         folder = root / SPACE / f"{protocol}-{run}"
         spec = {

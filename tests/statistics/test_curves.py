@@ -63,7 +63,8 @@ def test_two_targets_may_lead_to_one_network() -> None:
 
 def test_the_dense_accuracy_is_that_of_dense_rows_only() -> None:
     rows = [a_row("dense", accuracy, seed, kind="dense") for seed, accuracy in enumerate((98.0, 99.0))]
-    found = dense_accuracy([*rows, a_row(test_acc=10.0), a_row("dense", None, 2, kind="dense")])
+    control = a_row("dense", 90.0, 0, kind="dense", protocol="dsd")
+    found = dense_accuracy([*rows, control, a_row(test_acc=10.0), a_row("dense", None, 2, kind="dense")])
     assert found is not None
     assert (found.mean, found.n) == (98.5, 2)
     assert dense_accuracy([a_row()]) is None

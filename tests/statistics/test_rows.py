@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from result_rows import a_row, masked
+from result_rows import a_row, costing, masked
 
 from prunas.errors import InputError
-from prunas.statistics.rows import Row, SearchCost
+from prunas.statistics.alignment import alignment_table
+from prunas.statistics.rows import Proposed, Row, SearchCost
 
 percent = st.none() | st.floats(0, 100)
 
@@ -22,10 +23,36 @@ def test_a_row_survives_json(
     assert Row.from_json(json.loads(json.dumps(row.to_json()))) == row
 
 
+def test_both_shapes_of_an_aligned_point_survive_json() -> None:
+    shape = {"format": 1, "space": "s", "network": "n", "widths": {"a": 3}, "selected": {"g": [0, 2]}}
+    row = a_row(proposed=Proposed(shape, "ba9876543210", costing(90_000, 3_000_000)))
+    document = json.loads(json.dumps(row.to_json()))
+    assert document["proposed"]["architecture"] == shape
+    assert document["proposed"]["reached"]["params"] == 90_000
+    assert Row.from_json(document) == row
+    with pytest.raises(InputError, match=r"proposed\.digest"):
+        Row.from_json(document | {"proposed": document["proposed"] | {"digest": 3}})
+
+
+def test_the_table_of_aligned_points_has_both_costs() -> None:
+    rows = [
+        a_row(
+            seed=seed,
+            protocol=protocol,
+            reached=costing(100_000 + 2000 * seed, 5_000_000),
+            proposed=Proposed({}, "ba9876543210", costing(80_000 + 2000 * seed, 3_000_000)),
+        )
+        for seed in (0, 1)
+        for protocol in ("scratch-e", "scratch-b")  # the same points
+    ]
+    table = alignment_table([*rows, a_row("uniform")])
+    assert table.rows == (("10 %", "slimming", "2", "81.0k", "101.0k", "3.00M", "5.00M"),)
+
+
 def test_the_document_has_the_fields_the_command_line_promises() -> None:
     document = a_row().to_json()
     assert " ".join(sorted(document)) == (
-        "architecture asked epochs flags folder id kind proposer protocol reached search_seed status "
+        "architecture asked epochs flags folder id kind proposed proposer protocol reached search_seed status "
         "test_acc train_macs train_seed val_acc"
     )
     assert document["asked"] == {"metric": "params", "value": 100_000, "keep": 0.1}

@@ -1,9 +1,11 @@
 import math
 
+import numpy as np
 import pytest
 from result_rows import keeping
 
-from prunas.statistics.widths import width_spread
+from prunas.statistics.text import as_text
+from prunas.statistics.widths import agreement, agreement_table, width_spread
 
 # Table 8 of arXiv:1810.05270: widths that slimming finds in VGG-16 on CIFAR-10, mean and std over five searches.
 DENSE = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
@@ -36,3 +38,59 @@ def test_shapes_that_share_nothing_but_their_mean_have_a_large_ratio() -> None:
     # Shares per seed (1, 0) and (0, 0.5): means 0.5 and 0.25; variances 0.5 and 0.125.
     found = width_spread("random", keeping(0.5), [[16, 0], [0, 8]], (16, 16))
     assert found.ratio == pytest.approx(math.sqrt((0.5 + 0.125) / 2) / (0.25 / math.sqrt(2)))
+
+
+# Agreement
+
+
+def found(*shapes: list[float]) -> dict[int, list[list[float]]]:
+    return {seed: [shape] for seed, shape in enumerate(shapes)}
+
+
+def test_distances_and_their_jackknife_by_hand() -> None:
+    # Shares (.5, .5), (.5, .75), (1, .5): distances 1/8, 1/4 and 3/8 of each other; to (1, 1) 1/2, 3/8, 1/4.
+    points, flat = found([8, 16], [8, 24], [16, 16]), found(*[[16, 32]] * 3)
+    each = agreement("slimming", "uniform", keeping(0.5), points, flat, (16, 32))
+    assert each is not None
+    assert (each.own, each.other) == (pytest.approx(0.25), pytest.approx(0.375))
+    # Without one seed the margins are (3/8 + 1/4) / 2 - 3/8, (1/2 + 1/4) / 2 - 1/4 and (1/2 + 3/8) / 2 - 1/8.
+    pseudo = [3 * 0.125 - 2 * rest for rest in (-0.0625, 0.125, 0.3125)]
+    mean = sum(pseudo) / 3
+    std = math.sqrt(sum((value - mean) ** 2 for value in pseudo) / 2)
+    assert (each.margin.mean, each.margin.std) == (pytest.approx(0.125), pytest.approx(std))
+    assert each.margin.high == pytest.approx(0.125 + 4.30265 * std / math.sqrt(3), rel=1e-5)  # t of 2 degrees
+    assert "slimming" in as_text(agreement_table([each]))
+    assert "+12.50" in as_text(agreement_table([each]))
+
+
+def test_searches_that_agree_have_a_margin_and_noise_about_uniform_has_none() -> None:
+    generator = np.random.default_rng(0)
+    uniform = np.full(13, 0.4)
+    profile = uniform + generator.uniform(-0.3, 0.3, 13)
+    dense = (1,) * 13
+    flat = found(*[uniform.tolist()] * 8)
+    agreeing, scattered = (
+        agreement(
+            *("slimming", "uniform", keeping(0.4)),
+            found(*(centre + generator.normal(0, 0.05, (8, 13))).tolist()),
+            *(flat, dense),
+        )
+        for centre in (profile, uniform)
+    )
+    assert agreeing is not None
+    assert scattered is not None
+    assert agreeing.margin.low is not None and agreeing.margin.low > 0.05
+    # Two draws differ by sqrt(2) times what each differs from their mean.
+    assert scattered.margin.high is not None and scattered.margin.high < 0
+    assert scattered.own / scattered.other == pytest.approx(math.sqrt(2), rel=0.1)
+
+
+def test_two_seeds_have_no_interval_and_one_says_nothing() -> None:
+    two = agreement("a", "b", keeping(0.5), found([1], [3]), found([2], [2]), (4,))
+    assert two is not None
+    assert (two.own, two.other, two.margin.low) == (0.5, 0.25, None)
+    assert agreement("a", "b", keeping(0.5), found([1]), found([2]), (4,)) is None
+    # Points of the same seed never meet: seed 0 of one is compared with seed 1 of the other alone.
+    crossed = agreement("a", "b", keeping(0.5), found([0], [4]), found([4], [0]), (4,))
+    assert crossed is not None
+    assert (crossed.own, crossed.other) == (1, 0)
