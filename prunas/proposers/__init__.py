@@ -3,16 +3,20 @@
 import inspect
 import pkgutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from prunas.errors import unknown
+from prunas.errors import InputError, unknown
+from prunas.plugins import Plugin, load_all, plugins
 from prunas.proposers.brief import Proposer
 
-__all__ = ["PROPOSERS", "Entry", "entry"]
+__all__ = ["FINDERS", "PROPOSERS", "Entry", "configured", "entry", "installed_proposers"]
 
 Kind = Literal["predefined", "automatic", "sampler", "design", "control"]
+DIMENSIONS = ("width", "depth", "kernel")
+FINDERS = ("automatic", "predefined")
+"""Kinds that find points by pruning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +29,12 @@ class Entry:
             again after every result; `design`: made of found points; `control`: what the others are compared with.
         description: For listings.
         reference: Where the method comes from.
-        dimensions: What it can decide: `width`, `depth`, `kernel`.
+        dimensions: What it can decide: `width`, `depth`, `kernel`; one at a time, by default the first.
         needs: What it asks of its brief: `dense` training, `found` points of others with the same seed, or
             `found-by-all` seeds, a `source` in another space, `trials`.
         trainings_per_target: Trainings of its own that one more target costs; those that serve all targets
             alike do not count.
+        starts: Pruning methods whose points are its first trials.
     """
 
     path: str
@@ -39,14 +44,18 @@ class Entry:
     dimensions: tuple[str, ...] = ("width",)
     needs: tuple[str, ...] = ()
     trainings_per_target: int = 0
+    starts: tuple[str, ...] = ()
 
     def build(self, **options: Any) -> Proposer:
         """The proposer with its options.
 
         Raises:
-            InputError: It does not take one of them, or not that value.
+            InputError: It does not take one of them, or not that value, or its class cannot be imported.
         """
-        make = pkgutil.resolve_name(self.path)
+        try:
+            make = pkgutil.resolve_name(self.path)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise InputError(f"proposer class {self.path!r} cannot be imported: {error}") from error
         known = inspect.signature(make).parameters
         for option in options:
             if option not in known:
@@ -135,10 +144,50 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             needs=("dense",),
         ),
         "tpe": Entry(
-            "prunas.proposers.tpe:TPE",
+            "prunas.proposers.samplers:TPE",
             "sampler",
             "tree-structured Parzen estimator over stage profiles (Optuna)",
             "Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 2011",
+            dimensions=DIMENSIONS,
+            needs=("trials",),
+            trainings_per_target=16,
+        ),
+        "gp": Entry(
+            "prunas.proposers.samplers:GP",
+            "sampler",
+            "Gaussian process over stage profiles (Optuna)",
+            "Snoek et al., Practical Bayesian Optimization of Machine Learning Algorithms, NeurIPS 2012, "
+            "arXiv:1206.2944",
+            dimensions=DIMENSIONS,
+            needs=("trials",),
+            trainings_per_target=16,
+        ),
+        "cmaes": Entry(
+            "prunas.proposers.samplers:CMAES",
+            "sampler",
+            "covariance matrix adaptation over stage profiles (Optuna)",
+            "Hansen & Ostermeier, Completely Derandomized Self-Adaptation in Evolution Strategies, Evolutionary "
+            "Computation 9(2), 2001",
+            dimensions=DIMENSIONS,
+            needs=("trials",),
+            trainings_per_target=16,
+        ),
+        "nsga2": Entry(
+            "prunas.proposers.samplers:NSGA2",
+            "sampler",
+            "genetic algorithm over stage profiles, for accuracy and the cost left open (Optuna)",
+            "Deb et al., A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II, IEEE Transactions on "
+            "Evolutionary Computation 6(2), 2002",
+            dimensions=DIMENSIONS,
+            needs=("trials",),
+            trainings_per_target=16,
+        ),
+        "qmc": Entry(
+            "prunas.proposers.samplers:QMC",
+            "sampler",
+            "quasi-random stage profiles (Optuna)",
+            "Bergstra & Bengio, Random Search for Hyper-Parameter Optimization, JMLR 13, 2012",
+            dimensions=DIMENSIONS,
             needs=("trials",),
             trainings_per_target=16,
         ),
@@ -154,6 +203,22 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "design",
             "mean stage ratios of what was found on another network or data set",
             STUDY,
+            needs=("source",),
+        ),
+        "guided-depth": Entry(
+            "prunas.proposers.carried:GuidedDepth",
+            "design",
+            "mean share of blocks per stage of what was found here",
+            "prunas",
+            dimensions=("depth",),
+            needs=("found-by-all",),
+        ),
+        "transferred-depth": Entry(
+            "prunas.proposers.carried:TransferredDepth",
+            "design",
+            "mean share of blocks per stage of what was found on another network or data set",
+            "prunas",
+            dimensions=("depth",),
             needs=("source",),
         ),
         "guided-kernel": Entry(
@@ -227,11 +292,67 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
 
 
 def entry(name: str) -> Entry:
-    """The proposer called `name`.
+    """The proposer called `name`: one of `PROPOSERS`, or what an installed package offers.
+
+    `tpe+slimming` is a sampler whose first trials are what slimming found; several methods are joined alike.
 
     Raises:
-        InputError: There is none; the message names the nearest ones.
+        InputError: There is none, and the message names the nearest ones; or the package's cannot be used.
     """
-    if name not in PROPOSERS:
-        raise unknown("proposer", name, PROPOSERS)
-    return PROPOSERS[name]
+    if name in PROPOSERS:
+        return PROPOSERS[name]
+    base, *starts = name.split("+")
+    if starts:
+        return _started(name, entry(base), starts)
+    offered = plugins("prunas.proposers")
+    if name not in offered:
+        raise unknown("proposer", name, {*PROPOSERS, *offered})
+    return _offered(offered[name])
+
+
+def _started(name: str, line: Entry, starts: list[str]) -> Entry:
+    if line.kind != "sampler":
+        raise InputError(
+            f"proposer {name!r}: only a sampler can start from found points, such as tpe+slimming"
+        )
+    for start in starts:
+        if entry(start).kind not in FINDERS:
+            raise InputError(f"proposer {name!r}: {start!r} finds nothing by pruning; try tpe+slimming")
+    return replace(line, needs=(*line.needs, "found"), starts=tuple(dict.fromkeys(starts)))
+
+
+def configured(name: str, *tables: Mapping[str, Mapping[str, Any]]) -> tuple[Entry, dict[str, Any]]:
+    """A proposer with what it decides, and its settings.
+
+    Args:
+        name: As `entry` takes it; `tpe+slimming` has the settings of `tpe` too.
+        tables: Settings by name of proposer; later ones win.
+
+    Raises:
+        InputError: As `entry`, or it is to decide what it cannot.
+    """
+    line = entry(name)
+    names = dict.fromkeys((name.partition("+")[0], name))
+    settings = {key: value for table in tables for own in names for key, value in table.get(own, {}).items()}
+    if line.kind == "sampler" and "vary" in settings:
+        if settings["vary"] not in line.dimensions:
+            raise unknown(f"{name}: vary", str(settings["vary"]), line.dimensions)
+        line = replace(line, dimensions=(settings["vary"],))
+    return line, settings
+
+
+def installed_proposers() -> tuple[dict[str, Entry], tuple[str, ...]]:
+    """`PROPOSERS` and what installed packages add, and one line about each addition that cannot be used."""
+    added, problems = load_all("prunas.proposers", PROPOSERS, _offered)
+    return {**PROPOSERS, **added}, problems
+
+
+def _offered(plugin: Plugin) -> Entry:
+    line = plugin.load()
+    if not isinstance(line, Entry):
+        raise InputError(f"{plugin}: its entry point names a {type(line).__name__}, not an Entry")
+    if line.kind not in get_args(Kind):
+        raise InputError(f"{plugin}: {unknown('kind', line.kind, get_args(Kind))}")
+    if not line.dimensions or not set(line.dimensions) <= set(DIMENSIONS):
+        raise InputError(f"{plugin}: it decides {line.dimensions}; of {DIMENSIONS} there must be one")
+    return line

@@ -11,7 +11,7 @@ from prunas.space import SearchSpace
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Brief", "Penalty", "Pending", "Proposal", "Proposer", "Source", "Trained", "Trial"]
+__all__ = ["Brief", "Penalty", "Pending", "Proposal", "Proposer", "Rebuild", "Source", "Trained", "Trial"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,26 @@ class Penalty:
     Attributes:
         path: Import path of its class, see `prunas.training.regulariser.Regulariser`.
         options: Its keyword arguments; JSON values.
+    """
+
+    path: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Both fields by name."""
+        return {"path": self.path, "options": dict(self.options)}
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuild:
+    """What is done to the dense weights before a point inherits them, by name, so that a job can carry it.
+
+    The numbers themselves would depend on how a machine rounds, and with them the names of runs.
+
+    Attributes:
+        path: Import path of a function (space, architecture, weights, kept, calibration, **options) that returns
+            the changed weights; `calibration` is as in `Brief`.
+        options: Its keyword arguments, a `seed` among them; JSON values.
     """
 
     path: str
@@ -65,6 +85,11 @@ class Proposal:
         kept: Units of each narrowed group the method would keep, for inheriting weights; None if it only
             knows the shape.
         weights_of: The run those weights come from; None if the method keeps none worth inheriting.
+        rebuild: What the method does to them first.
+        proposed: The point before its widths were aligned, which is not the proposer's business; None if they
+            were not.
+        fraction: Share of the recipe's epochs that its trial trains, in (0, 1]: a schedule of its own, drops of
+            the learning rate included. What answers a target is trained whole whatever it says.
     """
 
     target: Target
@@ -72,6 +97,9 @@ class Proposal:
     flags: tuple[str, ...] = ()
     kept: Mapping[str, tuple[int, ...]] | None = None
     weights_of: str | None = None
+    rebuild: Rebuild | None = None
+    proposed: Architecture | None = None
+    fraction: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +107,7 @@ class Trial:
     """A candidate that was trained on the training split.
 
     Attributes:
-        proposal: The candidate.
+        proposal: The candidate, with the share of the schedule it was trained for.
         accuracy: Top-1 accuracy on the validation split, in percent.
     """
 
@@ -108,10 +136,10 @@ class Brief:
         space: The search space.
         targets: The budgets to answer, largest first.
         seed: Of this search; decides everything that is drawn.
-        trials: Candidates a sampler may try per target.
+        trials: Candidates a sampler may train per target; of shorter schedules, whole ones' worth.
         lr_sum: Sum of the learning rates of the dense training's steps.
         momentum: Of the dense training.
-        found: What pruning methods found with the same seed.
+        found: What pruning methods found with the same seed; to a sampler, the first points it tries.
         found_by_all: What they found with any seed.
         source: What was found in another space, if designs are to be transferred.
         dense: Trains the dense network with a penalty, or fetches the run that exists; raises `Pending`.

@@ -1,8 +1,9 @@
 """Designs from found shapes, as proposers: guided on the network they were found on, transferred to another.
 
 The study, section 5 (arXiv:1810.05270): mean widths, or mean keep frequencies of kernel positions, per stage, over
-the points that several searches found; every layer of a stage gets the mean. `prunas.designs` and `prunas.kernels`
-hold the arithmetic; here it is put on a budget, so that it can be trained beside the others.
+the points that several searches found; every layer of a stage gets the mean. Depth is carried likewise, as the
+share of a stage's blocks that is kept, which the study does not do. `prunas.designs` and `prunas.kernels` hold the
+arithmetic; here it is put on a budget, so that it can be trained beside the others.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +16,14 @@ from prunas.proposers.brief import Brief, Proposal, Trial
 from prunas.proposers.controls import flagged
 from prunas.space import SearchSpace
 
-__all__ = ["Guided", "GuidedKernels", "Transferred", "TransferredKernels"]
+__all__ = [
+    "Guided",
+    "GuidedDepth",
+    "GuidedKernels",
+    "Transferred",
+    "TransferredDepth",
+    "TransferredKernels",
+]
 
 Carry = Callable[[SearchSpace, Sequence[Architecture], SearchSpace, Target | None, int], Architecture]
 
@@ -26,8 +34,14 @@ def _widths(
     return designs.transferred(source, found, space, target)
 
 
+def _depth(
+    source: SearchSpace, found: Sequence[Architecture], space: SearchSpace, target: Target | None, seed: int
+) -> Architecture:
+    return designs.transferred_depth(source, found, space, target)
+
+
 class _Carried:
-    """What the four have in common.
+    """What they have in common.
 
     Args:
         form: `fitted` scales the means to the target by one number; `as-found` leaves them, as the study does, and
@@ -79,6 +93,18 @@ class Transferred(_Carried):
                 "transferred designs need a space they come from; use `prunas transfer --from SPACE`"
             )
         return brief.source.space, brief.source.points
+
+
+class GuidedDepth(Guided):
+    """Mean share of blocks per stage of what all seeds found in this space."""
+
+    carry = staticmethod(_depth)
+
+
+class TransferredDepth(Transferred):
+    """Mean share of blocks per stage of what was found in another space."""
+
+    carry = staticmethod(_depth)
 
 
 class GuidedKernels(Guided):

@@ -15,8 +15,8 @@ Departures:
     - All layers are measured in the trained network, so that one training serves all targets and no group's
       choice depends on another's. The paper goes from layer to layer and reads the inputs of what is already
       pruned; it keeps the inputs of residual sums whole and samples what a branch reads: gates do that here.
-    - The paper folds the least squares, per weight of the next layer, into that layer. Here they are one factor
-      per channel, and measure the error only: fine-tuning starts from the plain slices.
+    - The paper solves for all weights of the next layer. Here the least squares, with a small ridge, give one
+      factor per channel and reading layer; `finetune` starts from weights they are multiplied into.
     - 400 responses at as many images, rather than 400 of 5,000 (10 places in each of 500 images); of a layer
       with more than 64 outputs, 64 drawn for each response.
     - The Lasso is solved on the Gram matrix (see `prunas.proposers.responses`), which has the same solution.
@@ -24,6 +24,7 @@ Departures:
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,7 @@ from sklearn.linear_model import Lasso, lasso_path
 from prunas.errors import InputError
 from prunas.proposers.brief import Brief, Proposal, Trial
 from prunas.proposers.channels import Choose, allocated, at_given_widths, highest
-from prunas.proposers.responses import Matrix, Sampling, check, errors, grams, root
+from prunas.proposers.responses import Matrix, Sampling, check, errors, grams, rebuild, root
 
 __all__ = ["GlobalReconstruction", "Reconstruction", "appearance", "survivors"]
 
@@ -123,8 +124,16 @@ class _Measured:
         """Gram matrix of everything that varies, and the run they were measured in."""
         check(brief, self.name)
         trained = brief.trained()
-        sampling = Sampling(self.responses, 1, ENTRIES)
-        return grams(brief, trained.weights(), sampling, self.name), trained.run
+        return grams(brief, trained.weights(), self.sampling, self.name), trained.run
+
+    @property
+    def sampling(self) -> Sampling:
+        """Which responses are heard, to choose channels and to solve for their factors."""
+        return Sampling(self.responses, 1, ENTRIES)
+
+    def rescaling(self, brief: Brief, proposals: Sequence[Proposal]) -> list[Proposal]:
+        """The proposals, to be inherited with factors."""
+        return [replace(made, rebuild=rebuild(self.sampling, brief.seed)) for made in proposals]
 
 
 def _by_lasso(measured: Sequence[Matrix]) -> Choose:
@@ -150,7 +159,7 @@ class Reconstruction(_Measured):
         if trials:
             return []
         measured, run = self.measure(brief)
-        return at_given_widths(brief, self.preset, _by_lasso(measured), run)
+        return self.rescaling(brief, at_given_widths(brief, self.preset, _by_lasso(measured), run))
 
 
 class GlobalReconstruction(_Measured):
@@ -164,4 +173,4 @@ class GlobalReconstruction(_Measured):
             return []
         measured, run = self.measure(brief)
         scores = [errors(gram, appearance(gram)) for gram in measured]
-        return allocated(brief, scores, _by_lasso(measured), run, self.name)
+        return self.rescaling(brief, allocated(brief, scores, _by_lasso(measured), run, self.name))

@@ -3,10 +3,11 @@
 A response of a reading layer, without its bias, is a sum over its input channels. For sampled responses y and the
 channels' contributions X to them, X.sum(1) == y. All that is asked of them here is how well some channels, each
 with a factor of its own, make up y; and that only depends on the Gram matrix X^T X, so that it alone is kept: it
-is exact, small, and sums over samples and over the layers that read the same channels.
+is exact, small, and sums over samples and over the layers that read the same channels. What is lost is made up
+for, as far as factors can, in the weights that fine-tuning inherits: see `rescaled`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,14 +17,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from prunas.architecture import Architecture
 from prunas.errors import InputError
-from prunas.proposers.brief import Brief
-from prunas.proposers.channels import by_unit, readers
+from prunas.proposers.brief import Brief, Rebuild
+from prunas.proposers.channels import by_unit, parts, readers
+from prunas.space import SearchSpace
 from prunas.structure import Form
 
-__all__ = ["Matrix", "Sampling", "check", "errors", "grams", "root"]
+__all__ = ["Matrix", "Sampling", "check", "errors", "factors", "grams", "rebuild", "rescaled", "root"]
 
 Matrix = npt.NDArray[np.float64]
+
+
+Calibration = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
+
+RIDGE = 1e-4
+"""Of the least squares for factors, in units of the mean energy of a channel."""
+
+CHUNK = 2**23
+"""Products held at once."""
 
 
 class Sampling(NamedTuple):
@@ -70,7 +82,26 @@ def grams(brief: Brief, weights: Mapping[str, Tensor], sampling: Sampling, who: 
         InputError: See `check`.
     """
     check(brief, who)
-    space, survey = brief.space, brief.space.survey
+    assert brief.calibration is not None
+    heard = _heard(brief.space, weights, brief.calibration, sampling, brief.seed, who)
+    found = [np.zeros((d.dense, d.dense)) for d in brief.space.dimensions]
+    for i, layers in enumerate(readers(brief.space, who)):
+        for layer in layers:
+            reader = heard[layer.path]
+            found[i] += reader.grams[i] / max(reader.energy, np.finfo(float).tiny) / len(layers)
+    return found
+
+
+def _heard(
+    space: SearchSpace,
+    weights: Mapping[str, Tensor],
+    calibration: Calibration,
+    sampling: Sampling,
+    seed: int,
+    who: str,
+) -> dict[str, "_Reader"]:
+    """What every reading layer of the dense network heard, by module path."""
+    survey = space.survey
     with torch.random.fork_rng(devices=[]):
         net = space.build()
     net.load_state_dict(dict(weights))
@@ -81,22 +112,16 @@ def grams(brief: Brief, weights: Mapping[str, Tensor], sampling: Sampling, who: 
         group = survey.group_index[d.name] if d.kind == "group" else None
         for layer in layers:
             if layer.path not in wanted:
-                generator = np.random.default_rng([brief.seed, len(wanted)])
+                generator = np.random.default_rng([seed, len(wanted)])
                 wanted[layer.path] = _Reader(survey.forms[layer.reads], sampling, generator)
                 module = net.get_submodule(layer.path)
                 listening.append(module.register_forward_pre_hook(wanted[layer.path], with_kwargs=True))
             wanted[layer.path].grams[i] = np.zeros((d.dense, d.dense))
             wanted[layer.path].groups[i] = group
-    assert brief.calibration is not None
     with torch.inference_mode():
-        for images, _ in brief.calibration(sampling.images):
+        for images, _ in calibration(sampling.images):
             net(images)
-    found = [np.zeros((d.dense, d.dense)) for d in space.dimensions]
-    for i, layers in enumerate(readers(space, who)):
-        for layer in layers:
-            reader = wanted[layer.path]
-            found[i] += reader.grams[i] / max(reader.energy, np.finfo(float).tiny) / len(layers)
-    return found
+    return wanted
 
 
 class _Reader:
@@ -132,7 +157,7 @@ def contributions(
         generator: Draws them.
 
     Yields:
-        One entry of the response at every place drawn, shape (places, input channels), without the bias.
+        Some of the entries drawn, shape (entries, input channels), without the bias; place by place.
     """
     patches, weight = _unrolled(module, x)
     kernel = 1 if isinstance(module, nn.Linear) else weight.ndim - 2
@@ -141,12 +166,17 @@ def contributions(
     place = [torch.as_tensor(generator.integers(0, n, len(image))) for n in extent]
     drawn, weight = patches[(image, *place)].flatten(2), weight.flatten(2)
     out = len(weight)
-    if out <= sampling.entries:
-        entries = np.tile(np.arange(out), (len(image), 1))
-    else:
-        entries = generator.integers(0, out, (len(image), sampling.entries))
-    for entry in entries.T:
-        yield (drawn * weight[torch.as_tensor(entry)]).sum(2).double().numpy()
+    entries = None
+    if out > sampling.entries:
+        entries = torch.as_tensor(generator.integers(0, out, (len(image), sampling.entries)))
+    at_once = max(1, CHUNK // (weight[0].numel() * min(out, sampling.entries)))
+    for start in range(0, len(image), at_once):
+        here = drawn[start : start + at_once]
+        if entries is None:
+            rows = torch.einsum("pck,ock->poc", here, weight)
+        else:
+            rows = torch.einsum("pck,pock->poc", here, weight[entries[start : start + at_once]])
+        yield rows.flatten(0, 1).double().numpy()
 
 
 def _unrolled(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -209,3 +239,84 @@ def errors(gram: Matrix, best_first: npt.NDArray[np.int64]) -> Matrix:
     lost = np.empty(len(gram))
     lost[best_first] = left + 1e-12 * np.arange(len(gram))[::-1]  # keeps the order among equals
     return lost
+
+
+# Inheriting weights
+
+
+def factors(gram: Matrix, stay: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """The factors with which some channels make up the response of all best.
+
+    Least squares for their difference from 1, with a small ridge: channels that say the same share what is
+    missing, channels that say nothing keep 1, and so do all where none goes.
+
+    Args:
+        gram: Gram matrix of the contributions of all channels.
+        stay: Positions of those that stay.
+    """
+    kept = gram[np.ix_(stay, stay)].copy()
+    missing = gram[stay].sum(1) - kept.sum(1)
+    kept.flat[:: len(stay) + 1] += RIDGE * np.trace(kept) / len(stay) + np.finfo(float).tiny
+    solved: npt.NDArray[np.float64] = 1 + scipy.linalg.solve(kept, missing, assume_a="pos")
+    return solved
+
+
+def rebuild(sampling: Sampling, seed: int) -> Rebuild:
+    """`rescaled` by name, with its options."""
+    return Rebuild("prunas.proposers.responses:rescaled", sampling._asdict() | {"seed": seed})
+
+
+def rescaled(
+    space: SearchSpace,
+    arch: Architecture,
+    weights: Mapping[str, Tensor],
+    kept: Mapping[str, Sequence[int]],
+    calibration: Calibration,
+    *,
+    images: int,
+    places: int,
+    entries: int,
+    seed: int,
+) -> dict[str, Tensor]:
+    """Dense weights in which each layer's kept input channels make up for those that go.
+
+    Every reading layer gets the factors of its own response, multiplied into its weight: what is inherited from
+    the result is what is inherited from `weights`, rescaled by least squares.
+
+    Args:
+        space: The space.
+        arch: The point that will inherit.
+        weights: State dict of the dense network, on the CPU; not changed.
+        kept: Units of each narrowed group that stay.
+        calibration: See `Brief`.
+        images: See `Sampling`.
+        places: See `Sampling`.
+        entries: See `Sampling`.
+        seed: Of what is sampled.
+    """
+    survey, selected = space.survey, dict(arch.selected)
+    units = [np.asarray(kept.get(group.name, range(group.units)), np.int64) for group in survey.groups]
+    heard = _heard(space, weights, calibration, Sampling(images, places, entries), seed, "rescaling")
+    changed = dict(weights)
+    for i, (d, layers) in enumerate(zip(space.dimensions, readers(space, "rescaling"), strict=True)):
+        group = None if d.kind == "gate" else survey.group_index[d.name]
+        for layer in layers:
+            if (layer.path in selected) != (group is None):
+                continue  # a selection says all that is left of a layer's input
+            form = survey.forms[layer.reads]
+            there = survey.positions(layer.reads, units) if group is None else units[group]
+            stay = there[list(selected[layer.path])] if group is None else there
+            factor = np.ones(d.dense)
+            factor[stay] = factors(heard[layer.path].grams[i], stay)
+            weight = changed[f"{layer.path}.weight"]
+            loud = np.ones(weight.shape[1] * layer.groups)
+            if group is None:
+                loud *= factor
+            else:
+                for run, part in parts(form, loud):
+                    if run.group == group:
+                        part *= factor[run.start : run.start + run.length, None]
+            by_input = torch.as_tensor(loud, dtype=weight.dtype).reshape(layer.groups, 1, -1, 1)
+            by_group = weight.reshape(layer.groups, len(weight) // layer.groups, weight.shape[1], -1)
+            changed[f"{layer.path}.weight"] = (by_group * by_input).reshape(weight.shape)
+    return changed

@@ -13,8 +13,8 @@ t, the same t everywhere.
 Departures:
     - All layers are measured in the trained network, so that one training serves all targets and no group's choice
       depends on another's. The paper goes from layer to layer with an epoch or two of fine-tuning after each.
-    - The least-squares factors measure the error and are not multiplied into inherited weights: fine-tuning
-      starts from the plain slices.
+    - The least-squares factors are measured in the trained network too, from 16 entries at each place, with a
+      small ridge; each reading layer has its own, and `finetune` starts from weights they are multiplied into.
     - 256 images for all classes together instead of ten per class, and ten entries of each, at random places.
     - Where several layers read the same channels (a residual stream, a concatenation), they are heard alike, each
       with the energy of its response as unit. A gate is heard by its one reader. Fully connected readers are
@@ -22,6 +22,7 @@ Departures:
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -29,9 +30,13 @@ import numpy.typing as npt
 from prunas.errors import InputError
 from prunas.proposers.brief import Brief, Proposal, Trial
 from prunas.proposers.channels import allocated, at_given_widths, in_order_of
-from prunas.proposers.responses import Matrix, Sampling, check, errors, grams
+from prunas.proposers.responses import Matrix, Sampling, check, errors, grams, rebuild
 
 __all__ = ["GlobalThiNet", "ThiNet", "greedy"]
+
+
+ENTRIES = 16
+"""Output channels at each place that factors are solved from: that takes more than choosing does."""
 
 
 def greedy(gram: Matrix) -> npt.NDArray[np.int64]:
@@ -76,6 +81,11 @@ class _Measured:
         measured = grams(brief, trained.weights(), sampling, self.name)
         return [errors(gram, greedy(gram)[::-1]) for gram in measured], trained.run
 
+    def rescaling(self, brief: Brief, proposals: Sequence[Proposal]) -> list[Proposal]:
+        """The proposals, to be inherited with factors."""
+        how = rebuild(Sampling(self.images, self.places, ENTRIES), brief.seed)
+        return [replace(made, rebuild=how) for made in proposals]
+
 
 class ThiNet(_Measured):
     """Keeps the channels the next layer would miss, at widths that are given.
@@ -97,7 +107,7 @@ class ThiNet(_Measured):
         if trials:
             return []
         scores, run = self.measure(brief)
-        return at_given_widths(brief, self.preset, in_order_of(scores), run)
+        return self.rescaling(brief, at_given_widths(brief, self.preset, in_order_of(scores), run))
 
 
 class GlobalThiNet(_Measured):
@@ -110,4 +120,4 @@ class GlobalThiNet(_Measured):
         if trials:
             return []
         scores, run = self.measure(brief)
-        return allocated(brief, scores, in_order_of(scores), run, self.name)
+        return self.rescaling(brief, allocated(brief, scores, in_order_of(scores), run, self.name))

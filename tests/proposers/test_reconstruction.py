@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from redundant import settle
+from redundant import settle, twinned
 from sklearn.linear_model import lars_path
 
 from prunas.proposers.reconstruction import Reconstruction, appearance, survivors
@@ -55,19 +55,6 @@ def test_channels_that_say_nothing_fill_up_at_the_end():
     assert {2, 4} < set(survivors(gram, np.arange(5), 3).tolist())
     assert set(appearance(gram)[:2].tolist()) == {2, 4}
     assert len(survivors(np.zeros((4, 4)), np.arange(4), 2)) == 2
-
-
-def twinned(space, state):
-    """Every second channel of the first three groups says what the one before it says, half as loud."""
-    names = [name.removesuffix(".weight") for name in state if name.endswith(".weight")]
-    for d in space.dimensions[:3]:
-        at = names.index(d.name)
-        for tensor, t in state.items():
-            path = tensor.rpartition(".")[0]
-            if path in (d.name, names[at + 1]) and t.ndim:
-                t[1::2] = t[::2]
-        reading = state[f"{names[at + 2]}.weight"]
-        reading[:, 1::2] = 0.5 * reading[:, ::2]
 
 
 def test_planted_twins_lose_the_weaker_one(spaces, weights, brief):

@@ -1,9 +1,11 @@
+import dataclasses
 import itertools
+import pkgutil
 
 import numpy as np
 import pytest
 import torch
-from redundant import change, plant
+from redundant import change, plant, settle, twinned
 
 from prunas.errors import InputError
 from prunas.proposers.channels import at_given_widths, in_order_of
@@ -68,6 +70,41 @@ def test_less_is_lost_than_with_random_channels(given, found, family, spaces, we
     assert random.kept != heard or not heard
     assert change(space, state, proposal) < 1e-3
     assert change(space, state, random) > 0.1
+
+
+@pytest.mark.parametrize("method", [given for given, _ in BOTH])
+def test_factors_make_up_for_planted_twins(method, spaces, weights, brief):
+    """What went can be said by what stays, at another volume: with factors little is lost, on new images."""
+    space = spaces["vgg"]
+    state = weights(space)
+    settle(space, state)
+    twinned(space, state, 0.2)
+    narrow = {d.name: d.dense // 2 for d in space.dimensions[:3]}
+    space = dataclasses.replace(space, raw_presets={"half": {"widths": narrow}})
+    images = torch.randn(400, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+    told = brief(
+        space,
+        state,
+        targets=(space.target(keep=0.5),),
+        calibration=lambda n: [(part, part) for part in images[:n].split(64)],
+    )
+    (found,) = method(preset="half").propose(told, [])
+    generator = np.random.default_rng(0)
+    shuffled = in_order_of([generator.random(d.dense) for d in space.dimensions])
+    (random,) = at_given_widths(told, "half", shuffled, "run")
+
+    def loss(proposal, rebuild):
+        inherited = None
+        if rebuild:
+            inherited = pkgutil.resolve_name(rebuild.path)(
+                space, proposal.architecture, state, proposal.kept, told.calibration, **rebuild.options
+            )
+        return change(space, state, proposal, inherited)
+
+    plain, made_up, at_random = loss(found, None), loss(found, found.rebuild), loss(random, None)
+    assert made_up < 0.1 * plain
+    assert plain < at_random
+    assert loss(random, found.rebuild) > 10 * made_up  # factors do not stand in for the right channels
 
 
 @pytest.mark.parametrize("method", [m for pair in BOTH for m in pair])
