@@ -1,38 +1,86 @@
 """What there is: spaces, presets, proposers, one network in detail, this installation."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prunas import SCHEMA
-from prunas.cli.options import Data, Json, Out
-from prunas.cli.output import FAILED, print_json, print_rows
+from prunas.cli.options import Data, Json, Latency, Out, TimedBatch, TimedOn, load
+from prunas.cli.output import FAILED, print_json, print_rows, say
+from prunas.errors import InputError
+
+if TYPE_CHECKING:
+    from prunas.space import SearchSpace
 
 __all__ = ["doctor", "presets", "proposers", "show", "spaces"]
 
 
 def show(
-    point: Annotated[str, typer.Argument(help="SPACE, SPACE:PRESET, or an architecture's JSON file.")],
+    point: Annotated[
+        str,
+        typer.Argument(
+            help="SPACE, SPACE:PRESET, an architecture's JSON file, or with --input any network: "
+            "torchvision.models:resnet50, net.py:make."
+        ),
+    ],
+    shape: Annotated[
+        str | None, typer.Option("--input", help="Shape of one input of a network, such as 3,224,224.")
+    ] = None,
+    code: Annotated[
+        bool, typer.Option("--code", help="Only the shape, as Python to paste into your own code.")
+    ] = False,
+    latency: Latency = False,
+    batch: TimedBatch = 1,
+    device: TimedOn = None,
     as_json: Json = False,
 ) -> None:
     """What can vary, what is frozen and why, and what it costs."""
     from prunas.experiments.show import show_document, show_text
-    from prunas.space import load_point
+    from prunas.space import load_network, load_point
 
-    found, arch = load_point(point)
-    document = show_document(found, arch)
-    if as_json:
-        print_json({"schema": SCHEMA} | document)
+    if shape is None:
+        found, arch = load_point(point)
     else:
-        typer.echo(show_text(found, arch, document))
+        found = load_network(point, _sizes(shape))
+        arch = found.dense
+    if code:
+        from prunas.experiments.code import shape_code
+
+        text = shape_code(found, arch)
+        if as_json:
+            print_json({"schema": SCHEMA, "space": found.name, "digest": arch.digest, "code": text})
+        else:
+            typer.echo(text, nl=False)
+        return
+    document = show_document(found, arch)
+    timed = None
+    if latency:
+        from prunas.experiments.latency import latency_of, latency_text, place
+
+        timed = latency_of(found, arch, batch=batch, device=place(device))
+    if as_json:
+        print_json({"schema": SCHEMA} | document | ({"latency": timed.to_json()} if timed else {}))
+        return
+    typer.echo(show_text(found, arch, document))
+    if timed:
+        typer.echo(f"\n{latency_text(timed)}")
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    """The value of --input."""
+    try:
+        sizes = tuple(map(int, text.split(",")))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise InputError(f"--input must be sizes such as 3,224,224, not {text!r}")
+    return sizes
 
 
 def spaces(as_json: Json = False) -> None:
-    """The bundled search spaces."""
-    from prunas.space import bundled_spaces, load_space
-
-    found = [load_space(name) for name in bundled_spaces()]
+    """The search spaces: the bundled ones and those of installed packages."""
+    found = _usable_spaces()
     rows = [
         {
             "name": s.name,
@@ -49,9 +97,12 @@ def spaces(as_json: Json = False) -> None:
 
 
 def proposers(as_json: Json = False) -> None:
-    """The methods that propose shapes."""
-    from prunas.proposers import PROPOSERS
+    """The methods that propose shapes: prunas's own and those of installed packages."""
+    from prunas.proposers import installed_proposers
 
+    known, problems = installed_proposers()
+    for problem in problems:
+        say(problem)
     rows = [
         {
             "name": name,
@@ -62,7 +113,7 @@ def proposers(as_json: Json = False) -> None:
             "needs": list(entry.needs),
             "trainings_per_target": entry.trainings_per_target,
         }
-        for name, entry in PROPOSERS.items()
+        for name, entry in known.items()
     ]
     print_rows(rows, as_json, hide=("reference", "needs", "trainings_per_target"))
 
@@ -71,11 +122,8 @@ def presets(
     space: Annotated[str | None, typer.Argument(help="Only this space's.")] = None, as_json: Json = False
 ) -> None:
     """Named architectures, published ones first."""
-    from prunas.space import bundled_spaces, load_space
-
     rows = []
-    for name in [space] if space else bundled_spaces():
-        found = load_space(name)
+    for found in [load(space)] if space else _usable_spaces():
         for preset in found.presets:
             cost = found.cost(preset.architecture)
             rows.append(
@@ -88,6 +136,22 @@ def presets(
                 }
             )
     print_rows(rows, as_json)
+
+
+def _usable_spaces() -> "list[SearchSpace]":
+    """Every space that can be loaded; what cannot is told, for one broken package must not hide the others."""
+    from prunas.space import installed_spaces, load_space
+
+    names, problems = installed_spaces()
+    for problem in problems:
+        say(problem)
+    found = []
+    for name in names:
+        try:
+            found.append(load_space(name))
+        except InputError as error:
+            say(f"space {name!r}: {error}")
+    return found
 
 
 def doctor(data: Data = None, out: Out = Path("runs"), as_json: Json = False) -> None:

@@ -11,10 +11,12 @@ import typer
 from prunas.errors import InputError, unknown
 
 if TYPE_CHECKING:
+    from prunas.designs import Rounding
     from prunas.experiments.jobs import Setting
     from prunas.space import SearchSpace
 
 __all__ = [
+    "Align",
     "Batch",
     "Budget",
     "ChannelsLast",
@@ -22,17 +24,22 @@ __all__ = [
     "Download",
     "Epochs",
     "ExecutorName",
+    "ExecutorSet",
     "Images",
     "Json",
     "Keep",
+    "Latency",
     "Metric",
     "Out",
     "Precision",
     "Rate",
     "RecipeName",
     "SpaceName",
+    "TimedBatch",
+    "TimedOn",
     "To",
     "Workers",
+    "alignment",
     "changes_of",
     "listed",
     "load",
@@ -57,13 +64,30 @@ Precision = Annotated[str | None, typer.Option("--precision", help="fp32 or bf16
 ChannelsLast = Annotated[
     bool | None, typer.Option("--channels-last/--channels-first", help="Memory layout of the recipe.")
 ]
-ExecutorName = Annotated[str, typer.Option("--executor", help="serial or processes.")]
+ExecutorName = Annotated[str, typer.Option("--executor", help="serial, processes, ray or slurm.")]
+ExecutorSet = Annotated[
+    list[str] | None,
+    typer.Option("--executor-set", help="Setting of the executor, such as gpus=0.5; repeat it."),
+]
 Workers = Annotated[
-    int | None, typer.Option("--workers", help="Worker processes of one thread each (implies processes).")
+    int | None, typer.Option("--workers", help="Trainings at a time; on this machine unless --executor says.")
 ]
 Metric = Annotated[str | None, typer.Option("--metric", help="What targets count: params, macs or channels.")]
 Keep = Annotated[str | None, typer.Option("--keep", help="Targets as fractions, such as 0.3,0.1.")]
 Budget = Annotated[str | None, typer.Option("--budget", help="Targets as numbers, such as 1.2M,400k.")]
+Align = Annotated[
+    str | None,
+    typer.Option(
+        "--align", help="Round widths to multiples, such as 8, 8:up or 16:down; both shapes are kept."
+    ),
+]
+Latency = Annotated[
+    bool, typer.Option("--latency", help="Time a pass, beside the dense network; takes seconds per point.")
+]
+TimedBatch = Annotated[int, typer.Option("--batch", help="With --latency: images in a pass.")]
+TimedOn = Annotated[
+    str | None, typer.Option("--device", help="With --latency: cpu or cuda; where trainings run by default.")
+]
 To = Annotated[Path, typer.Option("--to", help="File the architecture is written to.")]
 SpaceName = Annotated[str, typer.Argument(help="Name of a bundled space, or a TOML file.")]
 
@@ -80,6 +104,16 @@ def number(text: str, flag: str) -> float:
         return float(text)
     except ValueError as error:
         raise InputError(f"{flag}: {text!r} is not a number") from error
+
+
+def alignment(text: str | None) -> "tuple[int, Rounding] | None":
+    """`8`, `16:up` and the like; to the nearest multiple by default."""
+    if text is None:
+        return None
+    to, _, mode = text.partition(":")
+    if not to.isdecimal():
+        raise InputError(f"--align {text!r} is not a number of channels, such as 8 or 16:up")
+    return int(to), mode or "nearest"  # type: ignore[return-value]  # checked by what aligns
 
 
 def options_of(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -121,13 +155,25 @@ def changes_of(
     }
 
 
-def setting_of(space: str, recipe: str | None, data: Path | None, download: bool, *changes: Any) -> "Setting":
+def setting_of(
+    space: str,
+    recipe: str | None,
+    data: Path | None,
+    download: bool,
+    *changes: Any,
+    dense_training: str = "scratch-e",
+) -> "Setting":
     """A space with its data and recipe; `changes` as `changes_of` takes them."""
     from prunas.experiments.plan import make_setting
 
     remember(data)
     return make_setting(
-        load(space), recipe_name=recipe, changes=changes_of(*changes), root=data, download=download
+        load(space),
+        recipe_name=recipe,
+        changes=changes_of(*changes),
+        root=data,
+        download=download,
+        dense_training=dense_training,
     )
 
 

@@ -1,8 +1,8 @@
 """`prunas plot`: figures of finished searches, as SVG and PNG."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from prunas.report.evidence import Evidence
+    from prunas.statistics.text import Table
 
-__all__ = ["cost", "curves", "efficiency", "pareto", "widths"]
+__all__ = ["cost", "curves", "efficiency", "kernels", "pareto", "widths"]
 
 
 def efficiency(
@@ -66,15 +67,40 @@ def widths(
     out: Out = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """Widths per layer with their spread over seeds."""
+    """Widths per layer with their spread over seeds, and whether seeds agree more than with uniform."""
     from prunas.report.widths import widths_figure
+    from prunas.statistics.widths import agreement_table
 
     def make(evidence: "Evidence") -> "Figure":
         return widths_figure(
             evidence.spreads(), [at.stage for at in evidence.layers], setting=evidence.setting
         )
 
-    _plot(space, out, as_json, "widths", make)
+    def numbers(evidence: "Evidence") -> "tuple[list[dict[str, Any]], Table]":
+        found = evidence.agreements()
+        told = [each for each in found if each.against == "uniform"]
+        return [each.to_json() for each in found], agreement_table(told)
+
+    _plot(space, out, as_json, "widths", make, ("agreement", numbers))
+
+
+def kernels(
+    space: Annotated[str | None, typer.Argument(help="Only this space's.")] = None,
+    out: Out = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Keep frequencies of the positions of 3x3 kernels, by stage and target."""
+    from prunas.report.kernels import kernels_figure
+    from prunas.statistics.patterns import pattern_table
+
+    def numbers(evidence: "Evidence") -> "tuple[list[dict[str, Any]], Table]":
+        found = evidence.patterns()
+        return [each.to_json() for each in found], pattern_table(found)
+
+    def make(evidence: "Evidence") -> "Figure":
+        return kernels_figure(evidence.patterns(), evidence.maps, setting=evidence.setting)
+
+    _plot(space, out, as_json, "kernels", make, ("patterns", numbers))
 
 
 def curves(
@@ -89,16 +115,42 @@ def curves(
 
 
 def _plot(
-    space: str | None, out: Path, as_json: bool, name: str, make: Callable[["Evidence"], "Figure"]
+    space: str | None,
+    out: Path,
+    as_json: bool,
+    name: str,
+    make: Callable[["Evidence"], "Figure"],
+    numbers: "tuple[str, Callable[[Evidence], tuple[list[dict[str, Any]], Table]]] | None" = None,
 ) -> None:
+    """Draws one figure for each setting.
+
+    Args:
+        space: Only this space's.
+        out: The folder that holds all runs.
+        as_json: How to print.
+        name: Of the files.
+        make: Makes the figure.
+        numbers: What else is printed: its key in the document, and what makes its records and its table.
+    """
     from prunas.report.figure import save
+    from prunas.statistics.text import as_text
 
-    drawn = [(folder, make(evidence)) for folder, evidence in evidence_of(out, space)]
-    _print_figures([path for folder, figure in drawn for path in save(figure, folder, name)], as_json)
+    found = evidence_of(out, space)
+    paths = [path for folder, evidence in found for path in save(make(evidence), folder, name)]
+    extra: dict[str, list[dict[str, Any]]] = {}
+    if numbers is not None:
+        key, tell = numbers
+        extra[key] = []
+        for _, evidence in found:
+            records, table = tell(evidence)
+            extra[key] += [record | {"setting": evidence.setting} for record in records]
+            if table.rows and not as_json:
+                typer.echo(f"{evidence.setting}\n\n{as_text(table)}")
+    _print_figures(paths, as_json, extra)
 
 
-def _print_figures(paths: Sequence[Path], as_json: bool) -> None:
+def _print_figures(paths: Sequence[Path], as_json: bool, extra: Mapping[str, Any] | None = None) -> None:
     if as_json:
-        print_json({"schema": SCHEMA, "figures": list(map(str, paths))})
+        print_json({"schema": SCHEMA, "figures": list(map(str, paths)), **(extra or {})})
     else:
         typer.echo("\n".join(map(str, paths)))

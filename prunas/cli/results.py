@@ -1,21 +1,22 @@
 """What came of it: runs, tables, the report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prunas import SCHEMA
-from prunas.cli.options import Json, Out
+from prunas.cli.options import Json, Latency, Out, TimedBatch, TimedOn
 from prunas.cli.output import print_json, print_rows
 from prunas.cli.running import store_at
 
 if TYPE_CHECKING:
+    from prunas.experiments.latency import Latency as Timed
     from prunas.experiments.record import Record
     from prunas.report.evidence import Evidence
 
-__all__ = ["compare", "evidence_of", "figure_folders", "report", "runs"]
+__all__ = ["compare", "evidence_of", "figure_folders", "optuna", "report", "runs"]
 
 
 def runs(
@@ -47,18 +48,62 @@ def compare(
     space: Annotated[str | None, typer.Argument(help="Only this space's.")] = None,
     out: Out = Path("runs"),
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
+    latency: Latency = False,
+    batch: TimedBatch = 1,
+    device: TimedOn = None,
     as_json: Json = False,
 ) -> None:
     """Tables of everything that finished searches found; one table per space, recipe and data set."""
     from prunas.experiments.record import load_records
+    from prunas.statistics import text
+    from prunas.statistics.patterns import pattern_table
+    from prunas.statistics.widths import agreement_table
 
     records = load_records(out, space)
+    found = [evidence for _, evidence in evidence_of(out, space)]
+    timed: list[Mapping[str, Timed]] = [{} for _ in records]
+    if latency:
+        from prunas.experiments.latency import latency_of_rows, place
+
+        where = place(device)
+        timed = [latency_of_rows(r.rows, out / r.space, batch=batch, device=where) for r in records]
     if as_json:
-        print_json({"schema": SCHEMA, "records": [record.document() for record in records]})
+        documents = [record.document() for record in records]
+        for document, evidence in zip(documents, found, strict=True):
+            document["agreement"] = [each.to_json() for each in evidence.agreements()]
+            document["patterns"] = [each.to_json() for each in evidence.patterns()]
+        for document, times in zip(documents, timed, strict=True):
+            document |= {"latency": [time.to_json() for time in times.values()]} if latency else {}
+        print_json({"schema": SCHEMA, "records": documents})
         return
-    for record in records:
+    write = text.as_markdown if markdown else text.as_text
+    for record, times, evidence in zip(records, timed, found, strict=True):
         typer.echo(f"{record.space} on {record.data}, recipe {record.recipe} ({record.epochs} epochs)\n")
-        typer.echo(record.tables(markdown))
+        typer.echo(record.tables(markdown, times))
+        if agreements := [each for each in evidence.agreements() if each.against == "uniform"]:
+            typer.echo(write(agreement_table(agreements)))
+        if patterns := evidence.patterns():
+            typer.echo(write(pattern_table(patterns)))
+
+
+def optuna(
+    storage: Annotated[
+        str, typer.Option("--storage", help="Such as sqlite:///studies.db or postgresql://user@host/name.")
+    ],
+    space: Annotated[str | None, typer.Argument(help="Only this space's.")] = None,
+    out: Out = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Write what samplers tried as Optuna studies, anew at every call; optuna-dashboard shows them."""
+    from prunas.experiments.record import load_records
+    from prunas.experiments.studies import open_storage, write_studies
+
+    records = load_records(out, space)
+    written = write_studies(records, out, open_storage(storage))
+    if as_json:
+        print_json({"schema": SCHEMA, "studies": [study._asdict() for study in written]})
+    else:
+        print_rows([study._asdict() for study in written], False)
 
 
 def report(

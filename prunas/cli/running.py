@@ -1,7 +1,8 @@
 """What a command needs while trainings run: their store, an executor, signals, a progress bar."""
 
+import json
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,16 +25,28 @@ def store_at(out: Path) -> "Store":
 
 
 def executor_of(
-    name: str, workers: int | None, store: "Store", report: "Report", stop: Callable[[], bool]
+    name: str,
+    workers: int | None,
+    settings: Sequence[str] | None,
+    store: "Store",
+    report: "Report",
+    stop: Callable[[], bool],
 ) -> "Executor":
-    """The executor of that name; a number of workers means processes."""
+    """The executor of that name, with `KEY=VALUE` settings; several workers at a serial one mean processes."""
     from prunas.runs.executors import executor
 
-    if workers is not None:
-        if workers < 1:
-            raise InputError(f"--workers must be at least 1, not {workers}")
-        return executor("processes", store, report, stop, workers=workers)
-    return executor(name, store, report, stop)
+    options: dict[str, Any] = {} if workers is None else {"workers": workers}
+    for text in settings or ():
+        key, _, value = text.partition("=")
+        if not (key and value):
+            raise InputError(f"--executor-set {text!r} does not read SETTING=VALUE")
+        try:
+            options[key] = json.loads(value)
+        except ValueError:
+            options[key] = value
+    if name == "serial" and workers is not None:
+        name = "processes"
+    return executor(name, store, report, stop, **options)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import typer
 
 from prunas import SCHEMA
 from prunas.cli.options import (
+    Align,
     Batch,
     Budget,
     ChannelsLast,
@@ -16,6 +17,7 @@ from prunas.cli.options import (
     Download,
     Epochs,
     ExecutorName,
+    ExecutorSet,
     Images,
     Json,
     Keep,
@@ -25,6 +27,7 @@ from prunas.cli.options import (
     Rate,
     RecipeName,
     Workers,
+    alignment,
     changes_of,
     listed,
     load,
@@ -58,13 +61,25 @@ def search(
     trials: Annotated[
         int | None, typer.Option("--trials", help="Candidates per target of every sampler, random included.")
     ] = None,
+    warm_start: Annotated[
+        str | None,
+        typer.Option(
+            "--warm-start",
+            help="Pruning methods whose points every sampler tries first: slimming,l1 makes tpe tpe+slimming+l1.",
+        ),
+    ] = None,
     option: Annotated[
         list[str] | None, typer.Option("--set", help="Setting of a proposer, such as slimming.pull=1.")
     ] = None,
     controls: Annotated[bool, typer.Option(help="Whether uniform, random and taper join in.")] = True,
     dense: Annotated[bool, typer.Option(help="Whether the dense network is trained and tested too.")] = True,
+    dense_training: Annotated[
+        str,
+        typer.Option("--dense-training", help="How the dense network is trained: scratch-e, dsd or dsd:0.5."),
+    ] = "scratch-e",
     cap: Annotated[float | None, typer.Option("--cap", help="Largest factor of Scratch-B epochs.")] = None,
     keep_weights: Annotated[bool, typer.Option(help="Keep the weights of every final training.")] = False,
+    align: Align = None,
     recipe: RecipeName = None,
     epochs: Epochs = None,
     batch: Batch = None,
@@ -77,6 +92,7 @@ def search(
     out: Out = Path("runs"),
     executor: ExecutorName = "serial",
     workers: Workers = None,
+    executor_set: ExecutorSet = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before long work.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be done; train nothing.")
@@ -87,7 +103,8 @@ def search(
     from prunas.experiments.plan import forecast, make_plan
     from prunas.experiments.search import search as run_search
 
-    setting = setting_of(space, recipe, data, download, epochs, batch, lr, images, precision, channels_last)
+    changes = (epochs, batch, lr, images, precision, channels_last)
+    setting = setting_of(space, recipe, data, download, *changes, dense_training=dense_training)
     plan = make_plan(
         setting,
         listed(proposer or ["slimming"]),
@@ -102,6 +119,8 @@ def search(
         dense=dense,
         cap=cap,
         keep_weights=keep_weights,
+        align=alignment(align),
+        warm_start=listed(warm_start),
     )
     work = forecast(plan)
     if dry_run:
@@ -115,7 +134,9 @@ def search(
     with stopping() as stop, progress(work.trainings) as report:
         if not yes:
             _confirm(plan)
-        findings = run_search(plan, store, lambda: executor_of(executor, workers, store, report, stop))
+        findings = run_search(
+            plan, store, lambda: executor_of(executor, workers, executor_set, store, report, stop)
+        )
     _finish(plan, findings, store, stop, as_json)
 
 
@@ -150,12 +171,13 @@ def transfer(
     out: Out = Path("runs"),
     executor: ExecutorName = "serial",
     workers: Workers = None,
+    executor_set: ExecutorSet = None,
     as_json: Json = False,
 ) -> None:
     """Carry the pattern of found shapes to another network or data set, train there, compare."""
     from prunas.experiments.plan import forecast, make_plan
     from prunas.experiments.search import search as run_search
-    from prunas.experiments.transfer import designs_of, find_source, load_source, source_plan
+    from prunas.experiments.transfer import designs_of, find_source, load_source, source_plan, stage_notes
     from prunas.proposers.brief import Source
 
     designs = designs_of(proposer)
@@ -172,6 +194,8 @@ def transfer(
     names = (proposer, *designs)
     # Both plans are made before anything is trained, so that what cannot be reached is said at once.
     plan = make_plan(setting, names, protocols=listed(protocol), dense=dense, source=placeholder, **common)
+    for note in stage_notes(load(source), setting.space, names):
+        say(note)
     store = store_at(out)
     if from_found:
         found, trained = load_source(load(source), proposer), 0
@@ -184,16 +208,18 @@ def transfer(
             found, trained = find_source(
                 source_plan(first, proposer),
                 store,
-                lambda: executor_of(executor, workers, store, report, stop),
+                lambda: executor_of(executor, workers, executor_set, store, report, stop),
             )
         plan = make_plan(setting, names, protocols=listed(protocol), dense=dense, source=found, **common)
-        findings = run_search(plan, store, lambda: executor_of(executor, workers, store, report, stop))
+        findings = run_search(
+            plan, store, lambda: executor_of(executor, workers, executor_set, store, report, stop)
+        )
     _finish(plan, findings, store, stop, as_json, trained)
 
 
 def train(
     point: Annotated[str, typer.Argument(help="SPACE, SPACE:PRESET, or an architecture's JSON file.")],
-    protocol: Annotated[str, typer.Option("--protocol", help="scratch-e or scratch-b.")] = "scratch-e",
+    protocol: Annotated[str, typer.Option("--protocol", help="scratch-e, scratch-b or dsd.")] = "scratch-e",
     seed: Annotated[int, typer.Option("--seed", help="Of initial weights and batches.")] = 0,
     cap: Annotated[float | None, typer.Option("--cap", help="Largest factor of Scratch-B epochs.")] = None,
     recipe: RecipeName = None,
@@ -226,7 +252,7 @@ def train(
     with (
         stopping() as stop,
         progress(1) as report,
-        executor_of("serial", None, store, report, stop) as executor,
+        executor_of("serial", None, None, store, report, stop) as executor,
     ):
         executor.submit(training.job)
         (outcome,) = executor.completed()

@@ -10,6 +10,8 @@ from typing import Any
 from prunas import __version__
 from prunas.data import DATASETS, data_folder, load
 from prunas.errors import InputError
+from prunas.proposers import installed_proposers
+from prunas.space import installed_spaces
 
 __all__ = ["examine"]
 
@@ -34,6 +36,8 @@ def examine(data: Path | None, out: Path) -> list[dict[str, Any]]:
             )
         except InputError as error:
             checks.append(_check(f"data {name}", "missing", str(error)))
+    for problem in (*installed_proposers()[1], *installed_spaces()[1]):
+        checks.append(_check("plug-in", "wrong", problem))
     checks.append(_check("data folder", "ok", str(data_folder(data))))
     checks.append(_writable(out))
     return checks

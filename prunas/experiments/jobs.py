@@ -8,7 +8,7 @@ from prunas.architecture import Architecture
 from prunas.costs import Target
 from prunas.errors import InputError
 from prunas.proposers.brief import Penalty, Proposal
-from prunas.recipe import Protocol, Recipe, scratch_b_epochs
+from prunas.recipe import PROTOCOLS, Protocol, Recipe, scratch_b_epochs
 from prunas.runs.execute import Outcome
 from prunas.runs.job import Job
 from prunas.space import SearchSpace
@@ -34,6 +34,7 @@ class Setting:
         identity: What the data are, see `prunas.data`.
         images: Images of the splits `train` and `train+val` that an epoch passes over.
         notes: What a reader should know about the data.
+        dense_training: How the dense network of pruning methods is trained: the recipe's epochs or `dsd`.
     """
 
     space: SearchSpace
@@ -42,13 +43,31 @@ class Setting:
     identity: str
     images: Mapping[str, int]
     notes: tuple[str, ...] = ()
+    dense_training: Protocol = PROTOCOLS["scratch-e"]
 
-    def _job(self, label: str, arch: Architecture, seed: int, split: str, score: str, **changes: Any) -> Job:
+    def __post_init__(self) -> None:
+        """Refuses a dense training that would need a dense training."""
+        if self.dense_training.budget not in ("epochs", "dsd") or self.dense_training.weights != "fresh":
+            raise InputError(
+                f"the dense network cannot be trained by {self.dense_training.name!r}; use scratch-e or dsd"
+            )
+
+    def _job(
+        self,
+        label: str,
+        arch: Architecture,
+        seed: int,
+        schedule: tuple[Recipe, int],
+        split: str,
+        score: str,
+        **changes: Any,
+    ) -> Job:
+        recipe, epochs = schedule
         spec: dict[str, Any] = {
             "space": self.space.reference,
             "architecture": arch.to_json(),
-            "recipe": self.recipe.replace(name="").to_json(),  # what it is called changes nothing
-            "epochs": self.recipe.epochs,
+            "recipe": recipe.replace(name="").to_json(),  # what it is called changes nothing
+            "epochs": epochs,
             "seed": seed,
             "split": split,
             "score": score,
@@ -59,16 +78,47 @@ class Setting:
         }
         return Job(WORK, spec | changes, self.space.name, label)
 
+    def schedule(self, how: Protocol, arch: Architecture, cap: float | None = None) -> tuple[Recipe, int]:
+        """The recipe of a training, and its epochs.
+
+        Args:
+            how: The protocol.
+            arch: What is trained; of a kernel pattern the weights that exist are what Scratch-B counts.
+            cap: Largest factor of Scratch-B where the protocol names none, or None.
+        """
+        recipe = self.recipe
+        quarter = max(1, int(recipe.epochs * FINETUNE_SHARE))
+        match how.budget:
+            case "epochs":
+                return recipe, recipe.epochs
+            case "finetune":
+                rate = recipe.lr * FINETUNE_RATE
+                return recipe.replace(schedule="constant", lr=rate, epochs=quarter), quarter
+            case "dsd":
+                return recipe.replace(dsd=how.sparsity), recipe.epochs + 2 * quarter
+        dense, macs = self.space.cost(self.space.dense).macs, self.space.cost(arch).macs
+        epochs = scratch_b_epochs(recipe.epochs, dense, macs, cap if how.cap is None else how.cap)
+        return recipe, epochs + (quarter if how.budget == "macs+finetune" else 0)
+
     def dense(self, seed: int, penalty: Penalty | None) -> "Training":
         """The dense training a pruning method asks for: trained on train, scored on validation."""
         document = penalty.to_json() if penalty else None
-        job = self._job("dense", self.space.dense, seed, "train", "val", penalty=document, keep_weights=True)
-        return self._training(job, self.space.dense, "penalty" if penalty else "dense", self.recipe.epochs)
+        changes: dict[str, Any] = {"penalty": document, "keep_weights": True}
+        schedule = self.schedule(self.dense_training, self.space.dense)
+        job = self._job("dense", self.space.dense, seed, schedule, "train", "val", **changes)
+        return self._training(job, self.space.dense, "penalty" if penalty else "dense")
 
-    def candidate(self, arch: Architecture, seed: int) -> "Training":
-        """A sampler's trial: trained on train, scored on validation."""
-        job = self._job("trial", arch, seed, "train", "val")
-        return self._training(job, arch, "scratch-e", self.recipe.epochs)
+    def candidate(self, arch: Architecture, seed: int, fraction: float = 1.0) -> "Training":
+        """A sampler's trial: trained on train, scored on validation.
+
+        Args:
+            arch: The point.
+            seed: Of the search.
+            fraction: Share of the recipe's epochs; its schedule is passed through whole, only faster.
+        """
+        epochs = max(1, round(fraction * self.recipe.epochs))
+        job = self._job("trial", arch, seed, (self.recipe, epochs), "train", "val")
+        return self._training(job, arch, "scratch-e")
 
     def final(
         self, proposal: Proposal, how: Protocol, seed: int, cap: float | None, keep: bool
@@ -79,22 +129,15 @@ class Setting:
             proposal: The point.
             how: The protocol.
             seed: Of the initial weights and the batches.
-            cap: Largest factor of Scratch-B, or None.
+            cap: Largest factor of Scratch-B where the protocol names none, or None.
             keep: Whether the weights are kept.
 
         Raises:
             InputError: The protocol inherits weights and the proposal knows of none.
         """
-        arch, recipe = proposal.architecture, self.recipe
+        arch = proposal.architecture
+        schedule = self.schedule(how, arch, cap)
         changes: dict[str, Any] = {"keep_weights": keep}
-        epochs = recipe.epochs
-        if how.budget == "macs":
-            dense, cost = self.space.cost(self.space.dense), self.space.cost(arch)
-            epochs = scratch_b_epochs(recipe.epochs, dense.macs, cost.macs, cap)
-        elif how.budget == "finetune":
-            epochs = max(1, int(recipe.epochs * FINETUNE_SHARE))
-            slow = recipe.replace(name="", schedule="constant", lr=recipe.lr * FINETUNE_RATE, epochs=epochs)
-            changes["recipe"] = slow.to_json()
         if how.weights != "fresh":
             if proposal.kept is None or (how.weights == "sliced" and proposal.weights_of is None):
                 raise InputError(f"protocol {how.name!r} inherits weights, and this point comes without any")
@@ -102,10 +145,19 @@ class Setting:
             # Without a run: the weights the dense network of this seed was born with, which can be drawn again.
             run = proposal.weights_of if how.weights == "sliced" else None
             changes["inherit"] = {"run": run, "kept": kept}
-        job = self._job(how.name, arch, seed, "train+val", "test", epochs=epochs, **changes)
-        return self._training(job, arch, how.name, epochs)
+            if run is not None and proposal.rebuild is not None:
+                changes["inherit"]["rebuild"] = proposal.rebuild.to_json()
+        job = self._job(self._label(how, schedule[1]), arch, seed, schedule, "train+val", "test", **changes)
+        return self._training(job, arch, how.name)
 
-    def _training(self, job: Job, arch: Architecture, how: str, epochs: int) -> "Training":
+    def _label(self, how: Protocol, epochs: int) -> str:
+        """What the run's folder is called: the same for protocols that come to the same training."""
+        if how.budget not in ("macs", "macs+finetune"):
+            return how.name.partition(":")[0]
+        return "scratch-e" if epochs == self.recipe.epochs else "scratch-b"
+
+    def _training(self, job: Job, arch: Architecture, how: str) -> "Training":
+        epochs = job.spec["epochs"]
         macs = BACKWARD * self.space.cost(arch).macs * epochs * self.images[job.spec["split"]]
         return Training(job, arch, how, epochs, macs)
 

@@ -11,9 +11,10 @@ from prunas import designs
 from prunas.costs import Metric, Target
 from prunas.errors import InputError
 from prunas.experiments.jobs import BACKWARD, FINETUNE_SHARE, Setting
-from prunas.experiments.search import FINDERS, Plan
-from prunas.proposers import PROPOSERS, entry
+from prunas.experiments.search import Plan
+from prunas.proposers import FINDERS, PROPOSERS, Entry, configured, entry
 from prunas.proposers.brief import Source
+from prunas.proposers.serving import check_served
 from prunas.recipe import Protocol, Recipe, protocol, recipe
 from prunas.space import SearchSpace
 
@@ -39,6 +40,7 @@ def make_setting(
     changes: Mapping[str, Any] | None = None,
     root: Path | None = None,
     download: bool = False,
+    dense_training: str = "scratch-e",
 ) -> Setting:
     """Space, recipe and data of an experiment; loads the data.
 
@@ -48,6 +50,7 @@ def make_setting(
         changes: Recipe settings that differ, without those that are None.
         root: Folder of the data sets.
         download: Whether a data set may be fetched.
+        dense_training: How the dense network of pruning methods is trained: `scratch-e` or `dsd`.
 
     Raises:
         InputError: Something does not exist or cannot be read.
@@ -63,7 +66,8 @@ def make_setting(
             f"{space.name!r} takes {'x'.join(map(str, space.survey.input))}"
         )
     images = {split: len(found.members(split, chosen.images)) for split in ("train", "train+val")}
-    return Setting(space, chosen, found.name, found.identity, images, found.notes)
+    trained = protocol(dense_training)
+    return Setting(space, chosen, found.name, found.identity, images, found.notes, trained)
 
 
 def make_plan(
@@ -82,6 +86,8 @@ def make_plan(
     cap: float | None = None,
     keep_weights: bool = False,
     source: Source | None = None,
+    align: tuple[int, designs.Rounding] | None = None,
+    warm_start: Sequence[str] = (),
 ) -> Plan:
     """The plan of a search.
 
@@ -97,9 +103,12 @@ def make_plan(
         options: Settings of proposers by name.
         controls: Whether the controls join.
         dense: Whether the dense network is trained and tested too.
-        cap: Largest factor of Scratch-B epochs; the space's own by default.
+        cap: Largest factor of Scratch-B epochs where a protocol names none; the space's own by default.
         keep_weights: Whether final trainings keep their weights.
         source: What was found in another space, for transferred designs.
+        align: What the widths of every proposal are aligned to, and how; controls answer points as proposed.
+        warm_start: Pruning methods whose points are the first trials of every sampler: `tpe` becomes
+            `tpe+slimming`. They join the proposers.
 
     Raises:
         InputError: Something does not exist or cannot be reached.
@@ -109,48 +118,68 @@ def make_plan(
         raise InputError(f"--seeds must be at least 1, not {seeds}")
     if trials is not None and trials < 1:
         raise InputError(f"--trials must be at least 1, not {trials}")
+    if cap is not None and not 1 <= cap < float("inf"):
+        raise InputError(f"--cap must be 1 or more, not {cap:g}; without any cap: --protocol scratch-b:inf")
+    if align is not None:
+        designs.align(space, space.dense, *align)  # refuses what cannot be meant
+        for name in protocols:
+            if protocol(name).weights != "fresh":
+                raise InputError(
+                    f"protocol {name!r} inherits the channels a method kept, and --align changes how many there "
+                    "are; use one that starts from scratch"
+                )
+
+    def line(name: str) -> Entry:
+        return configured(name, space.options, options or {})[0]
+
     chosen = set(proposers)
-    found = {entry(name).dimensions[0] for name in chosen if entry(name).kind in FINDERS}
+    if warm_start:
+        cold = {name for name in chosen if line(name).kind == "sampler" and not line(name).starts}
+        if not cold:
+            raise InputError("--warm-start is for samplers; add one, such as --proposer tpe")
+        chosen = chosen - cold | {"+".join((name, *warm_start)) for name in cold}
+    chosen |= {start for name in chosen for start in line(name).starts}
+    found = {line(name).dimensions[0] for name in chosen if line(name).kind in FINDERS}
     if controls:
-        for dimension in {entry(name).dimensions[0] for name in chosen}:
-            chosen |= {c for c in CONTROLS[dimension] if dimension in found or "found" not in entry(c).needs}
+        for dimension in {line(name).dimensions[0] for name in chosen}:
+            chosen |= {c for c in CONTROLS[dimension] if dimension in found or "found" not in line(c).needs}
     for name in chosen:
-        dimension = entry(name).dimensions[0]
-        if {"found", "found-by-all"} & set(entry(name).needs) and dimension not in found:
+        needs, dimension = line(name).needs, line(name).dimensions[0]
+        for start in line(name).starts:
+            if line(start).dimensions[0] != dimension:
+                raise InputError(
+                    f"{name!r}: {start!r} finds {line(start).dimensions[0]}, and {dimension} is what is searched; "
+                    f"see vary, as in --set {name.partition('+')[0]}.vary={line(start).dimensions[0]}"
+                )
+        if {"found", "found-by-all"} & set(needs) and dimension not in found:
             raise InputError(
                 f"{name!r} answers what a pruning method found; add one, such as --proposer {FINDING[dimension]}"
             )
-        if "source" in entry(name).needs and source is None:
+        if "source" in needs and source is None:
             raise InputError(
                 f"{name!r} needs a space its shapes come from; use `prunas transfer --from SPACE`"
             )
-        if dimension == "width" and not space.dimensions:
-            raise InputError(
-                f"{name!r} decides widths, and space {space.name!r} lets none vary (see its [vary])"
-            )
-        if dimension == "depth" and not space.removable:
-            raise InputError(
-                f"{name!r} removes blocks, and space {space.name!r} lets none vary (see its [vary])"
-            )
+        check_served(name, space, dimension)
     targets = [space.target(keep=share, metric=metric) for share in keep]
     targets += [space.target(budget=Target.parse(text), metric=metric) for text in budgets]
     targets = targets or [space.target(keep=share, metric=metric) for share in space.keep]
     return Plan(
         setting=setting,
-        proposers=tuple(name for name in PROPOSERS if name in chosen),
+        proposers=(*(n for n in PROPOSERS if n in chosen), *sorted(chosen - PROPOSERS.keys())),
         targets=tuple(sorted(dict.fromkeys(targets), key=lambda target: -target.value)),
-        protocols=tuple(protocol(name) for name in dict.fromkeys(protocols)),
+        protocols=tuple(dict.fromkeys(map(protocol, protocols))),
         seeds=seeds,
         trials={
-            name: trials or (TRIALS if entry(name).kind == "sampler" else 1)
+            name: trials or (TRIALS if line(name).kind == "sampler" else 1)
             for name in chosen
-            if "trials" in entry(name).needs
+            if "trials" in line(name).needs
         },
         options=options or {},
         cap=cap if cap is not None else space.cap,
         dense=dense,
         keep_weights=keep_weights,
         source=source,
+        align=align,
     )
 
 
@@ -211,28 +240,32 @@ def forecast(plan: Plan) -> Forecast:
         macs += round(BACKWARD * dense_cost.macs * share * setting.images[split] * passes)
         steps += round(-(-setting.images[split] // batch) * passes)
 
-    cap = float("inf") if plan.cap is None else plan.cap
+    def factor(how: Protocol, share: float) -> float:
+        """Epochs of a training over those of the recipe."""
+        caps = [cap for cap in (how.cap, plan.cap) if cap is not None]
+        longer = min(1 / share, caps[0]) if caps else 1 / share
+        return {
+            "epochs": 1.0,
+            "macs": longer,
+            "macs+finetune": longer + FINETUNE_SHARE,
+            "finetune": FINETUNE_SHARE,
+            "dsd": 1 + 2 * FINETUNE_SHARE,
+        }[how.budget]
+
     for name in plan.proposers:
         needs = entry(name).needs
         if "dense" in needs:
-            add(plan.seeds, 1.0, "train")
+            add(plan.seeds, 1.0, "train", factor(setting.dense_training, 1.0))
         for target in plan.targets:
             share = min(1.0, target.value / dense_metric.get(target.metric, target.value))
             trials = plan.trials.get(name, 1)
             if trials > 1:
                 add(plan.seeds * trials, share, "train")
             for how in plan.protocols:
-                if how.weights != "sliced":
-                    add(
-                        plan.seeds,
-                        share,
-                        "train+val",
-                        min(cap, 1 / share) if how.budget == "macs" else 1,
-                    )
-                elif "dense" in needs:
-                    add(plan.seeds, share, "train+val", FINETUNE_SHARE)
-    if plan.dense:
-        add(plan.seeds, 1.0, "train+val")
+                if how.weights == "fresh" or "dense" in needs:
+                    add(plan.seeds, share, "train+val", factor(how, share))
+    for how in plan.references:
+        add(plan.seeds, 1.0, "train+val", factor(how, 1.0))
     return Forecast(trainings, macs, steps)
 
 
@@ -241,7 +274,10 @@ def dry_rows(plan: Plan) -> list[dict[str, Any]]:
     space = plan.setting.space
 
     def row(name: str, target: Target, how: Protocol) -> dict[str, Any]:
-        cost = space.cost(designs.uniform(space, target)) if name == "uniform" else None
+        cost = None
+        if name == "uniform":
+            arch = designs.uniform(space, target)
+            cost = space.cost(arch if plan.align is None else designs.align(space, arch, *plan.align))
         return {
             "proposer": name,
             "asked": target.label,

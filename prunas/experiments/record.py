@@ -4,18 +4,23 @@ The run folders hold the trainings; this document says which of them belong toge
 finding it cost. `compare` and `plot` read nothing else.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prunas import SCHEMA
+from prunas.costs import Target
 from prunas.errors import InputError
-from prunas.experiments.jobs import Setting
 from prunas.experiments.search import Findings, Plan
+from prunas.experiments.transfer import stage_notes
 from prunas.files import digest, read_json, write_json
 from prunas.statistics import curves, summary, text
-from prunas.statistics.rows import Metric, Row, SearchCost
+from prunas.statistics.alignment import alignment_table
+from prunas.statistics.rows import Metric, Row, SearchCost, TrialRow
+
+if TYPE_CHECKING:
+    from prunas.experiments.latency import Latency
 
 __all__ = ["Record", "load_records", "merge", "record_of", "save"]
 
@@ -33,6 +38,7 @@ class Record:
         rows: One per final training.
         dense: Trainings of the dense network.
         costs: What finding the points cost.
+        trials: What samplers tried, search by search, in the order of proposals.
         notes: What a reader should know about the data.
     """
 
@@ -44,6 +50,7 @@ class Record:
     rows: tuple[Row, ...]
     dense: tuple[Row, ...]
     costs: tuple[SearchCost, ...]
+    trials: tuple[TrialRow, ...] = ()
     notes: tuple[str, ...] = ()
 
     def document(
@@ -62,6 +69,7 @@ class Record:
             "table": [line.to_json() for line in summary.table(self.rows)],
             "differences": [d.to_json() for d in self.differences()],
             "cost": [cost.to_json() for cost in self.costs],
+            "trials": [trial.to_json() for trial in self.trials],
             "figures": [str(path) for path in figures],
             "notes": list(self.notes),
             "trained": trained,
@@ -85,6 +93,7 @@ class Record:
                 rows=tuple(map(Row.from_json, document["runs"])),
                 dense=tuple(map(Row.from_json, document["dense"])),
                 costs=tuple(map(SearchCost.from_json, document["cost"])),
+                trials=tuple(map(TrialRow.from_json, document.get("trials", ()))),
                 notes=tuple(document["notes"]),
             )
         except (KeyError, TypeError) as error:
@@ -100,14 +109,26 @@ class Record:
             for difference in summary.differences(self.rows, proposer)
         ]
 
-    def tables(self, markdown: bool = False) -> str:
-        """The tables a person reads."""
+    def tables(self, markdown: bool = False, timed: "Mapping[str, Latency] | None" = None) -> str:
+        """The tables a person reads.
+
+        Args:
+            markdown: Whether in Markdown.
+            timed: Latency of every point by digest, if it was asked for.
+        """
         write = text.as_markdown if markdown else text.as_text
-        parts = [write(text.result_table(summary.table(self.rows)))]
+        results = text.result_table(summary.table(self.rows))
+        if timed:
+            from prunas.experiments.latency import with_latency
+
+            results = with_latency(results, self.rows, timed)
+        parts = [write(results)]
         if differences := self.differences():
             parts.append(write(text.difference_table(differences)))
         if self.costs:
             parts.append(write(text.cost_table(summary.cost_table(self.costs))))
+        if any(row.proposed for row in self.rows):
+            parts.append(write(alignment_table(self.rows)))
         return "\n".join(parts)
 
     def draw(self, folder: Path, metric: Metric = "params") -> tuple[Path, ...]:
@@ -137,23 +158,37 @@ class Record:
 
 def record_of(plan: Plan, findings: Findings) -> Record:
     """The record of a search."""
-    setting = plan.setting
+    setting, notes = plan.setting, plan.setting.notes
+    if plan.align is not None:
+        to, mode = plan.align
+        notes += (f"widths were aligned to multiples of {to} ({mode}) after they were proposed",)
+    if plan.source is not None:
+        notes += stage_notes(plan.source.space, setting.space, plan.proposers)
     return Record(
         space=setting.space.name,
         data=setting.data,
         recipe=setting.recipe.name,
         epochs=setting.recipe.epochs,
-        setting=setting_digest(setting),
+        setting=setting_digest(plan),
         rows=findings.rows,
         dense=findings.dense,
         costs=findings.costs,
-        notes=setting.notes,
+        trials=findings.trials,
+        notes=notes,
     )
 
 
-def setting_digest(setting: Setting) -> str:
+def setting_digest(plan: Plan) -> str:
     """Twelve hex digits over what rows must share to be compared."""
-    return digest([setting.space.survey.fingerprint, setting.recipe.identity, setting.identity])
+    setting = plan.setting
+    shared: list[Any] = [setting.space.survey.fingerprint, setting.recipe.identity, setting.identity]
+    if (
+        setting.dense_training.budget == "dsd"
+    ):  # what is found in another dense network is not the same finding
+        shared.append(setting.dense_training.name)
+    if plan.align is not None:
+        shared.append(list(plan.align))
+    return digest(shared)
 
 
 def save(record: Record, document: dict[str, Any], root: Path, plan: Plan) -> Path:
@@ -209,7 +244,8 @@ def merge(records: Iterable[Record]) -> list[Record]:
             rows=_once(before.rows + record.rows),
             dense=_once(before.dense + record.dense),
             costs=tuple(dict.fromkeys(before.costs + record.costs)),
-            notes=record.notes,
+            trials=_courses(before.trials, record.trials),
+            notes=tuple(dict.fromkeys(before.notes + record.notes)),
         )
     return list(merged.values())
 
@@ -217,3 +253,15 @@ def merge(records: Iterable[Record]) -> list[Record]:
 def _once(rows: Iterable[Row]) -> tuple[Row, ...]:
     """Rows without repetitions; the later one wins, for it may be finished by now."""
     return tuple({(r.id, r.proposer, r.asked, r.search_seed, r.flags): r for r in rows}.values())
+
+
+def _courses(*several: Iterable[TrialRow]) -> tuple[TrialRow, ...]:
+    """Each search's trials once: of a search that several hold, those of the one that tried most."""
+    longest: dict[tuple[str, int, Target], list[TrialRow]] = {}
+    for trials in several:
+        courses: dict[tuple[str, int, Target], list[TrialRow]] = {}
+        for trial in trials:
+            courses.setdefault((trial.proposer, trial.search_seed, trial.asked), []).append(trial)
+        for key, course in courses.items():
+            longest[key] = max(longest.get(key, []), course, key=len)
+    return tuple(trial for course in longest.values() for trial in course)

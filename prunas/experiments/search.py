@@ -10,26 +10,24 @@ once. Search seed i goes with training seed i, so that proposers are compared in
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from prunas import designs
 from prunas.costs import Target
 from prunas.errors import InputError
 from prunas.experiments.jobs import Setting, Training
-from prunas.proposers import Entry, entry
+from prunas.files import read_json, write_json
+from prunas.proposers import FINDERS, Entry, configured
 from prunas.proposers.brief import Brief, Penalty, Pending, Proposal, Proposer, Source, Trained, Trial
 from prunas.recipe import Protocol
 from prunas.runs.execute import Outcome
 from prunas.runs.executors import Executor
 from prunas.runs.store import Store
-from prunas.statistics.rows import Row, SearchCost
+from prunas.space import SearchSpace
+from prunas.statistics.rows import Proposed, Row, SearchCost, TrialRow
 
 __all__ = ["Findings", "Plan", "Session", "search"]
-
-FINDERS = ("automatic", "predefined")
-
-CALIBRATION_BATCH = 64
-"""Images a proposer sees at once: a large network's activations of a few hundred would not fit a small machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +42,12 @@ class Plan:
         seeds: Searches per proposer, with seeds 0, 1, ...
         trials: Candidates per target of a sampler.
         options: Settings of proposers by name; the space's own come first.
-        cap: Largest factor of Scratch-B epochs, or None.
+        cap: Largest factor of Scratch-B epochs where a protocol names none, or None.
         dense: Whether the dense network is trained and tested too.
         keep_weights: Whether final trainings keep their weights.
         source: What was found in another space, if designs are to be transferred.
+        align: What the widths of every proposal are aligned to, and how; see `prunas.designs.align`. None leaves
+            them as proposed.
     """
 
     setting: Setting
@@ -61,6 +61,16 @@ class Plan:
     dense: bool = True
     keep_weights: bool = False
     source: Source | None = None
+    align: tuple[int, designs.Rounding] | None = None
+
+    @property
+    def references(self) -> tuple[Protocol, ...]:
+        """How the dense network is trained and tested: as points are from scratch, and as its own training is."""
+        scratch = next((how for how in self.protocols if how.weights == "fresh"), None)
+        if not self.dense or scratch is None:
+            return ()
+        own = self.setting.dense_training
+        return (scratch,) if own.budget == "epochs" or own == scratch else (scratch, own)
 
 
 @dataclass(slots=True)
@@ -73,6 +83,7 @@ class Session:
         proposer: The proposer.
         seed: Of the search.
         trials: Results so far, in the order of the proposals.
+        tried: The trainings they are the results of.
         asked: Trainings that its search used, for its price.
         points: Its answers, once it has ended.
         error: Why it could not answer.
@@ -85,6 +96,7 @@ class Session:
     proposer: Proposer
     seed: int
     trials: list[Trial] = field(default_factory=list)
+    tried: list[Training] = field(default_factory=list)
     asked: dict[str, Training] = field(default_factory=dict)
     points: tuple[Proposal, ...] = ()
     error: str | None = None
@@ -100,6 +112,7 @@ class Findings:
         rows: One per final training, in the order of proposers, targets and seeds.
         dense: Trainings of the dense network, penalised ones included.
         costs: What finding the points cost, per proposer and seed.
+        trials: What samplers tried, in the order in which they proposed it.
         points: The points themselves, by proposer.
         trained: Trainings done by this call.
         problems: Why something is missing, one line each.
@@ -108,6 +121,7 @@ class Findings:
     rows: tuple[Row, ...]
     dense: tuple[Row, ...]
     costs: tuple[SearchCost, ...]
+    trials: tuple[TrialRow, ...]
     points: Mapping[str, tuple[Proposal, ...]]
     trained: int
     problems: tuple[str, ...]
@@ -126,15 +140,15 @@ class _Search:
         self.dense: dict[str, tuple[str, int, Training]] = {}
         self.trained = 0
         self.sessions = [
-            Session(name, entry(name), self._proposer(name), seed)
+            Session(name, *self._proposer(name), seed)
             for name in plan.proposers
             for seed in range(plan.seeds)
         ]
 
-    def _proposer(self, name: str) -> Proposer:
-        options = {**self.plan.setting.space.options.get(name, {}), **self.plan.options.get(name, {})}
+    def _proposer(self, name: str) -> tuple[Entry, Proposer]:
+        line, settings = configured(name, self.plan.setting.space.options, self.plan.options)
         try:
-            return entry(name).build(**options)
+            return line, line.build(**settings)
         except TypeError as error:
             raise InputError(f"proposer {name!r}: {error}") from error
 
@@ -146,10 +160,10 @@ class _Search:
 
     def run(self) -> None:
         """Asks every session until none has anything left to ask."""
-        scratch = next((p for p in self.plan.protocols if p.weights == "fresh"), None)
-        if self.plan.dense and scratch is not None:
+        setting = self.plan.setting
+        for how in self.plan.references:
             for seed in range(self.plan.seeds):
-                training = self._final(Proposal(self.whole, self.plan.setting.space.dense), scratch, seed)
+                training = self._final(Proposal(self.whole, setting.space.dense), how, seed)
                 self.dense[training.job.id] = ("dense", seed, training)
                 self.submit(training)
         self._advance()
@@ -187,9 +201,12 @@ class _Search:
             if (by_all or other.seed == session.seed)
             and other.entry.kind in FINDERS
             and other.entry.dimensions[0] == session.entry.dimensions[0]
+            and (not session.entry.starts or other.name in session.entry.starts)
         ]
         if not all(other.ended for other in others):
             return None
+        if session.entry.starts:  # what found the points a search starts from is part of its price
+            session.asked = {key: t for other in others for key, t in other.asked.items()} | session.asked
         return tuple(point for other in others for point in other.points)
 
     def _ask(self, session: Session) -> None:
@@ -200,12 +217,13 @@ class _Search:
         plan, setting = self.plan, self.plan.setting
         images = setting.images["train"]
         steps = -(-images // setting.recipe.batch)
+        recipe, epochs = setting.schedule(setting.dense_training, setting.space.dense)
         brief = Brief(
             space=setting.space,
             targets=plan.targets,
             seed=session.seed,
             trials=plan.trials.get(session.name, 1),
-            lr_sum=setting.recipe.lr_sum(steps, setting.recipe.epochs),
+            lr_sum=recipe.lr_sum(steps, epochs),
             momentum=setting.recipe.momentum,
             found=tuple(point for point in found if "found" in session.entry.needs),
             found_by_all=tuple(point for point in found if "found-by-all" in session.entry.needs),
@@ -213,15 +231,16 @@ class _Search:
             dense=lambda penalty: self._dense(session, penalty),
             calibration=lambda images: self._calibration(images, session.seed),
         )
-        tried = "trials" in session.entry.needs and brief.trials > 1
+        tried = "trials" in session.entry.needs and (brief.trials > 1 or bool(session.entry.starts))
         try:
-            proposals = session.proposer.propose(brief, session.trials)
-            if not tried:
-                self._end(session, proposals)
-            elif proposals:
+            while proposals := session.proposer.propose(brief, session.trials):
+                for proposal in proposals:
+                    setting.space.check(proposal.architecture)
+                if not tried:
+                    self._end(session, proposals)
+                    return
                 self._try(session, proposals)
-            else:
-                self._end(session, _best(session.trials, plan.targets))
+            self._end(session, _best(session.trials, plan.targets))
         except Pending:
             pass
         except _Failed as failure:
@@ -248,14 +267,9 @@ class _Search:
         return Trained(training.job.name, load, outcome.result.values["penalty"])
 
     def _calibration(self, images: int, seed: int) -> Any:
-        """At most so many training images; training sets smaller than that are passed over whole."""
-        import torch
+        from prunas.experiments.work import calibration
 
-        from prunas.data import load
-
-        data = load(self.plan.setting.data)
-        wanted = min(images, data.sizes["train"])
-        return data.calibration(wanted, seed=seed, device=torch.device("cpu"), batch=CALIBRATION_BATCH)
+        return calibration(self.plan.setting.data, images, seed)
 
     def _outcome(self, session: Session, training: Training) -> Outcome | None:
         self.submit(training)
@@ -267,8 +281,16 @@ class _Search:
         return outcome
 
     def _try(self, session: Session, proposals: Sequence[Proposal]) -> None:
-        """Trains candidates; their results become trials once all of them are there."""
-        trainings = [self.plan.setting.candidate(p.architecture, session.seed) for p in proposals]
+        """Trains candidates; their results become trials once all of them are there.
+
+        Raises:
+            Pending: They are not.
+        """
+        trainings = [
+            # A trial is the candidate as proposed, scored as aligned.
+            self.plan.setting.candidate(self._aligned(p).architecture, session.seed, p.fraction)
+            for p in proposals
+        ]
         session.asked |= {training.job.id: training for training in trainings}
         outcomes = [self._outcome(session, training) for training in trainings]
         if any(outcome is None for outcome in outcomes):
@@ -277,11 +299,11 @@ class _Search:
         for proposal, outcome in zip(proposals, outcomes, strict=True):
             assert outcome is not None and outcome.result is not None
             session.trials.append(Trial(proposal, outcome.result.values["accuracy"]))
-        self._ask(session)
+        session.tried += trainings
 
     def _end(self, session: Session, points: Sequence[Proposal]) -> None:
         session.points, session.ended = tuple(points), True
-        for point in session.points:
+        for point in map(self._aligned, session.points):  # what others answer are the points as proposed
             for protocol in self.plan.protocols:
                 inherits = {
                     "fresh": True,
@@ -294,6 +316,19 @@ class _Search:
                 self.finals.append((session, point, training))
                 self.submit(training)
 
+    def _aligned(self, point: Proposal) -> Proposal:
+        """A proposal with aligned widths, if the plan asks for it."""
+        if self.plan.align is None:
+            return point
+        space, found = self.plan.setting.space, point.architecture
+        arch = designs.align(space, found, *self.plan.align)
+        if arch == found:
+            return replace(point, proposed=found)
+        flags = [flag for flag in point.flags if flag != "target_missed"]
+        flags += ["target_missed"] * designs.missed(space, arch, point.target)
+        # The method chose its channels for other widths.
+        return Proposal(point.target, arch, tuple(flags), proposed=found)
+
     def _final(self, point: Proposal, protocol: Protocol, seed: int) -> Training:
         return self.plan.setting.final(point, protocol, seed, self.plan.cap, self.plan.keep_weights)
 
@@ -305,7 +340,12 @@ class _Search:
             key=lambda f: (order[f[0].name], f[2].protocol, -f[1].target.value, f[0].seed),
         )
         rows = tuple(
-            self._row(training, session.name, session.entry.kind, point.target, session.seed, point.flags)
+            replace(
+                self._row(
+                    training, session.name, session.entry.kind, point.target, session.seed, point.flags
+                ),
+                proposed=self._proposed(point),
+            )
             for session, point, training in finals
         )
         dense = tuple(
@@ -321,7 +361,15 @@ class _Search:
             name: tuple(p for s in self.sessions if s.name == name for p in s.points)
             for name in self.plan.proposers
         }
-        return Findings(rows, dense, tuple(self._costs()), points, self.trained, tuple(map(str, problems)))
+        return Findings(
+            rows=rows,
+            dense=dense,
+            costs=tuple(self._costs()),
+            trials=tuple(self._trials()),
+            points=points,
+            trained=self.trained,
+            problems=tuple(map(str, problems)),
+        )
 
     def _row(
         self, training: Training, name: str, kind: Any, asked: Target, seed: int, flags: tuple[str, ...]
@@ -337,6 +385,12 @@ class _Search:
             flags=flags,
         )
 
+    def _proposed(self, point: Proposal) -> Proposed | None:
+        if point.proposed is None:
+            return None
+        cost = self.plan.setting.space.cost(point.proposed)
+        return Proposed(point.proposed.to_json(), point.proposed.digest, cost)
+
     def _costs(self) -> Iterator[SearchCost]:
         for session in self.sessions:
             used = [(t, self.outcomes.get(t.job.id)) for t in session.asked.values()]
@@ -349,7 +403,32 @@ class _Search:
                 macs=sum(t.macs for t, _ in used),
                 seconds=round(seconds, 3),
                 trainings=len(used),
+                duplicates=len(session.tried) - len({training.job.id for training in session.tried}),
+                made_with=getattr(session.proposer, "made_with", ""),  # samplers say; a plug-in may
             )
+
+    def _trials(self) -> Iterator[TrialRow]:
+        """Target by target, in the order of proposals."""
+        order = {target: i for i, target in enumerate(self.plan.targets)}
+        for session in self.sessions:
+            seen: set[str] = set()
+            pairs = zip(session.trials, session.tried, strict=True)
+            for trial, training in sorted(pairs, key=lambda pair: order[pair[0].proposal.target]):
+                yield TrialRow(
+                    id=training.job.id,
+                    proposer=session.name,
+                    asked=trial.proposal.target,
+                    search_seed=session.seed,
+                    architecture=trial.proposal.architecture.digest,
+                    reached=self.plan.setting.space.cost(training.architecture),
+                    epochs=training.epochs,
+                    train_macs=training.macs,
+                    fraction=trial.proposal.fraction,
+                    val_acc=trial.accuracy,
+                    duplicate=training.job.id in seen,
+                    folder=str(self.store.folder(training.job)),
+                )
+                seen.add(training.job.id)
 
 
 class _Failed(Exception):
@@ -357,13 +436,38 @@ class _Failed(Exception):
 
 
 def _best(trials: Sequence[Trial], targets: Sequence[Target]) -> list[Proposal]:
-    """The candidate with the highest validation accuracy of each target; the first of equals."""
+    """The candidate with the highest validation accuracy of each target; the first of equals.
+
+    Of a search that stops trials early, those that were trained whole.
+    """
     best = []
     for target in targets:
-        of_target = [trial for trial in trials if trial.proposal.target == target]
+        of_target = [t for t in trials if t.proposal.target == target and t.proposal.fraction == 1]
         if of_target:
             best.append(max(of_target, key=lambda trial: trial.accuracy).proposal)
     return best
+
+
+def _claim(space: SearchSpace, store: Store) -> None:
+    """Writes down what may vary in a space, or refuses one whose file was edited since.
+
+    The same command would find other points in it than those it had begun to try.
+    """
+    path = store.root / space.name / "space.json"
+    bounds = {
+        "network": space.survey.fingerprint,
+        **{key: list(getattr(space, key)) for key in ("groups", "gates", "blocks", "exclude")},
+        "floor": space.floor,
+        "step": space.step,
+    }
+    if not path.exists():
+        write_json(path, bounds)
+    before = read_json(path)
+    if edited := [key for key, value in bounds.items() if before.get(key) != value]:
+        raise InputError(
+            f"space {space.name!r} was edited ({', '.join(edited)}) since searches in {store.root} began; undo "
+            "that, give the file another name, or choose another --out"
+        )
 
 
 def search(plan: Plan, store: Store, make: Callable[[], Executor]) -> Findings:
@@ -375,9 +479,10 @@ def search(plan: Plan, store: Store, make: Callable[[], Executor]) -> Findings:
         make: Opens the executor.
 
     Raises:
-        InputError: The store cannot be used.
+        InputError: The store cannot be used, or holds searches of this space as it was before it was edited.
         KeyboardInterrupt: Stopped; the same call continues.
     """
+    _claim(plan.setting.space, store)
     with make() as executor:
         driver = _Search(plan, store, executor)
         driver.run()

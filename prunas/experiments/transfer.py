@@ -11,17 +11,22 @@ from pathlib import Path
 from prunas.architecture import Architecture
 from prunas.costs import Target
 from prunas.errors import InputError, unknown
-from prunas.experiments.search import FINDERS, Plan, search
+from prunas.experiments.search import Plan, search
 from prunas.files import read_json
-from prunas.proposers import PROPOSERS, entry
+from prunas.proposers import FINDERS, entry, installed_proposers
 from prunas.proposers.brief import Proposal, Source
 from prunas.runs.executors import Executor
 from prunas.runs.store import Store
 from prunas.space import SearchSpace, space_folder
+from prunas.stages import match
 
-__all__ = ["DESIGNS", "find_source", "load_source", "source_plan"]
+__all__ = ["DESIGNS", "find_source", "load_source", "source_plan", "stage_notes"]
 
-DESIGNS = {"width": ("guided", "transferred"), "kernel": ("guided-kernel", "transferred-kernel")}
+DESIGNS = {
+    "width": ("guided", "transferred"),
+    "depth": ("guided-depth", "transferred-depth"),
+    "kernel": ("guided-kernel", "transferred-kernel"),
+}
 """What a transfer adds to the target's own search, by what its method decides."""
 
 
@@ -29,13 +34,30 @@ def designs_of(proposer: str) -> tuple[str, ...]:
     """The designs that carry what a method finds.
 
     Raises:
-        InputError: There is no such method, or it decides neither widths nor kernels.
+        InputError: There is no such proposer, or it finds nothing.
     """
     line = entry(proposer)
-    if line.kind not in FINDERS or line.dimensions[0] not in DESIGNS:
-        able = [name for name, e in PROPOSERS.items() if e.kind in FINDERS and e.dimensions[0] in DESIGNS]
+    if line.kind not in FINDERS:
+        able = [name for name, e in installed_proposers()[0].items() if e.kind in FINDERS]
         raise InputError(f"{proposer!r} finds nothing that could be transferred; these do: {', '.join(able)}")
     return DESIGNS[line.dimensions[0]]
+
+
+def stage_notes(source: SearchSpace, space: SearchSpace, proposers: Sequence[str]) -> tuple[str, ...]:
+    """How the stages of two networks were matched, if they do not correspond by themselves.
+
+    Args:
+        source: Where points are found.
+        space: Where their pattern is carried.
+        proposers: Those that need no source have no say.
+
+    Raises:
+        InputError: They cannot be matched; the message says why.
+    """
+    lines = [entry(name) for name in proposers]
+    decisions = dict.fromkeys(line.dimensions[0] for line in lines if "source" in line.needs)
+    found = [match(source, space, decision).note for decision in decisions]  # type: ignore[arg-type]  # checked
+    return tuple(note for note in found if note)
 
 
 def source_plan(plan: Plan, proposer: str) -> Plan:

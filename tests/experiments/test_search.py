@@ -158,7 +158,11 @@ def test_worker_processes_find_the_same(small_space: Path, tmp_path: Path) -> No
 def test_a_diverged_dense_training_is_named_and_others_go_on(small_space: Path, tmp_path: Path) -> None:
     plan = a_plan(small_space, seeds=1, recipe={"lr": 1e30}, dense=False)
     findings = run(plan, tmp_path)
-    assert any("slimming, seed 0" in problem and "loss" in problem for problem in findings.problems)
+    (dense, *_) = findings.problems  # one line: who, what ended, the epoch, the checkpoint
+    assert dense == (
+        "slimming, seed 0: a training ended failed: the loss is nan in epoch 1 of 1, try a lower learning rate "
+        "(last good checkpoint: none)"
+    )
     assert {row.proposer for row in findings.rows} == {"uniform", "random"}
     assert {row.status for row in findings.rows} == {"failed"}
 

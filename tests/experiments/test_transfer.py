@@ -11,10 +11,24 @@ from prunas import designs
 from prunas.cli import main
 from prunas.errors import InputError
 from prunas.experiments.transfer import designs_of, load_source
+from prunas.proposers import entry
+from prunas.proposers.brief import Brief, Trained
 from prunas.proposers.channels import threshold
 from prunas.proposers.slimming import scores
 from prunas.space import load_space
 
+PRERESNET = """
+network = "prunas.networks.resnet:PreResNet"
+arguments = {{ depth = {depth}, channels = 1, base = 2 }}
+input = [1, 8, 8]
+data = "digits"
+recipe = "tiny"
+keep = [{keep}]
+
+[vary]
+groups = []
+blocks = ["*"]
+"""
 SCHEMA = json.loads((Path(prunas.__file__).parent / "schema.json").read_text())
 
 
@@ -96,8 +110,60 @@ def test_what_cannot_be_transferred_is_said(capsys, small_space, wider, tmp_path
         designs_of("uniform")
     with pytest.raises(InputError, match="vgg16-c10 by slimming"):
         load_source(load_space("vgg19-c10"), "slimming")
+    for proposer, says in (("uniform", "these do"), ("sss", "these can: slimming, l1, ")):
+        code, document, err = transfer(
+            capsys, "--from", small_space, "--to", wider, "--proposer", proposer, "--out", tmp_path
+        )
+        assert (code, document) == (2, None)
+        assert says in err
+        assert err.count("\n") == 1
+
+
+def test_blocks_are_carried_as_shares_to_a_deeper_network(capsys, tmp_path):
+    shallow, deep = tmp_path / "shallow-digits.toml", tmp_path / "deep-digits.toml"
+    shallow.write_text(PRERESNET.format(depth=20, keep=0.6))
+    deep.write_text(PRERESNET.format(depth=38, keep=0.6))
     code, document, err = transfer(
-        capsys, "--from", small_space, "--to", wider, "--proposer", "sss", "--out", tmp_path
+        *(capsys, "--from", shallow, "--to", deep, "--proposer", "sss", "--out", tmp_path / "runs"),
+        *("--set", 'transferred-depth.form="as-found"'),
     )
+    assert code == 0, err
+    assert document["notes"] == []
+    assert {row["proposer"] for row in document["runs"]} == {
+        *("sss", "guided-depth", "transferred-depth", "uniform-depth")
+    }
+    found, space = load_space(str(shallow)), load_space(str(deep))
+    plan = entry("sss").build()
+    gone = []
+    for path in sorted((tmp_path / "runs" / "shallow-digits").glob("dense-*/result.json")):
+        record = json.loads(path.read_text())["result"]["penalty"]
+        trained = Trained("run", dict, record)
+        brief = Brief(found, (found.target(keep=0.6),), 0, lr_sum=1.0, dense=lambda _, t=trained: t)
+        gone.append(plan.propose(brief, [])[0].architecture.removed)
+    assert len(gone) == 2
+    wanted = []
+    for stage in ("layer1", "layer2", "layer3"):
+        kept = 4 - sum(name.startswith(stage) for removed in gone for name in removed)  # of two blocks, twice
+        wanted += [f"{stage}.{i}" for i in range(int(kept / 4 * 4 + 0.5), 4)]
+    (digest,) = {row["architecture"] for row in document["runs"] if row["proposer"] == "transferred-depth"}
+    assert space.point(removed=wanted).digest == digest
+
+
+def test_stages_that_were_matched_are_noted_and_those_that_cannot_be_are_refused_at_once(
+    capsys, small_space, tmp_path
+):
+    finer = tmp_path / "finer-digits.toml"  # two maps instead of three
+    finer.write_text(small_space.read_text().replace("pools = 2", "pools = 1"))
+    arguments = ("--keep", "0.5", "--out", tmp_path / "runs")
+    code, document, err = transfer(capsys, "--from", small_space, "--to", finer, *arguments)
+    note = (
+        "stages of small-digits and finer-digits matched by how far their maps have shrunk: 8x8 to 8x8, "
+        "4x4 to 4x4; 2x2 of small-digits not used"
+    )
+    assert code == 0, err
+    assert note in err
+    assert document["notes"] == [note]
+    code, document, err = transfer(capsys, "--from", finer, "--to", small_space, "--out", tmp_path / "other")
     assert (code, document) == (2, None)
-    assert "these do" in err
+    assert "the 2x2 of 'small-digits' (it has 8x8, 4x4)" in err
+    assert not (tmp_path / "other").exists()

@@ -1,0 +1,201 @@
+"""Every protocol with every way to find a point: what is trained, for how long, from which weights."""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from prunas.costs import Target
+from prunas.errors import InputError
+from prunas.experiments.jobs import Setting
+from prunas.experiments.plan import forecast, make_plan, make_setting
+from prunas.experiments.record import record_of
+from prunas.experiments.search import Findings, Plan, search
+from prunas.proposers.brief import Proposal
+from prunas.recipe import PROTOCOLS, protocol, recipe
+from prunas.runs.executors import executor
+from prunas.runs.store import Store
+from prunas.space import load_point, load_space
+
+METHODS = ("slimming", "l1-global", "thinet-global", "reconstruction-global", "magnitude", "sss")
+HOW = (*PROTOCOLS, "scratch-b:1.25", "scratch-b:inf", "dsd:0.5")
+EPOCHS = 4
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path, Findings]:
+    changes = {"epochs": EPOCHS, "images": 32, "batch": 32}  # a step an epoch
+    setting = make_setting(load_space("preresnet20-digits"), changes=changes, dense_training="dsd")
+    plan = make_plan(setting, METHODS, protocols=HOW, keep=[0.7], seeds=1, controls=False, cap=1.5)
+    root = tmp_path_factory.mktemp("runs")
+    return plan, root, search(plan, Store(root), lambda: executor("serial", Store(root)))
+
+
+def test_every_method_is_trained_by_every_protocol(searched: tuple[Plan, Path, Findings]) -> None:
+    _, _, findings = searched
+    assert findings.problems == ()
+    done = {(row.proposer, row.protocol) for row in findings.rows if row.status == "finished"}
+    # A branch without its scale is another branch: sss finds shapes and no weights.
+    inheriting = {how for how in HOW if protocol(how).weights == "sliced"}
+    assert done == {(m, how) for m in METHODS for how in HOW if m != "sss" or how not in inheriting}
+    assert len(findings.rows) == len(done)
+
+
+def test_epochs_are_those_of_the_protocol(searched: tuple[Plan, Path, Findings]) -> None:
+    plan, _, findings = searched
+    space = plan.setting.space
+    dense = space.cost(space.dense).macs
+    for row in findings.rows:
+        ratio = dense / row.reached.macs  # of a masked network the weights that exist
+        assert row.masked == (row.proposer == "magnitude")
+        assert (
+            row.epochs
+            == {
+                "scratch-e": 4,
+                "scratch-b": int(4 * min(ratio, 1.5)),
+                "scratch-b+finetune": int(4 * min(ratio, 1.5)) + 1,
+                "scratch-b:1.25": int(4 * min(ratio, 1.25)),
+                "scratch-b:inf": int(4 * ratio),
+                "finetune": 1,
+                "finetune-rewound": 4,
+                "ticket": 4,
+                "dsd": 6,
+                "dsd:0.5": 6,
+            }[row.protocol]
+        ), row.protocol
+
+
+def test_what_a_training_is_stands_in_its_job(searched: tuple[Plan, Path, Findings]) -> None:
+    _, _, findings = searched
+    for row in findings.rows:
+        spec = json.loads((Path(row.folder) / "result.json").read_text())["spec"]
+        how = protocol(row.protocol)
+        assert spec["recipe"].get("dsd", 0.0) == (how.sparsity if how.budget == "dsd" else 0.0)
+        assert (spec["inherit"] is None) == (how.weights == "fresh")
+        if how.weights == "sliced":
+            assert spec["inherit"]["run"].startswith("dense-")
+            rescaled = row.proposer in ("thinet-global", "reconstruction-global")
+            assert ("rebuild" in spec["inherit"]) == rescaled
+    ids = {(row.id, row.folder) for row in findings.rows}
+    assert len({run for run, _ in ids}) == len(ids)  # a run has one folder, whatever asked for it
+
+
+def test_the_dense_network_is_trained_as_asked_and_as_the_points_are(
+    searched: tuple[Plan, Path, Findings],
+) -> None:
+    plan, _, findings = searched
+    tested = {row.protocol: row.epochs for row in findings.dense if row.test_acc is not None}
+    assert tested == {"scratch-e": 4, "dsd": 6}
+    searching = [row for row in findings.dense if row.test_acc is None]
+    assert {row.protocol for row in searching} == {"dense", "penalty"}
+    for row in searching:
+        result = json.loads((Path(row.folder) / "result.json").read_text())
+        assert (result["spec"]["recipe"]["dsd"], row.epochs) == (0.3, 6)
+    plain = make_plan(
+        Setting(*(getattr(plan.setting, f) for f in ("space", "recipe", "data", "identity", "images"))),
+        METHODS,
+        controls=False,
+    )
+    assert record_of(plan, findings).setting != record_of(plain, findings).setting  # no table holds both
+
+
+def test_the_forecast_counts_them(searched: tuple[Plan, Path, Findings]) -> None:
+    plan, _, findings = searched
+    impossible = sum(how.weights == "sliced" for how in plan.protocols)  # from what sss finds
+    repeated = 6 + len(findings.rows) + 2 - findings.trained  # one training that several asked for
+    assert forecast(plan).trainings - impossible == findings.trained + repeated
+
+
+def test_factors_decide_what_finetuning_starts_from(searched: tuple[Plan, Path, Findings]) -> None:
+    """Without the factors the same job ends in other losses."""
+    from prunas.experiments import work
+
+    _, _, findings = searched
+    (row,) = (r for r in findings.rows if (r.proposer, r.protocol) == ("thinet-global", "finetune"))
+    result = json.loads((Path(row.folder) / "result.json").read_text())
+    quiet = {"progress": lambda message: None, "stop": lambda: False}
+    folder = Path(row.folder).parent / "again"
+    folder.mkdir()
+    again = work.run(result["spec"], folder=folder, **quiet)
+    assert again is not None
+    assert again["losses"] == pytest.approx(result["result"]["losses"])
+    inherit = {k: v for k, v in result["spec"]["inherit"].items() if k != "rebuild"}
+    plain = work.run(result["spec"] | {"inherit": inherit}, folder=folder, **quiet)
+    assert plain is not None
+    assert plain["losses"] != pytest.approx(again["losses"], rel=1e-3)
+
+
+# The study's numbers
+
+
+@cache
+def of(name: str, epochs: int) -> Setting:
+    space = load_space(name)
+    return Setting(space, recipe(space.recipe).replace(epochs=epochs), "none", "none", {"train+val": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "preset", "base", "plain", "with_tuning", "uncapped"),
+    [  # base * dense MACs / MACs, capped at twice the base on ImageNet; fine-tuning is a quarter of the base
+        ("vgg16-l1-c10", "VGG-16-A", 160, 243, 283, 243),
+        ("resnet56-c10", "ResNet-56-A", 160, 178, 218, 178),
+        ("resnet56-c10", "ResNet-56-B", 160, 220, 260, 220),
+        ("resnet34-imagenet", "ResNet-34-A", 90, 106, 128, 106),
+        ("resnet50-thinet-imagenet", "ResNet50-70%", 90, 141, 163, 141),
+        ("resnet50-thinet-imagenet", "ResNet50-30%", 90, 180, 202, 315),  # 5.203 / ... = 3.505 times 90
+    ],
+)
+def test_scratch_b_with_and_without_tuning_and_cap(
+    name: str, preset: str, base: int, plain: int, with_tuning: int, uncapped: int
+) -> None:
+    space, arch = load_point(f"{name}:{preset}")
+    epochs = [
+        of(name, base).schedule(protocol(how), arch, space.cap)[1]
+        for how in ("scratch-b", "scratch-b+finetune", "scratch-b:inf", "scratch-b:2")
+    ]
+    assert epochs == [plain, with_tuning, uncapped, min(uncapped, 2 * base)]
+
+
+def test_scratch_b_counts_the_weights_that_exist() -> None:
+    from prunas import kernels
+
+    space = load_space("vgg16-c10")
+    arch = kernels.uniform_kernels(space, Target("macs", space.cost(space.dense).macs // 5), 0)
+    cost = space.cost(arch)
+    assert cost.dense_macs == space.cost(space.dense).macs
+    assert of("vgg16-c10", 160).schedule(protocol("scratch-b"), arch)[1] == pytest.approx(800, abs=4)
+
+
+def test_the_same_training_has_one_name() -> None:
+    space = load_space("vgg16-c10")
+    setting, whole = of("vgg16-c10", 160), Proposal(space.target(keep=1.0), space.dense)
+    jobs = [setting.final(whole, protocol(how), 0, None, False).job for how in ("scratch-e", "scratch-b")]
+    assert jobs[0].name == jobs[1].name
+
+
+@pytest.mark.parametrize("how", ["finetune", "scratch-b", "ticket"])
+def test_a_dense_training_needs_no_dense_training(how: str) -> None:
+    with pytest.raises(InputError, match=f"dense network cannot be trained by '{how}'; use scratch-e or dsd"):
+        make_setting(load_space("vgg11-digits"), dense_training=how)
+
+
+@pytest.mark.parametrize("cap", [0.5, float("inf"), float("nan")])
+def test_a_cap_that_cannot_be_meant_is_refused(searched: tuple[Plan, Path, Findings], cap: float) -> None:
+    with pytest.raises(InputError, match=r"--cap must be 1 or more, not .*scratch-b:inf"):
+        make_plan(searched[0].setting, ["uniform"], cap=cap)
+
+
+def test_a_masked_network_starts_from_its_mask(searched: tuple[Plan, Path, Findings]) -> None:
+    """Of a mask, fine-tuning keeps the dense weights that exist and scratch draws its own."""
+    from prunas.build.masks import kernel_masks
+    from prunas.experiments.work import weights
+
+    plan, root, findings = searched
+    (point,) = findings.points["magnitude"]
+    space = plan.setting.space
+    dense = weights(root / space.name / str(point.weights_of))
+    net = space.build(point.architecture, dense, point.kept)
+    for name, mask in kernel_masks(space.survey, point.architecture).items():
+        assert torch.equal(net.get_parameter(name), dense[name] * torch.as_tensor(mask))
