@@ -1,0 +1,141 @@
+"""The published support table is what the survey says today, and nothing in it is wrong."""
+
+import copy
+import random
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.support import __main__ as command
+from benchmarks.support import oracle, page
+from benchmarks.support.networks import NETWORKS
+from benchmarks.support.row import TOLERANCE, measure, surveyed, wrong
+from prunas.build.build import build
+
+ROWS = {row["network"]: row for row in page.read(page.ROWS)}
+SAMPLE = ("resnet18", "squeezenet1_1", "vgg11_bn", "densenet40 (CIFAR)")
+SAID = ("params", "macs", "groups", "maskable", "units", "gates", "blocks")
+
+
+def test_every_network_has_a_row_and_no_row_is_wrong() -> None:
+    assert list(ROWS) == list(NETWORKS)
+    assert {name: faults for name, row in ROWS.items() if (faults := wrong(row))} == {}
+    assert not [name for name, row in ROWS.items() if row["kind"] == "torchvision" and "refused" in row]
+
+
+def test_the_page_is_what_the_results_say() -> None:
+    assert page.README.read_text(encoding="utf-8") == page.page(list(ROWS.values()), page.read(page.PEER))
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_a_survey_today_says_what_the_row_says(name: str) -> None:
+    _, said = surveyed(NETWORKS[name])
+    assert {field: said[field] for field in SAID} == {field: ROWS[name][field] for field in SAID}
+    assert [item["why"] for item in said["frozen"]] == [item["why"] for item in ROWS[name]["frozen"]]
+
+
+@pytest.mark.parametrize("name", ["squeeze and excitation", "layer scale", "group norm", "auxiliary head"])
+def test_a_row_measured_today_is_right(name: str) -> None:
+    row = measure(NETWORKS[name])
+    assert wrong(row) == []
+    assert row["groups"] == ROWS[name]["groups"] > 0
+    assert row["singly"]["points"] == row["groups"] + row["gates"] + row["blocks"]
+
+
+def test_points_of_a_network_with_blocks_are_right() -> None:
+    network = NETWORKS["mobilenet_v3_small"]
+    made, _ = surveyed(network)
+    judge = oracle.Oracle(network.factory, made, oracle.batch_of(network.probe, network.batch))
+    chance = random.Random(0)
+    removed = [block.name for block in made.blocks[:2]]
+    chosen = oracle.point(made, oracle.random_kept(made, chance), removed)
+    found = judge.difference(oracle.random_selection(made, chosen, chance))
+    assert max(found.eval, found.train) <= TOLERANCE
+    assert found.effect > 0.1
+
+
+def test_the_oracle_notices_wrong_units() -> None:
+    network = NETWORKS["squeeze and excitation"]
+    made, _ = surveyed(network)
+    images = oracle.batch_of(network.probe, network.batch)
+    judge = oracle.Oracle(network.factory, made, images)
+    kept = oracle.random_kept(made, random.Random(0))
+    other = kept | {"conv": tuple(range(len(kept["conv"])))}
+    assert other != kept
+    built = build(
+        judge.factory, made, oracle.point(made, kept).arch, weights=judge.dense.state_dict(), kept=other
+    )
+    with torch.no_grad(), oracle.masked(judge.dense, made, oracle.point(made, kept)) as reference:
+        expected, _ = reference(False, images)
+        assert oracle.relative(built.eval()(*images), expected) > 1e-3
+
+
+def fresh(**changes: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "network": "resnet18", "kind": "torchvision", "params": 1000, "groups": 3, "inexact": [],
+        "left_behind": [], "extraordinary": [], "singly": None,
+        "points": {"groups": {"eval": 1e-15, "train": 1e-14, "effect": 0.5}},
+    }  # fmt: skip
+    return row | changes
+
+
+def test_what_is_right_is_not_wrong() -> None:
+    assert wrong(fresh()) == []
+    assert wrong(fresh(groups=0, points={"groups": {"eval": 0.0, "train": 0.0, "effect": 0.0}})) == []
+    assert wrong(fresh(points={}, params=10**9)) == []
+    assert wrong({"network": "x", "kind": "family", "refused": "one line"}) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        (
+            {"points": {"groups": {"eval": 1e-6, "train": 0.0, "effect": 0.5}}},
+            "another function in eval mode",
+        ),
+        (
+            {"points": {"groups": {"eval": 0.0, "train": float("inf"), "effect": 0.5}}},
+            "another function in train",
+        ),
+        (
+            {"points": {"groups": {"eval": float("nan"), "train": 0.0, "effect": 0.5}}},
+            "another function in eval",
+        ),
+        ({"singly": {"eval": 0.1, "train": 0.0, "effect": 0.5}}, "singly: another function in eval mode"),
+        ({"points": {"groups": {"eval": 0.0, "train": 0.0, "effect": 0.0}}}, "no point changes the output"),
+        ({"points": {}}, "its function was not compared"),
+        ({"inexact": ["dense: (1, 2) for (1, 3)"]}, "another cost than torch counts"),
+        ({"left_behind": ["torch's random state"]}, "the survey changes torch's random state"),
+        ({"extraordinary": ["the built network is a GraphModule"]}, "the built network is a GraphModule"),
+        ({"error": "KeyError: 3"}, "KeyError: 3"),
+        ({"refused": "cannot be traced"}, "torchvision's classification models must survey"),
+    ],
+)
+def test_what_is_wrong_is_told(changes: dict[str, Any], fault: str) -> None:
+    assert any(told.startswith(fault) or fault in told for told in wrong(fresh(**changes)))
+
+
+def test_the_command_fails_and_prints_a_wrong_row(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = copy.deepcopy(ROWS["resnet18"])
+    row["points"]["groups"]["train"] = 0.5
+    for name in ("ROWS", "PEER", "README"):
+        monkeypatch.setattr(page, name, tmp_path / name)
+    page.write(page.ROWS, [row])
+    monkeypatch.setattr("sys.argv", ["support", "--page"])
+    assert command.main() == 1
+    told = capsys.readouterr()
+    assert told.err == "WRONG resnet18: groups: another function in train mode (5e-01)\n"
+    assert "**1 wrong:** resnet18" in page.README.read_text(encoding="utf-8")
+    page.write(page.ROWS, [ROWS["resnet18"]])
+    assert command.main() == 0
+
+
+def test_both_couple_the_same_channels_where_torch_pruning_is_right() -> None:
+    rows = page.read(page.PEER)
+    agreed = {
+        row["network"] for row in rows if row["outcome"] == "right" and row["equal"] == row["compared"] > 0
+    }
+    assert {"resnet18", "resnet50", "vgg11_bn", "densenet121", "mobilenet_v2"} <= agreed
