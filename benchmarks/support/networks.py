@@ -1,0 +1,83 @@
+"""The networks of the support table: torchvision's classification models, the bundled ones, small families."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from torch import nn
+from torchvision import models
+
+from benchmarks.support.families import FAMILIES
+from prunas import networks
+from prunas.networks import imagenet
+
+__all__ = ["NETWORKS", "Network"]
+
+LARGE = 150_000_000
+"""Parameters above which float64 copies of a network do not fit everywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """One line of the table.
+
+    Attributes:
+        name: What it is called there.
+        kind: `torchvision`, `bundled` or `family`.
+        factory: Makes it.
+        inputs: Shapes it is surveyed with, without the batch.
+        probe: Smaller shapes of the same network, on which its function is compared.
+        batch: How many of them at once; batch statistics of a single pixel want four.
+    """
+
+    name: str
+    kind: str
+    factory: Callable[[], nn.Module]
+    inputs: tuple[tuple[int, ...], ...]
+    probe: tuple[tuple[int, ...], ...]
+    batch: int = 4
+
+
+def _image(size: int) -> tuple[tuple[int, ...], ...]:
+    return ((3, size, size),)
+
+
+def _torchvision(name: str) -> Network:
+    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    size, probe = 224, 64
+    if name == "inception_v3":  # its auxiliary head wants the full map
+        size = probe = 299
+    elif name.startswith(("vit", "maxvit")):  # made for one size
+        probe = size
+    elif name.startswith("swin_v2"):
+        size, probe = 256, 128
+    elif name.startswith("swin"):
+        probe = 112
+    batch = 2 if name.startswith(("vit", "swin", "convnext")) else 4
+    factory = partial(models.get_model, name, weights=None, **options)
+    return Network(name, "torchvision", factory, _image(size), _image(probe), batch)
+
+
+BUNDLED: Mapping[str, Callable[[], nn.Module]] = {
+    "vgg16 (CIFAR)": networks.vgg16,
+    "vgg16-l1 (CIFAR)": partial(networks.vgg16, head="hidden"),
+    "vgg19 (CIFAR)": networks.vgg19,
+    "resnet56 (CIFAR)": networks.resnet56,
+    "resnet110 (CIFAR)": networks.resnet110,
+    "preresnet110 (CIFAR)": networks.preresnet110,
+    "preresnet164 (CIFAR)": networks.preresnet164,
+    "densenet40 (CIFAR)": networks.densenet40,
+    "densenetbc100 (CIFAR)": networks.densenetbc100,
+}
+
+NETWORKS: Mapping[str, Network] = {
+    network.name: network
+    for network in (
+        *map(_torchvision, models.list_models(module=models)),
+        *(Network(name, "bundled", factory, _image(32), _image(16)) for name, factory in BUNDLED.items()),
+        Network("preresnet50 (ImageNet)", "bundled", imagenet.preresnet50, _image(224), _image(64)),
+        Network("vgg11 (ImageNet)", "bundled", imagenet.vgg11, _image(224), _image(64)),
+        *(Network(name, "family", factory, inputs, inputs) for name, (factory, inputs) in FAMILIES.items()),
+    )
+}
+"""By name, in the order of the table."""

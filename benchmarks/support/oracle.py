@@ -1,0 +1,363 @@
+"""What a point must compute, told by the dense network alone.
+
+A point keeps some units of every group, some inputs of every gate, and some blocks. The dense network computes
+the same function when the weight slices that read a dropped channel are zero, when a norm over channels runs over
+the kept ones only, and when the branch of a removed block is multiplied by zero at its sum. `Oracle.difference`
+compares that with the network that `prunas.build` makes, in float64.
+"""
+
+import operator
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple, cast
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+from torch.utils.flop_counter import FlopCounterMode
+
+from prunas.architecture import Architecture
+from prunas.build.build import build, inherit
+from prunas.build.residual import Tracer
+from prunas.costs import CostModel
+from prunas.structure import Survey
+
+__all__ = [
+    "Difference",
+    "Factory",
+    "Kept",
+    "KeptNorms",
+    "Oracle",
+    "Point",
+    "batch_of",
+    "counted",
+    "dense_network",
+    "masked",
+    "point",
+    "quick",
+    "random_kept",
+    "random_selection",
+    "relative",
+]
+
+Factory = Callable[[], nn.Module]
+Kept = Mapping[str, Sequence[int]]
+SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
+READERS = (_ConvNd, nn.Linear, nn.MultiheadAttention)
+MIXING = (nn.LayerNorm, nn.GroupNorm)
+
+
+class Point(NamedTuple):
+    """An architecture, and which units of its groups stay."""
+
+    arch: Architecture
+    kept: Kept
+
+
+# Points
+
+
+def random_kept(survey: Survey, chance: random.Random) -> dict[str, tuple[int, ...]]:
+    """Some units of every group, anywhere among them, between a third and all but one."""
+    return {
+        group.name: tuple(
+            sorted(chance.sample(range(group.units), chance.randint(-(-group.units // 3), group.units - 1)))
+        )
+        for group in survey.groups
+    }
+
+
+def point(survey: Survey, kept: Kept, removed: Sequence[str] = ()) -> Point:
+    """The point that keeps `kept`, without the branches of `removed` and what lies in them."""
+    gone = {survey.block_index[name] for name in removed}
+    widths = {
+        name: len(units)
+        for name, units in kept.items()
+        if not survey.group_blocks[survey.group_index[name]] & gone
+    }
+    arch = Architecture(
+        "support", survey.fingerprint, tuple(sorted(widths.items())), (), tuple(sorted(removed))
+    )
+    return Point(arch, kept)
+
+
+def random_selection(survey: Survey, chosen: Point, chance: random.Random) -> Point:
+    """The same point, every gate that is left selecting between a third and all of its inputs."""
+    model = CostModel(survey)
+    gone = {survey.block_index[name] for name in chosen.arch.removed}
+    inputs = model.gate_inputs(model.widths(chosen.arch)[None])[0].tolist()
+    selected = {
+        gate.name: tuple(sorted(chance.sample(range(count), chance.randint(-(-count // 3), count))))
+        for gate, count in zip(survey.gates, inputs, strict=True)
+        if not survey.blocks_of.get(gate.name, frozenset()) & gone
+    }
+    return Point(chosen.arch.replace(selected=tuple(sorted(selected.items()))), chosen.kept)
+
+
+# Networks
+
+
+def quick(factory: Factory) -> Factory:
+    """`factory` in float64, without its initialisation, whose weights nobody reads, and without random layers."""
+    initialisers = [name for name in vars(nn.init) if name.endswith("_") and not name.startswith("_")]
+
+    def make() -> nn.Module:
+        with ExitStack() as stack:
+            for name in initialisers:
+                stack.enter_context(mock.patch.object(nn.init, name, _leave))
+            net = factory()
+        for module in net.modules():
+            if isinstance(getattr(module, "p", None), float):  # dropout and stochastic depth
+                cast(Any, module).p = 0.0
+            if isinstance(module, nn.MultiheadAttention):
+                module.dropout = 0.0
+        return net.double()
+
+    return make
+
+
+def _leave(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return tensor
+
+
+def dense_network(factory: Factory, images: Sequence[Tensor]) -> nn.Module:
+    """The dense network with weights that hide nothing, always the same.
+
+    Weights are uniform with the variance of a rectifier's initialisation, scales lie in [0.5, 1.5], shifts in
+    [-0.5, 0.5]; nothing is constant or zero. Running statistics are those of a batch, disturbed, so that neither
+    mode saturates.
+
+    Args:
+        factory: Made by `quick`.
+        images: A batch of its inputs.
+    """
+    net = factory()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if parameter.ndim > 1:
+                bound = (6 * parameter.shape[0] / parameter.numel()) ** 0.5
+                parameter.uniform_(-bound, bound, generator=generator)
+            else:
+                parameter.uniform_(-0.5, 0.5, generator=generator).add_(float(name.endswith("weight")))
+        norms = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.momentum = 1.0
+        if norms:
+            net.train()(*images)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            assert norm.running_mean is not None and norm.running_var is not None
+            spread = norm.running_var.clamp(min=1e-6)
+            norm.running_mean.add_(spread.sqrt() * _noise(spread, generator))
+            norm.running_var.copy_(spread * (1 + _noise(spread, generator)))
+    return net
+
+
+def batch_of(shapes: Sequence[Sequence[int]], count: int) -> list[Tensor]:
+    """Random inputs of these shapes, always the same."""
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(count, *shape, dtype=torch.float64, generator=generator) for shape in shapes]
+
+
+def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.empty_like(like).uniform_(-0.5, 0.5, generator=generator)
+
+
+# The reference
+
+
+class Difference(NamedTuple):
+    """Largest relative differences between a built network and what the dense one says it computes.
+
+    Attributes:
+        eval: Of the outputs, in eval mode.
+        train: Of the outputs and of the running statistics, in train mode.
+        effect: Of the outputs of the dense network itself, in eval mode: near 0, the comparison says nothing.
+    """
+
+    eval: float
+    train: float
+    effect: float
+
+
+class Oracle:
+    """Knows what every point of a network computes.
+
+    Args:
+        factory: Makes the network.
+        survey: Its survey.
+        images: A batch of its inputs, see `batch_of`.
+    """
+
+    def __init__(self, factory: Factory, survey: Survey, images: Sequence[Tensor]) -> None:
+        self.factory, self.survey, self.images = quick(factory), survey, images
+        self.dense = dense_network(self.factory, self.images)
+        with torch.no_grad():
+            self.output = self.dense.eval()(*self.images)
+
+    def difference(self, chosen: Point) -> Difference:
+        """How far what `prunas.build` makes of a point is from what it must be."""
+        arch, kept = chosen
+        built = build(self.factory, self.survey, arch, weights=self.dense.state_dict(), kept=kept)
+        with torch.no_grad(), masked(self.dense, self.survey, chosen) as reference:
+            expected, _ = reference(False, self.images)
+            apart = relative(built.eval()(*self.images), expected)
+            effect = relative(self.output, expected)
+            expected, buffers = reference(True, self.images)
+            apart_in_training = relative(built.train()(*self.images), expected)
+        statistics = {name: buffer for name, buffer in built.named_buffers() if "running_" in name}
+        slices = inherit(self.survey, arch, {name: buffers[name] for name in statistics}, kept)
+        drifts = (relative(buffer, slices[name]) for name, buffer in statistics.items())
+        return Difference(apart, max([apart_in_training, *drifts]), effect)
+
+
+def relative(actual: Any, expected: Any) -> float:
+    """Largest difference over all tensors, relative to the largest value of each; infinite if they do not fit."""
+    pairs = list(zip(*(map(_tensors, (actual, expected))), strict=False))
+    if not pairs or len(_tensors(actual)) != len(_tensors(expected)):
+        return float("inf")
+    return max(_apart(a, b) for a, b in pairs)
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
+
+
+def _apart(actual: Tensor, expected: Tensor) -> float:
+    if actual.shape != expected.shape:
+        return float("inf")
+    apart = float((actual - expected).abs().max() / expected.abs().max().clamp(min=1e-300))
+    return apart if apart == apart else float("inf")  # not a number is no agreement
+
+
+Reference = Callable[[bool, Sequence[Tensor]], tuple[Any, dict[str, Tensor]]]
+
+
+@contextmanager
+def masked(dense: nn.Module, survey: Survey, chosen: Point) -> Iterator[Reference]:
+    """While active, the dense network computes what the point must compute.
+
+    Yields:
+        A function of the mode and the inputs that returns the outputs and the buffers after the call. The buffers
+        are put back after every call, the weights in the end.
+    """
+    arch, kept = chosen
+    units = [np.array(kept.get(group.name, range(group.units)), np.int64) for group in survey.groups]
+    selected = {f"{gate}.weight": list(positions) for gate, positions in arch.selected}
+    saved: list[tuple[Tensor, Tensor]] = []
+    norms: dict[int, Tensor] = {}
+    for site in survey.sites:
+        path, _, name = site.tensor.rpartition(".")
+        owner = dense.get_submodule(path)
+        tensor = getattr(owner, name)
+        positions = survey.positions(site.form, units)
+        axis = 0 if isinstance(owner, _ConvTransposeNd) else 1
+        if (
+            isinstance(owner, READERS)
+            and isinstance(tensor, Tensor)
+            and tensor.ndim > 1
+            and site.axis == axis
+        ):
+            positions = positions[selected.get(site.tensor, slice(None))]
+            if len(positions) < tensor.shape[axis]:
+                dropped = np.setdiff1d(np.arange(tensor.shape[axis]), positions)
+                saved.append((tensor.data, tensor.data.clone()))
+                tensor.data.index_fill_(axis, torch.as_tensor(dropped), 0.0)
+        elif isinstance(owner, MIXING) and name == "weight" and len(positions) < len(tensor):
+            norms[id(tensor)] = torch.as_tensor(positions)
+    buffers = {name: buffer.clone() for name, buffer in dense.named_buffers()}
+
+    def reference(training: bool, images: Sequence[Tensor]) -> tuple[Any, dict[str, Tensor]]:
+        dense.train(training)
+        net = _without(dense, survey, arch.removed) if arch.removed else dense
+        with KeptNorms(norms):
+            output = net(*images)
+        after = {name: buffer.clone() for name, buffer in dense.named_buffers()}
+        for name, buffer in dense.named_buffers():
+            buffer.data.copy_(buffers[name])  # a backward pass may still follow
+        return output, after
+
+    try:
+        yield reference
+    finally:
+        for tensor, before in saved:
+            tensor.copy_(before)
+
+
+class KeptNorms(TorchFunctionMode):
+    """Norms over channels run over the kept ones; the others come out as zero.
+
+    Args:
+        kept: Positions by the id of the norm's weight.
+    """
+
+    def __init__(self, kept: Mapping[int, Tensor]) -> None:
+        super().__init__()
+        self.kept = kept
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Takes over the two functions that matter."""
+        options = dict(kwargs or {})
+        if func in (F.layer_norm, F.group_norm):
+            x, what, *rest = args
+            weight, bias, eps = (
+                rest[i] if i < len(rest) else options.get(name, default)
+                for i, (name, default) in enumerate((("weight", None), ("bias", None), ("eps", 1e-5)))
+            )
+            if id(weight) in self.kept:
+                kept, axis = self.kept[id(weight)], 1 if func is F.group_norm else -1
+                some = x.index_select(axis, kept)
+                size = what if func is F.group_norm else [len(kept)]
+                some_weight, shift = (None if v is None else v[kept] for v in (weight, bias))
+                return torch.zeros_like(x).index_copy_(axis, kept, func(some, size, some_weight, shift, eps))
+        return func(*args, **options)
+
+
+def _without(dense: nn.Module, survey: Survey, removed: Sequence[str]) -> nn.Module:
+    """The dense network in its present mode, the branch of every removed block times zero at its sum."""
+    graph = Tracer().trace(dense)
+    place = {node: i for i, node in enumerate(graph.nodes)}
+    before = dict.fromkeys(graph.nodes, 0)  # as bits: a node and everything it depends on
+    for node in graph.nodes:
+        before[node] = 1 << place[node]
+        for source in node.all_input_nodes:
+            before[node] |= before[source]
+    for name in removed:
+        paths = survey.blocks[survey.block_index[name]].branch
+        inside = sum(
+            1 << place[n] for n in graph.nodes if n.op in ("call_module", "get_attr") and n.target in paths
+        )
+        for node in graph.nodes:
+            if node.target not in SUMS or len(node.all_input_nodes) != 2 or not inside:
+                continue
+            sides = [side for side in node.all_input_nodes if before.get(side, 0) & inside == inside]
+            if len(sides) == 1 and not any(
+                before[n] & inside for n in node.all_input_nodes if n not in sides
+            ):
+                with graph.inserting_before(node):
+                    zero = graph.call_function(operator.mul, (sides[0], 0.0))
+                node.replace_input_with(sides[0], zero)
+                before[zero] = before[sides[0]]
+                break
+        else:
+            raise LookupError(f"the sum that ends the branch of {name!r} cannot be found")
+    return fx.GraphModule(dense, graph)
+
+
+def counted(net: nn.Module, shapes: Sequence[Sequence[int]]) -> tuple[int, int]:
+    """Parameters, and multiply-accumulates of one image in eval mode, of a network, by torch on meta."""
+    images = [torch.empty(1, *shape, device="meta") for shape in shapes]
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        net.to("meta").eval()(*images)
+    return sum(parameter.numel() for parameter in net.parameters()), counter.get_total_flops() // 2

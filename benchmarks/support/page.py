@@ -1,0 +1,212 @@
+"""The page of this folder, from its results."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import median
+
+from benchmarks.support.row import Row, wrong
+from prunas.files import write_atomic
+
+__all__ = ["PEER", "README", "ROWS", "page", "read", "write"]
+
+HERE = Path(__file__).parent
+ROWS, PEER, README = HERE / "support.jsonl", HERE / "torch_pruning.jsonl", HERE / "README.md"
+
+KINDS = {
+    "torchvision": "torchvision's classification models",
+    "bundled": "The networks of the study",
+    "family": "One construct each",
+}
+
+INTRODUCTION = """\
+# Which networks does prunas survey, and is what it builds right?
+
+{verdict}
+
+```sh
+python -m benchmarks.support            # what is missing or out of date; exits 1 if a row is wrong
+python -m benchmarks.support 'resnet*'  # some of it
+python -m benchmarks.support.peer       # the same networks through Torch-Pruning
+```
+
+Every row is a fresh survey and random points of the network that was surveyed: `groups` keeps another
+number of units of every group, `combined` selects at every gate and removes a third of the blocks
+besides. A point is right when the network that `prunas.build` makes of it computes, in float64 and to a
+relative 1e-9, in eval and in train mode (with running statistics; dropout and stochastic depth off), what
+the dense network computes once the weight slices that read dropped channels are zero, norms over channels
+run over the kept ones and the branches of removed blocks are multiplied by zero (`oracle.py`). Weights,
+scales, shifts and statistics are random and nowhere constant; a row whose points leave the output as it
+was counts as wrong, because it shows nothing.
+
+- *groups*: widths that vary independently, of them in brackets those under a norm over channels, which
+  have no masked equal in the dense network and are compared with the norm taken over the kept channels;
+  *units*: their widths added.
+- *singly*: how many groups, gates and blocks were also tried each by itself (networks with few of them).
+- *cost*: parameters and multiply-accumulates of the dense network and of the points equal, to the unit,
+  the built network's parameters and `torch.utils.flop_counter` on the meta device.
+- *survey*: processor seconds with one thread, best of three, the networks made for it on the meta device
+  and its verification included; *making*: the share of it that the factory takes.
+- A survey must leave random states, default device and type, gradient recording, torch's constructors and
+  the number of living modules as they were; a built network is of the factory's class and its state dict
+  holds tensors only.
+"""
+
+PEER_INTRODUCTION = """\
+## Side by side with Torch-Pruning
+
+{verdict}
+
+Torch-Pruning is used as its README says: `BasePruner`, group magnitude, `pruning_ratio=0.5`, the output
+layers ignored, `num_heads` given, all parameters requiring gradients, `hidden_dim` of torchvision's ViT
+set afterwards. What it made is held against the same oracle: which rows and columns of every weight it
+kept is read off the values. *same channels*: of the first, the middle and the last unit of every group
+that prunas finds, how many take along the same channels of the same layers in Torch-Pruning's dependency
+graph. *parameters*: what is left of them.
+"""
+
+
+def read(path: Path) -> list[Row]:
+    """The rows of a file, one JSON document a line; none if there is no file."""
+    return (
+        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    )
+
+
+def write(path: Path, rows: Sequence[Row]) -> None:
+    """Replaces a file by rows."""
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    write_atomic(path, lambda file: file.write(text.encode()))
+
+
+def page(rows: Sequence[Row], peer: Sequence[Row]) -> str:
+    """The README."""
+    parts = [INTRODUCTION.format(verdict=_verdict(rows))]
+    for kind, title in KINDS.items():
+        some = [row for row in rows if row["kind"] == kind]
+        if some:
+            parts.append(f"## {title}\n\n{_times(some)}{_support(some)}")
+    if peer:
+        right = sum(row["outcome"] == "right" for row in peer)
+        compared, equal = (sum(row.get(name, 0) for row in peer) for name in ("compared", "equal"))
+        verdict = (
+            f"Of {len(peer)} networks, Torch-Pruning narrows {right} to a network that computes what it must. "
+            f"Of {compared} units compared, {equal} couple the same channels. {_measured(peer)}"
+        )
+        parts.append(PEER_INTRODUCTION.format(verdict=verdict) + "\n" + _peers(peer))
+    return "\n".join(parts)
+
+
+def _verdict(rows: Sequence[Row]) -> str:
+    refused = sum("refused" in row for row in rows)
+    faulty = [f"{row['network']} ({'; '.join(faults)})" for row in rows if (faults := wrong(row))]
+    judged = f"**{len(faulty)} wrong:** {', '.join(faulty)}." if faulty else "**None is wrong.**"
+    return f"{len(rows)} networks, of which {refused} are refused by name. {judged} {_measured(rows)}"
+
+
+def _measured(rows: Iterable[Row]) -> str:
+    """When and where."""
+    dates = sorted({row["date"] for row in rows})
+    places = sorted({row["where"] for row in rows})
+    return f"Measured {' and '.join(dates)} with {'; '.join(places)}."
+
+
+def _times(rows: Sequence[Row]) -> str:
+    seconds = sorted((row["seconds"], row["network"]) for row in rows if "seconds" in row)
+    if not seconds:
+        return ""
+    typical = median(value for value, _ in seconds)
+    slowest, name = seconds[-1]
+    return f"A survey takes {typical:.2f} s (median), {slowest:.2f} s at most ({name}).\n\n"
+
+
+def _support(rows: Sequence[Row]) -> str:
+    head = (
+        "network",
+        "params",
+        "groups",
+        "units",
+        "gates",
+        "blocks",
+        "eval",
+        "train",
+        "singly",
+        "cost",
+        "survey s",
+    )
+    lines = [_line((*head, "making s", "frozen")), _line((":--", *["--:"] * 11, ":--"))]
+    for row in rows:
+        name = row["network"]
+        if "refused" in row or "error" in row:
+            said = f"refused: {row['refused']}" if "refused" in row else f"**{row['error']}**"
+            lines.append(_line((name, *[""] * 11, _cell(said))))
+            continue
+        points = [*row["points"].values(), *([row["singly"]] if row["singly"] else [])]
+        worst = [
+            f"{max(p[mode] for p in points):.0e}" if points else "cost only" for mode in ("eval", "train")
+        ]
+        mixed = row["groups"] - row["maskable"]
+        lines.append(
+            _line(
+                (
+                    name,
+                    f"{row['params']:,}",
+                    f"{row['groups']}" + (f" ({mixed})" if mixed else ""),
+                    f"{row['units']:,}",
+                    row["gates"],
+                    row["blocks"],
+                    *worst,
+                    row["singly"]["points"] if row["singly"] else "",
+                    "**wrong**" if row["inexact"] else "exact",
+                    f"{row['seconds']:.2f}",
+                    f"{row['making']:.2f}",
+                    _frozen(row["frozen"]),
+                )
+            )
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _frozen(frozen: Sequence[Row]) -> str:
+    """Every reason once, with the first layer and place it was met at."""
+    first: dict[str, list[Row]] = {}
+    for item in frozen:
+        first.setdefault(item["why"], []).append(item)
+    told = []
+    for why, items in first.items():
+        more = f" and {len(items) - 1} more" if len(items) > 1 else ""
+        told.append(f"{why} ({items[0]['what']}{more})")
+    return _cell("; ".join(told))
+
+
+def _peers(rows: Sequence[Row]) -> str:
+    head = (
+        "network",
+        "Torch-Pruning's network",
+        "parameters",
+        "eval",
+        "train",
+        "same channels",
+        "first difference",
+    )
+    lines = [_line(head), _line((":--", ":--", "--:", "--:", "--:", "--:", ":--"))]
+    for row in rows:
+        apart = [
+            f"{row[mode]:.0e}" if isinstance(row.get(mode), float) else row.get(mode, "")
+            for mode in ("eval", "train")
+        ]
+        share = f"{row['params']:.3f}" if "params" in row else ""
+        same = f"{row['equal']} of {row['compared']}" if row.get("compared") else ""
+        outcome = row["outcome"] if row["outcome"] == "right" else f"**{row['outcome']}**"
+        lines.append(
+            _line((row["network"], _cell(outcome), share, *apart, same, _cell(row.get("different") or "")))
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[object]) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
