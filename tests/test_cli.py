@@ -159,7 +159,7 @@ def test_design_taper_guided_transferred(cli: Run, tmp_path: Path) -> None:
         (["search", "--recipe", "papr"], "paper"),
         (["search", "--protocol", "scratch"], "scratch-e"),
         (["search", "--set", "slimming.pul=1"], "slimming"),
-        (["search", "--executor", "cloud"], "serial"),
+        (["search", "--executor", "seriel"], "serial"),
         (["search", "--seeds", "0"], "--seeds"),
         (["search", "--proposer", "taper", "--no-controls"], "--proposer slimming"),
         (["search", "vgg16-c10"], "--data"),

@@ -340,7 +340,7 @@ def test_kernel_patterns_are_canonical_too(whole):
     ],
 )
 def test_points_outside_are_refused_by_name(preresnet, change, message):
-    space = dataclasses.replace(preresnet, floor=2, step=2)
+    space = dataclasses.replace(preresnet, floor=2, step=2, blocks=())
     arch = space.dense.replace(**change)
     with pytest.raises(InputError, match=message) as caught:
         space.check(arch)

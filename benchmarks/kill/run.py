@@ -49,7 +49,7 @@ class Campaign:
 
     def __init__(self, folder: Path, search: Sequence[str], checkpoint: float, seed: int) -> None:
         self.folder, self.search, self.checkpoint = folder, tuple(search), checkpoint
-        self.random = random.Random(seed)
+        self.random, self.coin = random.Random(seed), random.Random(f"who {seed}")
         self.peace: dict[str, Any] | None = None
 
     def command(self, out: Path) -> list[str]:
@@ -92,7 +92,7 @@ class Campaign:
         driver = self.begin(out)
         while True:
             if len(killed) < kills and self._wait(driver, out, pause, steps):
-                who = self.random.choice(["driver", "worker"])
+                who = self.coin.choice(["driver", "worker"])
                 workers = workers_of(driver.pid)
                 if not workers:
                     who = "driver"

@@ -130,7 +130,7 @@ class Findings:
 class _Search:
     """The driver's state: sessions, what was submitted, what came back."""
 
-    def __init__(self, plan: Plan, store: Store, executor: Executor) -> None:
+    def __init__(self, plan: Plan, sessions: Sequence[Session], store: Store, executor: Executor) -> None:
         self.plan = plan
         self.store = store
         self.executor = executor
@@ -139,18 +139,7 @@ class _Search:
         self.finals: list[tuple[Session, Proposal, Training]] = []
         self.dense: dict[str, tuple[str, int, Training]] = {}
         self.trained = 0
-        self.sessions = [
-            Session(name, *self._proposer(name), seed)
-            for name in plan.proposers
-            for seed in range(plan.seeds)
-        ]
-
-    def _proposer(self, name: str) -> tuple[Entry, Proposer]:
-        line, settings = configured(name, self.plan.setting.space.options, self.plan.options)
-        try:
-            return line, line.build(**settings)
-        except TypeError as error:
-            raise InputError(f"proposer {name!r}: {error}") from error
+        self.sessions = sessions
 
     @property
     def whole(self) -> Target:
@@ -435,6 +424,14 @@ class _Failed(Exception):
     """A training that a session depends on did not finish."""
 
 
+def _proposer(plan: Plan, name: str) -> tuple[Entry, Proposer]:
+    line, settings = configured(name, plan.setting.space.options, plan.options)
+    try:
+        return line, line.build(**settings)
+    except TypeError as error:
+        raise InputError(f"proposer {name!r}: {error}") from error
+
+
 def _best(trials: Sequence[Trial], targets: Sequence[Target]) -> list[Proposal]:
     """The candidate with the highest validation accuracy of each target; the first of equals.
 
@@ -482,8 +479,12 @@ def search(plan: Plan, store: Store, make: Callable[[], Executor]) -> Findings:
         InputError: The store cannot be used, or holds searches of this space as it was before it was edited.
         KeyboardInterrupt: Stopped; the same call continues.
     """
-    _claim(plan.setting.space, store)
+    # Both come before anything is written: they may refuse a setting, or the executor's name.
+    sessions = [
+        Session(name, *_proposer(plan, name), s) for name in plan.proposers for s in range(plan.seeds)
+    ]
     with make() as executor:
-        driver = _Search(plan, store, executor)
+        _claim(plan.setting.space, store)
+        driver = _Search(plan, sessions, store, executor)
         driver.run()
     return driver.findings()

@@ -240,7 +240,10 @@ class LabelPass:
         waiting = [self.image]
         for node in self.graph.nodes:
             if node.op == "placeholder":
-                value = waiting.pop(0) if waiting else next(iter(node.args), None)
+                if not waiting and not node.args:
+                    why = TypeError(f"forward also takes {node.target!r}, and one input is all that is given")
+                    raise Mismatch(node.name) from why
+                value = waiting.pop() if waiting else node.args[0]
                 self.values[node], self.labels[node] = value, None
                 self._batched.add(node)
                 if isinstance(value, Tensor) and value.ndim > 1:

@@ -406,6 +406,13 @@ class _Record:
                     )
                 else:
                     vectors += own
+            if layer.kind in ("conv", "linear") and "weight" not in dict(
+                module.named_parameters(recurse=False)
+            ):
+                # A computed weight (weight norm) is not in the state dict and never varies, but multiplies.
+                reads = FIXED if inner is None else self.form(inner)
+                macs = math.prod(layer.kernel) * layer.positions
+                rows.append(Row(layer.path, reads, layer.writes, 0, macs, blocks=within))
             if vectors:
                 gate = gate_of_norm.get(layer.path)
                 rows.append(Row(layer.path, FIXED, layer.writes, vectors, 0, None, gate, within))

@@ -1,6 +1,7 @@
 """The survey: trace, label, condense, record, verify."""
 
 import dataclasses
+import inspect
 import random
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -79,6 +80,8 @@ def survey(factory: Factory, input_shape: Sequence[int], seed: int = 0) -> Surve
         InputError: The network cannot be traced, does not accept such an input, or is another one at every call.
     """
     shape = tuple(input_shape)
+    if not all(isinstance(size, int) for size in shape):
+        raise InputError(f"the input shape {shape} is not one list of sizes; only one input is surveyed")
     image = torch.empty(BATCH, *shape, device="meta")
     ledger = Ledger()
     try:
@@ -181,8 +184,10 @@ def _trace(trace: Trace, net: nn.Module, image: Tensor, training: bool, lines: b
 
 
 def _traced(net: nn.Module, image: Tensor, lines: bool) -> fx.Graph:
-    """By torch.fx."""
-    return Tracer(lines).trace(net)
+    """By torch.fx, further inputs having their defaults, as a call with one input gives them."""
+    _, *others = inspect.signature(net.forward).parameters.values()
+    defaults = {other.name: other.default for other in others if other.default is not other.empty}
+    return Tracer(lines).trace(net, defaults)
 
 
 def _exported(net: nn.Module, image: Tensor, lines: bool) -> fx.Graph:

@@ -23,7 +23,7 @@ def test_a_search_survives_the_death_of_drivers_and_workers(tmp_path):
     kill = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(kill)
     every_step = 1e-6  # seconds between checkpoints
-    campaign = kill.Campaign(tmp_path, SEARCH, checkpoint=every_step, seed=1)
+    campaign = kill.Campaign(tmp_path, SEARCH, checkpoint=every_step, seed=3)
     found = campaign.under_fire(tmp_path / "under-fire", kills=3, steps=40)
     assert len(found["kills"]) == 3
     assert {entry["who"] for entry in found["kills"]} == {"driver", "worker"}

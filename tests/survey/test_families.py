@@ -257,6 +257,20 @@ def test_a_norm_written_as_a_function_is_its_module() -> None:
     assert [(group.name, group.units, group.maskable) for group in made.groups] == [("stem", 8, False)]
 
 
+def test_a_second_input_needs_a_default() -> None:
+    class Masked(Stem):
+        def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+            return super().forward(x) if mask is None else super().forward(x) * mask
+
+    class Two(Stem):
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return self.last(self.stem(x) + self.stem(y))
+
+    assert [group.name for group in survey(Masked, SHAPE).groups] == ["stem"]
+    with pytest.raises(InputError, match="forward also takes 'y', and one input is all that is given"):
+        survey(Two, SHAPE)
+
+
 def test_what_is_made_before_stays_whole() -> None:
     net = GroupedBottleneck().eval()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
