@@ -21,6 +21,35 @@ def test_tables_in_the_readme_are_the_committed_results(path):
     assert text.as_markdown(text.difference_table(record.differences())).strip() in README
 
 
+METHODS = ROOT / "benchmarks" / "methods"
+
+
+def test_tables_of_the_methods_are_the_committed_results():
+    page = (METHODS / "README.md").read_text()
+    path = METHODS / "preresnet20-c10.json"
+    record = Record.from_document(json.loads(path.read_text()), path)
+    tables = [
+        text.result_table(summary.table(record.rows)),
+        text.difference_table(record.differences()),
+        text.cost_table(summary.cost_table(record.costs)),
+    ]
+    for table in tables:
+        assert text.as_markdown(table).strip() in page
+
+
+@pytest.mark.parametrize("name", ["preresnet20-c10", "preresnet20-c10-no-penalty"])
+def test_agreement_of_the_methods_is_the_committed_one(name):
+    page = (METHODS / "README.md").read_text()
+    for found in json.loads((METHODS / f"{name}.json").read_text())["agreement"]:
+        if found["against"] == "uniform":
+            margin = found["margin"]
+            told = (
+                f"| {100 * margin['mean']:+.2f} | [{100 * margin['low']:+.2f}, {100 * margin['high']:+.2f}] |"
+            )
+            assert f"| {found['proposer']} | uniform | 3 |" in page
+            assert told in page
+
+
 def test_both_walks_are_there():
     assert [path.stem for path in RESULTS] == ["vgg11-digits", "vgg16-c10"]
 

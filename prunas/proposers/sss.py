@@ -106,7 +106,12 @@ class SparseStructureSelection:
                 "such as tpe decide widths instead"
             )
         blocks = [block for block in space.survey.blocks if block.name in space.removable]
-        last = [next(p for p in reversed(block.branch) if p in space.survey.layer_at) for block in blocks]
+        last = [  # a branch that shares its module with another is a chain of modules
+            block.chain[-1]
+            if block.chain
+            else next(p for p in reversed(block.branch) if p in space.survey.layer_at)
+            for block in blocks
+        ]
         strength = self.pull * (1 - brief.momentum) / brief.lr_sum
         options = {"strength": strength, "momentum": brief.momentum, "branches": last}
         trained = brief.trained(Penalty("prunas.proposers.sss:BranchScales", options))
