@@ -94,5 +94,6 @@ def select(module: nn.Module, index: Any) -> None:
         index: Input channels that pass, ascending.
     """
     module.__class__ = SELECTING[type(module)]
-    device = next(module.parameters()).device
+    tensors = (*module.parameters(), *module.buffers())
+    device = tensors[0].device if tensors else None
     module.register_buffer("index", torch.as_tensor(index, dtype=torch.int64, device=device))

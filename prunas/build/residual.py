@@ -2,7 +2,7 @@
 
 import operator
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ __all__ = [
     "changes_in_place",
     "find_branch",
     "find_branches",
+    "is_fresh",
     "pass_through",
     "without_branch",
 ]
@@ -35,6 +36,18 @@ FUNCTIONS = frozenset({"conv1d", "conv2d", "conv3d", "linear", "scaled_dot_produ
 """Functions that do the work of such layers."""
 MACHINERY = tuple(f"{path}/" for path in (Path(torch.__file__).parent, *Path(__file__).parents[:1]))
 """Where the source of the tracer itself lies."""
+
+
+class _Proxy(fx.Proxy):
+    """A symbol that is written into by `+=` and its kind; torch.fx's own ones are replaced by a sum instead."""
+
+
+def _writing(function: Callable[..., Any]) -> Callable[[_Proxy, Any], fx.Proxy]:
+    return lambda self, other: self.tracer.create_proxy("call_function", function, (self, other), {})
+
+
+for _function in IN_PLACE:
+    setattr(_Proxy, f"__{_function.__name__}__", _writing(_function))
 
 
 class Tracer(fx.Tracer):
@@ -59,6 +72,10 @@ class Tracer(fx.Tracer):
                 frame = frame.f_back
             node.meta["line"] = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
         return node
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """The symbol of a node."""
+        return _Proxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a module is one node of the graph."""
@@ -144,7 +161,7 @@ def _branches(
             if node not in live and node.users and node.users.keys() <= inside:
                 inside.add(node)
         ordered = tuple(node for node in nodes if node in inside)
-        if not any(changes_in_place(n, modules) and not _is_fresh(n, inside, modules) for n in ordered):
+        if not any(changes_in_place(n, modules) and not is_fresh(n, inside, modules) for n in ordered):
             found.append(Branch(addition, shortcut, ordered))
     return sums, found
 
@@ -169,8 +186,8 @@ def changes_in_place(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
     )
 
 
-def _is_fresh(node: fx.Node, inside: set[fx.Node], modules: Mapping[str, nn.Module]) -> bool:
-    """Whether the first operand of a node was certainly made inside the branch."""
+def is_fresh(node: fx.Node, inside: set[fx.Node], modules: Mapping[str, nn.Module]) -> bool:
+    """Whether the first operand of a node was certainly made by the nodes `inside`."""
     while node.all_input_nodes and (node := node.all_input_nodes[0]) in inside:
         if node.op == "call_module" and isinstance(modules[str(node.target)], FRESH):
             return True

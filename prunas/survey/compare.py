@@ -5,12 +5,23 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from prunas.survey.labels import RESHAPING, Channels, LabelPass, Labels, Spread, functional, operation
+from prunas.survey.labels import (
+    FUNCTIONAL,
+    RESHAPING,
+    SPLITTING,
+    Channels,
+    LabelPass,
+    Labels,
+    Spread,
+    along,
+    functional,
+    operation,
+)
 
 __all__ = ["detour", "difference"]
 
-SIZED = RESHAPING | {"split", "split_with_sizes", "tensor_split", "chunk", "narrow"}
-"""Operations whose numbers are sizes, which show in their results."""
+TOLD = frozenset({"normalized_shape", "num_groups", "groups"})
+"""Arguments by which a layer's function is told its sizes."""
 
 
 def detour(dense: fx.Graph, narrowed: fx.Graph) -> str | None:
@@ -71,8 +82,15 @@ def _arguments(node: fx.Node, labelled: LabelPass, place: dict[fx.Node, int]) ->
         if isinstance(before, Channels) and all(isinstance(part, int | slice) for part in args[1]):
             # Which channels it takes, the labels tell.
             args = args[0], tuple(part for axis, part in enumerate(args[1]) if axis != before.axis)
-    sized = name in SIZED or bool(functional(node, labelled.modules))  # a layer's function is told its sizes
-    return _plain((args, node.kwargs), place, sized)
+    kwargs = dict(node.kwargs)
+    if functional(node, labelled.modules):
+        args = tuple(arg for arg, known in zip(args, FUNCTIONAL[name][1], strict=False) if known not in TOLD)
+        kwargs = {key: value for key, value in kwargs.items() if key not in TOLD}
+    sized = name in RESHAPING  # their numbers are sizes, which show in the result
+    if name in SPLITTING and isinstance(before := labelled.labels[node.all_input_nodes[0]], Channels):
+        axis, ndim = along(node), labelled.values[node.all_input_nodes[0]].ndim
+        sized = isinstance(axis, int) and axis % ndim == before.axis
+    return _plain((args, kwargs), place, sized)
 
 
 def _plain(argument: Any, place: dict[fx.Node, int], sized: bool) -> Any:

@@ -21,6 +21,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.modules.padding import _CircularPadNd, _ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd
 from torch.utils.flop_counter import FlopCounterMode
 
+from prunas.build.construct import CONSTRUCTORS
 from prunas.build.layers import ChannelPad
 from prunas.survey.ledger import NOTHING, Ledger, Mismatch, Vector
 
@@ -30,6 +31,8 @@ __all__ = [
     "RANDOM",
     "LabelPass",
     "alike",
+    "along",
+    "altered",
     "commutes",
     "functional",
     "operation",
@@ -87,6 +90,8 @@ SHAPE_KEEPING = POINTWISE - DIFFERING
 """Functions whose result looks like their only tensor."""
 CREATION = frozenset({"new_zeros", "new_ones", "zeros", "ones"})
 RESHAPING = frozenset({"view", "reshape", "expand", "unflatten"})
+SPLITTING = frozenset({"split", "split_with_sizes", "tensor_split", "chunk", "narrow"})
+"""Movement that cuts along one axis."""
 MEASURED = RESHAPING | {"getitem", "split", "narrow"}
 """Movement that may take channel counts as arguments."""
 SHAPELESS = frozenset({
@@ -132,6 +137,13 @@ Labels = Channels | Spread | Bare | list["Channels | Spread | None"] | None
 """What a node carries: None where no channel varies, a list for an operation with several results."""
 
 
+def altered(module: nn.Module) -> str:
+    """What makes a module do something else than its class says, if anything does."""
+    if "forward" in vars(module):
+        return "its forward was replaced"
+    return "it has forward hooks" if module._forward_hooks or module._forward_pre_hooks else ""
+
+
 class Refused(Exception):
     """An operation whose channels cannot be followed; the message says why."""
 
@@ -148,6 +160,13 @@ def commutes(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     if node.op == "call_module":
         return isinstance(modules[str(node.target)], (*POINTWISE_MODULES, *POOLING_MODULES, nn.Flatten))
     return operation(node) in POINTWISE | POOLING | {"flatten", "mean"}
+
+
+def along(node: fx.Node) -> Any:
+    """The axis that a node of `SPLITTING` cuts along, as it is given."""
+    if operation(node) == "narrow":
+        return node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+    return node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
 
 
 def functional(node: fx.Node, modules: dict[str, nn.Module]) -> str:
@@ -262,6 +281,7 @@ class LabelPass:
             except Refused as why:
                 self._freeze(node, str(why))
                 self.labels[node] = None
+            self._read_bare(node)
 
     def freeze(self, name: str, why: str) -> None:
         """Holds the channels that enter the node called `name`, if there is one."""
@@ -292,6 +312,9 @@ class LabelPass:
             if name in BINARY and len(args) == 2 and not kwargs and _alike(*args):
                 return args[0]
             target = cast(Callable[..., Any], node.target)
+            if not node.all_input_nodes or not _tensors([*args, *kwargs.values()]):
+                with torch.device("meta"):  # what it makes has no values either
+                    return target(*args, **kwargs)
             if name in _HANDLERS or name in FUNCTIONAL or name == "getattr" or not _tensors(args):
                 return target(*args, **kwargs)
             key = f"{id(target)} {fx.node.map_aggregate((args, kwargs), _described)}"
@@ -340,6 +363,16 @@ class LabelPass:
             return None
         return handler(self, node, value)
 
+    def _read_bare(self, node: fx.Node) -> None:
+        """Holds parameters and buffers that `forward` reads in another way than channel by channel.
+
+        Their mean, say, is another one where there are fewer of them.
+        """
+        for entering in node.all_input_nodes:
+            labels, name = self.labels[entering], operation(node)
+            if isinstance(labels, Bare) and not (name in BINARY and isinstance(self.labels[node], Channels)):
+                self.ledger.keep_whole(labels.name, f"{name} reads {labels.name} as a whole", where(node))
+
     def _entering(self, node: fx.Node) -> Vector:
         """All labels that a node is given."""
         return np.concatenate(
@@ -381,6 +414,8 @@ class LabelPass:
     def _call(self, node: fx.Node, path: str, value: Any) -> Labels:
         """A module's call, or a function that does its work."""
         module = self.modules[path]
+        if (why := altered(module)) and not isinstance(module, tuple(CONSTRUCTORS)):  # those are forbidden
+            raise Refused(why)
         if isinstance(value, Tensor):
             if isinstance(module, POINTWISE_MODULES):
                 return self.labels[self._source(node)]
@@ -428,6 +463,10 @@ class LabelPass:
         return channels
 
     def _norm(self, node: fx.Node, path: str, value: Tensor, axis: int) -> Channels:
+        if isinstance(self.modules[path], _InstanceNorm) and not _batched(
+            type(self.modules[path]).__name__, value
+        ):
+            raise Refused("its norm takes the channels for positions")
         channels = self._layer(node, path, value, axis)
         self.ledger.occur((path, "writes"), channels, node.name)
         return Channels(axis % value.ndim, channels)
@@ -460,6 +499,11 @@ class LabelPass:
             functional(user, self.modules) == path for user in node.users
         ):
             self.ledger.forbid(path, f"forward reads its {name} besides calling it", where(node))
+        owner = self.modules.get(path, self.net)
+        if name not in owner._parameters and (
+            name not in owner._buffers or name in owner._non_persistent_buffers_set
+        ):
+            self.ledger.keep_whole(str(node.target), f"{node.target} is not in the state dict", where(node))
         return Bare(str(node.target), value) if isinstance(value, Tensor) else None
 
     def _measure(self, node: fx.Node, name: str) -> None:
@@ -665,7 +709,10 @@ class LabelPass:
 
     def _pool(self, node: fx.Node, value: Any) -> Labels:
         labels = self.labels[self._source(node)]
-        if not isinstance(value, Tensor) or (_vectors(labels) and _axes(labels) != [1]):
+        name = type(self.modules[str(node.target)]).__name__ if node.op == "call_module" else operation(node)
+        if not isinstance(value, Tensor) or (
+            _vectors(labels) and (_axes(labels) != [1] or not _batched(name, value))
+        ):
             raise Refused("pooled across channels")
         return labels
 
@@ -715,6 +762,11 @@ _HANDLERS: dict[str, Callable[[LabelPass, fx.Node, Any], Labels]] = {
     "glu": LabelPass._gate,
     "pad": LabelPass._pad,
 }
+
+
+def _batched(name: str, value: Tensor) -> bool:
+    """Whether a layer or function, called `max_pool2d` say, has a batch and channels before its positions."""
+    return not name.endswith(("1d", "2d", "3d")) or value.ndim >= int(name[-2]) + 2
 
 
 def _tensors(value: Any) -> bool:

@@ -79,11 +79,13 @@ class Ledger:
     Attributes:
         axes: Labels along every axis met so far, in the order of meeting.
         forbidden: Layers that may not vary, with the reason and the place.
+        whole: Parameters and buffers that may not be narrowed, likewise.
     """
 
     def __init__(self) -> None:
         self.axes: dict[Axis, Vector] = {}
         self.forbidden: dict[str, tuple[str, str]] = {}
+        self.whole: dict[str, tuple[str, str]] = {}
         self._produced: list[tuple[str, int]] = []
         self._labels = 0
         self._ties: list[tuple[Vector, Vector]] = []
@@ -136,6 +138,10 @@ class Ledger:
         """Holds every channel of one layer fixed, whenever it is met."""
         self.forbidden.setdefault(path, (why, place))
 
+    def keep_whole(self, name: str, why: str, place: str) -> None:
+        """Holds the channels of a parameter or buffer fixed, wherever it is met."""
+        self.whole.setdefault(name, (why, place))
+
     def mix(self, labels: Vector) -> None:
         """Notes that a norm takes statistics over these channels."""
         self._mixed.append(labels)
@@ -150,9 +156,8 @@ class Ledger:
         channels = self._classes(self._ties)
         axes = {axis: classes[labels] for axis, labels in self.axes.items()}
         reasons = list(self._frozen)
-        for (path, _), labels in self.axes.items():
-            if path in self.forbidden:
-                reasons.append((labels, *self.forbidden[path]))
+        for (owner, _), labels in self.axes.items():
+            reasons += [(labels, *held[owner]) for held in (self.forbidden, self.whole) if owner in held]
         held = np.full(len(classes), -1)
         for i in reversed(range(len(reasons))):
             held[classes[reasons[i][0]]] = i

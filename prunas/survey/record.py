@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Literal
 
@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from prunas.build.build import fingerprint
 from prunas.build.layers import SELECTING, ChannelPad
-from prunas.build.residual import ADDITIONS, Branch, changes_in_place, find_branch, find_branches
+from prunas.build.residual import ADDITIONS, Branch, changes_in_place, find_branch, find_branches, is_fresh
 from prunas.structure import FIXED, Block, Form, Frozen, Gate, Group, Layer, Row, Site, Survey
 from prunas.survey.labels import CONVOLUTIONS, NORMS, RANDOM, LabelPass, commutes, operation
 from prunas.survey.ledger import Grouping, Ledger
@@ -19,6 +19,9 @@ from prunas.survey.ledger import Grouping, Ledger
 __all__ = ["record"]
 
 Shape = tuple[int, ...]
+
+OWN = frozenset({"weight", "bias", "running_mean", "running_var", "num_batches_tracked"})
+"""The tensors of a layer that follow its channels."""
 
 KEEPS_ZEROS = RANDOM | {"getitem", "mul", "imul"}
 """Functions behind the last module of a branch that leave zeros as they are."""
@@ -31,16 +34,23 @@ def record(
     ledger: Ledger,
     grouping: Grouping,
     passes: Sequence[LabelPass],
+    standing: Mapping[str, str],
 ) -> Survey:
-    """The survey of `net`, the last pass being the one in eval mode."""
-    return _Record(net, ledger, grouping, passes).survey(order, input_shape)
+    """The survey of `net`, the last pass being the one in eval mode; blocks that are `standing` stay, and why."""
+    return _Record(net, ledger, grouping, passes, standing).survey(order, input_shape)
 
 
 class _Record:
     def __init__(
-        self, net: nn.Module, ledger: Ledger, grouping: Grouping, passes: Sequence[LabelPass]
+        self,
+        net: nn.Module,
+        ledger: Ledger,
+        grouping: Grouping,
+        passes: Sequence[LabelPass],
+        standing: Mapping[str, str],
     ) -> None:
         self.net, self.ledger, self.grouping, self.passes = net, ledger, grouping, passes
+        self.standing = standing
         self.inference = passes[-1]
         self.modules = self.inference.modules
         self.called = list(dict.fromkeys(path for labelled in passes for path in labelled.called))
@@ -102,6 +112,9 @@ class _Record:
             for name, (branch, chain) in chains[-1].items():
                 if all(chain == other.get(name, (None, ()))[1] for other in chains):
                     found[name], self.chains[name] = branch, chain
+        for name in found.keys() & self.standing.keys():
+            self.refused.append(Frozen(name, f"its branch cannot be removed: {self.standing[name]}", name))
+            del found[name]
         place = {node: i for i, node in enumerate(self.inference.graph.nodes)}
         return dict(sorted(found.items(), key=lambda item: place[item[1].addition]))
 
@@ -138,10 +151,14 @@ class _Record:
         why = ""
         if path not in single:
             why = "it is called more than once"
+        elif path in self.ledger.forbidden:
+            why = self.ledger.forbidden[path][0]
         elif any(uses[name] != 1 or name in self.ledger.forbidden for name in weights):
             why = "its weights are used elsewhere too"
         elif values[branch.shortcut].shape != values[branch.addition].shape:
             why = "its shortcut is broadcast"
+        elif branch.addition in self.changing and not is_fresh(branch.addition, here, self.modules):
+            why = "its sum changes its input in place"
         elif any(node not in here and node.all_input_nodes[0] in outer for node in self.changing):
             why = "its input or output is changed in place"
         elif len(inspect.signature(self.modules[path].forward).parameters) != 1:
@@ -390,6 +407,8 @@ class _Record:
                 *module.named_parameters(recurse=False),
                 *module.named_buffers(recurse=False),
             ):
+                if name not in OWN:
+                    continue  # made by somebody else, such as a parametrisation: it never varies
                 if tensor.ndim:
                     sites.append(Site(f"{layer.path}.{name}", 0, layer.writes))
                 own = isinstance(tensor, nn.Parameter) and id(tensor) not in counted

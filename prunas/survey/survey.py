@@ -14,16 +14,18 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils import parametrize
 
-from prunas.build.build import shrink
+from prunas.architecture import Architecture
+from prunas.build.build import build, shrink
 from prunas.build.construct import CONSTRUCTORS, Factory, construction_order, layers_on_meta
 from prunas.build.residual import Tracer
 from prunas.errors import InputError
 from prunas.structure import FIXED, Frozen, Survey
 from prunas.survey.compare import detour, difference
 from prunas.survey.exported import export
-from prunas.survey.labels import LabelPass, alike, where
+from prunas.survey.labels import LabelPass, alike, altered, where
 from prunas.survey.ledger import Axis, Expectation, Grouping, Ledger, Mismatch, Vector
 from prunas.survey.record import record
 
@@ -46,11 +48,13 @@ class Failure:
         why: The reason.
         place: Module path or source line, as far as it is known.
         node: Name of the node where it shows; None if the network does not even run.
+        layer: Module path of the layer that is to blame, if that is known.
     """
 
     why: str
     place: str = ""
     node: str | None = None
+    layer: str = ""
 
 
 class Untraceable(Exception):
@@ -82,7 +86,6 @@ def survey(factory: Factory, input_shape: Sequence[int], seed: int = 0) -> Surve
     shape = tuple(input_shape)
     if not all(isinstance(size, int) for size in shape):
         raise InputError(f"the input shape {shape} is not one list of sizes; only one input is surveyed")
-    image = torch.empty(BATCH, *shape, device="meta")
     ledger = Ledger()
     try:
         net, order = _on_meta(lambda: construction_order(factory))
@@ -90,6 +93,8 @@ def survey(factory: Factory, input_shape: Sequence[int], seed: int = 0) -> Surve
     except Untraceable as error:
         raise InputError(f"the network cannot be made: {error}") from error
     _forbid_shared(net, ledger)
+    types = [p.dtype for p in net.parameters() if p.dtype.is_floating_point]
+    image = torch.empty(BATCH, *shape, device="meta", dtype=types[0] if types else None)
     trace, traces, notes = _traces(net, image)
     passes: dict[bool, LabelPass] = {}
     for training, graph in traces.items():
@@ -108,10 +113,10 @@ def survey(factory: Factory, input_shape: Sequence[int], seed: int = 0) -> Surve
                 "input without the batch"
             ) from error
     generator = random.Random(seed)
-    # Python may branch on a width where torch.export does not see it: there the narrowest network is tried too.
-    narrowest, remaining, grouping = trace is _exported, 1, ledger.group()
+    standing: dict[str, str] = {}  # blocks that cannot be removed, and why
+    narrowest, remaining, grouping = True, 1, ledger.group()  # Python may branch on a width
     for _ in range(ATTEMPTS):
-        draft = record(net, order, shape, ledger, grouping, [*passes.values()])
+        draft = record(net, order, shape, ledger, grouping, [*passes.values()], standing)
         widths = [
             1 if narrowest else generator.randint(max(1, group.units // 3), group.units - 1)
             for group in draft.groups
@@ -121,9 +126,14 @@ def survey(factory: Factory, input_shape: Sequence[int], seed: int = 0) -> Surve
         if failed is None:
             remaining -= not narrowest
             narrowest = False
+            if not remaining and (stuck := _stuck(factory, draft, passes)):
+                standing |= stuck
+                remaining = 1
             if not remaining:
                 return dataclasses.replace(draft, frozen=(*draft.frozen, *notes))
             continue
+        if failed.layer:
+            ledger.forbid(failed.layer, failed.why, failed.layer)
         if failed.node is not None:
             for labelled in passes.values():
                 labelled.freeze(failed.node, failed.why)
@@ -250,8 +260,12 @@ def _forbid_unmade(net: nn.Module, order: Sequence[str], factory: Factory, ledge
     """Holds layers that the factory does not construct when it is called.
 
     Raises:
-        InputError: The network, or part of it, is the same object at every call: it is somebody's.
+        InputError: The network, or part of it, is the same object at every call: it is somebody's; or it has
+            lazy layers.
     """
+    for path, module in net.named_modules():
+        if isinstance(module, LazyModuleMixin):
+            raise InputError(f"{path!r} is a lazy layer: it has no size yet; make it with its sizes")
     layers = [path for path, module in net.named_modules() if isinstance(module, tuple(CONSTRUCTORS))]
     unmade = set(layers).difference(order)
     if unmade or not all(parameter.is_meta for parameter in net.parameters()):
@@ -268,13 +282,20 @@ def _forbid_unmade(net: nn.Module, order: Sequence[str], factory: Factory, ledge
 
 
 def _forbid_shared(net: nn.Module, ledger: Ledger) -> None:
-    """Holds layers whose parameters live elsewhere too, are computed, or are watched by hooks."""
+    """Holds modules that have several names, parameters that live elsewhere too or are computed, or hooks."""
     owners: dict[int, str] = {}
+    names: dict[int, list[str]] = {}
+    for path, module in net.named_modules(remove_duplicate=False):
+        if next(module.parameters(), None) is not None:
+            names.setdefault(id(module), []).append(path)
+    for path, *others in names.values():
+        if others:
+            ledger.forbid(path, f"it is also called {others[0]}", path)
     for path, module in net.named_modules():
         if parametrize.is_parametrized(module) or hasattr(module, "weight_g"):
             ledger.forbid(path, "its weight is parametrised", path)
-        elif module._forward_hooks or module._forward_pre_hooks:
-            ledger.forbid(path, "it has forward hooks", path)
+        elif why := altered(module):
+            ledger.forbid(path, why, path)
         for parameter in module.parameters(recurse=False):
             other = owners.setdefault(id(parameter), path)
             if other != path:
@@ -310,6 +331,9 @@ def _failure(
         expected[axis] = labels[unit < limit[group]]
     try:
         net = _on_meta(lambda: shrink(factory, draft, widths))
+        if path := _misshapen(net, draft, widths):
+            why = "its factory gives it tensors of a size of their own"
+            return Failure(why, path, layer=path)
         for training, dense in passes.items():
             graph = _trace(trace, net, dense.image, training)
             if (node := detour(dense.graph, graph)) is not None:
@@ -329,18 +353,64 @@ def _failure(
     return None
 
 
+def _misshapen(net: nn.Module, draft: Survey, widths: Sequence[int]) -> str | None:
+    """Module path of a tensor that is not as large as the point says: somebody put it there."""
+    for site in draft.sites:
+        path, _, name = site.tensor.rpartition(".")
+        if getattr(net.get_submodule(path), name).shape[site.axis] != draft.size(site.form, widths):
+            return path
+    return None
+
+
 def _guilty(
     fails: Callable[[Sequence[int]], Failure | None], draft: Survey, widths: Sequence[int]
 ) -> list[int]:
     """The groups that make a point fail when they are narrowed and the others are not; all if none does alone."""
 
-    def search(groups: list[int]) -> list[int]:
-        if len(groups) < 2:
-            return groups
-        found = []
-        for part in (groups[: len(groups) // 2], groups[len(groups) // 2 :]):
-            if fails([widths[i] if i in part else group.units for i, group in enumerate(draft.groups)]):
-                found += search(part)
-        return found or groups
+    return _bisected(
+        lambda part: fails([widths[i] if i in part else group.units for i, group in enumerate(draft.groups)]),
+        range(len(draft.groups)),
+    )
 
-    return search([*range(len(draft.groups))])
+
+def _bisected(fails: Callable[[Sequence[T]], Any], things: Sequence[T]) -> list[T]:
+    """The things that make a point fail, which all of them do: those that do so alone; all if none does."""
+    if len(things) < 2:
+        return [*things]
+    halves = things[: len(things) // 2], things[len(things) // 2 :]
+    return [thing for half in halves if fails(half) for thing in _bisected(fails, half)] or [*things]
+
+
+def _stuck(factory: Factory, draft: Survey, passes: Mapping[bool, LabelPass]) -> dict[str, str]:
+    """The blocks without whose branches the network does something else around them, and what it does."""
+    chains = {block.name: block.chain or (block.name,) for block in draft.blocks}
+
+    def fails(names: Sequence[str]) -> str | None:
+        inside = {path for name in names for path in chains[name]}
+        arch = Architecture("survey", draft.fingerprint, removed=tuple(sorted(names)))
+        try:
+            net = _on_meta(lambda: build(factory, draft, arch))
+            graphs = {mode: _trace(_traced, net, labelled.image, mode) for mode, labelled in passes.items()}
+        except Untraceable as error:
+            return f"the network fails without it: {error}"
+        changed = any(
+            _around(graph, inside) != _around(passes[mode].graph, inside) for mode, graph in graphs.items()
+        )
+        return "the network does something else without it" if changed else None
+
+    if not chains or not fails([*chains]):
+        return {}
+    return {
+        name: fails([name]) or "the network fails without it and others"
+        for name in _bisected(fails, [*chains])
+    }
+
+
+def _around(graph: fx.Graph, inside: set[str]) -> list[str]:
+    """What a graph does outside some modules, as text."""
+    return [
+        f"{node.op} {node.target} {fx.node.map_arg((node.args, node.kwargs), lambda _: '')}"
+        for node in graph.nodes
+        if str(node.target) not in inside
+        and inside.isdisjoint(path for path, _ in (node.meta.get("nn_module_stack") or {}).values())
+    ]
