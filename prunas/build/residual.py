@@ -32,6 +32,10 @@ IN_PLACE = frozenset({operator.iadd, operator.isub, operator.imul, operator.itru
 WORKING = (_ConvNd, nn.Linear, nn.MultiheadAttention)
 FRESH = (*WORKING, _NormBase, nn.LayerNorm, nn.GroupNorm)
 """Layers whose output shares no memory with their input."""
+ARITHMETIC = frozenset({
+    operator.add, operator.sub, operator.mul, operator.truediv, torch.add, torch.sub, torch.mul, torch.div,
+})  # fmt: skip
+"""Functions of which the same is true."""
 FUNCTIONS = frozenset({"conv1d", "conv2d", "conv3d", "linear", "scaled_dot_product_attention"})
 """Functions that do the work of such layers."""
 MACHINERY = tuple(f"{path}/" for path in (Path(torch.__file__).parent, *Path(__file__).parents[:1]))
@@ -189,7 +193,9 @@ def changes_in_place(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
 def is_fresh(node: fx.Node, inside: set[fx.Node], modules: Mapping[str, nn.Module]) -> bool:
     """Whether the first operand of a node was certainly made by the nodes `inside`."""
     while node.all_input_nodes and (node := node.all_input_nodes[0]) in inside:
-        if node.op == "call_module" and isinstance(modules[str(node.target)], FRESH):
+        if node.target in ARITHMETIC or (
+            node.op == "call_module" and isinstance(modules[str(node.target)], FRESH)
+        ):
             return True
     return False
 

@@ -25,7 +25,7 @@ from prunas.errors import InputError
 from prunas.structure import FIXED, Frozen, Survey
 from prunas.survey.compare import detour, difference
 from prunas.survey.exported import export
-from prunas.survey.labels import LabelPass, alike, altered, where
+from prunas.survey.labels import LabelPass, alike, altered, operation, where
 from prunas.survey.ledger import Axis, Expectation, Grouping, Ledger, Mismatch, Vector
 from prunas.survey.record import record
 
@@ -412,5 +412,7 @@ def _around(graph: fx.Graph, inside: set[str]) -> list[str]:
         f"{node.op} {node.target} {fx.node.map_arg((node.args, node.kwargs), lambda _: '')}"
         for node in graph.nodes
         if str(node.target) not in inside
+        # What one of them returns may be a symbol, which is asked for its parts, or be these parts.
+        and not (operation(node) == "getitem" and str(node.all_input_nodes[0].target) in inside)
         and inside.isdisjoint(path for path, _ in (node.meta.get("nn_module_stack") or {}).values())
     ]
