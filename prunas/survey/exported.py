@@ -235,6 +235,11 @@ class _Writer:
         target = node.target
         if isinstance(target, torch._ops.OpOverload):
             target = target.overloadpacket  # it is called as the torch function is, and named like it
+        if target is torch.ops.aten.copy_ and args[1].target is torch.ops.aten.expand:
+            # An assignment to items is told the shape of what it writes to, which copying finds by itself.
+            expanded, args = args[1], (args[0], args[1].args[0])
+            if not expanded.users:
+                self.graph.erase_node(expanded)
         return self._add(node, "call_function", target, args, kwargs)
 
     def _layer(self, node: fx.Node, call: _Call, tensors: Sequence[fx.Node]) -> list[fx.Node]:

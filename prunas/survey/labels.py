@@ -585,8 +585,6 @@ class LabelPass:
                 continue
             if tensor.ndim >= -axis and tensor.shape[axis] > 1:
                 if not isinstance(carried, Bare):
-                    if not tensor.stride(axis):
-                        continue  # one number everywhere, expanded
                     raise Refused("they meet a tensor of fixed size")
                 self.ledger.occur((carried.name, str(tensor.ndim + axis)), channels, node.name)
         return Channels(value.ndim + axis, channels)

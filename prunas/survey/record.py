@@ -51,6 +51,8 @@ class _Record:
     ) -> None:
         self.net, self.ledger, self.grouping, self.passes = net, ledger, grouping, passes
         self.standing = standing
+        self.calls = {labelled: self.calls_of_blocks(labelled) for labelled in passes}
+        self.owners = {labelled: self.nodes_of_modules(labelled) for labelled in passes}
         self.inference = passes[-1]
         self.modules = self.inference.modules
         self.called = list(dict.fromkeys(path for labelled in passes for path in labelled.called))
@@ -96,8 +98,8 @@ class _Record:
         A module that is a shortcut plus one branch is one block, the innermost such module only; of a module with
         several branches, each that is a chain of modules is one.
         """
-        whole, single = self.calls_of_blocks(self.inference)
-        training = self.calls_of_blocks(self.passes[0])[1]
+        whole, single = self.calls[self.inference]
+        training = self.calls[self.passes[0]][1]
         found: dict[str, Branch] = {}
         self.chains: dict[str, tuple[str, ...]] = {}
         for path in sorted(whole, key=len, reverse=True):
@@ -183,7 +185,7 @@ class _Record:
         self, path: str, single: dict[str, list[fx.Node]], labelled: LabelPass
     ) -> dict[str, tuple[Branch, tuple[str, ...]]]:
         """The branches of a module with several that are chains of modules, by name, with the chains."""
-        nodes = self.calls_of_blocks(labelled)[1].get(path, []) if path in single else []
+        nodes = self.calls[labelled][1].get(path, []) if path in single else []
         found = {}
         for branch in find_branches(nodes, self.modules):
             chain = self.chain(path, branch, labelled)
@@ -195,12 +197,12 @@ class _Record:
     def chain(self, path: str, branch: Branch, labelled: LabelPass) -> tuple[str, ...]:
         """The modules that make a branch, if they pass one tensor on and what follows them keeps zeros."""
         inside, within = set(branch.nodes), f"{path}." if path else ""
-        owners: dict[str, set[fx.Node]] = {}
-        for node in labelled.graph.nodes:
-            for outer in self.around(node):
-                if outer.startswith(within) and outer != path:
-                    owners.setdefault(outer, set()).add(node)
-        wholly = {p for p, nodes in owners.items() if nodes <= inside and _weighs(self.modules[p])}
+        owners = self.owners[labelled]
+        wholly = {
+            p
+            for p, nodes in owners.items()
+            if p.startswith(within) and p != path and nodes <= inside and _weighs(self.modules[p])
+        }
         chain = [p for p in owners if p in wholly and not any(p.startswith(f"{q}.") for q in wholly)]
         values, total = labelled.values, labelled.values[branch.addition]
         passed: fx.Node | None = branch.shortcut
@@ -226,10 +228,15 @@ class _Record:
         )
         return tuple(chain) if chain and fine else ()
 
-    def around(self, node: fx.Node) -> list[str]:
-        """The modules that a node is part of, itself included if it calls one."""
-        stack = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
-        return [*stack, str(node.target)] if node.op == "call_module" else stack
+    def nodes_of_modules(self, labelled: LabelPass) -> dict[str, set[fx.Node]]:
+        """The nodes of every module in all its calls, by its path, in the order in which the modules begin."""
+        owners: dict[str, set[fx.Node]] = {}
+        for node in labelled.graph.nodes:
+            for path, _ in (node.meta.get("nn_module_stack") or {}).values():
+                owners.setdefault(path, set()).add(node)
+            if node.op == "call_module":
+                owners.setdefault(str(node.target), set()).add(node)
+        return owners
 
     def shared(self, part: str, nodes: set[fx.Node], labelled: LabelPass) -> bool:
         """Whether somebody else reads the tensors of a module, or holds them too."""

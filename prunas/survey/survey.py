@@ -115,8 +115,9 @@ def survey(factory: Factory, input_shape: Sequence[int], seed: int = 0) -> Surve
     generator = random.Random(seed)
     standing: dict[str, str] = {}  # blocks that cannot be removed, and why
     narrowest, remaining, grouping = True, 1, ledger.group()  # Python may branch on a width
+    draft: Survey | None = None
     for _ in range(ATTEMPTS):
-        draft = record(net, order, shape, ledger, grouping, [*passes.values()], standing)
+        draft = draft or record(net, order, shape, ledger, grouping, [*passes.values()], standing)
         widths = [
             1 if narrowest else generator.randint(max(1, group.units // 3), group.units - 1)
             for group in draft.groups
@@ -128,7 +129,8 @@ def survey(factory: Factory, input_shape: Sequence[int], seed: int = 0) -> Surve
             narrowest = False
             if not remaining and (stuck := _stuck(factory, draft, passes)):
                 standing |= stuck
-                remaining = 1
+                draft, remaining = None, 1
+                continue
             if not remaining:
                 return dataclasses.replace(draft, frozen=(*draft.frozen, *notes))
             continue
@@ -145,7 +147,7 @@ def survey(factory: Factory, input_shape: Sequence[int], seed: int = 0) -> Surve
             grouping = ledger.group()
         if len(grouping.groups) == len(before.groups):
             raise InputError(f"the network cannot be narrowed: {failed.why} at every width [{failed.place}]")
-        remaining = 3  # one point can pass by luck
+        draft, remaining = None, 3  # one point can pass by luck
     raise InputError(f"the survey did not settle after {ATTEMPTS} random points; exclude more layers")
 
 
