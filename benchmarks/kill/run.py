@@ -32,7 +32,7 @@ SEARCH = (
     "--seeds",
     "1",
     "--epochs",
-    "20",
+    "12",
 )
 TIMES = ("seconds", "images_per_second")  # what may differ between two runs of the same
 
