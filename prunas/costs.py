@@ -105,18 +105,27 @@ class CostModel:
         self.survey = survey
         self._linear, self._constant = _sizes(survey)
         rows = survey.rows
-        self._reads = np.array([row.reads for row in rows], np.intp)
-        self._writes = np.array([row.writes for row in rows], np.intp)
         self._counts = np.array([[row.params for row in rows], [row.macs for row in rows]], np.float64)
         self._gate_index = {gate.name: i for i, gate in enumerate(survey.gates)}
-        self._gated = tuple(
-            [(i, self._gate_index[name]) for i, name in enumerate(names) if name is not None]
-            for names in ([row.gate_reads for row in rows], [row.gate_writes for row in rows])
-        )
         self._in_block = tuple(
             [i for i, row in enumerate(rows) if block in row.blocks] for block in range(len(survey.blocks))
         )
         self._gate_forms = [gate.form for gate in survey.gates]
+        # Places in a column of sizes: those of `_sizes`, then what passes each gate.
+        ones = len(survey.forms)
+        self._reads, self._writes = (
+            np.array(
+                [
+                    (form if form >= 0 else ones) if gate is None else ones + 1 + self._gate_index[gate]
+                    for form, gate in ends
+                ],
+                np.intp,
+            )
+            for ends in (
+                [(row.reads, row.gate_reads) for row in rows],
+                [(row.writes, row.gate_writes) for row in rows],
+            )
+        )
 
     @cached_property
     def dense_widths(self) -> npt.NDArray[np.int64]:
@@ -133,8 +142,8 @@ class CostModel:
 
         Args:
             widths: Units per group, shape (points, groups).
-            selected: Channels that pass each gate, shape (points, gates); a negative entry means all. None
-                means all of all.
+            selected: Channels that pass each gate, shape (points, gates), at most those at its input; a negative
+                entry means all. None means all of all.
             alive: Whether each block has its branch, shape (points, blocks). None means all have.
 
         Returns:
@@ -150,16 +159,16 @@ class CostModel:
         for start in range(0, len(units), step):
             some = slice(start, start + step)
             sizes = self._sizes(units[some])
-            reads, writes = sizes[self._reads], sizes[self._writes]
+            passed = sizes[self._gate_forms]
             if passing is not None:
-                for factor, pairs in zip((reads, writes), self._gated, strict=True):
-                    for row, gate in pairs:
-                        chosen = passing[gate, some]
-                        np.copyto(factor[row], chosen, where=chosen >= 0)
-            products = np.multiply(reads, writes, out=reads)
+                chosen = passing[:, some]
+                np.copyto(passed, np.minimum(passed, chosen), where=chosen >= 0)
+            sizes = np.concatenate((sizes, passed))
+            products = sizes[self._reads]
+            products *= sizes[self._writes]
             if present is not None:
-                for rows, branch in zip(self._in_block, present, strict=True):
-                    products[rows] *= branch[some]
+                for inside, branch in zip(self._in_block, present, strict=True):
+                    products[inside] *= branch[some]
             parts.append(self._counts @ products)
         params, macs = np.concatenate(parts, axis=1).astype(np.int64)
         return params, macs
@@ -185,12 +194,15 @@ class CostModel:
         """The cost of one point."""
         survey = self.survey
         units = self.widths(arch)
-        selected = np.full((1, len(survey.gates)), -1)
-        for gate, positions in arch.selected:
-            selected[0, self._gate_index[gate]] = len(positions)
-        alive = np.ones((1, len(survey.blocks)), bool)
-        for block in arch.removed:
-            alive[0, survey.block_index[block]] = False
+        selected = alive = None
+        if arch.selected:
+            selected = np.full((1, len(survey.gates)), -1)
+            for gate, positions in arch.selected:
+                selected[0, self._gate_index[gate]] = len(positions)
+        if arch.removed:
+            alive = np.ones((1, len(survey.blocks)), bool)
+            for block in arch.removed:
+                alive[0, survey.block_index[block]] = False
         params, macs = (int(column[0]) for column in self.table(units[None], selected, alive))
         if arch.kernels is None:
             return Cost(params, macs, params, macs)

@@ -390,13 +390,13 @@ class SearchSpace:
         Args:
             counts: One per dimension, in the order of `dimensions`; a gate's is cut to its input as built.
         """
-        numbers = dict(zip(self.dimensions, np.asarray(counts).tolist(), strict=True))
-        widths = {d.name: n for d, n in numbers.items() if d.kind == "group"}
+        numbers = list(zip(self.dimensions, np.asarray(counts).tolist(), strict=True))
+        widths = {d.name: n for d, n in numbers if d.kind == "group"}
+        if not self._varying["gate"]:
+            return self.point(widths)
         inputs = self._inputs(self.dense.replace(widths=tuple(widths.items())))
         selected = {
-            d.name: _spread(n, inputs[d.name])
-            for d, n in numbers.items()
-            if d.kind == "gate" and n < inputs[d.name]
+            d.name: _spread(n, inputs[d.name]) for d, n in numbers if d.kind == "gate" and n < inputs[d.name]
         }
         return self.point(widths, selected)
 
@@ -441,10 +441,11 @@ class SearchSpace:
         selected = None
         if gates:
             selected = np.full((len(table), len(self.survey.gates)), -1.0)
-            inputs = self.costs.gate_inputs(widths)[:, gates]
-            selected[:, gates] = np.minimum(table[:, len(groups) :], inputs)
+            selected[:, gates] = table[:, len(groups) :]
         if metric == "channels":
-            passing = np.zeros(len(table)) if selected is None else selected[:, gates].sum(1)
+            passing = np.zeros(len(table))
+            if selected is not None:
+                passing = np.minimum(selected, self.costs.gate_inputs(widths))[:, gates].sum(1)
             return np.asarray(widths[:, groups].sum(1) + passing, np.int64)
         params, macs = self.costs.table(widths, selected)
         return params if metric == "params" else macs
@@ -495,7 +496,7 @@ class SearchSpace:
         """The nearest counts at or below the given ones that the space allows, shape (dimensions,)."""
         dense = self.dense_counts
         whole = np.floor(np.asarray(counts, float) + 1e-9)  # forgives the rounding of ratio * width
-        stepped = np.where(whole >= dense, dense, whole // self.step * self.step)
+        stepped = np.where(whole >= dense, dense, np.floor(whole / self.step) * self.step)
         least = np.minimum(-(-self.floor // self.step) * self.step, dense)
         return np.asarray(np.clip(stepped, least, dense), np.int64)
 

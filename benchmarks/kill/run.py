@@ -32,7 +32,7 @@ SEARCH = (
     "--seeds",
     "1",
     "--epochs",
-    "20",
+    "12",
 )
 TIMES = ("seconds", "images_per_second")  # what may differ between two runs of the same
 
@@ -75,7 +75,9 @@ class Campaign:
             raise SystemExit(f"the search fails in peace: {problems}")
         return outcome(out, table), time.monotonic() - began
 
-    def under_fire(self, out: Path, kills: int, *, pause: float = 0.0, steps: int = 0) -> dict[str, Any]:
+    def under_fire(
+        self, out: Path, kills: int, *, pause: float = 0.0, steps: int = 0, spread: bool = False
+    ) -> dict[str, Any]:
         """One search, from its start to its end, with so many kills or fewer; what came of it.
 
         Args:
@@ -83,7 +85,10 @@ class Campaign:
             kills: At most.
             pause: Seconds between two kills are up to this; these hit anything, imports and proposers too.
             steps: Instead, training steps between two kills are up to this.
+            spread: Instead, kills lie anywhere among the training steps of the whole search.
         """
+        whole = steps_taken(self.folder / "in-peace") if spread else 0
+        at = sorted(self.random.randint(1, whole) for _ in range(kills)) if spread else []
         shutil.rmtree(out, ignore_errors=True)
         killed: list[dict[str, Any]] = []
         finished: dict[str, bytes] = {}
@@ -91,7 +96,12 @@ class Campaign:
         problems: list[str] = []
         driver = self.begin(out)
         while True:
-            if len(killed) < kills and self._wait(driver, out, pause, steps):
+            waiting = len(killed) < kills
+            if waiting:
+                moment = time.monotonic() + self.random.uniform(0.0, pause)
+                until = at[len(killed)] if spread else steps_taken(out)
+                until += self.random.randint(1, steps) if steps else 0
+            if waiting and self._wait(driver, out, moment, until):
                 who = self.coin.choice(["driver", "worker"])
                 workers = workers_of(driver.pid)
                 if not workers:
@@ -119,10 +129,9 @@ class Campaign:
             **repeats(out),
         }
 
-    def _wait(self, driver: subprocess.Popen[str], out: Path, pause: float, steps: int) -> bool:
-        """Until the next moment to kill; whether the driver is still there."""
-        moment = time.monotonic() + self.random.uniform(0.0, pause)
-        enough = steps_taken(out) + self.random.randint(1, steps) if steps else 0
+    @staticmethod
+    def _wait(driver: subprocess.Popen[str], out: Path, moment: float, enough: int) -> bool:
+        """Until a moment has come and so many steps are done; whether the driver is still there."""
         while driver.poll() is None:
             if time.monotonic() >= moment and steps_taken(out) >= enough:
                 return True
@@ -212,6 +221,7 @@ def summary(searches: Sequence[Mapping[str, Any]], checkpoint: float) -> dict[st
         "kills": len(kills),
         "of drivers": sum(kill["who"] == "driver" for kill in kills),
         "of workers": sum(kill["who"] == "worker" for kill in kills),
+        "after the first result": sum(kill["results by then"] > 0 for kill in kills),
         "searches": len(searches),
         "searches with another table": sum(not search["same table"] for search in searches),
         "searches with other runs": sum(not search["same runs"] for search in searches),
@@ -244,7 +254,7 @@ def main() -> None:
     campaign.peace, seconds = campaign.in_peace()
     while (done := sum(len(s["kills"]) for s in searches)) < given.kills and time.monotonic() < until:
         left = min(10, given.kills - done)
-        moments = {"pause": seconds / 2} if len(searches) % 2 else {"steps": 400}
+        moments: dict[str, Any] = {"pause": seconds} if len(searches) % 2 else {"spread": True}
         found = campaign.under_fire(given.folder / "under-fire", left, **moments)
         searches.append(found)
         log.write_text(json.dumps(searches, indent=1) + "\n")

@@ -1,7 +1,12 @@
 """Searches by samplers: their price, their trials, warm starts, shortened schedules, the studies made of them."""
 
 import json
+import os
 import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +191,54 @@ def test_studies_hold_what_was_tried(warm: tuple[Path, Plan, Findings], database
     ]
     assert {t.state.name for t in studies["cmaes"].trials} == {"COMPLETE", "PRUNED"}
     assert "CmaEsSampler(" in studies["cmaes"].user_attrs["prunas"]["made_with"]
+
+
+@pytest.fixture
+def postgres() -> Iterator[str]:
+    """URL of an empty database of a PostgreSQL server of this test's own; skips where none is installed."""
+    pytest.importorskip("psycopg")
+    root = os.geteuid() == 0  # whom PostgreSQL refuses
+    if not all(map(shutil.which, ("initdb", "pg_ctl", *["runuser"] * root))):
+        pytest.skip("PostgreSQL is not installed")
+    user = "postgres" if root else os.environ.get("USER", "postgres")
+    with tempfile.TemporaryDirectory(prefix="prunas-", ignore_cleanup_errors=True) as folder:
+        if root:
+            shutil.chown(folder, user)
+
+        def run(*command: str) -> None:
+            as_user = ["runuser", "-u", user, "--"] * root
+            subprocess.run([*as_user, *command], check=True, stdout=subprocess.DEVNULL, cwd=folder)
+
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        data = f"{folder}/data"
+        run("initdb", "-D", data, "-U", user, "-A", "trust")
+        options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1"
+        run("pg_ctl", "-D", data, "-o", options, "-l", f"{folder}/log", "-w", "-t", "300", "start")
+        try:
+            yield f"postgresql://{user}@127.0.0.1:{port}/postgres"
+        finally:
+            run("pg_ctl", "-D", data, "-m", "immediate", "stop")
+
+
+def test_a_postgresql_server_holds_the_same(
+    warm: tuple[Path, Plan, Findings], database: str, postgres: str
+) -> None:
+    root, *_ = warm
+    storage = open_storage(postgres)
+    for _ in range(2):  # the second call replaces what the first wrote
+        write_studies(load_records(root), root, storage)
+
+    def held(where: Any) -> dict[str, list[Any]]:
+        names = optuna.get_all_study_names(where)
+        studies = (optuna.load_study(study_name=name, storage=where) for name in names)
+        return {
+            s.study_name: [(t.state, t.values, t.params, t.user_attrs) for t in s.trials] for s in studies
+        }
+
+    assert held(storage) == held(database) != {}
+    storage.engine.dispose()
 
 
 def test_studies_of_others_stay(warm: tuple[Path, Plan, Findings], tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ def busy(spec, folder, progress, stop):
 def awaits(spec, folder, progress, stop):
     """Runs until there is a file."""
     _count(spec)
+    progress({"epoch": 1})
     deadline = time.monotonic() + 240
     while not Path(spec["file"]).exists() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -124,6 +125,19 @@ def patient(spec, folder, progress, stop):
         time.sleep(0.01)
     checkpoint.write_text("half")
     return None
+
+
+def abandoned(spec, folder, progress, stop):
+    """Runs during its first start until it is stopped or killed, whichever its executor does without a driver."""
+    if _count(spec) == 1:
+        progress({"epoch": 1})
+        deadline = time.monotonic() + 60
+        while not stop():
+            if time.monotonic() > deadline:
+                raise TimeoutError("nobody stopped this")
+            time.sleep(0.01)
+        return None
+    return {"square": spec["x"] ** 2}
 
 
 def environment(spec, folder, progress, stop):

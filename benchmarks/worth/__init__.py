@@ -1,0 +1,1 @@
+"""How many trials of a sampler is one pruning run worth?"""
