@@ -14,7 +14,19 @@ from typing import Any, Literal
 from prunas.errors import InputError, unknown
 from prunas.files import digest
 
-__all__ = ["PROTOCOLS", "RECIPES", "Protocol", "Recipe", "protocol", "recipe", "scratch_b_epochs"]
+__all__ = [
+    "PRECISIONS",
+    "PROTOCOLS",
+    "RECIPES",
+    "Protocol",
+    "Recipe",
+    "protocol",
+    "recipe",
+    "scratch_b_epochs",
+]
+
+PRECISIONS = ("fp32", "tf32", "bf16")
+"""What a recipe's `precision` can be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +90,8 @@ class Recipe:
             raise InputError(
                 f"recipe {self.name!r}: milestones are shares of the epochs, each between 0 and 1"
             )
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
         if self.images < 0:
             raise InputError(f"recipe {self.name!r}: images must be 0 (all) or more, not {self.images}")
         if not 0 <= self.dsd < 1:
