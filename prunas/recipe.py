@@ -14,7 +14,19 @@ from typing import Any, Literal
 from prunas.errors import InputError, unknown
 from prunas.files import digest
 
-__all__ = ["PROTOCOLS", "RECIPES", "Protocol", "Recipe", "protocol", "recipe", "scratch_b_epochs"]
+__all__ = [
+    "PRECISIONS",
+    "PROTOCOLS",
+    "RECIPES",
+    "Protocol",
+    "Recipe",
+    "protocol",
+    "recipe",
+    "scratch_b_epochs",
+]
+
+PRECISIONS = ("fp32", "tf32", "bf16")
+"""What a recipe's `precision` can be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +49,13 @@ class Recipe:
         nesterov: Whether SGD looks ahead.
         weight_decay: On every parameter, batch-norm scales and biases included, as in the study.
         augment: Whether training images pass through the data set's own augmentation.
-        precision: `fp32`, or `bf16` for autocast with fp32 weights, norms and losses.
+        precision: `fp32`; `tf32`, which differs on CUDA only, where products are rounded to 10 bits; or `bf16` for
+            autocast with fp32 weights, norms and losses.
         channels_last: Memory layout of images and convolutions.
         images: If not 0, only this many images of the training split are used (a labelled shortcut).
         dsd: If not 0, the training is dense-sparse-dense, and this share of the weights of every convolution and
             linear layer is pruned in its middle phase; see `phases`.
+        fused: Whether SGD updates all weights in one kernel; otherwise in several, with other roundings.
 
     A field born after the first release carries `metadata={"neutral": value}`, the value at which everything is as
     before: at that value it stands neither in `identity` nor in `to_json`, so that stored runs keep their names.
@@ -60,10 +74,11 @@ class Recipe:
     nesterov: bool = False
     weight_decay: float = 1e-4
     augment: bool = True
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     channels_last: bool = False
     images: int = 0
     dsd: float = field(default=0.0, metadata={"neutral": 0.0})
+    fused: bool = field(default=True, metadata={"neutral": True})
 
     def __post_init__(self) -> None:
         """Refuses settings no training can follow."""
@@ -75,6 +90,8 @@ class Recipe:
             raise InputError(
                 f"recipe {self.name!r}: milestones are shares of the epochs, each between 0 and 1"
             )
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
         if self.images < 0:
             raise InputError(f"recipe {self.name!r}: images must be 0 (all) or more, not {self.images}")
         if not 0 <= self.dsd < 1:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunas.errors import InputError, unknown
+from prunas.recipe import PRECISIONS
 
 if TYPE_CHECKING:
     from prunas.designs import Rounding
@@ -21,7 +22,9 @@ __all__ = [
     "Budget",
     "ChannelsLast",
     "Data",
+    "Deterministic",
     "Download",
+    "Eager",
     "Epochs",
     "ExecutorName",
     "ExecutorSet",
@@ -41,6 +44,7 @@ __all__ = [
     "Workers",
     "alignment",
     "changes_of",
+    "computing",
     "listed",
     "load",
     "number",
@@ -60,11 +64,21 @@ Epochs = Annotated[int | None, typer.Option("--epochs", help="Epochs of the reci
 Batch = Annotated[int | None, typer.Option("--batch", help="Batch size of the recipe.")]
 Rate = Annotated[float | None, typer.Option("--lr", help="Learning rate of the recipe.")]
 Images = Annotated[int | None, typer.Option("--images", help="Train on this many images only.")]
-Precision = Annotated[str | None, typer.Option("--precision", help="fp32 or bf16.")]
+Precision = Annotated[
+    str | None,
+    typer.Option("--precision", help="fp32, tf32, bf16, or auto: bf16 and channels-last where that is fast."),
+]
+Deterministic = Annotated[
+    bool, typer.Option("--deterministic", help="The same bits on every run on a GPU, at some cost.")
+]
+Eager = Annotated[bool, typer.Option("--eager", help="Do not capture training steps as CUDA graphs.")]
 ChannelsLast = Annotated[
     bool | None, typer.Option("--channels-last/--channels-first", help="Memory layout of the recipe.")
 ]
-ExecutorName = Annotated[str, typer.Option("--executor", help="serial, processes, ray or slurm.")]
+ExecutorName = Annotated[
+    str | None,
+    typer.Option("--executor", help="serial, streams (what a GPU gets by default), processes, ray or slurm."),
+]
 ExecutorSet = Annotated[
     list[str] | None,
     typer.Option("--executor-set", help="Setting of the executor, such as gpus=0.5; repeat it."),
@@ -142,9 +156,9 @@ def changes_of(
     precision: str | None,
     channels_last: bool | None,
 ) -> dict[str, Any]:
-    """Changes to a recipe; None leaves a field as it is."""
-    if precision not in (None, "fp32", "bf16"):
-        raise unknown("precision", str(precision), ("fp32", "bf16"))
+    """Changes to a recipe; None leaves a field as it is, precision `auto` is what this machine is fast in."""
+    if precision not in (None, "auto", *PRECISIONS):
+        raise unknown("precision", str(precision), ("auto", *PRECISIONS))
     return {
         "epochs": epochs,
         "batch": batch,
@@ -181,6 +195,13 @@ def remember(data: Path | None) -> None:
     """Tells trainings, in this process and in workers, where the data sets are."""
     if data is not None:
         os.environ["PRUNAS_DATA"] = str(data)
+
+
+def computing(deterministic: bool, eager: bool) -> None:
+    """Tells trainings, in this process and in workers, how to compute."""
+    for name, wanted in (("PRUNAS_DETERMINISTIC", deterministic), ("PRUNAS_EAGER", eager)):
+        if wanted:
+            os.environ[name] = "1"
 
 
 def load(space: str) -> "SearchSpace":

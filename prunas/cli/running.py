@@ -25,15 +25,19 @@ def store_at(out: Path) -> "Store":
 
 
 def executor_of(
-    name: str,
+    name: str | None,
     workers: int | None,
     settings: Sequence[str] | None,
     store: "Store",
     report: "Report",
     stop: Callable[[], bool],
 ) -> "Executor":
-    """The executor of that name, with `KEY=VALUE` settings; several workers at a serial one mean processes."""
+    """The executor of that name, with `KEY=VALUE` settings; several workers at a serial one mean processes.
+
+    Without a name: streams on a machine with a GPU (processes for several workers on several GPUs), else serial.
+    """
     from prunas.runs.executors import executor
+    from prunas.runs.processes import visible_gpus
 
     options: dict[str, Any] = {} if workers is None else {"workers": workers}
     for text in settings or ():
@@ -44,6 +48,9 @@ def executor_of(
             options[key] = json.loads(value)
         except ValueError:
             options[key] = value
+    if name is None:
+        gpus = len(visible_gpus())
+        name = "serial" if not gpus else "processes" if gpus > 1 and workers is not None else "streams"
     if name == "serial" and workers is not None:
         name = "processes"
     return executor(name, store, report, stop, **options)

@@ -14,7 +14,9 @@ from prunas.cli.options import (
     Budget,
     ChannelsLast,
     Data,
+    Deterministic,
     Download,
+    Eager,
     Epochs,
     ExecutorName,
     ExecutorSet,
@@ -29,6 +31,7 @@ from prunas.cli.options import (
     Workers,
     alignment,
     changes_of,
+    computing,
     listed,
     load,
     number,
@@ -40,6 +43,7 @@ from prunas.cli.output import FAILED, PREEMPTED, print_json, print_rows, say
 from prunas.cli.running import executor_of, progress, stopping, store_at
 
 if TYPE_CHECKING:
+    from prunas.experiments.jobs import Setting
     from prunas.experiments.search import Findings, Plan
     from prunas.runs.store import Store
 
@@ -90,9 +94,11 @@ def search(
     data: Data = None,
     download: Download = False,
     out: Out = Path("runs"),
-    executor: ExecutorName = "serial",
+    executor: ExecutorName = None,
     workers: Workers = None,
     executor_set: ExecutorSet = None,
+    deterministic: Deterministic = False,
+    eager: Eager = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before long work.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be done; train nothing.")
@@ -104,6 +110,7 @@ def search(
     from prunas.experiments.search import search as run_search
 
     changes = (epochs, batch, lr, images, precision, channels_last)
+    computing(deterministic, eager)
     setting = setting_of(space, recipe, data, download, *changes, dense_training=dense_training)
     plan = make_plan(
         setting,
@@ -126,6 +133,7 @@ def search(
     if dry_run:
         _print_plan(plan, as_json)
         return
+    _warn(setting)
     store = store_at(out)
     say(
         f"{plan.setting.space.name}: {', '.join(plan.proposers)} at {len(plan.targets)} targets, {seeds} seeds, "
@@ -169,9 +177,11 @@ def transfer(
     data: Data = None,
     download: Download = False,
     out: Out = Path("runs"),
-    executor: ExecutorName = "serial",
+    executor: ExecutorName = None,
     workers: Workers = None,
     executor_set: ExecutorSet = None,
+    deterministic: Deterministic = False,
+    eager: Eager = False,
     as_json: Json = False,
 ) -> None:
     """Carry the pattern of found shapes to another network or data set, train there, compare."""
@@ -182,6 +192,7 @@ def transfer(
 
     designs = designs_of(proposer)
     changes = (epochs, batch, lr, images, precision, channels_last)
+    computing(deterministic, eager)
     setting = setting_of(target, recipe, data, download, *changes)
     keeps = [number(text, "--keep") for text in listed(keep)] or list(setting.space.keep)
     common: dict[str, Any] = {
@@ -196,6 +207,7 @@ def transfer(
     plan = make_plan(setting, names, protocols=listed(protocol), dense=dense, source=placeholder, **common)
     for note in stage_notes(load(source), setting.space, names):
         say(note)
+    _warn(setting)
     store = store_at(out)
     if from_found:
         found, trained = load_source(load(source), proposer), 0
@@ -232,6 +244,8 @@ def train(
     data: Data = None,
     download: Download = False,
     out: Out = Path("runs"),
+    deterministic: Deterministic = False,
+    eager: Eager = False,
     as_json: Json = False,
 ) -> None:
     """Train one point from scratch on train + validation and test it once. Keeps the weights."""
@@ -244,10 +258,12 @@ def train(
     found, arch = load_point(point)
     how = protocol_named(protocol)
     changes = changes_of(epochs, batch, lr, images, precision, channels_last)
+    computing(deterministic, eager)
     remember(data)
     setting = make_setting(found, recipe_name=recipe, changes=changes, root=data, download=download)
     asked = Target("params", found.cost(arch).params)
     training = setting.final(Proposal(asked, arch), how, seed, cap if cap is not None else found.cap, True)
+    _warn(setting)
     store = store_at(out)
     with (
         stopping() as stop,
@@ -274,6 +290,19 @@ def train(
     if outcome.result is None:
         say(outcome.error or outcome.status)
         raise typer.Exit(FAILED)
+
+
+def _warn(setting: "Setting") -> None:
+    """Says that a training will be slow, if it was asked for what this processor only emulates."""
+    if setting.recipe.precision != "bf16":
+        return
+    from prunas.experiments.work import device
+    from prunas.training.precision import fast_bf16
+
+    if not fast_bf16(device()):
+        say(
+            "bf16 will be slow: this processor has no AVX512-BF16 or AMX; --precision auto takes what is fast"
+        )
 
 
 def _finish(

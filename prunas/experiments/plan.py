@@ -47,7 +47,8 @@ def make_setting(
     Args:
         space: The search space.
         recipe_name: Instead of the space's own recipe.
-        changes: Recipe settings that differ, without those that are None.
+        changes: Recipe settings that differ, without those that are None. A precision of `auto` is resolved here,
+            before anything is hashed: see `prunas.training.precision`.
         root: Folder of the data sets.
         download: Whether a data set may be fetched.
         dense_training: How the dense network of pruning methods is trained: `scratch-e` or `dsd`.
@@ -58,6 +59,11 @@ def make_setting(
     if not space.data:
         raise InputError(f"space {space.name!r} names no data set; add `data = ...` to its file")
     changed = {key: value for key, value in (changes or {}).items() if value is not None}
+    if changed.get("precision") == "auto":
+        from prunas.experiments.work import device
+        from prunas.training.precision import fastest
+
+        changed = fastest(device()) | {key: value for key, value in changed.items() if key != "precision"}
     chosen: Recipe = recipe(recipe_name or space.recipe).replace(**changed)
     found = datasets.load(space.data, root, download)
     if found.shape != space.survey.input:

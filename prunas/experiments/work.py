@@ -4,6 +4,8 @@ import json
 import os
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,17 @@ from prunas.data.dataset import Batch, stream_seed
 from prunas.errors import InputError
 from prunas.recipe import Recipe
 from prunas.space import SearchSpace, load_space
+from prunas.training.graph import Benches, cuda_recorder
 from prunas.training.loop import Preempted, Progress, train
 
 __all__ = ["calibration", "device", "limit_threads", "run", "weights"]
 
 CALIBRATION_BATCH = 64
 """Images a method sees at once: a large network's activations of a few hundred would not fit a small machine."""
+
+_BENCHES = Benches(lambda where: None if _switch("PRUNAS_EAGER") else cuda_recorder(where))
+_STREAMS: list[torch.cuda.Stream] = []
+"""Those that no training uses now. Few and used again, because memory freed on one serves no other."""
 
 
 def device() -> torch.device:
@@ -40,9 +47,37 @@ def run(
 ) -> dict[str, Any] | None:
     """One training, as `prunas.experiments.jobs` writes it down.
 
+    Other trainings may run in this process while `stop` is asked; neither sees a trace of the other in its result.
+
     Returns:
         What happened, as JSON values; None if `stop` ended it and the same job will continue.
+
+    Raises:
+        MemoryError: The GPU's memory does not suffice, maybe because other trainings are on it.
     """
+    where = device()
+    _choose_algorithms(where)
+    with _side_by_side(where, stop) as (seat, stepped):
+        while True:
+            try:
+                return _run(spec, where, folder, progress, stepped, seat)
+            except torch.OutOfMemoryError as error:
+                shortage = str(error).partition(". ")[0]
+            # Not in the handler: the traceback holds the tensors of the attempt.
+            idle = _BENCHES.drop()
+            torch.cuda.empty_cache()
+            if not idle:
+                raise MemoryError(f"{shortage}; lower --batch, or take a GPU with more memory")
+
+
+def _run(
+    spec: Mapping[str, Any],
+    where: torch.device,
+    folder: Path,
+    progress: Callable[[Mapping[str, Any]], object],
+    stop: Callable[[], bool],
+    seat: "_Seat",
+) -> dict[str, Any] | None:
     space = _space(json.dumps(spec["space"]))
     arch = Architecture.from_json(spec["architecture"])
     recipe = Recipe.from_json(spec["recipe"])
@@ -50,7 +85,6 @@ def run(
     data = load(spec["data"]["name"])
     if data.identity != spec["data"]["identity"]:
         raise InputError(f"data set {data.name!r} is not the one this run was planned with; check --data")
-    where = device()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed("weights", spec["seed"]))
         if (inherited := spec["inherit"]) is None:
@@ -68,9 +102,12 @@ def run(
     masks = kernel_masks(space.survey, arch)
 
     def tell(state: Progress) -> None:
-        progress(
-            {"epoch": state.epoch, "epochs": state.epochs, "loss": state.loss, "accuracy": state.accuracy}
-        )
+        message: dict[str, Any] = {"epoch": state.epoch, "epochs": state.epochs}
+        message |= {"loss": state.loss, "accuracy": state.accuracy}
+        if where.type == "cuda":
+            total = torch.cuda.get_device_properties(where).total_memory
+            message["memory"] = torch.cuda.max_memory_reserved(where) / total
+        progress(message)
 
     try:
         trained = train(
@@ -89,6 +126,7 @@ def run(
             keep_weights=spec["keep_weights"],
             progress=tell,
             stop=stop,
+            prepare=partial(_BENCHES.bench, (space.name, arch.digest, data.identity)),
         )
     except Preempted:
         return None
@@ -102,7 +140,95 @@ def run(
         "device": torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "notes": list(data.notes),
+        "execution": {
+            **trained.execution,
+            "at_once": seat.most,
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "cudnn_benchmark": torch.backends.cudnn.benchmark if where.type == "cuda" else None,
+            "cudnn": torch.backends.cudnn.version() if where.type == "cuda" else None,  # type: ignore[no-untyped-call]
+            "cuda": torch.version.cuda if where.type == "cuda" else None,
+        },
     }
+
+
+def _switch(name: str) -> bool:
+    """Whether an environment variable is set to something other than 0; how commands tell workers."""
+    return os.environ.get(name, "0") not in ("", "0")
+
+
+def _choose_algorithms(where: torch.device) -> None:
+    """How this process computes: reproducibly to the bit under PRUNAS_DETERMINISTIC, else as fast as it can."""
+    if _switch("PRUNAS_DETERMINISTIC"):
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA is first used
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs time
+    if where.type == "cuda":
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+        torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
+
+
+@dataclass(eq=False, slots=True)
+class _Seat:
+    """One training among those of this process.
+
+    Attributes:
+        most: How many there were at the same time, at most.
+    """
+
+    most: int = 0
+
+
+_SEATS: list[_Seat] = []
+"""Those taken."""
+
+
+@contextmanager
+def _side_by_side(
+    where: torch.device, stop: Callable[[], bool]
+) -> Iterator[tuple[_Seat, Callable[[], bool]]]:
+    """Keeps a training apart from those that run while it asks whether to stop.
+
+    On a CUDA device it gets a stream of its own, so that what several have launched runs side by side.
+
+    Returns:
+        Its seat, and what to ask instead of `stop`: random state, threads and thereby results are unharmed by it.
+    """
+    cuda = torch.cuda.default_generators[where.index or 0] if where.type == "cuda" else None
+    outside = torch.get_rng_state(), cuda.graphsafe_get_state() if cuda else None
+
+    def swap(
+        state: tuple[torch.Tensor, torch.Generator | None],
+    ) -> tuple[torch.Tensor, torch.Generator | None]:
+        """Puts a random state in place of the present one, which is returned."""
+        before = torch.get_rng_state(), cuda.graphsafe_get_state() if cuda else None
+        torch.set_rng_state(state[0])
+        if cuda is not None and state[1] is not None:
+            cuda.graphsafe_set_state(state[1])
+        return before
+
+    def stepped() -> bool:
+        nonlocal outside
+        threads = torch.get_num_threads()
+        mine = swap(outside)
+        answer = stop()
+        outside = swap(mine)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        return answer
+
+    _SEATS.append(seat := _Seat())
+    for other in _SEATS:
+        other.most = max(other.most, len(_SEATS))
+    stream = None
+    if where.type == "cuda":
+        stream = _STREAMS.pop() if _STREAMS else torch.cuda.Stream(where)  # type: ignore[no-untyped-call]
+    try:
+        with torch.cuda.stream(stream) if stream is not None else nullcontext():
+            yield seat, stepped
+    finally:
+        _SEATS.remove(seat)
+        if stream is not None:
+            _STREAMS.append(stream)
 
 
 def _checkpoint_seconds() -> float:

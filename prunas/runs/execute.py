@@ -53,7 +53,13 @@ def never() -> bool:
     return False
 
 
-def execute(job: Job, store: Store, progress: Progress = lambda message: None, stop: Stop = never) -> Outcome:
+def execute(
+    job: Job,
+    store: Store,
+    progress: Progress = lambda message: None,
+    stop: Stop = never,
+    crowded: Callable[[], bool] = never,
+) -> Outcome:
     """Runs `job` in this process, or fetches its result.
 
     The work is called as `work(spec, folder=..., progress=..., stop=...)` with `folder` an existing path of
@@ -65,6 +71,8 @@ def execute(job: Job, store: Store, progress: Progress = lambda message: None, s
         store: Where the run lives.
         progress: Told what the work tells, and `{"waiting": ...}` once if another process has the run.
         stop: Whether to stop.
+        crowded: Asked when the work raises MemoryError: whether it shared its memory, so that the same job may fit
+            later. It is `preempted` then.
 
     Raises:
         InputError: The store cannot be used: full, not writable, or of another format version. What the work
@@ -86,7 +94,7 @@ def execute(job: Job, store: Store, progress: Progress = lambda message: None, s
         if (found := store.result(job)) is not None:
             return Outcome(job, "cached", found)
         if not stop():
-            return _attempt(job, store, progress, stop)
+            return _attempt(job, store, progress, stop, crowded)
     return Outcome(job, "preempted")
 
 
@@ -94,7 +102,7 @@ class _Stopped(Exception):
     pass
 
 
-def _attempt(job: Job, store: Store, progress: Progress, stop: Stop) -> Outcome:
+def _attempt(job: Job, store: Store, progress: Progress, stop: Stop, crowded: Callable[[], bool]) -> Outcome:
     folder = store.begin(job)
     started = time.monotonic()
     try:
@@ -105,6 +113,8 @@ def _attempt(job: Job, store: Store, progress: Progress, stop: Stop) -> Outcome:
             raise TypeError(f"{job.work} returned {type(values).__name__}, not a mapping")
         values = json.loads(canonical(dict(values)))  # what a later call will read, not what was passed
     except (Exception, SystemExit) as error:
+        if isinstance(error, MemoryError) and crowded():
+            return Outcome(job, "preempted")
         line = str(error) if isinstance(error, InputError) else _one_line(error)
         text = traceback.format_exc()
         with suppress(InputError):  # a full disk must not hide what went wrong

@@ -125,6 +125,11 @@ _COMMON = ("workers", "retries", "timeout")
 EXECUTORS: Mapping[str, Entry] = MappingProxyType(
     {
         "serial": Entry("prunas.runs.serial:Serial", "one job after another, in this process"),
+        "streams": Entry(
+            "prunas.runs.streams:streams",
+            "several trainings at once in this process, for one GPU",
+            ("workers",),
+        ),
         "processes": Entry(
             "prunas.runs.processes:processes",
             "worker processes on this machine, one for each core or GPU",

@@ -5,7 +5,7 @@ from torch import nn
 
 from prunas.data.dataset import DataSet, Split
 from prunas.recipe import Recipe
-from prunas.training.step import autocast
+from prunas.training.step import arithmetic, autocast
 
 __all__ = ["evaluate"]
 
@@ -23,6 +23,7 @@ def evaluate(net: nn.Module, data: DataSet, split: Split, *, device: torch.devic
     batch = max(recipe.batch, 2**20 // (data.shape[1] * data.shape[2]))
     feed = data.feed(data.members(split), batch, device=device, channels_last=recipe.channels_last)
     context = autocast(recipe, device)
+    arithmetic(recipe, device)
     hits = torch.zeros((), dtype=torch.int64, device=device)
     net.eval()
     try:

@@ -22,6 +22,7 @@ from prunas.files import digest, write_atomic
 from prunas.recipe import Recipe
 from prunas.training.checkpoint import Unusable, read_checkpoint, write_checkpoint
 from prunas.training.evaluate import evaluate
+from prunas.training.graph import Prepare, eager, random_layers
 from prunas.training.regulariser import Regulariser
 from prunas.training.step import Step
 
@@ -70,6 +71,7 @@ class Trained:
         accuracy: Percent, after the last epoch, on the split that was asked for.
         regulariser: What the regulariser recorded.
         images_per_second: Training images over `seconds`.
+        execution: How steps were taken: captured or eager, and why not captured.
     """
 
     epochs: int
@@ -81,6 +83,7 @@ class Trained:
     accuracy: float | None
     regulariser: Mapping[str, float]
     images_per_second: float
+    execution: Mapping[str, Any]
 
 
 def train(
@@ -101,6 +104,7 @@ def train(
     every_epoch: bool = False,
     progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
+    prepare: Prepare = eager,
 ) -> Trained:
     """Trains `net` in place and leaves it on `device`, in evaluation mode.
 
@@ -121,6 +125,7 @@ def train(
         every_epoch: Whether validation accuracy is also measured after every epoch; needs score="val".
         progress: Told after every epoch.
         stop: Asked after every step; True ends the training with `Preempted`.
+        prepare: Gives the training its steps; see `prunas.training.graph`.
 
     Raises:
         InputError: The arguments do not fit together.
@@ -149,10 +154,15 @@ def train(
     feed = data.feed(
         members, recipe.batch, device=device, augment=recipe.augment, channels_last=recipe.channels_last
     )
-    step = Step(net, feed.gather, recipe, device, regulariser, masks)
-    record = _Record(folder, [recipe.identity, epochs, seed, split, data.identity], step, device)
+    key = [recipe.identity, epochs, seed, split, data.identity]
 
-    with _random_state(seed, device), _interrupts(enabled=folder is not None) as interrupted:
+    with (
+        prepare(net, feed.gather, recipe, device, regulariser, masks) as bench,
+        random_layers(stream_seed("layers", seed), bench.generator),
+        _interrupts(enabled=folder is not None) as interrupted,
+    ):
+        step = bench.step
+        record = _Record(folder, key, step, device)
         record.resume()
         saved = time.monotonic()
 
@@ -179,10 +189,10 @@ def train(
                     step.prune(recipe.dsd)
                 elif epoch == free:
                     step.restore()
-            net.train()
+            step.net.train()
             for draw in feed.draws(seed, epoch, first):
                 step.set_lr(lr := recipe.lr_at(record.done, per_epoch, epochs))
-                step(draw)
+                bench.advance(draw)
                 record.done += 1
                 record.spent = time.perf_counter() - started
                 if record.done % per_epoch:
@@ -203,14 +213,18 @@ def train(
             if recipe.dsd:
                 line["phase"] = "dense" if epoch < sparse else "sparse" if epoch < free else "re-dense"
             if every_epoch:
-                line["val_acc"] = evaluate(net, data, "val", device=device, recipe=recipe)
+                line["val_acc"] = evaluate(step.net, data, "val", device=device, recipe=recipe)
             record.end_epoch(line)
+            if bench.notice is not None:
+                record.warn(bench.notice)
             if progress is not None:
                 progress(
                     Progress(epoch=epoch + 1, epochs=epochs, loss=line["loss"], accuracy=line["train_acc"])
                 )
             pause()
         step.release()
+        if step.net is not net:
+            step.deliver(net)
         net.eval()
         lines = record.epochs
         if every_epoch:
@@ -228,6 +242,7 @@ def train(
             accuracy=accuracy,
             regulariser=regulariser.record() if regulariser is not None else {},
             images_per_second=len(members) * epochs / seconds,
+            execution=bench.execution,
         )
         if keep_weights and folder is not None:
             # Copies, because tied parameters share storage, which the format does not allow.
@@ -300,28 +315,23 @@ class _Record:
     def end_epoch(self, line: dict[str, Any]) -> None:
         """Adds a line to the log."""
         self.spent = 0.0
+        self._add(line)
+
+    def _add(self, line: dict[str, Any]) -> None:
         self._lines.append(line)
         if self._log is not None:
             with self._log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
 
+    def warn(self, text: str) -> None:
+        """Adds a warning to the log, once."""
+        if {"warning": text} not in self._lines:
+            self._add({"warning": text})
+
     def finish(self) -> None:
         """Removes the checkpoint."""
         if self._checkpoint is not None:
             self._checkpoint.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _random_state(seed: int, device: torch.device) -> Iterator[None]:
-    """Random layers draw from `seed` inside; the caller's random state is as before afterwards."""
-    cuda = device.type == "cuda"
-    with torch.random.fork_rng(devices=[device] if cuda else []):
-        number = stream_seed("layers", seed)
-        torch.default_generator.manual_seed(number)
-        if cuda:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(number)
-        yield
 
 
 @contextlib.contextmanager

@@ -13,15 +13,26 @@ from prunas.errors import unknown
 from prunas.recipe import Recipe
 from prunas.training.regulariser import Regulariser
 
-__all__ = ["Step", "autocast"]
+__all__ = ["Step", "arithmetic", "autocast"]
 
 
 def autocast(recipe: Recipe, device: torch.device) -> contextlib.AbstractContextManager[object]:
     """The context of a forward pass in the recipe's precision. May be entered many times."""
-    if recipe.precision == "fp32":
+    if recipe.precision != "bf16":
         return contextlib.nullcontext()
     # The cache of cast weights would outlive the weights of a captured step.
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+
+
+def arithmetic(recipe: Recipe, device: torch.device) -> None:
+    """Sets how CUDA multiplies float32 from here on: exactly, or in TF32 where the recipe says so.
+
+    A setting of the process, so whoever computes in it sets it first: another training may have changed it.
+    """
+    if device.type == "cuda":
+        kind = "tf32" if recipe.precision == "tf32" else "ieee"
+        torch.backends.cuda.matmul.fp32_precision = kind
+        torch.backends.cudnn.conv.fp32_precision = kind  # type: ignore[attr-defined]  # there since 2.9
 
 
 class Step:
@@ -31,6 +42,7 @@ class Step:
     and it never asks for a value. That is what a CUDA graph needs to replay it.
 
     Attributes:
+        net: What is trained.
         lr: Learning rate, a float32 scalar on the device.
     """
 
@@ -53,7 +65,8 @@ class Step:
         Raises:
             InputError: A mask's name is not that of a parameter.
         """
-        self._net, self._gather, self._recipe, self._regulariser = net, gather, recipe, regulariser
+        self.net, self._gather, self._recipe, self._regulariser = net, gather, recipe, regulariser
+        self._device = device
         self._autocast = autocast(recipe, device)
         self._params = {name: p for name, p in net.named_parameters() if p.requires_grad}
         self.lr = torch.zeros((), device=device)
@@ -66,21 +79,45 @@ class Step:
             ([pair for pair in pairs if id(pair[0]) not in exempt], recipe.weight_decay),
             ([pair for pair in pairs if id(pair[0]) in exempt], 0.0),
         )
-        self._fused = device.type in ("cpu", "cuda")
+        self._fused = recipe.fused and device.type in ("cpu", "cuda")
         self._totals = torch.zeros(2, device=device)
         self._loss_sum, self._hits = self._totals[0], self._totals[1]
         self._masked: dict[str, Tensor] = {}
         self._masks: dict[str, Tensor] = {}
-        given = dict(masks or {})
-        if recipe.dsd:  # every layer gets a mask that can be changed; until then it changes nothing
-            given = {n: torch.ones(()) for n, p in self._params.items() if p.ndim > 1} | given
-        for name, mask in given.items():
+        for name, mask in self._all_masks(masks).items():
             if name not in self._params:
                 raise unknown("parameter", name, self._params)
             self._masked[name] = self._params[name].detach()
             self._masks[name] = torch.empty_like(self._masked[name]).copy_(mask)
         self._own = {name: mask.clone() for name, mask in self._masks.items()} if recipe.dsd else {}
         self._mask()
+
+    def _all_masks(self, masks: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        if not self._recipe.dsd:
+            return dict(masks or {})
+        # Every layer gets a mask that can be changed; until then it changes nothing.
+        return {n: torch.ones(()) for n, p in self._params.items() if p.ndim > 1} | dict(masks or {})
+
+    @torch.no_grad()
+    def begin(self, net: nn.Module, masks: Mapping[str, Tensor] | None = None) -> None:
+        """Starts over, from the weights of another network; for a step that has no regulariser.
+
+        Args:
+            net: Of the same architecture, anywhere.
+            masks: Other ones, by the same names.
+        """
+        _copy(net, self.net)
+        for name, mask in self._all_masks(masks).items():
+            self._masks[name].copy_(mask)
+        for name, own in self._own.items():
+            own.copy_(self._masks[name])
+        self._totals.zero_()
+        self._begin()
+
+    @torch.no_grad()
+    def deliver(self, net: nn.Module) -> None:
+        """Gives another network of the same architecture what was trained."""
+        _copy(self.net, net)
 
     def set_lr(self, lr: float) -> None:
         """Changes the learning rate of the steps to come."""
@@ -90,9 +127,10 @@ class Step:
 
     def __call__(self, draw: Draw) -> None:
         """Trains on one batch and adds to the totals of the epoch."""
+        arithmetic(self._recipe, self._device)
         x, y = self._gather(draw)
         with self._autocast:
-            output = self._net(x)
+            output = self.net(x)
         if self._recipe.precision == "bf16":
             output = output.float()
         loss = F.cross_entropy(output, y)
@@ -114,11 +152,17 @@ class Step:
         for pairs, weight_decay in self._groups:
             # A parameter that took no part in the loss has no gradient.
             live = [(p, p.grad, momentum) for p, momentum in pairs if p.grad is not None]
+            if not live:
+                continue
+            params, grads, momenta = (list(column) for column in zip(*live, strict=True))
+            if not self._fused:
+                self._update_unfused(params, grads, momenta, weight_decay)
+                continue
             sgd(
-                [p for p, _, _ in live],
-                [grad for _, grad, _ in live],
-                [momentum for _, _, momentum in live],
-                fused=self._fused,
+                params,
+                grads,
+                momenta,
+                fused=True,
                 lr=self.lr,
                 weight_decay=weight_decay,
                 momentum=self._recipe.momentum,
@@ -126,6 +170,19 @@ class Step:
                 dampening=0.0,
                 maximize=False,
             )
+
+    def _update_unfused(
+        self, params: list[Tensor], grads: list[Tensor], momenta: list[Tensor], weight_decay: float
+    ) -> None:
+        # torch's own would read the learning rate back.
+        torch._foreach_add_(grads, params, alpha=weight_decay)
+        torch._foreach_mul_(momenta, self._recipe.momentum)
+        torch._foreach_add_(momenta, grads)
+        moves = momenta
+        if self._recipe.nesterov:
+            torch._foreach_add_(grads, momenta, alpha=self._recipe.momentum)
+            moves = grads
+        torch._foreach_sub_(params, torch._foreach_mul(moves, self.lr))
 
     def _mask(self) -> None:
         if self._masked:
@@ -163,7 +220,7 @@ class Step:
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor a step changes, by name; the tensors themselves, not copies."""
-        net = {f"net.{name}": t for name, t in self._net.state_dict().items() if isinstance(t, Tensor)}
+        net = {f"net.{name}": t for name, t in self.net.state_dict().items() if isinstance(t, Tensor)}
         momentum = {f"momentum.{name}": t for name, t in self._momentum.items()}
         own = self._regulariser.state() if self._regulariser is not None else {}
         return {
@@ -178,3 +235,10 @@ class Step:
         """Frees the gradients."""
         for p in self._params.values():
             p.grad = None
+
+
+def _copy(source: nn.Module, target: nn.Module) -> None:
+    """Copies all parameters and buffers, whether a state dict holds them or not."""
+    given = {**dict(source.named_parameters()), **dict(source.named_buffers())}
+    for name, tensor in {**dict(target.named_parameters()), **dict(target.named_buffers())}.items():
+        tensor.copy_(given[name])

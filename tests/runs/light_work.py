@@ -147,3 +147,36 @@ def environment(spec, folder, progress, stop):
 def deaf_to_ctrl_c(spec, folder, progress, stop):
     """Whether SIGINT is blocked here: a mask is inherited, so this process was born with it."""
     return {"blocked": signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
+
+
+def paces(spec, folder, progress, stop):
+    """Takes some steps and writes down its name before each; saves where it is when it is stopped."""
+    done = folder / "done"
+    for step in range(int(done.read_text()) if done.exists() else 0, spec["steps"]):
+        with Path(spec["diary"]).open("a") as file:
+            file.write(spec["name"])
+        done.write_text(str(step + 1))
+        if stop() and step + 1 < spec["steps"]:
+            return None
+    return {"steps": spec["steps"], "memory": spec.get("memory")}
+
+
+def hungry(spec, folder, progress, stop):
+    """Needs a share of a memory of 1 that all who run at the same time have together."""
+    with Path(spec["starts"]).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    if sum(HELD) + spec["needs"] > 1:
+        raise MemoryError("CUDA out of memory; lower --batch")
+    HELD.append(spec["needs"])
+    progress({"epoch": 1, "memory": spec["needs"]})
+    try:
+        for _ in range(spec["steps"]):
+            if stop():
+                return None
+    finally:
+        HELD.remove(spec["needs"])
+    return {"needs": spec["needs"]}
+
+
+HELD = []
+"""What is taken of that memory now."""

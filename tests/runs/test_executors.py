@@ -96,7 +96,8 @@ def options(name, request):
     """One worker each."""
     if name == "ray":
         return {"workers": 1, "address": request.getfixturevalue("cluster").address}
-    return {"serial": {}, "processes": {"workers": 1}, "slurm": {"workers": 1, "cluster": "local"}}[name]
+    one = {"workers": 1}
+    return {"serial": {}, "streams": one, "processes": one, "slurm": one | {"cluster": "local"}}[name]
 
 
 @pytest.fixture
@@ -310,8 +311,8 @@ def test_a_killed_driver_loses_only_what_was_running(name, start, store, options
 @pytest.fixture
 def crew(name, start):
     """Makes executors whose workers may die."""
-    if name == "serial":
-        pytest.skip("dies with its worker")
+    if name in ("serial", "streams"):
+        pytest.skip("dies with its workers")
     return start
 
 

@@ -103,8 +103,9 @@ class Double(Resident):
         RECIPE.replace(nesterov=True, momentum=0.5),
         RECIPE.replace(momentum=0.0, augment=False),
         RECIPE.replace(channels_last=True),
+        RECIPE.replace(fused=False, nesterov=True),
     ],
-    ids=["plain", "nesterov", "no-momentum", "channels-last"],
+    ids=["plain", "nesterov", "no-momentum", "channels-last", "unfused"],
 )
 @pytest.mark.parametrize("masked", [False, True])
 def test_agrees_with_a_plain_pytorch_loop(recipe, masked):
