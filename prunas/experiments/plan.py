@@ -245,10 +245,10 @@ def forecast(plan: Plan) -> Forecast:
         caps = [cap for cap in (how.cap, plan.cap) if cap is not None]
         longer = min(1 / share, caps[0]) if caps else 1 / share
         return {
-            "epochs": 1.0,
+            "epochs": (how.epochs or epochs) / epochs,
             "macs": longer,
             "macs+finetune": longer + FINETUNE_SHARE,
-            "finetune": FINETUNE_SHARE,
+            "finetune": how.epochs / epochs if how.epochs else FINETUNE_SHARE,
             "dsd": 1 + 2 * FINETUNE_SHARE,
         }[how.budget]
 

@@ -66,7 +66,8 @@ class Plan:
     @property
     def references(self) -> tuple[Protocol, ...]:
         """How the dense network is trained and tested: as points are from scratch, and as its own training is."""
-        scratch = next((how for how in self.protocols if how.weights == "fresh"), None)
+        fresh = [how for how in self.protocols if how.weights == "fresh"]
+        scratch = next((how for how in fresh if how.epochs is None), None)  # a retraining budget is not the dense one
         if not self.dense or scratch is None:
             return ()
         own = self.setting.dense_training

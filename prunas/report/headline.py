@@ -97,7 +97,8 @@ def findings(rows: Sequence[Row], dense: float | None) -> list[Finding]:
 
 def is_fresh(protocol: str) -> bool:
     """Whether a protocol trains from scratch; one that is not known here is taken to."""
-    return protocol not in PROTOCOLS or PROTOCOLS[protocol].weights == "fresh"
+    family = protocol.partition(":")[0]
+    return family not in PROTOCOLS or PROTOCOLS[family].weights == "fresh"
 
 
 def only_tuned(rows: Iterable[Row]) -> list[str]:
