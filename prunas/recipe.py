@@ -210,8 +210,8 @@ class Protocol:
             which adds the fine-tuning epochs that the pruned network would have had besides; `finetune`, a quarter
             of the recipe's epochs at a hundredth of its rate (the study's 40 of 160 at 0.001); or `dsd`, the
             recipe's epochs and a quarter of them for each of the two further phases (see `Recipe.phases`).
-        epochs: Instead of the epochs of `epochs` and `finetune`, whose schedule is passed through whole, only faster or
-            slower: a retraining budget. None leaves them.
+        epochs: A retraining budget: how long `epochs` and `finetune` last instead, their schedule passed through
+            whole. None leaves them.
         cap: Largest factor of `macs` on the recipe's epochs; infinite: none; None: what the space says.
         sparsity: Of `dsd`, the share of weights its middle phase prunes.
 
@@ -273,8 +273,8 @@ def protocol(name: str) -> Protocol:
     if found.budget == "dsd" and 0 < value < 1:
         return dataclasses.replace(found, name=f"{base}:{value:g}", sparsity=value)
     raise InputError(
-        f"protocol {name!r}: a number can be a cap of 1 or more, as in scratch-b:2, whole epochs, as in finetune:20, or "
-        "a share of weights, as in dsd:0.5"
+        f"protocol {name!r}: a number can be a cap of 1 or more, as in scratch-b:2, whole epochs, as in finetune:20, "
+        "or a share of weights, as in dsd:0.5"
     )
 
 

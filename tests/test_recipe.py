@@ -94,7 +94,7 @@ def test_dense_sparse_dense_is_a_whole_schedule_and_two_quarters():
         (lambda: protocol("scratch-c"), "did you mean scratch-e, scratch-b, scratch-b"),
         (
             lambda: protocol("scratch-e:1.5"),
-            "'scratch-e:1.5': a number can be a cap of 1 or more, as in scratch-b:2, whole epochs, as in finetune:20",
+            "'scratch-e:1.5': a number can be a cap of 1 or more, as in scratch-b:2, whole epochs",
         ),
         (lambda: protocol("scratch-b:0.5"), "a cap of 1 or more"),
         (lambda: protocol("scratch-b:two"), "a cap of 1 or more"),
