@@ -273,8 +273,8 @@ def protocol(name: str) -> Protocol:
     if found.budget == "dsd" and 0 < value < 1:
         return dataclasses.replace(found, name=f"{base}:{value:g}", sparsity=value)
     raise InputError(
-        f"protocol {name!r}: a number can be a cap of 1 or more, as in scratch-b:2, whole epochs, as in finetune:20, "
-        "or a share of weights, as in dsd:0.5"
+        f"protocol {name!r}: a number can be a cap of 1 or more, as in scratch-b:2, whole epochs, as in "
+        "finetune:20, or a share of weights, as in dsd:0.5"
     )
 
 

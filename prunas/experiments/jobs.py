@@ -50,7 +50,7 @@ class Setting:
         how = self.dense_training
         if how.budget not in ("epochs", "dsd") or how.weights != "fresh" or how.epochs is not None:
             raise InputError(
-                f"the dense network cannot be trained by {how.name!r}; use scratch-e or dsd, and --epochs for how long"
+                f"the dense network cannot be trained by {how.name!r}; use scratch-e or dsd (and --epochs)"
             )
 
     def _job(
