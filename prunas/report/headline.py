@@ -6,6 +6,7 @@ from typing import Literal
 
 from prunas.recipe import PROTOCOLS
 from prunas.statistics.ranking import MARGIN, mean_difference, rankings
+from prunas.statistics.retraining import budgeted
 from prunas.statistics.rows import Row
 from prunas.statistics.summary import Summary, differences, grouped
 
@@ -66,9 +67,10 @@ def findings(rows: Sequence[Row], dense: float | None) -> list[Finding]:
     Differences are averaged over the targets that can tell proposers apart, or over all where none can.
 
     Args:
-        rows: Trainings of one space under one recipe.
+        rows: Trainings of one space under one recipe; those of a retraining budget have no say.
         dense: Mean test accuracy of the dense network in percent, if it was tested.
     """
+    rows = [row for row in rows if not budgeted(row.protocol)]
     telling = {(ranking.protocol, ranking.masked): ranking.targets for ranking in rankings(rows, dense)}
     found = []
     proposers = dict.fromkeys(row.proposer for row in rows if row.kind in _FOUND)
