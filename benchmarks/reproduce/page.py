@@ -393,8 +393,8 @@ def _claims(claims: Sequence[Claim], published: Mapping[str, Any], margin: float
         align="llllll",
         rows=tuple(rows),
         notes=(
-            "In the study's own means: rows of its tables whose printed means differ as the claim says, the margin "
-            "counted and the spread of the runs not. - means that it prints no numbers.",
+            "In the study's own means: rows of its tables whose printed means differ as the claim says, with the "
+            "margin and without the spread of the runs. - means that it prints no numbers.",
         ),
     )
     return "## All claims, and the cells that bear on them\n\n" + as_markdown(made)

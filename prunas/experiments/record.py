@@ -24,7 +24,7 @@ from prunas.statistics.rows import Metric, Row, SearchCost, TrialRow
 if TYPE_CHECKING:
     from prunas.experiments.latency import Latency
 
-__all__ = ["Record", "load_records", "merge", "record_of", "save"]
+__all__ = ["Record", "committed_evidence", "load_records", "merge", "record_of", "save"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +224,20 @@ def load_records(root: Path, space: str | None = None) -> list[Record]:
             f"{root} holds no finished search of {what}; run `prunas search {space or ''}` first"
         )
     return merge([Record.from_document(read_json(path), path) for path in paths])
+
+
+def committed_evidence() -> dict[str, Record]:
+    """What was measured on the study's questions and committed, by protocol and cell: `reduced/efficiency-left`.
+
+    It lies inside an installed package, or in `benchmarks/reproduce/results` of a checkout.
+    """
+    package = Path(__file__).parent.parent
+    inside = package / "evidence"
+    folder = inside if inside.is_dir() else package.parent / "benchmarks" / "reproduce" / "results"
+    return {
+        f"{path.parent.name}/{path.stem}": Record.from_document(read_json(path), path)
+        for path in sorted(folder.glob("*/*.json"))
+    }
 
 
 def merge(records: Iterable[Record]) -> list[Record]:

@@ -2,17 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from prunas.recipe import PROTOCOLS
+from prunas.statistics.claims import Verdict, verdict
 from prunas.statistics.ranking import MARGIN, mean_difference, rankings
 from prunas.statistics.retraining import budgeted
 from prunas.statistics.rows import Row
 from prunas.statistics.summary import Summary, differences, grouped
 
-__all__ = ["Finding", "Verdict", "findings", "is_fresh", "only_tuned", "verdict"]
+__all__ = ["Finding", "findings", "is_fresh", "only_tuned"]
 
-Verdict = Literal["ahead", "behind", "level", "undecided"]
 _FOUND = ("automatic", "predefined", "sampler")
 _CONTROLS = {
     "taper": "tapered shapes of the same parameters and MACs (taper)",
@@ -48,17 +47,6 @@ class Finding:
     difference: Summary
     verdict: Verdict
     sentence: str
-
-
-def verdict(difference: Summary) -> Verdict:
-    """What an interval says about 0, with `MARGIN` as the smallest difference that matters."""
-    if difference.low is None or difference.high is None:
-        return "undecided"
-    if difference.low >= -MARGIN and difference.high <= MARGIN:
-        return "level"
-    if difference.low > 0:
-        return "ahead"
-    return "behind" if difference.high < 0 else "undecided"
 
 
 def findings(rows: Sequence[Row], dense: float | None) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""Whether a claim about a difference holds, judged by its interval against a margin that was fixed beforehand."""
+"""What an interval of a difference says, against a margin that was fixed beforehand."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,10 +10,11 @@ from prunas.statistics.ranking import MARGIN
 from prunas.statistics.rows import Row
 from prunas.statistics.summary import Summary, grouped, summarise
 
-__all__ = ["Judgement", "Relation", "Side", "compared", "judge", "standard_errors"]
+__all__ = ["Judgement", "Relation", "Side", "Verdict", "compared", "judge", "standard_errors", "verdict"]
 
 Relation = Literal["more", "at-least", "tie"]
 Judgement = Literal["holds", "fails", "undecided"]
+Verdict = Literal["ahead", "behind", "level", "undecided"]
 _FINDERS = ("automatic", "predefined")
 
 
@@ -58,6 +59,17 @@ def compared(rows: Iterable[Row], left: Side, right: Side, asked: Target | None 
     whole = [keys for keys in by_seed.values() if len(keys) == len(targets)]
     values = [fmean(ours[key] - theirs[key] for key in keys) for keys in whole]
     return summarise(values) if values else None
+
+
+def verdict(difference: Summary) -> Verdict:
+    """What an interval says about 0, with `MARGIN` as the smallest difference that matters."""
+    if difference.low is None or difference.high is None:
+        return "undecided"
+    if difference.low >= -MARGIN and difference.high <= MARGIN:
+        return "level"
+    if difference.low > 0:
+        return "ahead"
+    return "behind" if difference.high < 0 else "undecided"
 
 
 def judge(difference: Summary, relation: Relation, margin: float = MARGIN) -> Judgement:

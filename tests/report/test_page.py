@@ -11,8 +11,9 @@ from made_runs import made
 from prunas.report.checklist import checklist
 from prunas.report.commands import commands
 from prunas.report.evidence import Evidence
-from prunas.report.headline import findings, verdict
+from prunas.report.headline import findings
 from prunas.report.page import page
+from prunas.statistics.claims import verdict
 from prunas.statistics.summary import Summary, summarise
 
 VOID = {"meta", "br", "path", "use", "rect"}
