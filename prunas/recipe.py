@@ -227,6 +227,8 @@ class Protocol:
             which adds the fine-tuning epochs that the pruned network would have had besides; `finetune`, a quarter
             of the recipe's epochs at a hundredth of its rate (the study's 40 of 160 at 0.001); or `dsd`, the
             recipe's epochs and a quarter of them for each of the two further phases (see `Recipe.phases`).
+        epochs: A retraining budget: how long `epochs` and `finetune` last instead, their schedule passed through
+            whole. None leaves them.
         cap: Largest factor of `macs` on the recipe's epochs; infinite: none; None: what the space says.
         sparsity: Of `dsd`, the share of weights its middle phase prunes.
 
@@ -237,8 +239,14 @@ class Protocol:
     name: str
     weights: Literal["fresh", "sliced", "initial"]
     budget: Literal["epochs", "macs", "macs+finetune", "finetune", "dsd"]
+    epochs: int | None = None
     cap: float | None = None
     sparsity: float = 0.3
+
+    @property
+    def family(self) -> str:
+        """The name without its number."""
+        return self.name.partition(":")[0]
 
 
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
@@ -259,7 +267,8 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
 
 def protocol(name: str) -> Protocol:
     """The protocol called `name`, which may carry a number: `scratch-b:2` is capped at twice the epochs,
-    `scratch-b:inf` not at all whatever the space says, `dsd:0.5` prunes half of each layer.
+    `scratch-b:inf` not at all whatever the space says, `scratch-e:20` and `finetune:20` last 20 epochs, `dsd:0.5`
+    prunes half of each layer.
 
     Raises:
         InputError: There is none, the message names the nearest ones; or its number cannot be used.
@@ -276,11 +285,13 @@ def protocol(name: str) -> Protocol:
         value = math.nan
     if found.budget in ("macs", "macs+finetune") and value >= 1:
         return dataclasses.replace(found, name=f"{base}:{value:g}", cap=value)
+    if found.budget in ("epochs", "finetune") and value >= 1 and value.is_integer():
+        return dataclasses.replace(found, name=f"{base}:{value:g}", epochs=int(value))
     if found.budget == "dsd" and 0 < value < 1:
         return dataclasses.replace(found, name=f"{base}:{value:g}", sparsity=value)
     raise InputError(
-        f"protocol {name!r}: a number can be a cap of 1 or more, as in scratch-b:2, or a share of weights, as in "
-        "dsd:0.5"
+        f"protocol {name!r}: a number can be a cap of 1 or more, as in scratch-b:2, whole epochs, as in "
+        "finetune:20, or a share of weights, as in dsd:0.5"
     )
 
 

@@ -93,11 +93,13 @@ def test_dense_sparse_dense_is_a_whole_schedule_and_two_quarters():
         (lambda: recipe("paper").replace(dsd=1.0), "dsd must be at least 0 and below 1"),
         (lambda: protocol("scratch-c"), "did you mean scratch-e, scratch-b, scratch-b"),
         (
-            lambda: protocol("scratch-e:2"),
-            "'scratch-e:2': a number can be a cap of 1 or more, as in scratch-b:2",
+            lambda: protocol("scratch-e:1.5"),
+            "'scratch-e:1.5': a number can be a cap of 1 or more, as in scratch-b:2, whole epochs",
         ),
         (lambda: protocol("scratch-b:0.5"), "a cap of 1 or more"),
         (lambda: protocol("scratch-b:two"), "a cap of 1 or more"),
+        (lambda: protocol("finetune:0"), "whole epochs"),
+        (lambda: protocol("finetune:inf"), "whole epochs"),
         (lambda: protocol("dsd:1"), "or a share of weights, as in dsd:0.5"),
     ],
 )
@@ -132,3 +134,6 @@ def test_a_protocol_may_carry_a_number():
     assert protocol("scratch-b+finetune:inf").cap == float("inf")
     assert (protocol("dsd").sparsity, protocol("dsd:0.50").sparsity) == (0.3, 0.5)
     assert protocol("dsd:0.50").name == "dsd:0.5"
+    for name in ("scratch-e:20", "finetune:20", "finetune-rewound:20", "ticket:20"):
+        assert (protocol(name).name, protocol(name).epochs) == (name, 20)
+        assert protocol(name).family == name.removesuffix(":20")

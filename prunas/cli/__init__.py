@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from prunas import __version__
+from prunas.cli import advise as advising
 from prunas.cli import catalogue, design, plot, results
 from prunas.cli import export as exporting
 from prunas.cli import search as searching
@@ -49,14 +50,14 @@ def _options(
 COMMANDS: dict[typer.Typer, tuple[Callable[..., None], ...]] = {
     app: (
         searching.search, searching.transfer, searching.train, catalogue.show, catalogue.spaces,
-        catalogue.proposers, catalogue.presets, results.runs, results.compare, results.report, results.optuna,
-        exporting.export, catalogue.doctor,
+        catalogue.proposers, catalogue.presets, results.runs, results.compare, results.report, advising.advise,
+        results.optuna, exporting.export, catalogue.doctor,
     ),
     design_app: (
         design.uniform, design.taper, design.guided, design.transferred, design.shuffled, design.uniform_depth,
         design.uniform_kernel, design.erk, design.cross,
     ),
-    plot_app: (plot.efficiency, plot.pareto, plot.cost, plot.widths, plot.kernels, plot.curves),
+    plot_app: (plot.efficiency, plot.pareto, plot.cost, plot.budget, plot.widths, plot.kernels, plot.curves),
 }  # fmt: skip
 for group, commands in COMMANDS.items():
     for command in commands:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from prunas.report.evidence import Evidence
     from prunas.statistics.text import Table
 
-__all__ = ["cost", "curves", "efficiency", "kernels", "pareto", "widths"]
+__all__ = ["budget", "cost", "curves", "efficiency", "kernels", "pareto", "widths"]
 
 
 def efficiency(
@@ -60,6 +60,25 @@ def cost(
     from prunas.statistics.prices import prices
 
     _plot(space, out, as_json, "cost", lambda e: price_figure(prices(e.rows, e.costs), setting=e.setting))
+
+
+def budget(
+    space: Annotated[str | None, typer.Argument(help="Only this space's.")] = None,
+    out: Out = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Accuracy over retraining epochs: fine-tuned, rewound, from scratch, and where scratch overtakes."""
+    from prunas.report.budget import budget_figure
+    from prunas.statistics.retraining import crossings, retraining_table
+
+    def numbers(evidence: "Evidence") -> "tuple[list[dict[str, Any]], Table]":
+        found = evidence.budgets()
+        return [each.to_json() for each in crossings(found)], retraining_table(found)
+
+    def make(evidence: "Evidence") -> "Figure":
+        return budget_figure(evidence.budgets(), setting=evidence.setting)
+
+    _plot(space, out, as_json, "budget", make, ("crossings", numbers))
 
 
 def widths(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from prunas.experiments.record import Record
     from prunas.report.evidence import Evidence
 
-__all__ = ["compare", "evidence_of", "figure_folders", "optuna", "report", "runs"]
+__all__ = ["compare", "evidence_of", "figure_folders", "gathered", "optuna", "report", "runs"]
 
 
 def runs(
@@ -134,12 +134,17 @@ def report(
 def evidence_of(out: Path, space: str | None) -> list[tuple[Path, "Evidence"]]:
     """Every setting with the folder of its figures."""
     from prunas.experiments.record import load_records
-    from prunas.report.evidence import gather
 
     records = load_records(out, space)
-    found = []
-    for folder, record in zip(figure_folders(out, records), records, strict=True):
-        evidence = gather(
+    return list(zip(figure_folders(out, records), gathered(out, records), strict=True))
+
+
+def gathered(out: Path, records: "Sequence[Record]") -> "list[Evidence]":
+    """What each record rests on."""
+    from prunas.report.evidence import gather
+
+    return [
+        gather(
             out,
             space=record.space,
             data=record.data,
@@ -151,8 +156,8 @@ def evidence_of(out: Path, space: str | None) -> list[tuple[Path, "Evidence"]]:
             costs=record.costs,
             notes=record.notes,
         )
-        found.append((folder, evidence))
-    return found
+        for record in records
+    ]
 
 
 def figure_folders(out: Path, records: "Sequence[Record]") -> list[Path]:

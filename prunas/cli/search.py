@@ -164,6 +164,10 @@ def transfer(
     option: Annotated[
         list[str] | None, typer.Option("--set", help="Setting of a proposer, such as slimming.pull=1.")
     ] = None,
+    controls: Annotated[bool, typer.Option(help="Whether uniform, random and taper join in.")] = True,
+    beside: Annotated[
+        str | None, typer.Option("--beside", help="Further proposers on the target, such as shuffled,tpe.")
+    ] = None,
     dense: Annotated[
         bool, typer.Option(help="Whether the target's dense network is trained and tested too.")
     ] = True,
@@ -202,9 +206,10 @@ def transfer(
         "options": options_of(option or []),
     }
     placeholder = Source(setting.space, ())
-    names = (proposer, *designs)
+    names = (proposer, *designs, *listed(beside))
     # Both plans are made before anything is trained, so that what cannot be reached is said at once.
-    plan = make_plan(setting, names, protocols=listed(protocol), dense=dense, source=placeholder, **common)
+    asked: dict[str, Any] = {"protocols": listed(protocol), "dense": dense, "controls": controls, **common}
+    plan = make_plan(setting, names, source=placeholder, **asked)
     for note in stage_notes(load(source), setting.space, names):
         say(note)
     _warn(setting)
@@ -222,7 +227,7 @@ def transfer(
                 store,
                 lambda: executor_of(executor, workers, executor_set, store, report, stop),
             )
-        plan = make_plan(setting, names, protocols=listed(protocol), dense=dense, source=found, **common)
+        plan = make_plan(setting, names, source=found, **asked)
         findings = run_search(
             plan, store, lambda: executor_of(executor, workers, executor_set, store, report, stop)
         )

@@ -47,9 +47,10 @@ class Setting:
 
     def __post_init__(self) -> None:
         """Refuses a dense training that would need a dense training."""
-        if self.dense_training.budget not in ("epochs", "dsd") or self.dense_training.weights != "fresh":
+        how = self.dense_training
+        if how.budget not in ("epochs", "dsd") or how.weights != "fresh" or how.epochs is not None:
             raise InputError(
-                f"the dense network cannot be trained by {self.dense_training.name!r}; use scratch-e or dsd"
+                f"the dense network cannot be trained by {how.name!r}; use scratch-e or dsd (and --epochs)"
             )
 
     def _job(
@@ -90,10 +91,10 @@ class Setting:
         quarter = max(1, int(recipe.epochs * FINETUNE_SHARE))
         match how.budget:
             case "epochs":
-                return recipe, recipe.epochs
+                return recipe, how.epochs or recipe.epochs
             case "finetune":
-                rate = recipe.lr * FINETUNE_RATE
-                return recipe.replace(schedule="constant", lr=rate, epochs=quarter), quarter
+                rate, length = recipe.lr * FINETUNE_RATE, how.epochs or quarter
+                return recipe.replace(schedule="constant", lr=rate, epochs=length), length
             case "dsd":
                 return recipe.replace(dsd=how.sparsity), recipe.epochs + 2 * quarter
         dense, macs = self.space.cost(self.space.dense).macs, self.space.cost(arch).macs
@@ -153,7 +154,7 @@ class Setting:
     def _label(self, how: Protocol, epochs: int) -> str:
         """What the run's folder is called: the same for protocols that come to the same training."""
         if how.budget not in ("macs", "macs+finetune"):
-            return how.name.partition(":")[0]
+            return how.family
         return "scratch-e" if epochs == self.recipe.epochs else "scratch-b"
 
     def _training(self, job: Job, arch: Architecture, how: str) -> "Training":

@@ -1,7 +1,7 @@
 """From what a user asked to a `Plan`, and what carrying it out will take."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,16 @@ from prunas.proposers.serving import check_served
 from prunas.recipe import Protocol, Recipe, protocol, recipe
 from prunas.space import SearchSpace
 
-__all__ = ["Forecast", "dry_rows", "forecast", "make_plan", "make_setting"]
+__all__ = [
+    "CONTROLS",
+    "TRIALS",
+    "Forecast",
+    "controls_of",
+    "dry_rows",
+    "forecast",
+    "make_plan",
+    "make_setting",
+]
 
 CONTROLS = {
     "width": ("uniform", "random", "taper"),
@@ -27,10 +36,25 @@ CONTROLS = {
 }
 """What a proposer is compared with unless told otherwise, by what it decides."""
 
+
 FINDING = {"width": "slimming", "depth": "sss", "kernel": "magnitude"}
 
 TRIALS = 16
 """Candidates per target of a sampler that is not told otherwise."""
+
+
+def controls_of(
+    names: Collection[str], space: SearchSpace, options: Mapping[str, Mapping[str, Any]]
+) -> set[str]:
+    """The controls that join these proposers unless told otherwise."""
+    lines = [configured(name, space.options, options)[0] for name in names]
+    found = {line.dimensions[0] for line in lines if line.kind in FINDERS}
+    return {
+        control
+        for dimension in {line.dimensions[0] for line in lines}
+        for control in CONTROLS[dimension]
+        if dimension in found or "found" not in entry(control).needs
+    }
 
 
 def make_setting(
@@ -147,8 +171,7 @@ def make_plan(
     chosen |= {start for name in chosen for start in line(name).starts}
     found = {line(name).dimensions[0] for name in chosen if line(name).kind in FINDERS}
     if controls:
-        for dimension in {line(name).dimensions[0] for name in chosen}:
-            chosen |= {c for c in CONTROLS[dimension] if dimension in found or "found" not in line(c).needs}
+        chosen |= controls_of(chosen, space, options or {})
     for name in chosen:
         needs, dimension = line(name).needs, line(name).dimensions[0]
         for start in line(name).starts:
@@ -251,10 +274,10 @@ def forecast(plan: Plan) -> Forecast:
         caps = [cap for cap in (how.cap, plan.cap) if cap is not None]
         longer = min(1 / share, caps[0]) if caps else 1 / share
         return {
-            "epochs": 1.0,
+            "epochs": (how.epochs or epochs) / epochs,
             "macs": longer,
             "macs+finetune": longer + FINETUNE_SHARE,
-            "finetune": FINETUNE_SHARE,
+            "finetune": how.epochs / epochs if how.epochs else FINETUNE_SHARE,
             "dsd": 1 + 2 * FINETUNE_SHARE,
         }[how.budget]
 

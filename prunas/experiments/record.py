@@ -5,16 +5,18 @@ finding it cost. `compare` and `plot` read nothing else.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunas import SCHEMA
 from prunas.costs import Target
 from prunas.errors import InputError
+from prunas.experiments.repeat import command_of, plan_document
 from prunas.experiments.search import Findings, Plan
 from prunas.experiments.transfer import stage_notes
 from prunas.files import digest, read_json, write_json
+from prunas.proposers import entry
 from prunas.statistics import curves, summary, text
 from prunas.statistics.alignment import alignment_table
 from prunas.statistics.rows import Metric, Row, SearchCost, TrialRow
@@ -22,7 +24,7 @@ from prunas.statistics.rows import Metric, Row, SearchCost, TrialRow
 if TYPE_CHECKING:
     from prunas.experiments.latency import Latency
 
-__all__ = ["Record", "load_records", "merge", "record_of", "save"]
+__all__ = ["Record", "committed_evidence", "load_records", "merge", "record_of", "save"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,8 @@ class Record:
         costs: What finding the points cost.
         trials: What samplers tried, search by search, in the order of proposals.
         notes: What a reader should know about the data.
+        plan: What was asked, and the command that asks it again; see `prunas.experiments.repeat`. Empty where
+            several searches are merged.
     """
 
     space: str
@@ -52,6 +56,7 @@ class Record:
     costs: tuple[SearchCost, ...]
     trials: tuple[TrialRow, ...] = ()
     notes: tuple[str, ...] = ()
+    plan: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def document(
         self, figures: Sequence[Path] = (), trained: int = 0, problems: Iterable[str] = ()
@@ -64,6 +69,7 @@ class Record:
             "recipe": self.recipe,
             "epochs": self.epochs,
             "setting": self.setting,
+            "plan": dict(self.plan),
             "runs": [row.to_json() for row in self.rows],
             "dense": [row.to_json() for row in self.dense],
             "table": [line.to_json() for line in summary.table(self.rows)],
@@ -95,6 +101,7 @@ class Record:
                 costs=tuple(map(SearchCost.from_json, document["cost"])),
                 trials=tuple(map(TrialRow.from_json, document.get("trials", ()))),
                 notes=tuple(document["notes"]),
+                plan=document.get("plan", {}),
             )
         except (KeyError, TypeError) as error:
             raise InputError(f"{source} is damaged ({error}); repeat the search to replace it") from error
@@ -175,6 +182,7 @@ def record_of(plan: Plan, findings: Findings) -> Record:
         costs=findings.costs,
         trials=findings.trials,
         notes=notes,
+        plan=plan_document(plan) | {"command": command_of(plan)},
     )
 
 
@@ -193,18 +201,7 @@ def setting_digest(plan: Plan) -> str:
 
 def save(record: Record, document: dict[str, Any], root: Path, plan: Plan) -> Path:
     """Stores a search's document under a name that its plan decides, so that a repeated search replaces it."""
-    key = digest(
-        [
-            record.setting,
-            plan.proposers,
-            [target.to_json() for target in plan.targets],
-            [protocol.name for protocol in plan.protocols],
-            plan.seeds,
-            dict(plan.trials),
-            {name: dict(options) for name, options in plan.options.items()},
-            plan.cap,
-        ]
-    )
+    key = digest([record.setting, plan_document(plan)])
     path = root / record.space / "searches" / f"{key}.json"
     write_json(path, document)
     return path
@@ -229,10 +226,27 @@ def load_records(root: Path, space: str | None = None) -> list[Record]:
     return merge([Record.from_document(read_json(path), path) for path in paths])
 
 
+def committed_evidence() -> dict[str, Record]:
+    """What was measured on the study's questions and committed, by protocol and cell: `reduced/efficiency-left`.
+
+    It lies inside an installed package, or in `benchmarks/reproduce/results` of a checkout.
+    """
+    package = Path(__file__).parent.parent
+    inside = package / "evidence"
+    folder = inside if inside.is_dir() else package.parent / "benchmarks" / "reproduce" / "results"
+    return {
+        f"{path.parent.name}/{path.stem}": Record.from_document(read_json(path), path)
+        for path in sorted(folder.glob("*/*.json"))
+    }
+
+
 def merge(records: Iterable[Record]) -> list[Record]:
-    """One record per setting; what two searches share is counted once."""
+    """One record per setting; what two searches share is counted once.
+
+    Designs that were carried over from several spaces are told apart by name.
+    """
     merged: dict[tuple[str, str], Record] = {}
-    for record in records:
+    for record in _told_apart(list(records)):
         key = (record.space, record.setting)
         before = merged.get(key, record)
         merged[key] = Record(
@@ -248,6 +262,32 @@ def merge(records: Iterable[Record]) -> list[Record]:
             notes=tuple(dict.fromkeys(before.notes + record.notes)),
         )
     return list(merged.values())
+
+
+def _told_apart(records: Sequence[Record]) -> list[Record]:
+    """The records, `transferred` renamed to `transferred from SPACE` where a setting has it from several."""
+    sources: dict[str, set[tuple[str, bool]]] = {}
+    for record in records:
+        if source := record.plan.get("source"):
+            sources.setdefault(record.setting, set()).add((source["space"], source["shipped"]))
+    return [
+        _renamed(record) if record.plan.get("source") and len(sources[record.setting]) > 1 else record
+        for record in records
+    ]
+
+
+def _renamed(record: Record) -> Record:
+    source = record.plan["source"]
+    where = source["space"] + (" (shipped)" if source["shipped"] else "")
+
+    def named(name: str) -> str:
+        return f"{name} from {where}" if "source" in entry(name).needs else name
+
+    return replace(
+        record,
+        rows=tuple(replace(row, proposer=named(row.proposer)) for row in record.rows),
+        costs=tuple(replace(cost, proposer=named(cost.proposer)) for cost in record.costs),
+    )
 
 
 def _once(rows: Iterable[Row]) -> tuple[Row, ...]:

@@ -66,7 +66,9 @@ class Plan:
     @property
     def references(self) -> tuple[Protocol, ...]:
         """How the dense network is trained and tested: as points are from scratch, and as its own training is."""
-        scratch = next((how for how in self.protocols if how.weights == "fresh"), None)
+        # What has epochs of its own is a retraining budget, not how a dense network is trained.
+        fresh = [how for how in self.protocols if how.weights == "fresh" and how.epochs is None]
+        scratch = next(iter(fresh), None)
         if not self.dense or scratch is None:
             return ()
         own = self.setting.dense_training

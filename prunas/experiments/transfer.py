@@ -85,7 +85,7 @@ def find_source(plan: Plan, store: Store, make: Callable[[], Executor]) -> tuple
         raise InputError(
             f"nothing was found in space {plan.setting.space.name!r}: {'; '.join(findings.problems)}"
         )
-    return Source(plan.setting.space, points), findings.trained
+    return Source(plan.setting.space, points, plan.proposers[0]), findings.trained
 
 
 def load_source(space: SearchSpace, proposer: str) -> Source:
@@ -103,7 +103,7 @@ def load_source(space: SearchSpace, proposer: str) -> Source:
             points += _proposals(space, document["points"], path)
     if not points:
         raise unknown("found shapes of", f"{space.name} by {proposer}", known)
-    return Source(space, tuple(points))
+    return Source(space, tuple(points), proposer, shipped=True)
 
 
 def _proposals(space: SearchSpace, documents: Sequence[dict[str, object]], path: Path) -> list[Proposal]:

@@ -122,10 +122,14 @@ class Source:
     Attributes:
         space: Another space.
         points: What was found there, by all seeds.
+        proposer: Who found them; "" if nobody says.
+        shipped: Whether they are those of `search_spaces/found/`.
     """
 
     space: SearchSpace
     points: tuple[Proposal, ...]
+    proposer: str = ""
+    shipped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,18 +10,25 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator
-from matplotlib.transforms import Transform, offset_copy
+from matplotlib.transforms import offset_copy
 
 from prunas.errors import InputError
-from prunas.report.figure import FAINT, cost_axis, line_look, mark_look, save, sheet, styled
+from prunas.report.figure import (
+    FAINT,
+    accuracy_axis,
+    cost_axis,
+    draw_means,
+    mark_look,
+    save,
+    sheet,
+    sidestep,
+    styled,
+)
 from prunas.report.styles import Style
 from prunas.statistics.curves import Curve
 
-__all__ = ["accuracy_axis", "draw_efficiency", "efficiency_figure"]
+__all__ = ["draw_efficiency", "efficiency_figure"]
 
-_SIDESTEP = 3.2  # points between neighbouring curves, so that none hides another
-_SPREAD = 14.0  # points from the first curve to the last, at most
 _BESIDE = 2.3  # points from a mean to its single trainings
 _SINGLE = 2.3  # size of a single training in points
 _AXIS = {"params": "parameters", "macs": "MACs per image"}
@@ -130,10 +137,9 @@ def _panel(
             )
     for curve in curves:
         look = looks[curve.proposer]
-        gap = min(_SIDESTEP, _SPREAD / len(order))
-        step = (order.index(curve.proposer) - (len(order) - 1) / 2) * gap
-        place = offset_copy(ax.transData, figure, x=step, units="points")
-        _curve(ax, curve, look, place)
+        place = sidestep(ax, figure, order.index(curve.proposer), len(order))
+        hollow = [any(point.hollow for point in points) for points in curve.points]
+        draw_means(ax, curve.xs, curve.accuracy, look, place, hollow)
         singles = list(chain.from_iterable(curve.points))
         beside = _BESIDE if len(singles) > len(curve.points) else 0  # a lone training is its own mean
         for point in singles:
@@ -148,36 +154,6 @@ def _panel(
             )
             drawn.set_in_layout(False)  # far cheaper for a thousand of them, and they widen nothing
             drawn.set_gid(f"run-{point.run}")
-
-
-def _curve(ax: Axes, curve: Curve, look: Style, place: Transform) -> None:
-    means = [spread.mean for spread in curve.accuracy]
-    ax.errorbar(
-        curve.xs,
-        means,
-        yerr=[spread.std or 0 for spread in curve.accuracy],
-        fmt="none",
-        ecolor=look.color,
-        elinewidth=0.8,
-        capsize=0,
-        transform=place,
-        zorder=2,
-    )
-    ax.plot(curve.xs, means, color=look.color, transform=place, zorder=4, **line_look(look))
-    for x, mean, points in zip(curve.xs, means, curve.points, strict=True):
-        hollow = any(point.hollow for point in points)
-        ax.plot([x], [mean], color=look.color, transform=place, zorder=5, **mark_look(look, hollow))
-
-
-def accuracy_axis(ax: Axes, heights: Sequence[float]) -> None:
-    """Limits and ticks around accuracies in percent; what lies beyond 0 and 100 is cut off."""
-    bottom, top = max(0.0, min(heights)), min(100.0, max(heights))
-    room = max(0.06 * (top - bottom), 0.05)
-    ax.set_ylim(bottom - room, top + room)
-    ticks = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(bottom, top)
-    ax.yaxis.set_major_locator(
-        FixedLocator([tick for tick in ticks if bottom - room <= tick <= min(100, top + room)])
-    )
 
 
 def _caption(curves: Sequence[Curve], setting: str) -> str:

@@ -18,6 +18,7 @@ from prunas.report.learning import Losses
 from prunas.space import SearchSpace, load_space
 from prunas.statistics.curves import dense_accuracy
 from prunas.statistics.patterns import PatternSpread, pattern_spread
+from prunas.statistics.retraining import Course, budgeted, courses
 from prunas.statistics.rows import Row, SearchCost
 from prunas.statistics.summary import grouped
 from prunas.statistics.widths import Agreement, WidthSpread, agreement, width_spread
@@ -198,9 +199,14 @@ class Evidence:
             found.append(pattern_spread(proposer, asked, list(points.values())))
         return [each for each in found if each is not None]
 
+    def budgets(self) -> list[Course]:
+        """How well points retrain by budget, where several budgets were tried."""
+        return courses(self.rows)
+
     def logs(self) -> list[Losses]:
-        """The training losses of all final trainings, by target from the largest."""
-        ordered = sorted(self.rows, key=lambda row: (row.protocol, row.asked.metric, -row.asked.value))
+        """Training losses of all final trainings but those of a retraining budget, by target from the largest."""
+        rows = [row for row in self.rows if not budgeted(row.protocol)]
+        ordered = sorted(rows, key=lambda row: (row.protocol, row.asked.metric, -row.asked.value))
         return [
             Losses(
                 proposer=row.proposer,

@@ -17,22 +17,27 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import Transform, offset_copy
 
 from prunas.files import write_atomic
 from prunas.report.styles import Style, styles
+from prunas.statistics.summary import Summary
 
 __all__ = [
     "COLUMN",
     "FAINT",
     "GRID",
     "INK",
+    "accuracy_axis",
     "as_svg",
     "cost_axis",
+    "draw_means",
     "line_look",
     "mark_look",
     "nice_ticks",
     "save",
     "sheet",
+    "sidestep",
     "styled",
 ]
 
@@ -72,6 +77,8 @@ _STYLE: Any = {  # matplotlib types the keys as literals
     "svg.fonttype": "none",
     "svg.hashsalt": "prunas",
 }
+_SIDESTEP = 3.2  # points between neighbouring curves
+_SPREAD = 14.0  # points from the first curve to the last, at most
 _P = ParamSpec("_P")
 
 
@@ -195,6 +202,58 @@ def mark_look(look: Style, hollow: bool = False, size: float = 4.2) -> Mapping[s
         "markeredgecolor": look.color if hollow else "white",
         "markeredgewidth": (1.0 if hollow else 0.5) * min(1.0, size / 4.2),
     }
+
+
+def sidestep(ax: Axes, figure: Figure, index: int, curves: int) -> Transform:
+    """Where the curve at `index` of so many is drawn: a little aside, so that none hides another."""
+    gap = min(_SIDESTEP, _SPREAD / curves)
+    return offset_copy(ax.transData, figure, x=(index - (curves - 1) / 2) * gap, units="points")
+
+
+def draw_means(
+    ax: Axes,
+    xs: Sequence[float],
+    accuracy: Sequence[Summary],
+    look: Style,
+    place: Transform,
+    hollow: Sequence[bool] | None = None,
+) -> None:
+    """A line through means with bars of one standard deviation.
+
+    Args:
+        ax: Where.
+        xs: One per mean.
+        accuracy: The means.
+        look: Of the curve.
+        place: See `sidestep`.
+        hollow: Which marks are white inside.
+    """
+    means = [spread.mean for spread in accuracy]
+    ax.errorbar(
+        xs,
+        means,
+        yerr=[spread.std or 0 for spread in accuracy],
+        fmt="none",
+        ecolor=look.color,
+        elinewidth=0.8,
+        capsize=0,
+        transform=place,
+        zorder=2,
+    )
+    ax.plot(xs, means, color=look.color, transform=place, zorder=4, **line_look(look))
+    for x, mean, white in zip(xs, means, hollow or [False] * len(means), strict=True):
+        ax.plot([x], [mean], color=look.color, transform=place, zorder=5, **mark_look(look, white))
+
+
+def accuracy_axis(ax: Axes, heights: Sequence[float]) -> None:
+    """Limits and ticks around accuracies in percent; what lies beyond 0 and 100 is cut off."""
+    bottom, top = max(0.0, min(heights)), min(100.0, max(heights))
+    room = max(0.06 * (top - bottom), 0.05)
+    ax.set_ylim(bottom - room, top + room)
+    ticks = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(bottom, top)
+    ax.yaxis.set_major_locator(
+        FixedLocator([tick for tick in ticks if bottom - room <= tick <= min(100, top + room)])
+    )
 
 
 def cost_axis(ax: Axes, costs: Sequence[float]) -> None:

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from prunas.recipe import PROTOCOLS
+from prunas.statistics.claims import Verdict, verdict
 from prunas.statistics.ranking import MARGIN, mean_difference, rankings
+from prunas.statistics.retraining import budgeted
 from prunas.statistics.rows import Row
 from prunas.statistics.summary import Summary, differences, grouped
 
-__all__ = ["Finding", "Verdict", "findings", "is_fresh", "only_tuned", "verdict"]
+__all__ = ["Finding", "findings", "is_fresh", "only_tuned"]
 
-Verdict = Literal["ahead", "behind", "level", "undecided"]
 _FOUND = ("automatic", "predefined", "sampler")
 _CONTROLS = {
     "taper": "tapered shapes of the same parameters and MACs (taper)",
@@ -49,26 +49,16 @@ class Finding:
     sentence: str
 
 
-def verdict(difference: Summary) -> Verdict:
-    """What an interval says about 0, with `MARGIN` as the smallest difference that matters."""
-    if difference.low is None or difference.high is None:
-        return "undecided"
-    if difference.low >= -MARGIN and difference.high <= MARGIN:
-        return "level"
-    if difference.low > 0:
-        return "ahead"
-    return "behind" if difference.high < 0 else "undecided"
-
-
 def findings(rows: Sequence[Row], dense: float | None) -> list[Finding]:
     """What was found against each control, the tapered shapes first, training from scratch before fine-tuning.
 
     Differences are averaged over the targets that can tell proposers apart, or over all where none can.
 
     Args:
-        rows: Trainings of one space under one recipe.
+        rows: Trainings of one space under one recipe; those of a retraining budget have no say.
         dense: Mean test accuracy of the dense network in percent, if it was tested.
     """
+    rows = [row for row in rows if not budgeted(row.protocol)]
     telling = {(ranking.protocol, ranking.masked): ranking.targets for ranking in rankings(rows, dense)}
     found = []
     proposers = dict.fromkeys(row.proposer for row in rows if row.kind in _FOUND)
@@ -97,7 +87,8 @@ def findings(rows: Sequence[Row], dense: float | None) -> list[Finding]:
 
 def is_fresh(protocol: str) -> bool:
     """Whether a protocol trains from scratch; one that is not known here is taken to."""
-    return protocol not in PROTOCOLS or PROTOCOLS[protocol].weights == "fresh"
+    family = protocol.partition(":")[0]
+    return family not in PROTOCOLS or PROTOCOLS[family].weights == "fresh"
 
 
 def only_tuned(rows: Iterable[Row]) -> list[str]:

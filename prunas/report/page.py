@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from prunas import __version__
 from prunas.errors import InputError
+from prunas.report.budget import budget_figure
 from prunas.report.checklist import checklist
 from prunas.report.commands import commands
 from prunas.report.efficiency import efficiency_figure
@@ -29,6 +30,7 @@ from prunas.statistics.curves import curves
 from prunas.statistics.patterns import pattern_table
 from prunas.statistics.prices import prices
 from prunas.statistics.ranking import rankings
+from prunas.statistics.retraining import crossings, retraining_table
 from prunas.statistics.rows import Row
 from prunas.statistics.summary import Line, cost_table, differences, grouped, table
 from prunas.statistics.text import Table, asked_text, count, difference_table, result_table
@@ -88,6 +90,7 @@ def _section(evidence: Evidence, out: Path, index: int) -> dict[str, Any]:
         "leading": [
             each for each in found if each.against == found[0].against and each.fresh == found[0].fresh
         ],
+        "crossings": [each.sentence for each in crossings(evidence.budgets())],
         "tuned": only_tuned(evidence.rows),
         "drawings": list(_drawings(evidence, f"s{index}")),
         "tables": list(_tables(evidence)),
@@ -118,6 +121,7 @@ def _drawings(evidence: Evidence, prefix: str) -> Iterable[_Drawing]:
         "Accuracy over MACs": lambda: efficiency_figure(curves(evidence.rows, "macs"), **named),
         "Pareto front": lambda: pareto_figure(table(evidence.rows), setting=setting),
         "What the search cost": lambda: price_figure(prices(evidence.rows, evidence.costs), setting=setting),
+        "Accuracy over retraining epochs": lambda: budget_figure(evidence.budgets(), setting=setting),
         "Widths per layer": lambda: widths_figure(
             evidence.spreads(), [layer.stage for layer in evidence.layers], setting=setting
         ),
@@ -163,6 +167,8 @@ def _tables(evidence: Evidence) -> Iterable[tuple[str, Table]]:
     if paired:
         yield "Found against controls", difference_table(paired)
     yield "Over all targets", _overall(evidence, lines)
+    if retrained := evidence.budgets():
+        yield "Retraining budget", retraining_table(retrained)
     if agreements := [each for each in evidence.agreements() if each.against == "uniform"]:
         yield "Widths: do searches agree?", agreement_table(agreements)
     if patterns := evidence.patterns():

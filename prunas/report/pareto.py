@@ -8,8 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from prunas.errors import InputError
-from prunas.report.efficiency import accuracy_axis
-from prunas.report.figure import FAINT, INK, cost_axis, mark_look, sheet, styled
+from prunas.report.figure import FAINT, INK, accuracy_axis, cost_axis, mark_look, sheet, styled
 from prunas.statistics.summary import Line, grouped
 from prunas.statistics.text import asked_text
 from prunas.statistics.trade import front

@@ -7,8 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, NullLocator
 
 from prunas.errors import InputError
-from prunas.report.efficiency import accuracy_axis
-from prunas.report.figure import FAINT, GRID, mark_look, nice_ticks, sheet, styled
+from prunas.report.figure import FAINT, GRID, accuracy_axis, mark_look, nice_ticks, sheet, styled
 from prunas.report.styles import Style
 from prunas.statistics.prices import Price
 from prunas.statistics.summary import grouped

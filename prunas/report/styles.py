@@ -1,4 +1,4 @@
-"""One look per proposer, the same in every figure, told apart by marker and dash alone."""
+"""One look per proposer or way to retrain, the same in every figure, told apart by marker and dash alone."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -37,22 +37,33 @@ STYLES: Mapping[str, Style] = MappingProxyType(
     {
         "slimming": Style(_VERMILLION, "o", _SOLID),
         "l1": Style(_GREEN, "s", _SOLID),
+        "l1-global": Style(_GREEN, "D", _SOLID),
         "thinet": Style(_SKY, "^", _SOLID),
-        "regression": Style(_PURPLE, "v", _SOLID),
-        "sss": Style(_ORANGE, "D", _SOLID),
+        "thinet-global": Style(_SKY, "p", _SOLID),
+        "reconstruction": Style(_PURPLE, "v", _SOLID),
+        "reconstruction-global": Style(_PURPLE, "h", _SOLID),
+        "sss": Style(_ORANGE, "P", _SOLID),
         "magnitude": Style(_VERMILLION, "X", _SOLID),
         "tpe": Style(_PURPLE, "P", _DASHED),
-        "guided": Style(_GREEN, "p", _DASHED),
-        "transferred": Style(_SKY, "h", _DASHED),
+        "guided": Style(_GREEN, "D", _DASHED),
+        "guided-kernel": Style(_GREEN, "X", _DASHED),
+        "transferred": Style(_SKY, "v", _DASHED),
+        "transferred-kernel": Style(_SKY, "d", _DASHED),
         "taper": Style(_BLUE, "s", _DASHED),
         "uniform": Style(_BLACK, "^", _DASHDOT),
+        "uniform-kernel": Style(_BLACK, "<", _DASHDOT),
+        "uniform-depth": Style(_BLACK, ">", _DASHDOT),
         "erk": Style(_BLUE, "v", _DASHDOT),
         "random": Style(_GREY, "D", _DOTTED),
         "shuffled": Style(_ORANGE, "o", _DOTTED),
         "cross": Style(_PURPLE, "s", _DOTTED),
+        "finetune": Style(_VERMILLION, "H", _SOLID),
+        "finetune-rewound": Style(_PURPLE, "h", _DASHED),
+        "scratch-e": Style(_BLUE, "s", _DASHDOT),
     }
 )
-"""Known proposers: what is found has a solid line, what is designed a dashed one, controls are broken up."""
+"""Known proposers: what is found has a solid line, what is designed a dashed one, controls are broken up. Behind
+them the ways to retrain, which share no figure with proposers."""
 
 _SPARE = tuple(
     Style(color, marker, _DASHDOTDOT)

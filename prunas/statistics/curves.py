@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from prunas.costs import Target
+from prunas.statistics.retraining import budgeted
 from prunas.statistics.rows import PENALTY_NOT_ACTED, Metric, Row
 from prunas.statistics.summary import Summary, grouped, seed_order, summarise
 
@@ -85,11 +86,14 @@ def curves(rows: Iterable[Row], metric: Metric = "params") -> list[Curve]:
     """One curve per proposer, protocol and sort of network, from the rows that have a test accuracy.
 
     Args:
-        rows: Trainings of one space under one recipe, in any order; those of the dense network are ignored.
+        rows: Trainings of one space under one recipe, in any order; those of the dense network are ignored, and so
+            are those of a retraining budget.
         metric: The cost axis.
     """
     found = []
-    tested = [row for row in rows if row.accuracy is not None and row.kind != "dense"]
+    tested = [
+        row for row in rows if row.accuracy is not None and row.kind != "dense" and not budgeted(row.protocol)
+    ]
     by_curve = grouped(tested, lambda row: (row.protocol, row.masked, row.proposer))
     for (protocol, masked, proposer), group in sorted(by_curve.items()):
         stops = []

@@ -20,7 +20,8 @@ from prunas.runs.store import Store
 from prunas.space import load_point, load_space
 
 METHODS = ("slimming", "l1-global", "thinet-global", "reconstruction-global", "magnitude", "sss")
-HOW = (*PROTOCOLS, "scratch-b:1.25", "scratch-b:inf", "dsd:0.5")
+BUDGETS = ("scratch-e:3", "finetune:2", "finetune-rewound:3", "ticket:2")
+HOW = (*PROTOCOLS, "scratch-b:1.25", "scratch-b:inf", "dsd:0.5", *BUDGETS)
 EPOCHS = 4
 
 
@@ -63,6 +64,10 @@ def test_epochs_are_those_of_the_protocol(searched: tuple[Plan, Path, Findings])
                 "ticket": 4,
                 "dsd": 6,
                 "dsd:0.5": 6,
+                "scratch-e:3": 3,
+                "finetune:2": 2,
+                "finetune-rewound:3": 3,
+                "ticket:2": 2,
             }[row.protocol]
         ), row.protocol
 

@@ -106,6 +106,7 @@ def made(
         "cost": [cost.to_json() for cost in costs],
         "notes": list(notes),
         "problems": list(problems),
+        "plan": {"command": ["search", SPACE, "--proposer", ",".join(proposers)]},
     }
     write(root / SPACE / "searches" / "0123456789ab.json", stored)
     return gather(root, **head, rows=tuple(rows), dense=(), costs=tuple(costs))

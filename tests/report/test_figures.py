@@ -1,6 +1,7 @@
 import struct
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 
 from prunas.costs import Target
 from prunas.errors import InputError
+from prunas.report.budget import budget_figure
 from prunas.report.evidence import Evidence
 from prunas.report.figure import as_svg, save
 from prunas.report.learning import Losses, learning_figure
@@ -131,3 +133,42 @@ def test_many_proposers_deep_networks_and_two_protocols_still_draw(tmp_path: Pat
     asked = Target(metric="params", value=1000, keep=0.1)
     deep = width_spread("slimming", asked, [[8] * 100, [7] * 100], [16] * 100)
     assert widths_figure([deep], [i // 33 for i in range(100)], setting="here").get_figwidth() == 7
+
+
+# Retraining budgets
+
+
+def retrained(root: Path) -> Evidence:
+    """Four budgets and three ways; scratch starts 12 points behind fine-tuning and ends 4 ahead."""
+    rows = []
+    for family, start, slope in (("finetune", 80, 1), ("finetune-rewound", 78, 3), ("scratch-e", 68, 6)):
+        for step, epochs in enumerate((5, 10, 20, 40)):
+            evidence = made(
+                root / f"{family}-{epochs}",
+                ("slimming",),
+                keeps=(0.1,),
+                protocol=f"{family}:{epochs}",
+                epochs=epochs,
+            )
+            rows += [
+                replace(
+                    row, test_acc=start + slope * step + row.search_seed / 2, id=f"{family}{epochs}{row.id}"
+                )
+                for row in evidence.rows
+            ]
+    return replace(evidence, rows=tuple(rows), runs={})
+
+
+def test_the_crossing_is_drawn_and_named(tmp_path: Path) -> None:
+    evidence = retrained(tmp_path)
+    figure = budget_figure(evidence.budgets(), setting=evidence.setting)
+    shown = texts(figure)
+    assert {"finetune", "finetune-rewound", "scratch-e", "slimming, 10 %"} <= set(shown)
+    assert {"5", "10", "20", "40"} <= set(shown)
+    # -12, -7, -2 and 3 points at 5, 10, 20 and 40 epochs: two fifths of the way from 20 to 40.
+    assert f"{20 * 2**0.4:.3g}" in shown
+
+
+def test_nothing_retrained_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no point was retrained for several budgets"):
+        budget_figure(made(tmp_path).budgets(), setting="x")

@@ -11,8 +11,9 @@ from made_runs import made
 from prunas.report.checklist import checklist
 from prunas.report.commands import commands
 from prunas.report.evidence import Evidence
-from prunas.report.headline import findings, verdict
+from prunas.report.headline import findings
 from prunas.report.page import page
+from prunas.statistics.claims import verdict
 from prunas.statistics.summary import Summary, summarise
 
 VOID = {"meta", "br", "path", "use", "rect"}
@@ -233,20 +234,21 @@ def test_unfinished_runs_are_counted(tmp_path: Path) -> None:
     assert "Nothing found by a search" in page([broken], tmp_path)
 
 
-def test_commands_name_what_was_asked(tmp_path: Path) -> None:
-    lines = commands(made(tmp_path, seeds=2), Path("my runs"))
-    assert lines[0] == (
-        "prunas search vgg11-digits --proposer slimming --keep 0.1,0.05 --metric params --protocol scratch-e "
-        "--seeds 2 --no-dense --recipe digits --epochs 3 --out 'my runs'"
-    )
+def test_commands_are_those_that_were_stored(tmp_path: Path) -> None:
+    lines = commands(made(tmp_path, ("slimming", "uniform")), Path("my runs"))
+    assert lines[0] == "prunas search vgg11-digits --proposer slimming,uniform --out 'my runs'"
     assert lines[-1] == "prunas report vgg11-digits --out 'my runs'"
 
 
-def test_commands_with_samplers_and_without_controls(tmp_path: Path) -> None:
-    (line, *_) = commands(made(tmp_path, ("tpe", "uniform"), seeds=1), tmp_path)
-    assert "--proposer tpe,uniform " in line
-    assert "--no-controls" in line
-    assert "--trials 1 " in line
+def test_a_search_without_a_command_is_a_comment(tmp_path: Path) -> None:
+    evidence = made(tmp_path)
+    for plan, words in (
+        ({}, "an older version was stored without a plan"),
+        ({"proposers": ["tpe"], "command": None}, "tpe was asked for in Python"),
+    ):
+        searches = ({**evidence.searches[0], "plan": plan},)
+        (line, *_) = commands(dataclasses.replace(evidence, searches=searches), tmp_path)
+        assert line.startswith(f"# a search by {words}")
 
 
 def test_a_thousand_runs_stay_under_five_megabytes(tmp_path: Path) -> None:

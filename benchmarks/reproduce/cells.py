@@ -1,0 +1,168 @@
+"""The grid: what its cells are, and the plans of prunas that they stand for."""
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prunas.errors import InputError, unknown
+from prunas.experiments.jobs import Setting
+from prunas.experiments.plan import make_plan, make_setting
+from prunas.experiments.search import Plan
+from prunas.experiments.transfer import find_source, source_plan
+from prunas.runs.executors import Executor
+from prunas.runs.store import Store
+from prunas.space import SearchSpace, load_space
+
+__all__ = ["Cell", "Protocol", "cells", "plan_of", "protocols"]
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """How every cell of one protocol is trained; results of two protocols never share a table.
+
+    Attributes:
+        name: `short`, `paper` or `reduced`.
+        says: In words.
+        seeds: Searches per proposer, unless a cell says otherwise.
+        recipe: Name of the recipe; None means each space's own.
+        changes: Settings of the recipe that differ.
+    """
+
+    name: str
+    says: str
+    seeds: int
+    recipe: str | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One plan.
+
+    Attributes:
+        name: Unique within its protocol.
+        protocol: Its protocol.
+        shows: Tables and figures of the study that it answers.
+        space: A bundled space, or a TOML file beside the grid.
+        proposers: All that are compared; no further control joins.
+        source: The space whose shapes are carried over, found there by the first proposer.
+        preset: Widths that the method is given.
+        metric: What targets count.
+        keep: Targets; the space's own if there are none.
+        train: How points are trained; by default from scratch, and fine-tuned and by Scratch-B besides where the
+            study prints rows.
+        epochs: Retraining budgets, if accuracy against them is the question.
+        rows: Rows of the study's table, one per target.
+        options: Settings of proposers.
+        dense: Whether the unpruned network is trained and tested too.
+        seeds: Instead of the protocol's.
+        recipe: Instead of the protocol's recipe and its changes.
+    """
+
+    name: str
+    protocol: Protocol
+    shows: tuple[str, ...]
+    space: str
+    proposers: tuple[str, ...]
+    source: str | None = None
+    preset: str | None = None
+    metric: str | None = None
+    keep: tuple[float, ...] = ()
+    train: tuple[str, ...] = ()
+    epochs: tuple[int, ...] = ()
+    rows: tuple[str, ...] = ()
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    dense: bool = True
+    seeds: int = 0
+    recipe: str | None = None
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The protocols of prunas by which points are trained."""
+        how = self.train or (("finetune", "scratch-e", "scratch-b") if self.rows else ("scratch-e",))
+        return tuple(f"{name}:{n}" for n in self.epochs for name in how) if self.epochs else how
+
+    @property
+    def name_in_full(self) -> str:
+        """Protocol and name."""
+        return f"{self.protocol.name}/{self.name}"
+
+
+def protocols(path: Path = HERE / "grid.toml") -> dict[str, Protocol]:
+    """The protocols of the grid by name."""
+    return {name: Protocol(name, **table) for name, table in _read(path)["protocols"].items()}
+
+
+def cells(protocol: str, path: Path = HERE / "grid.toml") -> list[Cell]:
+    """The cells of one protocol, in order of value.
+
+    Raises:
+        InputError: There is no such protocol.
+    """
+    known = protocols(path)
+    if protocol not in known:
+        raise unknown("protocol", protocol, known)
+    own = [table for table in _read(path)["cells"] if table["protocol"] == protocol]
+    made = []
+    for table in own:
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+        values |= {"protocol": known[protocol], "seeds": table.get("seeds", known[protocol].seeds)}
+        made.append(Cell(**values))
+    return made
+
+
+def plan_of(cell: Cell, data: Path | None, store: Store, make: Callable[[], Executor]) -> tuple[Plan, int]:
+    """The plan of a cell; of a transfer, what is carried over is found first.
+
+    Args:
+        cell: The cell.
+        data: Folder of the data sets.
+        store: Where runs live.
+        make: Opens the executor.
+
+    Returns:
+        The plan, and how many trainings this call did.
+
+    Raises:
+        InputError: Something does not exist or cannot be read, or the search on the source found nothing.
+    """
+    common: dict[str, Any] = {
+        "keep": cell.keep,
+        "metric": cell.metric,
+        "seeds": cell.seeds,
+        "options": {name: dict(values) for name, values in cell.options.items()},
+        "controls": False,
+    }
+    if cell.preset is not None:
+        common["options"].setdefault(cell.proposers[0], {})["preset"] = cell.preset
+    found, trained = None, 0
+    if cell.source is not None:
+        finder = cell.proposers[0]
+        first = source_plan(make_plan(_setting(cell, cell.source, data), (finder,), **common), finder)
+        found, trained = find_source(first, store, make)
+    setting = _setting(cell, cell.space, data)
+    plan = make_plan(
+        setting, cell.proposers, protocols=cell.trained, dense=cell.dense, source=found, **common
+    )
+    return plan, trained
+
+
+def _setting(cell: Cell, space: str, data: Path | None) -> Setting:
+    how = cell.protocol
+    changes = how.changes if cell.recipe is None else {}
+    return make_setting(_space(space), recipe_name=cell.recipe or how.recipe, changes=changes, root=data)
+
+
+def _space(name: str) -> SearchSpace:
+    return load_space(str(HERE / name) if name.endswith(".toml") else name)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error

@@ -1,0 +1,158 @@
+"""A plan written down, and the command that repeats it. Torch-free."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from prunas.data import data_folder
+from prunas.experiments.plan import CONTROLS, TRIALS, controls_of
+from prunas.experiments.search import Plan
+from prunas.experiments.transfer import designs_of
+from prunas.proposers import configured
+from prunas.recipe import RECIPES, Recipe
+from prunas.space import SearchSpace
+
+__all__ = ["command_of", "plan_document"]
+
+_FLAGS = {
+    "epochs": "--epochs",
+    "batch": "--batch",
+    "lr": "--lr",
+    "images": "--images",
+    "precision": "--precision",
+}
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """Everything that decides a search, as JSON values; the same for the same search on every machine."""
+    setting, source = plan.setting, plan.source
+    return {
+        "space": setting.space.name,
+        "data": setting.data,
+        "recipe": setting.recipe.to_json(),
+        "dense_training": setting.dense_training.name,
+        "proposers": list(plan.proposers),
+        "targets": [target.to_json() for target in plan.targets],
+        "protocols": [protocol.name for protocol in plan.protocols],
+        "seeds": plan.seeds,
+        "trials": dict(plan.trials),
+        "options": {name: dict(options) for name, options in plan.options.items()},
+        "cap": plan.cap,
+        "dense": plan.dense,
+        "keep_weights": plan.keep_weights,
+        "align": list(plan.align) if plan.align else None,
+        "source": None
+        if source is None
+        else {"space": source.space.name, "proposer": source.proposer, "shipped": source.shipped},
+    }
+
+
+def command_of(plan: Plan) -> list[str] | None:
+    """The words of `prunas` that carry out this plan again, but for --out; None if only Python can say it."""
+    spaces = [plan.setting.space] + ([plan.source.space] if plan.source else [])
+    recipe = _recipe(plan.setting.recipe, plan.setting.space.recipe)
+    if not all(map(_typed, spaces)) or recipe is None:
+        return None
+    head = _search(plan) if plan.source is None else _transfer(plan)
+    if head is None:
+        return None
+    words = [*head, *_targets(plan)]
+    words += [
+        "--protocol",
+        ",".join(protocol.name for protocol in plan.protocols),
+        "--seeds",
+        str(plan.seeds),
+    ]
+    for name, options in plan.options.items():
+        for field, value in options.items():
+            words += ["--set", f"{name}.{field}={json.dumps(value)}"]
+    words += [] if plan.dense else ["--no-dense"]
+    words += recipe
+    if plan.setting.data != "digits":
+        words += ["--data", str(data_folder())]
+    return words
+
+
+def _typed(space: SearchSpace) -> str:
+    """What a user types to mean this space; "" if it was made in Python."""
+    return space.name if space.content and isinstance(space.reference, str) else space.source
+
+
+def _search(plan: Plan) -> list[str] | None:
+    setting, space = plan.setting, plan.setting.space
+    words = ["search", _typed(space), *_proposers(plan)]
+    usual = {
+        name: TRIALS if configured(name, space.options, plan.options)[0].kind == "sampler" else 1
+        for name in plan.trials
+    }
+    if dict(plan.trials) != usual:
+        numbers = set(plan.trials.values())
+        if len(numbers) > 1:
+            return None
+        words += ["--trials", str(numbers.pop())]
+    if plan.cap is not None and plan.cap != space.cap:
+        words += ["--cap", f"{plan.cap:g}"]
+    if setting.dense_training.name != "scratch-e":
+        words += ["--dense-training", setting.dense_training.name]
+    words += ["--keep-weights"] if plan.keep_weights else []
+    return words + (["--align", ":".join(map(str, plan.align))] if plan.align else [])
+
+
+def _transfer(plan: Plan) -> list[str] | None:
+    source, setting = plan.source, plan.setting
+    assert source is not None
+    plain = plan.cap == setting.space.cap and setting.dense_training.name == "scratch-e"
+    told = all(target.keep is not None for target in plan.targets) and set(plan.trials.values()) <= {1}
+    if not (plain and told and source.proposer) or plan.keep_weights or plan.align:
+        return None
+    words = ["transfer", "--from", _typed(source.space), "--to", _typed(setting.space)]
+    words += ["--proposer", source.proposer]
+    words += ["--from-found"] if source.shipped else []
+    carried = {source.proposer, *designs_of(source.proposer)}
+    joining = controls_of(carried, plan.setting.space, plan.options)
+    names = set(plan.proposers)
+    if not joining <= names:
+        words += ["--no-controls"]
+        joining = set()
+    beside = [name for name in plan.proposers if name not in carried | joining]
+    return words + (["--beside", ",".join(beside)] if beside else [])
+
+
+def _proposers(plan: Plan) -> list[str]:
+    """Names and whether controls join them, the shorter way where both mean the same."""
+    names, every = set(plan.proposers), {name for some in CONTROLS.values() for name in some}
+    given = names - every
+    if given and names == given | controls_of(given, plan.setting.space, plan.options):
+        return ["--proposer", ",".join(_ordered(plan, given))]
+    return ["--proposer", ",".join(plan.proposers), "--no-controls"]
+
+
+def _ordered(plan: Plan, names: Iterable[str]) -> list[str]:
+    chosen = set(names)
+    return [name for name in plan.proposers if name in chosen]
+
+
+def _targets(plan: Plan) -> list[str]:
+    keeps = [repr(target.keep) for target in plan.targets if target.keep is not None]
+    budgets = [str(target.value) for target in plan.targets if target.keep is None]
+    words = ["--keep", ",".join(keeps)] if keeps else []
+    words += ["--budget", ",".join(budgets)] if budgets else []
+    return [*words, "--metric", plan.targets[0].metric]
+
+
+def _recipe(recipe: Recipe, usual: str) -> list[str] | None:
+    """The flags that make this recipe; None if there are none that do."""
+    if recipe.name not in RECIPES:
+        return None
+    named = RECIPES[recipe.name]
+    words = [] if recipe.name == usual else ["--recipe", recipe.name]
+    changes: dict[str, Any] = {}
+    for field, flag in _FLAGS.items():
+        value = getattr(recipe, field)
+        if value != getattr(named, field):
+            changes[field] = value
+            words += [flag, str(value)]
+    if recipe.channels_last != named.channels_last:
+        changes["channels_last"] = recipe.channels_last
+        words += ["--channels-last" if recipe.channels_last else "--channels-first"]
+    return words if named.replace(**changes) == recipe else None

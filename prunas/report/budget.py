@@ -1,0 +1,101 @@
+"""Accuracy against the retraining budget: inherited weights, rewound ones and new ones."""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.transforms import offset_copy
+
+from prunas.errors import InputError
+from prunas.report.figure import (
+    FAINT,
+    accuracy_axis,
+    draw_means,
+    mark_look,
+    sheet,
+    sidestep,
+    styled,
+)
+from prunas.statistics.retraining import FAMILIES, Course, crossings
+from prunas.statistics.summary import grouped
+from prunas.statistics.text import asked_text
+
+__all__ = ["budget_figure"]
+
+_BESIDE, _SINGLE = 2.3, 2.3  # points from a mean to its single trainings, and their size
+
+
+@styled
+def budget_figure(courses: Sequence[Course], *, setting: str) -> Figure:
+    """Draws test accuracy over retraining epochs, one panel per proposer and target, the crossing marked.
+
+    Args:
+        courses: In the order of the panels.
+        setting: Space, data set and recipe, for the caption.
+
+    Raises:
+        InputError: Nothing was retrained for several budgets.
+    """
+    if not courses:
+        raise InputError(
+            "nothing to plot: no point was retrained for several budgets; try --protocol "
+            "finetune:5,finetune:20,scratch-e:5,scratch-e:20"
+        )
+    panels = grouped(courses, lambda course: (course.proposer, course.asked, course.masked))
+    order = [family for family in FAMILIES if any(course.family == family for course in courses)]
+    figure, axes, looks = sheet(
+        order,
+        f"{setting}. Lines join means; bars are ± 1 standard deviation; small marks are single trainings; curves "
+        "are set a little apart sideways. The upright line is where scratch overtakes fine-tuning on the means.",
+        panels=len(panels),
+        across=2,
+        sharey=True,
+    )
+    crossed = {(each.proposer, each.asked): each for each in crossings(courses) if each.family == FAMILIES[0]}
+    for index, (ax, ((proposer, asked, masked), own)) in enumerate(zip(axes, panels.items(), strict=True)):
+        ax.set_xscale("log")
+        for course in own:
+            look = looks[course.family]
+            place = sidestep(ax, figure, order.index(course.family), len(order))
+            draw_means(ax, course.epochs, course.accuracy, look, place)
+            aside = offset_copy(place, figure, x=_BESIDE, units="points")
+            for x, points in zip(course.epochs, course.points, strict=True):
+                if len(points) > 1:
+                    marks = mark_look(look, size=_SINGLE)
+                    shown = list(points.values())
+                    ax.plot(
+                        [x] * len(shown),
+                        shown,
+                        linestyle="none",
+                        alpha=0.75,
+                        transform=aside,
+                        zorder=4.5,
+                        **marks,
+                    )
+        ticks = sorted({x for course in own for x in course.epochs})
+        ax.set_xlim(ticks[0] / 1.25, ticks[-1] * 1.25)
+        ax.xaxis.set_major_locator(FixedLocator(ticks))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        ax.set_xlabel("epochs of retraining")
+        if index % 2 == 0:
+            ax.set_ylabel("test accuracy (%)")
+        crossing = crossed.get((proposer, asked))
+        if crossing is not None and crossing.at is not None and crossing.at > crossing.epochs[0]:
+            ax.axvline(crossing.at, color=FAINT, linewidth=0.8, linestyle=(0, (5, 3)), zorder=1)
+            ax.annotate(
+                f"{crossing.at:.3g}",
+                xy=(crossing.at, 0),
+                xycoords=("data", "axes fraction"),
+                xytext=(2, 3),
+                textcoords="offset points",
+                fontsize=7,
+                color=FAINT,
+            )
+        ax.set_title(f"{proposer}, {asked_text(asked)}" + (", masked" if masked else ""))
+    heights = [value for course in courses for points in course.points for value in points.values()]
+    means = [spread for course in courses for spread in course.accuracy]
+    accuracy_axis(
+        axes[0], heights + [each.mean + sign * (each.std or 0) for each in means for sign in (-1, 1)]
+    )
+    return figure

@@ -1,0 +1,121 @@
+"""What an interval of a difference says, against a margin that was fixed beforehand."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Literal
+
+from prunas.costs import Target
+from prunas.statistics.ranking import MARGIN
+from prunas.statistics.rows import Row
+from prunas.statistics.summary import Summary, grouped, summarise
+
+__all__ = ["Judgement", "Relation", "Side", "Verdict", "compared", "judge", "standard_errors", "verdict"]
+
+Relation = Literal["more", "at-least", "tie"]
+Judgement = Literal["holds", "fails", "undecided"]
+Verdict = Literal["ahead", "behind", "level", "undecided"]
+_FINDERS = ("automatic", "predefined")
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of a comparison.
+
+    Attributes:
+        proposer: Whose points; "" means those of any pruning method.
+        protocol: How they were trained; "" means in any way.
+    """
+
+    proposer: str = ""
+    protocol: str = ""
+
+    def holds(self, row: Row) -> bool:
+        """Whether a row belongs to this side."""
+        by = row.proposer == self.proposer if self.proposer else row.kind in _FINDERS
+        return by and self.protocol in ("", row.protocol)
+
+
+def compared(rows: Iterable[Row], left: Side, right: Side, asked: Target | None = None) -> Summary | None:
+    """Left minus right in percentage points of test accuracy, one value per search seed.
+
+    Differences are paired by seed and target and averaged over the targets of a seed first, so that the interval
+    counts independent searches.
+
+    Args:
+        rows: Trainings of one space under one recipe.
+        left: What is claimed to be more.
+        right: Than what.
+        asked: Only at this target.
+
+    Returns:
+        The summary; None if no seed has both sides at every target that both have.
+    """
+    tested = [row for row in rows if row.accuracy is not None and asked in (None, row.asked)]
+    ours, theirs = (_cells([row for row in tested if side.holds(row)]) for side in (left, right))
+    shared = sorted(ours.keys() & theirs.keys(), key=lambda key: key[1])
+    targets = {target for target, _ in shared}
+    by_seed = grouped(shared, lambda key: key[1])
+    whole = [keys for keys in by_seed.values() if len(keys) == len(targets)]
+    values = [fmean(ours[key] - theirs[key] for key in keys) for keys in whole]
+    return summarise(values) if values else None
+
+
+def verdict(difference: Summary) -> Verdict:
+    """What an interval says about 0, with `MARGIN` as the smallest difference that matters."""
+    if difference.low is None or difference.high is None:
+        return "undecided"
+    if difference.low >= -MARGIN and difference.high <= MARGIN:
+        return "level"
+    if difference.low > 0:
+        return "ahead"
+    return "behind" if difference.high < 0 else "undecided"
+
+
+def judge(difference: Summary, relation: Relation, margin: float = MARGIN) -> Judgement:
+    """What an interval says about a claim.
+
+    Args:
+        difference: Left minus right.
+        relation: `more`: above the margin; `at-least`: not below minus the margin; `tie`: within the margin.
+        margin: The smallest difference that matters, in the unit of the difference.
+
+    Returns:
+        `holds` where the interval lies inside the region the claim names, `fails` where it lies outside,
+        `undecided` otherwise, and where one value has no interval.
+    """
+    low, high = difference.low, difference.high
+    if low is None or high is None:
+        return "undecided"
+    floor = margin if relation == "more" else -margin
+    above, below = low > floor, high < floor
+    if relation != "tie":
+        return "holds" if above else "fails" if below else "undecided"
+    if above and high < margin:
+        return "holds"
+    return "fails" if below or low > margin else "undecided"
+
+
+def standard_errors(ours: Summary, mean: float, std: float | None, n: int) -> float | None:
+    """Ours minus a published mean, in standard errors of the difference of two independent samples.
+
+    Args:
+        ours: Our sample.
+        mean: The published mean.
+        std: Its standard deviation; None if it is not known.
+        n: The published number of runs.
+
+    Returns:
+        The quotient; None where a deviation is not known or both are 0.
+    """
+    if ours.std is None or std is None:
+        return None
+    error = float((ours.std**2 / ours.n + std**2 / n) ** 0.5)
+    return (ours.mean - mean) / error if error else None
+
+
+def _cells(rows: Iterable[Row]) -> dict[tuple[Target, int], float]:
+    groups = grouped(rows, lambda row: (row.asked, row.search_seed))
+    return {
+        key: fmean(row.accuracy for row in own if row.accuracy is not None) for key, own in groups.items()
+    }

@@ -1,0 +1,245 @@
+"""Accuracy against the retraining budget: from how many epochs on does a shape need no inherited weights?"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from statistics import fmean
+from typing import Any
+
+from prunas.costs import Target
+from prunas.statistics.inference import LEVEL
+from prunas.statistics.rows import Row
+from prunas.statistics.summary import Summary, grouped, summarise
+from prunas.statistics.text import Table, asked_text, interval_text
+
+__all__ = [
+    "FAMILIES",
+    "SCRATCH",
+    "Course",
+    "Crossing",
+    "budgeted",
+    "courses",
+    "crossings",
+    "retraining_table",
+]
+
+SCRATCH = "scratch-e"
+FAMILIES = ("finetune", "finetune-rewound", SCRATCH)
+"""The protocols that are compared: a constant small rate, the whole schedule again, new initial weights."""
+
+
+def budgeted(protocol: str) -> bool:
+    """Whether a protocol names its own epochs, as `finetune:20` does: a point of a course, not of a comparison."""
+    family, colon, _ = protocol.partition(":")
+    return bool(colon) and family in FAMILIES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """How well one proposer's points retrain, by budget.
+
+    The sequences have one entry per budget.
+
+    Attributes:
+        proposer: Who proposed the points.
+        asked: Their target.
+        masked: Whether the networks are masked.
+        family: How they were retrained, one of `FAMILIES`.
+        epochs: The budgets, ascending; at least two.
+        points: Test accuracy in percent by search seed.
+    """
+
+    proposer: str
+    asked: Target
+    masked: bool
+    family: str
+    epochs: tuple[int, ...]
+    points: tuple[dict[int, float], ...]
+
+    @property
+    def accuracy(self) -> tuple[Summary, ...]:
+        """Test accuracy at each budget, in percent."""
+        return tuple(summarise(list(points.values())) for points in self.points)
+
+
+def courses(rows: Iterable[Row]) -> list[Course]:
+    """The courses of all points that were retrained for at least two budgets, by target from the largest.
+
+    Args:
+        rows: Trainings of one space under one recipe.
+    """
+    tested = [row for row in rows if row.accuracy is not None and row.protocol.partition(":")[0] in FAMILIES]
+    tested.sort(key=lambda row: (row.asked.metric, -row.asked.value))
+    found = []
+    for (asked, proposer, masked), own in grouped(
+        tested, lambda row: (row.asked, row.proposer, row.masked)
+    ).items():
+        by_family = grouped(own, lambda row: row.protocol.partition(":")[0])
+        for family in FAMILIES:
+            budgets = sorted(grouped(by_family.get(family, ()), lambda row: row.epochs).items())
+            if len(budgets) > 1:
+                found.append(
+                    Course(
+                        proposer=proposer,
+                        asked=asked,
+                        masked=masked,
+                        family=family,
+                        epochs=tuple(epochs for epochs, _ in budgets),
+                        points=tuple(_by_seed(some) for _, some in budgets),
+                    )
+                )
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crossing:
+    """Where training from scratch overtakes retraining inherited weights.
+
+    Attributes:
+        proposer: Whose points.
+        asked: Their target.
+        family: What scratch is compared with.
+        epochs: The budgets that both have, ascending.
+        differences: Scratch minus the other in percentage points at each of them, paired by seed.
+        at: The budget from which on scratch is ahead, on straight lines over the logarithm of the budget: the
+            smallest budget tried if it is ahead at all of them, None if it is behind at the largest.
+        by_seed: The same for every seed that has all budgets; None where it is behind at the largest.
+    """
+
+    proposer: str
+    asked: Target
+    family: str
+    epochs: tuple[int, ...]
+    differences: tuple[Summary, ...]
+    at: float | None
+    by_seed: tuple[float | None, ...]
+
+    @property
+    def sentence(self) -> str:
+        """The answer in words."""
+        who = f"{self.proposer} at {asked_text(self.asked)}: training from scratch"
+        first, last = self.epochs[0], self.epochs[-1]
+        if self.at is None:
+            return f"{who} stays behind {self.family} up to {last} epochs."
+        if self.at <= first:
+            return f"{who} is ahead of {self.family} from {first} epochs on, the smallest budget tried."
+        seeds = [at for at in self.by_seed if at is not None]
+        spread = ""
+        if len(self.by_seed) > 1:
+            ends = f"{min(seeds):.3g} to {max(seeds):.3g}" if seeds else "never"
+            spread = f" (seed by seed: {ends}; {len(seeds)} of {len(self.by_seed)} cross)"
+        return f"{who} overtakes {self.family} at about {self.at:.3g} epochs{spread}."
+
+    def to_json(self) -> dict[str, Any]:
+        """One record."""
+        return {
+            "proposer": self.proposer,
+            "asked": self.asked.to_json(),
+            "family": self.family,
+            "epochs": list(self.epochs),
+            "differences": [asdict(each) for each in self.differences],
+            "at": self.at,
+            "by_seed": list(self.by_seed),
+            "sentence": self.sentence,
+        }
+
+
+def crossings(found: Sequence[Course]) -> list[Crossing]:
+    """Scratch against every other way, wherever they share at least two budgets."""
+    crossed = []
+    for (proposer, asked, _), own in grouped(found, lambda c: (c.proposer, c.asked, c.masked)).items():
+        by_family = {course.family: course for course in own}
+        scratch = by_family.pop(SCRATCH, None)
+        for family, course in by_family.items():
+            if scratch is not None and (made := _crossing(proposer, asked, scratch, course)):
+                crossed.append(made)
+                assert made.family == family
+    return crossed
+
+
+def retraining_table(found: Sequence[Course]) -> Table:
+    """One row per target, proposer and budget: the accuracy of every way, and scratch minus fine-tuning."""
+    rows = []
+    crossed = crossings(found)
+    differences = {
+        (each.proposer, each.asked, each.family, epochs): difference
+        for each in crossed
+        for epochs, difference in zip(each.epochs, each.differences, strict=True)
+    }
+    for (asked, proposer), own in grouped(found, lambda c: (c.asked, c.proposer)).items():
+        means = {
+            (course.family, epochs): accuracy
+            for course in own
+            for epochs, accuracy in zip(course.epochs, course.accuracy, strict=True)
+        }
+        for epochs in sorted({epochs for _, epochs in means}):
+            against = differences.get((proposer, asked, FAMILIES[0], epochs))
+            rows.append(
+                (
+                    *(asked_text(asked), proposer, str(epochs)),
+                    *(_mean(means.get((family, epochs))) for family in FAMILIES),
+                    "-" if against is None else f"{against.mean:+.2f}",
+                    "-" if against is None else interval_text(against, "+"),
+                )
+            )
+    return Table(
+        columns=(
+            *("asked", "proposer", "epochs", *FAMILIES),
+            f"{SCRATCH} - {FAMILIES[0]}",
+            f"{100 * LEVEL:.0f} % interval",
+        ),
+        align="llrrrrrl",
+        rows=tuple(rows),
+        notes=(
+            "Test accuracy in percent, mean ± standard deviation over searches; differences paired by seed.",
+            *(each.sentence for each in crossed),
+        ),
+    )
+
+
+def _mean(accuracy: Summary | None) -> str:
+    if accuracy is None:
+        return "-"
+    return f"{accuracy.mean:.2f}" + ("" if accuracy.std is None else f" ± {accuracy.std:.2f}")
+
+
+def _by_seed(rows: Sequence[Row]) -> dict[int, float]:
+    once = {row.id: row for row in rows}.values()
+    return {
+        seed: fmean(row.accuracy for row in own if row.accuracy is not None)
+        for seed, own in sorted(grouped(once, lambda row: row.search_seed).items())
+    }
+
+
+def _crossing(proposer: str, asked: Target, scratch: Course, other: Course) -> Crossing | None:
+    ours, theirs = (dict(zip(course.epochs, course.points, strict=True)) for course in (scratch, other))
+    paired = {
+        epochs: {seed: ours[epochs][seed] - theirs[epochs][seed] for seed in sorted(seeds)}
+        for epochs in sorted(ours.keys() & theirs.keys())
+        if (seeds := ours[epochs].keys() & theirs[epochs].keys())
+    }
+    if len(paired) < 2:
+        return None
+    summaries = [summarise(list(values.values())) for values in paired.values()]
+    whole = sorted(set.intersection(*(set(values) for values in paired.values())))
+    return Crossing(
+        proposer=proposer,
+        asked=asked,
+        family=other.family,
+        epochs=tuple(paired),
+        differences=tuple(summaries),
+        at=_overtakes(list(paired), [each.mean for each in summaries]),
+        by_seed=tuple(_overtakes(list(paired), [v[seed] for v in paired.values()]) for seed in whole),
+    )
+
+
+def _overtakes(epochs: Sequence[int], differences: Sequence[float]) -> float | None:
+    """Where a line over the logarithm of the epochs last rises to 0; its start if it never lies below."""
+    if differences[-1] < 0:
+        return None
+    at = float(epochs[0])
+    for (x, low), (y, high) in pairwise(zip(epochs, differences, strict=True)):
+        if low < 0 <= high:
+            at = math.exp(math.log(x) + (math.log(y) - math.log(x)) * -low / (high - low))
+    return at

@@ -1,0 +1,273 @@
+"""The grid asks for plans that exist, claims are judged by the rows, and the pages are what the results say."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.reproduce import page
+from benchmarks.reproduce import run as running
+from benchmarks.reproduce.__main__ import MARKS, main
+from benchmarks.reproduce.cells import Cell, Protocol, cells, protocols
+from benchmarks.reproduce.claims import Claim, bears, load_claims, load_results, verdicts
+from prunas.proposers import entry
+from prunas.recipe import protocol, recipe
+from prunas.space import load_space
+
+HERE = Path(page.__file__).parent
+PUBLISHED = json.loads((HERE / "published.json").read_text())
+EVERY = [cell for name in protocols() for cell in cells(name)]
+ROWS = {key: row for each in PUBLISHED["tables"].values() for key, row in each["rows"].items()}
+
+
+# What is committed
+
+
+def test_the_page_is_what_the_results_say() -> None:
+    assert page.README.read_text(encoding="utf-8") == page.page()
+
+
+def test_the_repositorys_readme_tells_what_the_results_say() -> None:
+    readme = (HERE.parent.parent / "README.md").read_text(encoding="utf-8")
+    told = readme.split(MARKS[0])[1].split(MARKS[1])[0]
+    assert told == f"\n{page.summary()}"
+
+
+def test_every_figure_of_the_page_is_there() -> None:
+    for protocol_ in protocols():
+        for name in load_results(protocol_):
+            for suffix in ("svg", "png"):
+                assert (HERE / "figures" / f"{protocol_}-{name}.{suffix}").is_file()
+
+
+@pytest.mark.parametrize("path", sorted((HERE / "results").glob("*/*.json")), ids=lambda path: path.stem)
+def test_results_name_no_machine_and_belong_to_their_cell(path: Path) -> None:
+    document = json.loads(path.read_text())
+    (cell,) = (cell for cell in cells(path.parent.name) if cell.name == path.stem)
+    assert {row["proposer"] for row in document["runs"]} <= set(cell.proposers)
+    assert {row["protocol"] for row in document["runs"]} <= set(cell.trained)
+    assert len(document["runs"]) <= document["cell"]["planned"]
+    assert all("/" not in row["folder"] for row in (*document["runs"], *document["dense"]))
+    assert document["plan"]["seeds"] == cell.seeds
+    assert "command" not in document["plan"]
+
+
+def test_a_reduced_efficiency_figure_of_real_images_is_complete() -> None:
+    result = load_results("reduced")["efficiency-left"]
+    rows = [row for row in result.record.rows if row.accuracy is not None]
+    seeds = {(row.proposer, row.asked): 0 for row in rows}
+    for row in rows:
+        seeds[row.proposer, row.asked] += 1
+    assert {proposer for proposer, _ in seeds} == {"slimming", "guided", "transferred", "uniform", "taper"}
+    assert len({asked for _, asked in seeds}) >= 4
+    assert min(seeds.values()) >= 3
+    assert result.record.data == "cifar10"
+
+
+# The grid
+
+
+@pytest.mark.parametrize("cell", EVERY, ids=lambda cell: cell.name_in_full)
+def test_what_a_cell_names_exists(cell: Cell) -> None:
+    space = load_space(str(HERE / cell.space) if cell.space.endswith(".toml") else cell.space)
+    kinds = {entry(name).kind for name in cell.proposers}
+    assert kinds <= {"automatic", "predefined", "design", "control"}
+    assert entry(cell.proposers[0]).kind in ("automatic", "predefined")  # it finds, also on the source
+    assert ("source" in {need for name in cell.proposers for need in entry(name).needs}) == bool(cell.source)
+    if cell.preset:
+        assert space.preset(cell.preset)
+    for name in cell.trained:
+        protocol(name)
+    if cell.recipe or cell.protocol.recipe:
+        recipe(cell.recipe or cell.protocol.recipe or "")
+    for row in cell.rows:
+        assert row in ROWS
+    assert cell.preset or not cell.rows or len(cell.rows) == len(cell.keep)
+    assert cell.seeds >= 3 or "imagenet" in cell.space
+
+
+def test_names_are_unique_within_a_protocol_and_protocols_stay_apart() -> None:
+    names = [cell.name_in_full for cell in EVERY]
+    assert len(names) == len(set(names))
+    assert {cell.protocol.name for cell in EVERY} == {"reduced", "short", "paper"}
+
+
+def test_the_order_is_that_of_value() -> None:
+    assert [cell.name for cell in cells("short")][:2] == ["efficiency-left", "efficiency-right"]
+    assert all(cell.shows == ("table 1",) for cell in cells("short")[2:])
+    assert [cell.name for cell in cells("paper")][:2] == ["vgg16-a", "vgg19-c10-slimming"]
+
+
+def test_unstructured_cells_ask_for_what_is_left() -> None:
+    for cell in EVERY:
+        if "table 6" in cell.shows:
+            for keep, row in zip(cell.keep, cell.rows, strict=True):
+                assert round(100 * (1 - keep)) == int(row.rpartition("/")[2].rstrip("%"))
+
+
+# Numbers of the study, from its tables
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "way", "value"),
+    [
+        ("1", "CIFAR-10/VGG-16/VGG-16-A", "scratch-b", [93.78, 0.15]),
+        ("1", "CIFAR-10/ResNet-110/ResNet-110-B", "scratch-b", [93.60, 0.25]),
+        ("4", "CIFAR-100/PreResNet-164/60%", "finetune", [74.17, 0.33]),
+        ("6", "CIFAR-10/VGG-19/30%", "scratch-b", [93.31, 0.26]),
+        ("6", "ImageNet/ResNet-50/60%", "finetune", [76.09, None]),
+        ("5", "ImageNet/ResNet-50/ResNet-41", "scratch-e", [75.61, None]),
+    ],
+)
+def test_published_numbers(table: str, row: str, way: str, value: list[float | None]) -> None:
+    assert PUBLISHED["tables"][table]["rows"][row][way] == value
+
+
+def test_table_8_adds_up_to_what_it_prints() -> None:
+    widths = PUBLISHED["widths"]
+    assert round(sum(widths["mean"]), 1) == 1689.2
+    assert sum(widths["dense"]) == 4224
+
+
+def test_every_doubt_and_conflict_is_on_the_page() -> None:
+    text = page.page()
+    for doubt in PUBLISHED["doubts"]:
+        assert doubt["text"] in text
+    for conflict in PUBLISHED["conflicts"]:
+        assert f"| {conflict['table']} | {conflict['printed']:.2f} | {conflict['readme']:.2f} |" in text
+
+
+# Claims
+
+
+def test_claims_have_a_margin_a_source_and_no_twin() -> None:
+    margin, claims = load_claims()
+    assert margin == 0.2
+    assert len({claim.id for claim in claims}) == len(claims)
+    assert sum(claim.negative for claim in claims) >= 3
+    assert {claim.kind for claim in claims} == {"predefined", "automatic"}
+    for claim in claims:
+        assert claim.source == "prunas" or claim.source.startswith("section")
+
+
+def test_every_cell_bears_on_a_claim() -> None:
+    _, claims = load_claims()
+    assert [cell.name_in_full for cell in EVERY if not any(bears(claim, cell) for claim in claims)] == []
+
+
+def test_predefined_and_automatic_claims_are_judged_on_their_own_methods() -> None:
+    _, claims = load_claims()
+    for claim in claims:
+        for cell in EVERY:
+            if bears(claim, cell) and not claim.left.get("proposer"):
+                assert entry(cell.proposers[0]).kind == claim.kind
+
+
+# The runner, on digits in seconds
+
+
+SMALL = Cell(
+    name="small",
+    protocol=Protocol("made-up", "for a test", 1, "tiny", {"epochs": 1, "images": 64}),
+    shows=("figure 3 left",),
+    space="vgg11-digits",
+    source="vgg11-digits",
+    proposers=("slimming", "transferred", "uniform"),
+    keep=(0.3,),
+    dense=False,
+    seeds=2,
+)
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(running, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(running, "cells", lambda name: [SMALL])
+    return tmp_path
+
+
+def go(root: Path, minutes: float = 10) -> tuple[bool, list[str]]:
+    said: list[str] = []
+    done = running.run(
+        "made-up",
+        minutes=minutes,
+        data=None,
+        out=root / "runs",
+        executor="serial",
+        workers=None,
+        settings=[],
+        say=said.append,
+    )
+    return done, said
+
+
+def test_a_run_continues_where_the_last_one_stopped(small: Path) -> None:
+    assert go(small, minutes=0) == (False, [])
+    assert not (small / "results").exists()
+    done, said = go(small)
+    assert (done, said[-1]) == (True, "made-up/small: complete")
+    path = small / "results" / "made-up" / "small.json"
+    document = json.loads(path.read_text())
+    assert len(document["runs"]) == document["cell"]["planned"] == 6
+    runs = {folder.name for folder in (small / "runs" / "vgg11-digits").iterdir()}
+    again, _ = go(small)
+    assert again
+    assert json.loads(path.read_text()) == document
+    assert {folder.name for folder in (small / "runs" / "vgg11-digits").iterdir()} == runs
+
+
+def test_a_cell_that_cannot_run_is_named_and_the_others_go_on(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = Cell(
+        name="lost", protocol=SMALL.protocol, shows=(), space="nowhere", proposers=("slimming",), seeds=1
+    )
+    monkeypatch.setattr(running, "cells", lambda name: [lost, SMALL])
+    done, said = go(small)
+    assert not done
+    assert "made-up/lost" in said[0]
+    assert "nowhere" in said[0]
+    assert said[-1] == "made-up/small: complete"
+
+
+def test_verdicts_come_from_the_rows(small: Path) -> None:
+    go(small)
+    results = load_results("made-up", small / "results")
+    claim = Claim(
+        id="c",
+        says="",
+        source="section 5",
+        about=("figure 3 left",),
+        kind="automatic",
+        left={"proposer": "slimming", "train": "scratch-e"},
+        right={"proposer": "uniform", "train": "scratch-e"},
+    )
+    rows = results["small"].record.rows
+    accuracy = {(row.proposer, row.search_seed): row.accuracy or 0.0 for row in rows}
+    expected = [accuracy["slimming", seed] - accuracy["uniform", seed] for seed in range(2)]
+    (verdict,) = verdicts([claim], [SMALL], results, 0.2)
+    assert verdict.difference is not None
+    assert verdict.difference.mean == pytest.approx(sum(expected) / 2)
+    (unknown,) = verdicts([claim], [SMALL], {}, 0.2)
+    assert (unknown.difference, unknown.judgement) == (None, "not run")
+
+
+def test_bad_input_is_one_line_and_code_two(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for words in (["--protocol", "papre"], ["--protocol", "paper", "--cell", "nothing"]):
+        assert main([*words, "--out", str(tmp_path)]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert error.startswith("reproduce: ")
+
+
+def test_the_runner_needs_no_sampler_package() -> None:
+    import subprocess
+    import sys
+
+    script = (
+        "import sys\n"
+        "for name in ('optuna', 'cmaes', 'thop', 'ray', 'submitit', 'onnx'): sys.modules[name] = None\n"
+        "import benchmarks.reproduce.run, benchmarks.reproduce.page, prunas.experiments.work\n"
+        "from prunas.proposers.slimming import Slimming\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=HERE.parent.parent)

@@ -1,0 +1,80 @@
+import pytest
+from result_rows import a_row, keeping
+
+from prunas.statistics.claims import Side, compared, judge, standard_errors
+from prunas.statistics.summary import Summary, summarise
+
+
+def between(low: float, high: float) -> Summary:
+    return Summary(mean=(low + high) / 2, std=1.0, n=3, low=low, high=high)
+
+
+@pytest.mark.parametrize(
+    ("relation", "low", "high", "expected"),
+    [
+        ("more", 0.3, 0.9, "holds"),
+        ("more", 0.1, 0.9, "undecided"),  # it may be less than the margin
+        ("more", -0.5, 0.1, "fails"),
+        ("more", -0.5, 0.5, "undecided"),
+        ("at-least", -0.1, 0.9, "holds"),
+        ("at-least", -0.1, 0.1, "holds"),
+        ("at-least", -0.3, 0.9, "undecided"),
+        ("at-least", -0.9, -0.3, "fails"),
+        ("tie", -0.1, 0.1, "holds"),
+        ("tie", -0.1, 0.3, "undecided"),
+        ("tie", 0.3, 0.9, "fails"),
+        ("tie", -0.9, -0.3, "fails"),
+    ],
+)
+def test_a_claim_is_judged_by_where_the_interval_lies(
+    relation: str, low: float, high: float, expected: str
+) -> None:
+    assert judge(between(low, high), relation, margin=0.2) == expected  # type: ignore[arg-type]
+
+
+def test_one_value_decides_nothing() -> None:
+    for relation in ("more", "at-least", "tie"):
+        assert judge(summarise([9.0]), relation) == "undecided"  # type: ignore[arg-type]
+
+
+def test_pairs_share_seed_and_target_and_count_once_per_seed() -> None:
+    rows = [
+        a_row(who, test_acc=accuracy, seed=seed, asked=keeping(keep), id=f"{who}{seed}{keep}")
+        for who, seed, keep, accuracy in (
+            ("slimming", 0, 0.1, 90),
+            ("uniform", 0, 0.1, 80),
+            ("slimming", 0, 0.2, 92),
+            ("uniform", 0, 0.2, 90),
+            ("slimming", 1, 0.1, 91),
+            ("uniform", 1, 0.1, 89),
+            ("slimming", 1, 0.2, 93),
+            ("uniform", 1, 0.2, 89),
+            ("slimming", 2, 0.1, 99),  # its pair at the other target is missing
+            ("uniform", 2, 0.1, 10),
+        )
+    ]
+    found = compared(rows, Side("slimming"), Side("uniform"))
+    assert found is not None
+    assert (found.n, found.mean) == (2, pytest.approx((6 + 3) / 2))
+    at = compared(rows, Side("slimming"), Side("uniform"), keeping(0.1))
+    assert at is not None
+    assert (at.n, at.mean) == (3, pytest.approx((10 + 2 + 89) / 3))
+    assert compared(rows, Side("slimming"), Side("taper")) is None
+
+
+def test_a_side_without_a_name_is_whatever_prunes() -> None:
+    rows = [
+        a_row("slimming", test_acc=90, protocol="scratch-b", id="a"),
+        a_row("slimming", test_acc=89, protocol="finetune", id="b"),
+        a_row("uniform", test_acc=10, protocol="scratch-b", id="c"),
+    ]
+    found = compared(rows, Side(protocol="scratch-b"), Side(protocol="finetune"))
+    assert found is not None
+    assert found.mean == 1
+
+
+def test_standard_errors_are_those_of_two_independent_samples() -> None:
+    ours = summarise([92.0, 93.0, 94.0])  # standard deviation 1
+    assert standard_errors(ours, 92.0, 2.0, 5) == pytest.approx(1 / (1 / 3 + 4 / 5) ** 0.5)
+    assert standard_errors(ours, 92.0, None, 1) is None
+    assert standard_errors(summarise([92.0]), 92.0, 1.0, 5) is None
