@@ -204,9 +204,9 @@ def _traced(net: nn.Module, image: Tensor, lines: bool) -> fx.Graph:
 
 
 def _exported(net: nn.Module, image: Tensor, lines: bool) -> fx.Graph:
-    """By torch.export, always with source lines."""
+    """By torch.export."""
     _to_meta(net)
-    return export(net, image)
+    return export(net, image, lines)
 
 
 def _said(error: BaseException) -> str:
