@@ -94,6 +94,10 @@ SPLITTING = frozenset({"split", "split_with_sizes", "tensor_split", "chunk", "na
 """Movement that cuts along one axis."""
 MEASURED = RESHAPING | {"getitem", "split", "narrow"}
 """Movement that may take channel counts as arguments."""
+ATTENTION = frozenset({
+    "MultiheadAttention", "multi_head_attention_forward", "scaled_dot_product_attention",
+    "shifted_window_attention",
+})  # fmt: skip
 SHAPELESS = frozenset({
     "dim", "ndim", "dtype", "device", "layout", "is_cuda", "requires_grad", "is_floating_point", "get_device",
 })  # fmt: skip
@@ -386,7 +390,8 @@ class LabelPass:
                 self._execute(node)
             if macs := counter.get_total_flops() // 2 // self._images(node):
                 self.macs[node] = macs
-        return Refused(f"{name} is not understood")
+        heads = ": heads stay, their number is an attribute of the module, their size sets the scale"
+        return Refused(f"{name} is not understood" + heads * (name in ATTENTION))
 
     def _images(self, node: fx.Node) -> int:
         """For how many images at once a node works."""

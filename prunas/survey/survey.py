@@ -17,12 +17,11 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils import parametrize
 
-from prunas.architecture import Architecture
-from prunas.build.build import build, shrink
+from prunas.build.build import shrink
 from prunas.build.construct import CONSTRUCTORS, Factory, construction_order, layers_on_meta
-from prunas.build.residual import Tracer
+from prunas.build.residual import Tracer, pass_through
 from prunas.errors import InputError
-from prunas.structure import FIXED, Frozen, Survey
+from prunas.structure import FIXED, Block, Frozen, Survey
 from prunas.survey.compare import detour, difference
 from prunas.survey.exported import export
 from prunas.survey.labels import LabelPass, alike, altered, operation, where
@@ -49,12 +48,14 @@ class Failure:
         place: Module path or source line, as far as it is known.
         node: Name of the node where it shows; None if the network does not even run.
         layer: Module path of the layer that is to blame, if that is known.
+        blocks: Names of the blocks that are to blame.
     """
 
     why: str
     place: str = ""
     node: str | None = None
     layer: str = ""
+    blocks: tuple[str, ...] = ()
 
 
 class Untraceable(Exception):
@@ -127,12 +128,12 @@ def survey(factory: Factory, input_shape: Sequence[int], seed: int = 0) -> Surve
         if failed is None:
             remaining -= not narrowest
             narrowest = False
-            if not remaining and (stuck := _stuck(factory, draft, passes)):
-                standing |= stuck
-                draft, remaining = None, 1
-                continue
             if not remaining:
                 return dataclasses.replace(draft, frozen=(*draft.frozen, *notes))
+            continue
+        if failed.blocks:
+            standing |= dict.fromkeys(failed.blocks, failed.why)
+            draft = None
             continue
         if failed.layer:
             ledger.forbid(failed.layer, failed.why, failed.layer)
@@ -203,9 +204,9 @@ def _traced(net: nn.Module, image: Tensor, lines: bool) -> fx.Graph:
 
 
 def _exported(net: nn.Module, image: Tensor, lines: bool) -> fx.Graph:
-    """By torch.export, always with source lines."""
+    """By torch.export."""
     _to_meta(net)
-    return export(net, image)
+    return export(net, image, lines)
 
 
 def _said(error: BaseException) -> str:
@@ -322,7 +323,8 @@ def _failure(
         grouping: What it was recorded from.
         passes: Over the dense network, by the mode it was traced in.
         trace: How.
-        narrowest: Whether only the operations are compared: a single channel does not show where it goes.
+        narrowest: Whether only the operations are compared, and those without blocks: a single channel does not
+            show where it goes.
         widths: The point.
     """
     limit = np.array([*widths, 1])  # the last one serves FIXED, whose units are all 0
@@ -336,8 +338,9 @@ def _failure(
         if path := _misshapen(net, draft, widths):
             why = "its factory gives it tensors of a size of their own"
             return Failure(why, path, layer=path)
+        graphs: dict[bool, fx.Graph] = {}
         for training, dense in passes.items():
-            graph = _trace(trace, net, dense.image, training)
+            graph = graphs[training] = _trace(trace, net, dense.image, training)
             if (node := detour(dense.graph, graph)) is not None:
                 why = "a narrowed network does something else here (a branch of Python on a size?)"
                 return Failure(why, where(_named(node, dense.graph)), node)
@@ -347,12 +350,12 @@ def _failure(
             if (node := difference(dense, built)) is not None:
                 why = "a narrowed network computes something else here (a size used as a number?)"
                 return Failure(why, where(_named(node, dense.graph)), node)
+        return _stuck(net, draft, graphs, dense.image) if narrowest else None
     except Mismatch as error:
         why = "a narrowed network has other channels here than expected (a size written as a number?)"
         return Failure(why, where(_named(error.node, graph)), error.node)
     except Untraceable as error:
         return Failure(f"a narrowed network fails: {error.why}", error.place)
-    return None
 
 
 def _misshapen(net: nn.Module, draft: Survey, widths: Sequence[int]) -> str | None:
@@ -383,29 +386,39 @@ def _bisected(fails: Callable[[Sequence[T]], Any], things: Sequence[T]) -> list[
     return [thing for half in halves if fails(half) for thing in _bisected(fails, half)] or [*things]
 
 
-def _stuck(factory: Factory, draft: Survey, passes: Mapping[bool, LabelPass]) -> dict[str, str]:
-    """The blocks without whose branches the network does something else around them, and what it does."""
-    chains = {block.name: block.chain or (block.name,) for block in draft.blocks}
+def _stuck(net: nn.Module, draft: Survey, graphs: Mapping[bool, fx.Graph], image: Tensor) -> Failure | None:
+    """Finds blocks in whose absence a network does something else around them.
 
-    def fails(names: Sequence[str]) -> str | None:
-        inside = {path for name in names for path in chains[name]}
-        arch = Architecture("survey", draft.fingerprint, removed=tuple(sorted(names)))
+    Somebody may read an attribute of a block, ask for its class, or hold it in a list of Python.
+
+    Args:
+        net: A network of the surveyed kind; it is left as it is.
+        draft: Its survey.
+        graphs: Its graphs by mode.
+        image: A batch of inputs on the meta device.
+    """
+
+    def fails(blocks: Sequence[Block]) -> str:
+        inside = {path for block in blocks for path in block.chain or (block.name,)}
+        own = {path: net.get_submodule(path) for path in inside}
         try:
-            net = _on_meta(lambda: build(factory, draft, arch))
-            graphs = {mode: _trace(_traced, net, labelled.image, mode) for mode, labelled in passes.items()}
+            for block in blocks:
+                pass_through(net, block.chain or (block.name,))
+            rest = {training: _trace(_traced, net, image, training) for training in graphs}
         except Untraceable as error:
             return f"the network fails without it: {error}"
+        finally:
+            for path, module in own.items():
+                net.set_submodule(path, module)
         changed = any(
-            _around(graph, inside) != _around(passes[mode].graph, inside) for mode, graph in graphs.items()
+            _around(rest[training], inside) != _around(graphs[training], inside) for training in rest
         )
-        return "the network does something else without it" if changed else None
+        return "the network does something else without it" if changed else ""
 
-    if not chains or not fails([*chains]):
-        return {}
-    return {
-        name: fails([name]) or "the network fails without it and others"
-        for name in _bisected(fails, [*chains])
-    }
+    if not draft.blocks or not (why := fails(draft.blocks)):
+        return None
+    guilty = _bisected(fails, draft.blocks)
+    return Failure(fails(guilty[:1]) or why, blocks=tuple(block.name for block in guilty))
 
 
 def _around(graph: fx.Graph, inside: set[str]) -> list[str]:

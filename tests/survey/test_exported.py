@@ -1,12 +1,13 @@
 """Networks that torch.fx cannot trace: what torch.export makes of them, and the numbers it hides."""
 
+import gc
 import logging
-from functools import partial
+import weakref
 
 import pytest
 import torch
 from small import check_points
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from prunas.structure import Survey
@@ -292,9 +293,33 @@ def test_modes_with_graphs_of_their_own() -> None:
 
 
 def test_no_traces_are_left() -> None:
+    alive: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+
+    def factory() -> nn.Module:
+        net = Net()
+        alive.add(net)
+        return net
+
     before = torch.random.get_rng_state()
-    disabled = logging.root.manager.disable
-    survey(partial(Net), SHAPE)
+    disabled, lines = logging.root.manager.disable, fx.config.do_not_emit_stack_traces
+    survey(factory, SHAPE)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert logging.root.manager.disable == disabled
-    assert torch.tensor(1.0).device.type == "cpu"
+    assert fx.config.do_not_emit_stack_traces == lines
+    assert torch.tensor(1.0).device.type == "cpu" and torch.is_grad_enabled()
+    gc.collect()
+    assert not alive
+
+
+def test_a_network_is_left_as_it_was() -> None:
+    with torch.device("meta"):
+        net = Net()
+    net.norm.register_forward_hook(lambda module, inputs, output: output)
+    net.forward = lambda x: Net.forward(net, x)  # type: ignore[method-assign]
+    own, hooks = net.forward, dict(net.norm._forward_hooks)
+    buffers = {name: id(buffer) for name, buffer in net.named_buffers()}
+    export(net.eval(), torch.empty(2, *SHAPE, device="meta"))
+    assert net.forward is own and "forward" not in vars(net.first)
+    assert not net.training and dict(net.norm._forward_hooks) == hooks
+    assert {name: id(buffer) for name, buffer in net.named_buffers()} == buffers
+    assert all(parameter.grad is None for parameter in net.parameters())

@@ -566,7 +566,8 @@ def test_attention_is_held_and_its_work_is_counted() -> None:
     made = survey(Case, (5, 4))
     assert widths(made) == {}
     assert {f.what: f.why for f in reasons(made)} == {
-        "first": "MultiheadAttention is not understood",
+        "first": "MultiheadAttention is not understood: heads stay, their number is an attribute of the module, "
+        "their size sets the scale",
         "up": "einsum is not understood",
     }
     rows = {row.layer: (row.params, row.macs) for row in made.rows if row.macs and row.reads == FIXED}
