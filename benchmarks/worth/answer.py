@@ -6,7 +6,8 @@ from typing import Any
 
 from scipy.stats import kendalltau
 
-from prunas.statistics.summary import Summary, summarise
+from prunas.statistics.summary import summarise
+from prunas.statistics.text import count
 
 __all__ = ["SPLITS", "answer", "crossing", "curves", "markdown", "pruning_costs", "pruning_tests"]
 
@@ -144,7 +145,7 @@ def answer(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _document(values: Sequence[float]) -> dict[str, Any]:
-    summary: Summary = summarise(values)
+    summary = summarise(values)
     return {
         "mean": summary.mean,
         "std": summary.std,
@@ -173,7 +174,7 @@ def markdown(found: Mapping[str, Any]) -> str:
             ]
         else:
             costs = [0.0]
-        shown = " / ".join(dict.fromkeys(f"{cost / 1e9:.1f}G" if cost else "0" for cost in costs))
+        shown = " / ".join(dict.fromkeys(map(count, costs)))
         label = f"{name}, {trials} trials" if name in drawn else name
         lines.append(f"| {label} | {shown} | {accuracy['mean']:.2f} | {_interval(accuracy)} |")
     lines += [
