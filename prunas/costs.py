@@ -26,8 +26,8 @@ METRICS: tuple[Metric, ...] = get_args(Metric)
 
 Table = npt.NDArray[np.float64]
 
-CHUNK = 1 << 16
-"""Numbers per temporary array, few enough to stay in a processor's cache."""
+CHUNK = 1 << 14
+"""Numbers per temporary array: few enough to stay in a processor's cache, and in memory that is used again."""
 
 
 class Cost(NamedTuple):

@@ -100,13 +100,23 @@ def fit(space: SearchSpace, profile: npt.ArrayLike, target: Target) -> Architect
         table[:, waiting] = np.where(which, raised[waiting], counts[waiting])
         return table
 
-    # What does not fit now never will; of the rest, all are raised that come before the next that does not fit.
+    def together() -> int:
+        """How many of `waiting`, in order, are raised before the first that does not fit."""
+        some, beyond = 0, len(waiting)
+        while some < beyond:  # looks at sixteen places at a time
+            ends = np.unique(np.linspace(some + 1, beyond, 16).round().astype(int))
+            fitting = int(within(raising(np.arange(len(waiting)) < ends[:, None])).sum())
+            some, beyond = (
+                int(ends[fitting - 1]) if fitting else some,
+                int(ends[fitting]) - 1 if fitting < len(ends) else beyond,
+            )
+        return some
+
     while len(waiting):
-        waiting = waiting[within(raising(np.eye(len(waiting), dtype=bool)))]
-        table = raising(np.tri(len(waiting), dtype=bool))
-        fitting = int(within(table).sum())
-        counts = table[fitting - 1] if fitting else counts
-        waiting = waiting[fitting + 1 :]
+        number = together()
+        counts = raising(np.arange(len(waiting))[None] < number)[0]
+        waiting = waiting[number + 1 :]
+        waiting = waiting[within(raising(np.eye(len(waiting), dtype=bool)))]  # the others never will
     return space.counted(counts)
 
 

@@ -496,9 +496,10 @@ class SearchSpace:
         """The nearest counts at or below the given ones that the space allows, shape (dimensions,)."""
         dense = self.dense_counts
         whole = np.floor(np.asarray(counts, float) + 1e-9)  # forgives the rounding of ratio * width
-        stepped = np.where(whole >= dense, dense, np.floor(whole / self.step) * self.step)
+        if self.step > 1:
+            whole = np.where(whole >= dense, dense, whole // self.step * self.step)
         least = np.minimum(-(-self.floor // self.step) * self.step, dense)
-        return np.asarray(np.clip(stepped, least, dense), np.int64)
+        return np.clip(whole, least, dense).astype(np.int64)
 
     # Networks
 

@@ -254,8 +254,8 @@ def main() -> None:
     campaign.peace, seconds = campaign.in_peace()
     while (done := sum(len(s["kills"]) for s in searches)) < given.kills and time.monotonic() < until:
         left = min(10, given.kills - done)
-        moments: dict[str, Any] = {"pause": seconds} if len(searches) % 2 else {"spread": True}
-        found = campaign.under_fire(given.folder / "under-fire", left, **moments)
+        ways: tuple[dict[str, Any], ...] = ({"spread": True}, {"steps": 400}, {"pause": seconds / 2})
+        found = campaign.under_fire(given.folder / "under-fire", left, **ways[len(searches) % len(ways)])
         searches.append(found)
         log.write_text(json.dumps(searches, indent=1) + "\n")
         print(

@@ -23,6 +23,7 @@ from prunas.runs.executors import executor
 from prunas.runs.store import Store
 from prunas.space import load_space
 
+HERE = Path(__file__).parent
 PREEMPTED = 75
 
 
@@ -46,7 +47,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many; go on later")
     parser.add_argument("--runs", type=Path, default=Path("runs/worth"), help="working folder")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--draw", action="store_true", help="train nothing: tables and figure anew")
     given = parser.parse_args()
     results = given.out / f"{given.space}.json"

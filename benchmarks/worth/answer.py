@@ -6,9 +6,19 @@ from typing import Any
 
 from scipy.stats import kendalltau
 
-from prunas.statistics.summary import Summary, summarise
+from prunas.statistics.summary import summarise
+from prunas.statistics.text import count
 
-__all__ = ["SPLITS", "answer", "crossing", "curves", "markdown", "pruning_costs", "pruning_tests"]
+__all__ = [
+    "SPLITS",
+    "answer",
+    "crossing",
+    "curves",
+    "markdown",
+    "point_macs",
+    "pruning_costs",
+    "pruning_tests",
+]
 
 SPLITS = (1, 3, 10)
 """Targets that share the cost of one dense training."""
@@ -31,7 +41,7 @@ def curves(found: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     for course in found["courses"]:
         spent, macs = 0, []
         for trial in course["trials"]:
-            spent += trial["macs"]
+            spent += trial["training macs"]
             macs.append(spent)
         accuracy = [tests[course["search"], trial["best"]] for trial in course["trials"]]
         missing = length - len(macs)
@@ -70,11 +80,29 @@ def pruning_costs(found: Mapping[str, Any], split: int) -> dict[str, float]:
     """
     searches = _by_search(found).values()
     return {
-        "slimming": fmean(own[0]["dense macs"] for own in searches) / split,
+        "slimming": fmean(own[0]["dense training macs"] for own in searches) / split,
         "slimming, tuned": fmean(
-            sum(entry["dense macs"] / split + entry["trial macs"] for entry in own) for own in searches
+            sum(entry["dense training macs"] / split + entry["training macs"] for entry in own)
+            for own in searches
         ),
     }
+
+
+def point_macs(found: Mapping[str, Any]) -> dict[str, float]:
+    """MACs per image of what each proposer answers in the end, mean over the searches."""
+    searches = _by_search(found)
+    tuned = [max(own, key=lambda entry: entry["val"]) for own in searches.values()]
+    macs = {
+        "slimming": [own[0]["macs"] for own in searches.values()],
+        "slimming, tuned": [entry["macs"] for entry in tuned],
+    }
+    for entry in found["fixed"]:
+        macs.setdefault(entry["proposer"], []).append(entry["macs"])
+    for course in found["courses"]:
+        tried = course["trials"]
+        best = next(trial for trial in tried if trial["architecture"] == tried[-1]["best"])
+        macs.setdefault(course["proposer"], []).append(best["macs"])
+    return {name: fmean(values) for name, values in macs.items()}
 
 
 def crossing(differences: Sequence[Sequence[float]]) -> dict[str, int | None]:
@@ -102,7 +130,7 @@ def answer(found: Mapping[str, Any]) -> dict[str, Any]:
     """The figures of the page."""
     drawn = curves(found)
     pruned = pruning_tests(found)
-    trial = fmean(t["macs"] for c in found["courses"] if c["proposer"] == "tpe" for t in c["trials"])
+    trial = fmean(t["training macs"] for c in found["courses"] if c["proposer"] == "tpe" for t in c["trials"])
     tests = tests_of(found)
     fixed: dict[str, list[float]] = {}
     for entry in found["fixed"]:
@@ -113,7 +141,8 @@ def answer(found: Mapping[str, Any]) -> dict[str, Any]:
     taus = [float(kendalltau(pair["whole"], pair["short"]).statistic) for pair in found["proxy"]]
     return {
         "trials": length,
-        "macs of a trial": trial,
+        "training macs of a trial": trial,
+        "macs of the point": point_macs(found),
         "accuracy": {name: _document(values) for name, values in {**pruned, **fixed, **ends}.items()},
         "after one trial": {
             name: _document([own["accuracy"][0] for own in courses]) for name, courses in drawn.items()
@@ -144,7 +173,7 @@ def answer(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _document(values: Sequence[float]) -> dict[str, Any]:
-    summary: Summary = summarise(values)
+    summary = summarise(values)
     return {
         "mean": summary.mean,
         "std": summary.std,
@@ -159,10 +188,10 @@ def markdown(found: Mapping[str, Any]) -> str:
     says = answer(found)
     trials = says["trials"]
     lines = [
-        "| proposer | training MACs for one target of 1 / 3 / 10 | test % | 95 % interval |",
-        "| :-- | :-- | --: | :-- |",
+        "| proposer | training MACs for one target of 1 / 3 / 10 | MACs of the point | test % | 95 % interval |",
+        "| :-- | :-- | --: | --: | :-- |",
     ]
-    drawn = curves(found)
+    drawn, macs = curves(found), point_macs(found)
     for name, accuracy in says["accuracy"].items():
         if name in says["trials that cost as much"]:
             costs = [pruning_costs(found, split)[name] for split in SPLITS]
@@ -173,9 +202,11 @@ def markdown(found: Mapping[str, Any]) -> str:
             ]
         else:
             costs = [0.0]
-        shown = " / ".join(dict.fromkeys(f"{cost / 1e9:.1f}G" if cost else "0" for cost in costs))
+        shown = " / ".join(dict.fromkeys(map(count, costs)))
         label = f"{name}, {trials} trials" if name in drawn else name
-        lines.append(f"| {label} | {shown} | {accuracy['mean']:.2f} | {_interval(accuracy)} |")
+        lines.append(
+            f"| {label} | {shown} | {count(macs[name])} | {accuracy['mean']:.2f} | {_interval(accuracy)} |"
+        )
     lines += [
         "",
         "| to reach | trials of | not worse | mean | better |",

@@ -29,7 +29,8 @@ def draw(found: Mapping[str, Any], about: str) -> Figure:
         f"{about}. Test accuracy of what is best on validation by then, trained anew with fresh seeds; mean of "
         f"{searches} searches, bands are ± 1 standard error. A trial is one training from scratch; short: "
         f"{found['epochs']['short']} of {found['epochs']['whole']} epochs. Pruning's dense trainings are shared "
-        "by 1, 3 or 10 targets; lines of taper and uniform cost nothing.",
+        "by 1, 3 or 10 targets; taper, which answers the params and MACs of slimming's points, and uniform are "
+        "lines: they train nothing.",
         panels=1 + len(SPLITS),
         across=2,
         panel=(3.5, 2.5),

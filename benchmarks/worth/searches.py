@@ -148,7 +148,7 @@ def measure(
     points: dict[str, Architecture] = {}
     pruned = _pruned(lab, by_pull, points)
     fixed = [
-        _control(whole, name, search, points) for name in CONTROLS for search in range(question.searches)
+        _control(lab, whole, name, search, points) for name in CONTROLS for search in range(question.searches)
     ]
     courses = _courses(whole, points, {name: name for name in SAMPLERS})
     courses += _courses(proxy, points, {"tpe": "tpe, short"})  # random's short trials are only ranked
@@ -188,19 +188,23 @@ def _pruned(
             "pull": pull,
             "architecture": point.architecture.digest,
             "flags": list(point.flags),
-            "reached": lab.setting.space.cost(point.architecture).to_json(),
-            "dense macs": dense_macs,
-            "trial macs": trial.macs,
+            "params": lab.setting.space.cost(point.architecture).params,
+            "macs": lab.setting.space.cost(point.architecture).macs,
+            "dense training macs": dense_macs,
+            "training macs": trial.macs,
             "val": scores[trial.job.id],
         }
         for pull, search, point, dense_macs, trial in found
     ]
 
 
-def _control(findings: Findings, name: str, search: int, points: dict[str, Architecture]) -> dict[str, Any]:
+def _control(
+    lab: _Lab, findings: Findings, name: str, search: int, points: dict[str, Architecture]
+) -> dict[str, Any]:
     arch = findings.points[name][search].architecture
     points[arch.digest] = arch
-    return {"proposer": name, "search": search, "architecture": arch.digest}
+    macs = lab.setting.space.cost(arch).macs
+    return {"proposer": name, "search": search, "architecture": arch.digest, "macs": macs}
 
 
 def _courses(
@@ -224,7 +228,8 @@ def _courses(
         tried.append(
             {
                 "architecture": trial.architecture,
-                "macs": trial.train_macs,
+                "macs": trial.reached.macs,
+                "training macs": trial.train_macs,
                 "val": trial.val_acc,
                 "best": trial.architecture if better else tried[-1]["best"],
                 "top": trial.val_acc if better else tried[-1]["top"],
