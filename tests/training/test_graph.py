@@ -195,7 +195,7 @@ def test_nothing_is_read_back_inside_an_epoch_and_few_operators_make_a_step(benc
         assert step["aten._local_scalar_dense"] == 0
         # Views cost nothing; the tape keeps gradients alive, which therefore are copied once more than usual.
         free = {"detach", "view", "t", "unbind", "empty", "new_empty_strided", "copy_"}
-        assert sum(n for name, n in step.items() if name.removeprefix("aten.") not in free) <= 40
+        assert sum(n for name, n in step.items() if name.removeprefix("aten.") not in free) <= 44
 
 
 @pytest.mark.gpu
