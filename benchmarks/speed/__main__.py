@@ -113,9 +113,9 @@ def _parts(given: Any, device: torch.device, cuda: bool) -> dict[str, Callable[[
         }
     found = {
         "ladder-vgg16-64": ladder("VGG-16", 64, 4),
-        "ladder-resnet56-64": ladder("ResNet-56", 64, 6),
-        "masked-resnet56": masked("ResNet-56", 6),
-        "masked-vgg16": masked("VGG-16", 4),
+        "ladder-resnet56-64": ladder("ResNet-56", 64, 4),
+        "masked-resnet56": masked("ResNet-56", 4),
+        "masked-vgg16": masked("VGG-16", 2),
         "preparation-resnet56": lambda end: parts.preparation("ResNet-56", data, device),
         "ladder-resnet20-64": ladder("ResNet-20", 64, 12),
         "accuracy-digits": digits(8),
