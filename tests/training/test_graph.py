@@ -139,6 +139,19 @@ def test_idle_steps_are_bounded_and_the_oldest_goes_first(benches, recorders, mo
     assert len(recorders) == 4  # b was still there, a was not
 
 
+def test_the_oldest_idle_steps_make_room_when_memory_is_short(benches, recorders, monkeypatch):
+    for shape in ("a", "b", "c"):
+        run(network(), epochs=1, prepare=partial(benches.bench, shape))
+    free = iter([10, 20, 30])  # of 100, after each that went
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (next(free), 100))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    benches._make_room(torch.device("cuda"))
+    run(network(), epochs=1, prepare=partial(benches.bench, "c"))
+    assert len(recorders) == 3
+    run(network(), epochs=1, prepare=partial(benches.bench, "b"))
+    assert len(recorders) == 4
+
+
 class Stubborn(nn.Module):
     """Reads a value back in every forward pass, as some networks do."""
 
