@@ -85,7 +85,7 @@ def _parts(given: Any, device: torch.device, cuda: bool) -> dict[str, Callable[[
         return answer
 
     def cifar(seeds: int) -> Callable[[float], dict[str, Any]]:
-        recipe = RECIPES["short"].replace(epochs=4, images=2000, batch=64, lr=0.05)
+        recipe = RECIPES["short"].replace(epochs=5, images=1000, batch=64, lr=0.05)
         return lambda end: parts.accuracy("cifar10", data, recipe, parts.NETWORKS["ResNet-20"], device, seeds)
 
     def masked(network: str, steps: int) -> Callable[[float], dict[str, Any]]:
