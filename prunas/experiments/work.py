@@ -36,6 +36,10 @@ _STREAMS: list[torch.cuda.Stream] = []
 
 def device() -> torch.device:
     """Where trainings run: PRUNAS_DEVICE, else a CUDA device if there is one, else the CPU."""
+    if _switch(
+        "PRUNAS_DETERMINISTIC"
+    ):  # here, because torch reads it once, when it first multiplies on a GPU
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return torch.device(os.environ.get("PRUNAS_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
@@ -160,7 +164,6 @@ def _switch(name: str) -> bool:
 def _choose_algorithms(where: torch.device) -> None:
     """How this process computes: reproducibly to the bit under PRUNAS_DETERMINISTIC, else as fast as it can."""
     if _switch("PRUNAS_DETERMINISTIC"):
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA is first used
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs time
     if where.type == "cuda":

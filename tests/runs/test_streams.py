@@ -1,5 +1,6 @@
 """Lanes: turns in a fixed order, results of trainings as if each were alone, and what happens without memory."""
 
+import os
 import signal
 from collections import Counter
 from functools import partial
@@ -22,6 +23,7 @@ from prunas.runs.store import Store
 from prunas.runs.streams import Pace, _Lanes
 from prunas.space import load_space
 
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch reads it once in a process
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 

@@ -1,6 +1,7 @@
 """Captured steps: the same numbers, one capture per architecture, and what happens where there can be none."""
 
 import itertools
+import os
 from functools import partial
 
 import pytest
@@ -14,6 +15,7 @@ from prunas.proposers.sss import BranchScales
 from prunas.training.graph import Benches
 from prunas.training.loop import Preempted
 
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch reads it once in a process
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
