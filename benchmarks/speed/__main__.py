@@ -79,12 +79,13 @@ def _parts(given: Any, device: torch.device, cuda: bool) -> dict[str, Callable[[
             from prunas.networks import vgg11
 
             make = lambda: vgg11(channels=1, base=16, pools=2)  # noqa: E731
-            return parts.accuracy("digits", datasets.load("digits"), RECIPES["digits"], make, device, seeds)
+            recipe = RECIPES["digits"].replace(epochs=10)
+            return parts.accuracy("digits", datasets.load("digits"), recipe, make, device, seeds)
 
         return answer
 
     def cifar(seeds: int) -> Callable[[float], dict[str, Any]]:
-        recipe = RECIPES["short"].replace(epochs=4, images=2000, batch=64, lr=0.05)
+        recipe = RECIPES["short"].replace(epochs=5, images=1000, batch=64, lr=0.05)
         return lambda end: parts.accuracy("cifar10", data, recipe, parts.NETWORKS["ResNet-20"], device, seeds)
 
     def masked(network: str, steps: int) -> Callable[[float], dict[str, Any]]:
@@ -109,16 +110,16 @@ def _parts(given: Any, device: torch.device, cuda: bool) -> dict[str, Callable[[
             "masked-vgg16": masked("VGG-16", 40),
             "ladder-preresnet164-64": ladder("PreResNet-164", 64, 30),
             "ladder-preresnet164-512": ladder("PreResNet-164", 512, 10),
-            "accuracy-digits": digits(8),
+            "accuracy-digits": digits(6),
         }
     found = {
         "ladder-vgg16-64": ladder("VGG-16", 64, 4),
-        "ladder-resnet56-64": ladder("ResNet-56", 64, 6),
-        "masked-resnet56": masked("ResNet-56", 6),
-        "masked-vgg16": masked("VGG-16", 4),
+        "ladder-resnet56-64": ladder("ResNet-56", 64, 4),
+        "masked-resnet56": masked("ResNet-56", 4),
+        "masked-vgg16": masked("VGG-16", 2),
         "preparation-resnet56": lambda end: parts.preparation("ResNet-56", data, device),
         "ladder-resnet20-64": ladder("ResNet-20", 64, 12),
-        "accuracy-digits": digits(8),
+        "accuracy-digits": digits(6),
     }
     if given.data:
         found |= {"pool-bf16": pool("bf16"), "pool-fp32": pool("fp32"), "accuracy-cifar10": cifar(5)}

@@ -135,7 +135,17 @@ def ladder(
         if cuda:
             graph, exact = runner(recipe=fast, captured=True), runner(recipe=paper, captured=True)
             tf32 = runner(recipe=paper.replace(precision="tf32", channels_last=True), captured=True)
+            plain = runner(recipe=fast, captured=True)
+
+            def without_search() -> float:
+                torch.backends.cudnn.benchmark = False  # matters in the first call, which captures
+                try:
+                    return plain.run(steps)
+                finally:
+                    torch.backends.cudnn.benchmark = True
+
             variants["+ CUDA graph"] = lambda: graph.run(steps)
+            variants["CUDA graph, no search for algorithms"] = without_search
             variants["CUDA graph, tf32, channels_last"] = lambda: tf32.run(steps)
             variants["CUDA graph, fp32, NCHW"] = lambda: exact.run(steps)
         whole = Whole(make, data, device, steps)
@@ -144,7 +154,7 @@ def ladder(
         rows = in_turns(variants, base="official loop", rounds=rounds, until=until)
         best = max(row["wall"]["per_second"] for row in rows)
         found = {"network": name, "batch": batch, "steps": steps, "rows": rows}
-        return found | {"floor": _floor(name, make, data, device, batch, best, rows)}
+        return found | {"floor": _floor(make, data, device, batch, best, rows)}
 
 
 class Whole:
@@ -174,7 +184,6 @@ class Whole:
 
 
 def _floor(
-    name: str,
     make: Callable[[], nn.Module],
     data: Resident,
     device: torch.device,
@@ -188,8 +197,12 @@ def _floor(
             asked["flops_per_image"] / rates["gemm bf16"], 2 * asked["elements_per_image"] / rates["copy"]
         )
         return {"rates": rates, **asked, "images_per_second": 1 / seconds, "share": best * seconds}
-    per_second = {row["variant"]: row["wall"]["per_second"] for row in rows}
-    found: dict[str, Any] = {"is": "the step's convolutions, each alone, forward and backward"}
+    clock = "cpu" if torch.get_num_threads() == 1 else "wall"
+    per_second = {row["variant"]: row[clock]["per_second"] for row in rows}
+    found: dict[str, Any] = {
+        "is": "the step's convolutions, each alone, forward and backward",
+        "clock": clock,
+    }
     x = torch.zeros(batch, *data.shape)
     for what, variant, bf16 in (("fp32", "+ channels_last", False), ("bf16", "+ bf16", True)):
         seconds = floor.convolution_seconds(make(), x, device, bf16=bf16, channels_last=True, seconds=6.0)
@@ -228,35 +241,38 @@ def at_once(
 
 
 def preparation(name: str, data: Resident, device: torch.device, *, epochs: int = 30) -> dict[str, Any]:
-    """Seconds to build a network, warm up and capture its step, over those of a short training."""
-    built, prepared = [], []
-    with ExitStack() as stack:
-        for _ in range(4):  # the first also loads libraries and chooses algorithms
-            start = time.perf_counter()
-            made = NETWORKS[name]()
-            built.append(time.perf_counter() - start)
-            runner = Runner(stack, lambda made=made: made, data, FAST, device, captured=True)
-            start = time.perf_counter()
-            runner.run(1)
-            _wait(device)
-            first = time.perf_counter() - start
-            start = time.perf_counter()
-            runner.run(1)
-            _wait(device)
-            prepared.append(first - (time.perf_counter() - start))
-        steps = 100 if device.type == "cuda" else 4
-        start = time.perf_counter()
-        runner.run(steps)
-        _wait(device)
-        step = (time.perf_counter() - start) / steps
-    training = epochs * step * 50_000 / FAST.batch
-    once = min(built[1:]) + max(0.0, min(prepared[1:]))
-    found = {
-        "build_seconds": min(built[1:]),
-        "first_step_extra_seconds": min(prepared[1:]),
-        "cold": prepared[0],
-    }
-    return {"network": name, **found, "training_seconds": training, "share": once / training}
+    """Seconds to build a network, warm up and capture its step, over those of a short training.
+
+    Every repetition has a batch of its own size: shapes not yet seen, as the convolutions of a pruned network are,
+    for which cuDNN searches algorithms again.
+    """
+    rows = []
+    for search in (True, False) if device.type == "cuda" else (False,):
+        torch.backends.cudnn.benchmark = search
+        built, first = [], []
+        for batch in (FAST.batch - 4, FAST.batch - 3, FAST.batch - 2, FAST.batch - 1):
+            with ExitStack() as stack:
+                start = time.perf_counter()
+                made = NETWORKS[name]()
+                built.append(time.perf_counter() - start)
+                recipe = FAST.replace(batch=batch)
+                runner = Runner(stack, lambda made=made: made, data, recipe, device, captured=True)
+                _wait(device)
+                start = time.perf_counter()
+                runner.run(1)
+                _wait(device)
+                first.append(time.perf_counter() - start)
+                steps = 100 if device.type == "cuda" else 2
+                start = time.perf_counter()
+                runner.run(steps)
+                _wait(device)
+                step = (time.perf_counter() - start) / steps
+        training = epochs * step * 50_000 / FAST.batch
+        once = min(built[1:]) + max(0.0, min(first[1:]) - step)  # the very first also loads libraries
+        row = {"search": search, "build_seconds": min(built[1:]), "first_step_seconds": min(first[1:])}
+        rows.append(row | {"step_seconds": step, "training_seconds": training, "share": once / training})
+    torch.backends.cudnn.benchmark = True
+    return {"network": name, "epochs": epochs, "rows": rows}
 
 
 def masked(

@@ -1,10 +1,11 @@
 """The work a job names: build one network, train it, say how it went. The only place that joins the rooms."""
 
+import ctypes
 import json
 import os
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -35,6 +36,10 @@ _STREAMS: list[torch.cuda.Stream] = []
 
 def device() -> torch.device:
     """Where trainings run: PRUNAS_DEVICE, else a CUDA device if there is one, else the CPU."""
+    if _switch(
+        "PRUNAS_DETERMINISTIC"
+    ):  # here, because torch reads it once, when it first multiplies on a GPU
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return torch.device(os.environ.get("PRUNAS_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
@@ -159,7 +164,6 @@ def _switch(name: str) -> bool:
 def _choose_algorithms(where: torch.device) -> None:
     """How this process computes: reproducibly to the bit under PRUNAS_DETERMINISTIC, else as fast as it can."""
     if _switch("PRUNAS_DETERMINISTIC"):
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA is first used
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs time
     if where.type == "cuda":
@@ -180,6 +184,15 @@ class _Seat:
 
 _SEATS: list[_Seat] = []
 """Those taken."""
+
+
+def _trim() -> None:
+    """Hands freed memory back to the system, which glibc alone does not.
+
+    A worker that trains networks of many shapes in a row grows without this: `benchmarks/speed/memory.py`.
+    """
+    with suppress(AttributeError, OSError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextmanager
@@ -227,6 +240,7 @@ def _side_by_side(
             yield seat, stepped
     finally:
         _SEATS.remove(seat)
+        _trim()
         if stream is not None:
             _STREAMS.append(stream)
 

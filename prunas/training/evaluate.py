@@ -25,6 +25,8 @@ def evaluate(net: nn.Module, data: DataSet, split: Split, *, device: torch.devic
     context = autocast(recipe, device)
     arithmetic(recipe, device)
     hits = torch.zeros((), dtype=torch.int64, device=device)
+    # A pass or two is over before a search for algorithms would pay.
+    search, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False
     net.eval()
     try:
         for draw in feed.draws(None):
@@ -33,6 +35,7 @@ def evaluate(net: nn.Module, data: DataSet, split: Split, *, device: torch.devic
                 output = net(x)
             hits += (output.argmax(1) == y).sum()
     finally:
+        torch.backends.cudnn.benchmark = search
         for module, mode in modes:
             module.training = mode
     return 100 * int(hits) / data.sizes[split]

@@ -1,5 +1,6 @@
 """Lanes: turns in a fixed order, results of trainings as if each were alone, and what happens without memory."""
 
+import os
 import signal
 from collections import Counter
 from functools import partial
@@ -8,18 +9,21 @@ import pytest
 import torch
 from light_work import starts
 
+from prunas.cli.options import computing
+from prunas.cli.running import executor_of
 from prunas.experiments import work
 from prunas.experiments.plan import make_setting
 from prunas.proposers.brief import Proposal
 from prunas.recipe import PROTOCOLS
 from prunas.runs.driver import Driver
-from prunas.runs.execute import execute
-from prunas.runs.executors import executor
+from prunas.runs.execute import execute, never
+from prunas.runs.executors import executor, silent
 from prunas.runs.job import Job
 from prunas.runs.store import Store
-from prunas.runs.streams import Pace
+from prunas.runs.streams import Pace, _Lanes
 from prunas.space import load_space
 
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch reads it once in a process
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
@@ -288,6 +292,49 @@ def test_too_little_memory_drops_idle_steps_before_anything_else(tmp_path, train
     assert outcome.error == ("MemoryError: CUDA out of memory; lower --batch, or take a GPU with more memory")
     assert list(idle) == []
     assert execute(trainings[0], Store(tmp_path / "runs")).status == "finished"
+
+
+# --- what a command line says
+
+
+@pytest.mark.parametrize(
+    ("gpus", "named", "workers", "lanes"),
+    [
+        ("0", None, None, 1),  # and more when measurements say so
+        ("0", None, 3, 3),
+        ("0,1", None, None, 1),
+        ("0,1", None, 2, None),
+        ("", None, None, None),
+        ("", "streams", None, 1),
+        ("", "streams", 2, 2),
+        ("0", "serial", None, None),
+    ],
+)
+def test_a_gpu_gets_streams_unless_told_otherwise(tmp_path, monkeypatch, gpus, named, workers, lanes):
+    monkeypatch.delenv("PRUNAS_DEVICE", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    with executor_of(named, workers, None, Store(tmp_path / "runs"), silent, never) as made:
+        pool = getattr(made, "_pool", None)
+        assert isinstance(pool, _Lanes) is (lanes is not None)
+        assert lanes is None or made.capacity == lanes
+
+
+def test_switches_reach_trainings_and_are_recorded(tmp_path, trainings, monkeypatch):
+    def execution(job):
+        return execute(job, Store(tmp_path / "runs")).result.values["execution"]
+
+    plain = execution(trainings[0])
+    for name in ("PRUNAS_DETERMINISTIC", "PRUNAS_EAGER"):
+        monkeypatch.setenv(name, "0")  # so that what the command sets is undone
+    computing(deterministic=True, eager=True)
+    try:
+        exact = execution(trainings[1])
+        assert work._BENCHES._recorder(torch.device("cuda")) is None
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert (plain["deterministic"], exact["deterministic"]) == (False, True)
+    assert plain["step"] == exact["step"] == "eager"  # a CPU captures nothing
+    assert plain["notice"] is None
 
 
 @pytest.mark.gpu

@@ -1,6 +1,7 @@
 """Captured steps: the same numbers, one capture per architecture, and what happens where there can be none."""
 
 import itertools
+import os
 from functools import partial
 
 import pytest
@@ -14,6 +15,7 @@ from prunas.proposers.sss import BranchScales
 from prunas.training.graph import Benches
 from prunas.training.loop import Preempted
 
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch reads it once in a process
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
@@ -139,6 +141,19 @@ def test_idle_steps_are_bounded_and_the_oldest_goes_first(benches, recorders, mo
     assert len(recorders) == 4  # b was still there, a was not
 
 
+def test_the_oldest_idle_steps_make_room_when_memory_is_short(benches, recorders, monkeypatch):
+    for shape in ("a", "b", "c"):
+        run(network(), epochs=1, prepare=partial(benches.bench, shape))
+    free = iter([10, 20, 30])  # of 100, after each that went
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (next(free), 100))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    benches._make_room(torch.device("cuda"))
+    run(network(), epochs=1, prepare=partial(benches.bench, "c"))
+    assert len(recorders) == 3
+    run(network(), epochs=1, prepare=partial(benches.bench, "b"))
+    assert len(recorders) == 4
+
+
 class Stubborn(nn.Module):
     """Reads a value back in every forward pass, as some networks do."""
 
@@ -195,7 +210,7 @@ def test_nothing_is_read_back_inside_an_epoch_and_few_operators_make_a_step(benc
         assert step["aten._local_scalar_dense"] == 0
         # Views cost nothing; the tape keeps gradients alive, which therefore are copied once more than usual.
         free = {"detach", "view", "t", "unbind", "empty", "new_empty_strided", "copy_"}
-        assert sum(n for name, n in step.items() if name.removeprefix("aten.") not in free) <= 40
+        assert sum(n for name, n in step.items() if name.removeprefix("aten.") not in free) <= 44
 
 
 @pytest.mark.gpu
