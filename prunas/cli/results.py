@@ -80,7 +80,7 @@ def compare(
     for record, times, evidence in zip(records, timed, found, strict=True):
         typer.echo(f"{record.space} on {record.data}, recipe {record.recipe} ({record.epochs} epochs)\n")
         typer.echo(record.tables(markdown, times))
-        if agreements := [each for each in evidence.agreements() if each.against == "uniform"]:
+        if agreements := evidence.agreements("uniform"):
             typer.echo(write(agreement_table(agreements)))
         if patterns := evidence.patterns():
             typer.echo(write(pattern_table(patterns)))

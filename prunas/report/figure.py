@@ -77,8 +77,8 @@ _STYLE: Any = {  # matplotlib types the keys as literals
     "svg.fonttype": "none",
     "svg.hashsalt": "prunas",
 }
-_SIDESTEP = 3.2  # points between neighbouring curves
-_SPREAD = 14.0  # points from the first curve to the last, at most
+_SIDESTEP = 4.6  # points between neighbouring curves: the single trainings of one fit in before the next
+_SPREAD = 20.0  # points from the first curve to the last, at most
 _P = ParamSpec("_P")
 
 

@@ -169,7 +169,7 @@ def _tables(evidence: Evidence) -> Iterable[tuple[str, Table]]:
     yield "Over all targets", _overall(evidence, lines)
     if retrained := evidence.budgets():
         yield "Retraining budget", retraining_table(retrained)
-    if agreements := [each for each in evidence.agreements() if each.against == "uniform"]:
+    if agreements := evidence.agreements("uniform"):
         yield "Widths: do searches agree?", agreement_table(agreements)
     if patterns := evidence.patterns():
         yield "Kernels: centre and edges against corners", pattern_table(patterns)
