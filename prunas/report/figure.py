@@ -259,7 +259,7 @@ def accuracy_axis(ax: Axes, heights: Sequence[float]) -> None:
 def cost_axis(ax: Axes, costs: Sequence[float]) -> None:
     """A logarithmic x axis around the costs, with round numbers on it."""
     low, high = math.log10(min(costs)), math.log10(max(costs))
-    margin = max(0.05 * (high - low), 0.02)
+    margin = max(0.08 * (high - low), 0.02)
     left, right = 10 ** (low - margin), 10 ** (high + margin)
     ax.set_xscale("log")
     ax.set_xlim(left, right)
