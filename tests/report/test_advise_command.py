@@ -1,7 +1,6 @@
 """`prunas advise` and `prunas plot budget` on made-up finished searches."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,12 @@ from prunas.cli import main
 
 SCHEMA = json.loads((Path(prunas.__file__).parent / "schema.json").read_text())
 WHOLE = space().cost(space().dense).params
-Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out, printed.err
-
-    return call
+def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        main([str(word) for word in words])
+    return int(ended.value.code or 0), *capsys.readouterr()
 
 
 def valid(name: str, text: str) -> Any:
@@ -71,23 +64,27 @@ def budget_of(shares: float) -> int:
     ("epochs", "answer", "question"),
     [(4, "fine-tune", "scratch or fine-tune"), (20, "scratch", "found or uniform")],
 )
-def test_the_users_own_runs_answer(cli: Run, root: Path, epochs: int, answer: str, question: str) -> None:
+def test_the_users_own_runs_answer(
+    capsys: pytest.CaptureFixture[str], root: Path, epochs: int, answer: str, question: str
+) -> None:
     words = ("advise", "vgg11-digits", "--budget", budget_of(0.04), "--epochs", epochs, "--out", root)
-    code, out, _ = cli(*words, "--json")
+    code, out, _ = run(capsys, *words, "--json")
     document = valid("advise", out)
     assert code == 0
     assert (document["answer"], document["basis"]) == (answer, "own")
     assert question in {each["question"] for each in document["evidence"]}
     assert all(each["own"] for each in document["evidence"])
-    code, out, _ = cli(*words)
+    code, out, _ = run(capsys, *words)
     assert code == 0
     assert out.startswith(f"{answer} (your runs decide)")
     assert "points [" in out
 
 
-def test_without_any_run_it_says_what_it_does_not_know(cli: Run, tmp_path: Path) -> None:
-    code, out, _ = cli(
-        "advise", "densenet40-c100", "--budget", "20k", "--epochs", 1, "--out", tmp_path, "--json"
+def test_without_any_run_it_says_what_it_does_not_know(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, out, _ = run(
+        capsys, "advise", "densenet40-c100", "--budget", "20k", "--epochs", 1, "--out", tmp_path, "--json"
     )
     document = valid("advise", out)
     assert (code, document["answer"], document["basis"], document["evidence"]) == (0, "uniform", "none", [])
@@ -104,25 +101,27 @@ def test_without_any_run_it_says_what_it_does_not_know(cli: Run, tmp_path: Path)
         (("advise", "vgg11-digits", "--budget", "100k", "--epochs", "0"), "--epochs"),
     ],
 )
-def test_bad_input_is_told_with_code_two(cli: Run, words: tuple[str, ...], told: str) -> None:
-    code, out, err = cli(*words)
+def test_bad_input_is_told_with_code_two(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], told: str
+) -> None:
+    code, out, err = run(capsys, *words)
     assert (code, out) == (2, "")
     assert told in err
 
 
-def test_the_budget_plot_prints_its_crossing(cli: Run, root: Path) -> None:
-    code, out, _ = cli("plot", "budget", "--out", root, "--json")
+def test_the_budget_plot_prints_its_crossing(capsys: pytest.CaptureFixture[str], root: Path) -> None:
+    code, out, _ = run(capsys, "plot", "budget", "--out", root, "--json")
     document = valid("plot", out)
     assert code == 0
     (crossing,) = (each for each in document["crossings"] if each["family"] == "finetune")
     assert crossing["at"] == pytest.approx(4 * 4 ** (10 / 15))
     assert [Path(path).name for path in document["figures"]] == ["budget.svg", "budget.png"]
-    code, out, _ = cli("plot", "budget", "--out", root)
+    code, out, _ = run(capsys, "plot", "budget", "--out", root)
     assert "overtakes finetune at about 10.1 epochs" in out
 
 
-def test_no_budget_is_one_line_with_code_two(cli: Run, tmp_path: Path) -> None:
+def test_no_budget_is_one_line_with_code_two(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     made(tmp_path)
-    code, out, err = cli("plot", "budget", "--out", tmp_path)
+    code, out, err = run(capsys, "plot", "budget", "--out", tmp_path)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "--protocol finetune:5" in err
