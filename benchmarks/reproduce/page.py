@@ -160,8 +160,8 @@ def _progress(known: Sequence[Protocol]) -> Table:
         align="lllrrll",
         rows=tuple(rows),
         notes=(
-            "Time: of all trainings added up, those that searches needed included, those of a transfer's source not; "
-            "- means not run yet.",
+            "Time: of all trainings added up, those that searches needed included, those of a transfer's source "
+            "not; - means not run yet.",
         ),
     )
 
@@ -188,8 +188,8 @@ def _section(
     if protocol.name == "reduced":
         parts.append(
             "The verdicts are on the claims *in this setting*: they show what so small an experiment decides, and "
-            "do not speak for the study's networks and schedules. Two AMD EPYC virtual cores, busy with other work, "
-            "so times are upper bounds. `slimming.pull` was chosen from two trainings of the source network, 1.0 "
+            "do not speak for the study's networks and schedules. Two AMD EPYC virtual cores, busy with other "
+            "work, so times are upper bounds. `slimming.pull` was chosen from two trainings of the source network, 1.0 "
             "and 2.5, by validation accuracy.\n"
         )
     for kind, heading in KINDS.items():
