@@ -189,8 +189,8 @@ def _section(
         parts.append(
             "The verdicts are on the claims *in this setting*: they show what so small an experiment decides, and "
             "do not speak for the study's networks and schedules. Two AMD EPYC virtual cores, busy with other "
-            "work, so times are upper bounds. `slimming.pull` was chosen from two trainings of the source network, 1.0 "
-            "and 2.5, by validation accuracy.\n"
+            "work: times are upper bounds. `slimming.pull` was chosen from two trainings of the source network, "
+            "1.0 and 2.5, by validation accuracy.\n"
         )
     for kind, heading in KINDS.items():
         if some := [each for each in judged if each.claim.kind == kind and each.judgement != "not run"]:
