@@ -160,7 +160,8 @@ def _progress(known: Sequence[Protocol]) -> Table:
         align="lllrrll",
         rows=tuple(rows),
         notes=(
-            "Time: of all trainings together, those that the searches needed included; - means not run yet.",
+            "Time: of all trainings added up, those that searches needed included, those of a transfer's source "
+            "not; - means not run yet.",
         ),
     )
 
@@ -187,7 +188,9 @@ def _section(
     if protocol.name == "reduced":
         parts.append(
             "The verdicts are on the claims *in this setting*: they show what so small an experiment decides, and "
-            "do not speak for the study's networks and schedules.\n"
+            "do not speak for the study's networks and schedules. Two AMD EPYC virtual cores, busy with other "
+            "work: times are upper bounds. `slimming.pull` was chosen from two trainings of the source network, "
+            "1.0 and 2.5, by validation accuracy.\n"
         )
     for kind, heading in KINDS.items():
         if some := [each for each in judged if each.claim.kind == kind and each.judgement != "not run"]:

@@ -10,6 +10,7 @@ from prunas import SCHEMA
 from prunas.cli.options import Json, Latency, Out, TimedBatch, TimedOn
 from prunas.cli.output import print_json, print_rows
 from prunas.cli.running import store_at
+from prunas.errors import unknown
 
 if TYPE_CHECKING:
     from prunas.experiments.latency import Latency as Timed
@@ -47,7 +48,11 @@ def runs(
 def compare(
     space: Annotated[str | None, typer.Argument(help="Only this space's.")] = None,
     out: Out = Path("runs"),
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="The same as --format markdown.")] = False,
+    form: Annotated[
+        str,
+        typer.Option("--format", help="text, markdown, latex, or csv: one line per target, unrounded."),
+    ] = "text",
     latency: Latency = False,
     batch: TimedBatch = 1,
     device: TimedOn = None,
@@ -57,9 +62,23 @@ def compare(
     from prunas.experiments.record import load_records
     from prunas.statistics import text
     from prunas.statistics.patterns import pattern_table
+    from prunas.statistics.summary import table
     from prunas.statistics.widths import agreement_table
 
+    writers = {"text": text.as_text, "markdown": text.as_markdown, "latex": text.as_latex, "csv": None}
+    form = "markdown" if markdown else form
+    if form not in writers:
+        raise unknown("format", form, writers)
     records = load_records(out, space)
+    write = writers[form]
+    if write is None and not as_json:
+        lines = [
+            {"space": record.space, "setting": record.setting} | line.to_json()
+            for record in records
+            for line in table(record.rows)
+        ]
+        typer.echo(text.as_csv(lines), nl=False)
+        return
     found = [evidence for _, evidence in evidence_of(out, space)]
     timed: list[Mapping[str, Timed]] = [{} for _ in records]
     if latency:
@@ -76,11 +95,11 @@ def compare(
             document |= {"latency": [time.to_json() for time in times.values()]} if latency else {}
         print_json({"schema": SCHEMA, "records": documents})
         return
-    write = text.as_markdown if markdown else text.as_text
+    assert write is not None
     for record, times, evidence in zip(records, timed, found, strict=True):
         typer.echo(f"{record.space} on {record.data}, recipe {record.recipe} ({record.epochs} epochs)\n")
-        typer.echo(record.tables(markdown, times))
-        if agreements := [each for each in evidence.agreements() if each.against == "uniform"]:
+        typer.echo(record.tables(write, times))
+        if agreements := evidence.agreements("uniform"):
             typer.echo(write(agreement_table(agreements)))
         if patterns := evidence.patterns():
             typer.echo(write(pattern_table(patterns)))

@@ -4,7 +4,7 @@ The run folders hold the trainings; this document says which of them belong toge
 finding it cost. `compare` and `plot` read nothing else.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,14 +116,17 @@ class Record:
             for difference in summary.differences(self.rows, proposer)
         ]
 
-    def tables(self, markdown: bool = False, timed: "Mapping[str, Latency] | None" = None) -> str:
+    def tables(
+        self,
+        write: Callable[[text.Table], str] = text.as_text,
+        timed: "Mapping[str, Latency] | None" = None,
+    ) -> str:
         """The tables a person reads.
 
         Args:
-            markdown: Whether in Markdown.
+            write: Writes one table: `as_text`, `as_markdown` or `as_latex` of `prunas.statistics.text`.
             timed: Latency of every point by digest, if it was asked for.
         """
-        write = text.as_markdown if markdown else text.as_text
         results = text.result_table(summary.table(self.rows))
         if timed:
             from prunas.experiments.latency import with_latency

@@ -43,15 +43,20 @@ def budget_figure(courses: Sequence[Course], *, setting: str) -> Figure:
         )
     panels = grouped(courses, lambda course: (course.proposer, course.asked, course.masked))
     order = [family for family in FAMILIES if any(course.family == family for course in courses)]
+    crossed = {
+        (each.proposer, each.asked): each.at
+        for each in crossings(courses)
+        if each.family == FAMILIES[0] and each.at is not None and each.at > each.epochs[0]
+    }
+    upright = " The upright line is where scratch overtakes fine-tuning on the means." if crossed else ""
     figure, axes, looks = sheet(
         order,
         f"{setting}. Lines join means; bars are ± 1 standard deviation; small marks are single trainings; curves "
-        "are set a little apart sideways. The upright line is where scratch overtakes fine-tuning on the means.",
+        f"are set a little apart sideways.{upright}",
         panels=len(panels),
         across=2,
         sharey=True,
     )
-    crossed = {(each.proposer, each.asked): each for each in crossings(courses) if each.family == FAMILIES[0]}
     for index, (ax, ((proposer, asked, masked), own)) in enumerate(zip(axes, panels.items(), strict=True)):
         ax.set_xscale("log")
         for course in own:
@@ -80,12 +85,11 @@ def budget_figure(courses: Sequence[Course], *, setting: str) -> Figure:
         ax.set_xlabel("epochs of retraining")
         if index % 2 == 0:
             ax.set_ylabel("test accuracy (%)")
-        crossing = crossed.get((proposer, asked))
-        if crossing is not None and crossing.at is not None and crossing.at > crossing.epochs[0]:
-            ax.axvline(crossing.at, color=FAINT, linewidth=0.8, linestyle=(0, (5, 3)), zorder=1)
+        if (at := crossed.get((proposer, asked))) is not None:
+            ax.axvline(at, color=FAINT, linewidth=0.8, linestyle=(0, (5, 3)), zorder=1)
             ax.annotate(
-                f"{crossing.at:.3g}",
-                xy=(crossing.at, 0),
+                f"{at:.3g}",
+                xy=(at, 0),
                 xycoords=("data", "axes fraction"),
                 xytext=(2, 3),
                 textcoords="offset points",

@@ -156,11 +156,14 @@ class Evidence:
             for (asked, proposer), own in groups.items()
         ]
 
-    def agreements(self) -> list[Agreement]:
+    def agreements(self, against: str | None = None) -> list[Agreement]:
         """How far searches with different seeds agree, against every other proposer of the same target.
 
         The uniform shape is always among the others. By target from the largest; points whose blocks were removed
         are left out, for widths say little about them.
+
+        Args:
+            against: Only against this proposer.
         """
         rows = [
             row
@@ -183,9 +186,9 @@ class Evidence:
             if asked in self.uniform:
                 seeds = {row.search_seed for row in group}
                 shapes.setdefault("uniform", {seed: [self.uniform[asked]] for seed in seeds})
-            for name, against in permutations(shapes, 2):
-                if name != "uniform":
-                    found.append(agreement(name, against, asked, shapes[name], shapes[against], dense))
+            for name, other in permutations(shapes, 2):
+                if name != "uniform" and against in (None, other):
+                    found.append(agreement(name, other, asked, shapes[name], shapes[other], dense))
         return [each for each in found if each is not None]
 
     def patterns(self) -> list[PatternSpread]:

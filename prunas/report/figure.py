@@ -77,8 +77,8 @@ _STYLE: Any = {  # matplotlib types the keys as literals
     "svg.fonttype": "none",
     "svg.hashsalt": "prunas",
 }
-_SIDESTEP = 3.2  # points between neighbouring curves
-_SPREAD = 14.0  # points from the first curve to the last, at most
+_SIDESTEP = 4.6  # points between neighbouring curves: the single trainings of one fit in before the next
+_SPREAD = 20.0  # points from the first curve to the last, at most
 _P = ParamSpec("_P")
 
 
@@ -259,7 +259,7 @@ def accuracy_axis(ax: Axes, heights: Sequence[float]) -> None:
 def cost_axis(ax: Axes, costs: Sequence[float]) -> None:
     """A logarithmic x axis around the costs, with round numbers on it."""
     low, high = math.log10(min(costs)), math.log10(max(costs))
-    margin = max(0.05 * (high - low), 0.02)
+    margin = max(0.08 * (high - low), 0.02)
     left, right = 10 ** (low - margin), 10 ** (high + margin)
     ax.set_xscale("log")
     ax.set_xlim(left, right)

@@ -30,7 +30,7 @@ from prunas.statistics.curves import curves
 from prunas.statistics.patterns import pattern_table
 from prunas.statistics.prices import prices
 from prunas.statistics.ranking import rankings
-from prunas.statistics.retraining import crossings, retraining_table
+from prunas.statistics.retraining import budgeted, crossings, retraining_table
 from prunas.statistics.rows import Row
 from prunas.statistics.summary import Line, cost_table, differences, grouped, table
 from prunas.statistics.text import Table, asked_text, count, difference_table, result_table
@@ -166,10 +166,11 @@ def _tables(evidence: Evidence) -> Iterable[tuple[str, Table]]:
     paired = [each for against in controls for name in found for each in differences(rows, name, against)]
     if paired:
         yield "Found against controls", difference_table(paired)
-    yield "Over all targets", _overall(evidence, lines)
+    if compared := [line for line in lines if not budgeted(line.protocol)]:
+        yield "Over all targets", _overall(evidence, compared)
     if retrained := evidence.budgets():
         yield "Retraining budget", retraining_table(retrained)
-    if agreements := [each for each in evidence.agreements() if each.against == "uniform"]:
+    if agreements := evidence.agreements("uniform"):
         yield "Widths: do searches agree?", agreement_table(agreements)
     if patterns := evidence.patterns():
         yield "Kernels: centre and edges against corners", pattern_table(patterns)

@@ -58,7 +58,7 @@ STYLES: Mapping[str, Style] = MappingProxyType(
         "shuffled": Style(_ORANGE, "o", _DOTTED),
         "cross": Style(_PURPLE, "s", _DOTTED),
         "finetune": Style(_VERMILLION, "H", _SOLID),
-        "finetune-rewound": Style(_PURPLE, "h", _DASHED),
+        "finetune-rewound": Style(_PURPLE, "^", _DASHED),
         "scratch-e": Style(_BLUE, "s", _DASHDOT),
     }
 )

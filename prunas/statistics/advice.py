@@ -241,6 +241,6 @@ def _sentence(question: Question, seen: Observation | None) -> str:
     interval = f" {interval_text(difference, '+')}" if difference.low is not None else ""
     place = "your runs" if seen.own else f"{seen.where}, another network or setting"
     return (
-        f"{words[0].upper()}{words[1:]} by {difference.mean:+.2f} points{interval}, n = {difference.n}, at "
+        f"{words[0].upper()}{words[1:]}: {difference.mean:+.2f} points{interval}, n = {difference.n}, at "
         f"{100 * seen.keep:.3g} % of the parameters and {seen.epochs} epochs ({place})."
     )

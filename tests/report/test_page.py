@@ -258,3 +258,29 @@ def test_a_thousand_runs_stay_under_five_megabytes(tmp_path: Path) -> None:
         sizes[8 * seeds] = len(page([made(root, seeds=seeds)], root).encode())
     (few, small), (many, large) = sizes.items()
     assert small + (1000 - few) * (large - small) / (many - few) < 5_000_000
+
+
+def test_retraining_budgets_are_a_question_of_their_own(tmp_path: Path) -> None:
+    """They stand in a table and a headline of their own, and in no comparison of proposers."""
+    rows = []
+    for protocol, epochs, accuracy in (
+        ("finetune:4", 4, 80.0),
+        ("finetune:16", 16, 82.0),
+        ("scratch-e:4", 4, 70.0),
+        ("scratch-e:16", 16, 87.0),
+    ):
+        evidence = made(
+            tmp_path / str(len(rows)), ("slimming", "uniform"), (0.1,), protocol=protocol, epochs=epochs
+        )
+        rows += [
+            dataclasses.replace(row, id=f"{protocol}{row.id}", test_acc=accuracy) for row in evidence.rows
+        ]
+    runs = {row.id: evidence.runs["000000000000"] for row in rows}
+    retrained = dataclasses.replace(evidence, rows=tuple(rows), runs=runs)
+    html = page([retrained], tmp_path)
+    assert "slimming at 10 %: training from scratch overtakes finetune at about 10.1 epochs" in html
+    assert "Accuracy over retraining epochs" in html
+    assert "Over all targets" not in html
+    assert "Accuracy over parameters" not in html
+    assert findings(rows, None) == []
+    read(html)

@@ -65,3 +65,33 @@ def test_a_report_needs_no_torch(root: Path, tmp_path: Path) -> None:
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize(
+    ("form", "first"),
+    [
+        ("text", "vgg11-digits on digits"),
+        ("markdown", "vgg11-digits on digits"),
+        ("latex", "vgg11-digits on digits"),
+        ("csv", "space,setting,proposer,kind,protocol,masked,asked.metric"),
+    ],
+)
+def test_tables_come_in_every_form(
+    form: str, first: str, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", "--out", str(root), "--format", form])
+    printed = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert printed.startswith(first)
+    assert {"markdown": "| slimming |", "latex": r"\toprule", "csv": ",slimming,automatic,"}.get(
+        form, "-"
+    ) in printed
+    assert form != "csv" or printed.count("\n") == 1 + 4 * 2  # a heading, four proposers, two targets
+
+
+def test_an_unknown_form_is_one_clear_line(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", "--out", str(root), "--format", "tex"])
+    assert ended.value.code == 2
+    assert "did you mean" in capsys.readouterr().err

@@ -82,7 +82,7 @@ def test_other_networks_are_compared_at_the_same_share_of_their_recipe() -> None
 def test_the_sentence_tells_the_difference_and_its_interval() -> None:
     (reason, _) = advise([seen(TUNED, BEHIND)], keep=0.1, epochs=40, recipe_epochs=160).reasons[:2]
     assert reason == (
-        "Training from scratch is behind fine-tuning by -3.10 points [-3.35, -2.85], n = 3, at 10 % of the "
+        "Training from scratch is behind fine-tuning: -3.10 points [-3.35, -2.85], n = 3, at 10 % of the "
         "parameters and 40 epochs (your runs)."
     )
 
