@@ -122,7 +122,7 @@ class Recipe:
             for spec in dataclasses.fields(self)
             if "neutral" in spec.metadata
         }
-        values = dataclasses.asdict(self)
+        values = dataclasses.asdict(self) | {"milestones": list(self.milestones)}
         return {name: v for name, v in values.items() if name not in neutral or v != neutral[name]}
 
     @classmethod
