@@ -301,6 +301,7 @@ def test_a_killed_driver_loses_only_what_was_running(name, start, store, options
     done = new_job("square")
     dying = {
         "serial": new_job("killed", deaths=1),
+        "streams": new_job("killed", deaths=1),
         "slurm": new_job("slow", seconds=1.0),  # lives on without its driver
     }.get(name, new_job("abandoned"))
     driver = drive(store, name, options, done, dying, die=["die"])
