@@ -55,9 +55,10 @@ The heads of an attention never vary; the MLPs around it do. torch's and torchvi
 usual one written out, have the number of heads as an attribute and cut the channels of the stream into that
 many: fewer heads would need the attribute changed, which no channel count reaches, and narrower ones change
 the scale (the root of their size), and so what the channels that stay compute. A module that reshapes by -1
-into heads of a fixed size would allow fewer; that is not followed yet. Constants that a factory computes from a width
-and keeps outside the state dict (`register_buffer(..., persistent=False)`) are those of the narrowed
-network, which no tensor's shape shows: only numbers in the graph and channels they multiply are checked.
+into heads of a fixed size would allow fewer; that is not followed yet.
+
+A constant that a factory computes from a width and keeps in a buffer outside the state dict is the narrowed
+network's own. No shape shows that; numbers that stand in the graph, and channels it multiplies, are checked.
 """
 
 PEER_INTRODUCTION = """\

@@ -103,10 +103,10 @@ def measure(network: Network) -> Row:
     row: Row = {"network": network.name, "kind": network.kind, "inputs": network.inputs}
     start = time.process_time()
     try:
-        before = _world()
         made, said = surveyed(network)
-        row |= said | {"left_behind": [name for name, value in _world().items() if value != before[name]]}
+        before = _world()  # only now: torch.export keeps the last graph it made, so its first use adds one
         row["seconds"], row["making"] = _seconds(network)
+        row |= said | {"left_behind": [name for name, value in _world().items() if value != before[name]]}
         row |= _compared(network, made, _points(made, random.Random(network.name)))
     except InputError as error:
         row["refused"] = str(error)

@@ -118,16 +118,19 @@ def _opaque_layers(net: nn.Module) -> Iterator[None]:
     for path, module in net.named_modules():
         if path and is_leaf(module, path) and not any(path.startswith(f"{outer}.") for outer in leaves):
             leaves[path] = module
-    before = [{name: module.__dict__[name] for name in WHOLE_HOOKS} for module in leaves.values()]
+    before = [
+        {name: module.__dict__[name] for name in (*WHOLE_HOOKS, "forward") if name in module.__dict__}
+        for module in leaves.values()
+    ]
     try:
         for path, module in leaves.items():
             module.__dict__.update({name: OrderedDict() for name in WHOLE_HOOKS})
             module.forward = _opaque(path, module.forward)
         yield
     finally:
-        for module, hooks in zip(leaves.values(), before, strict=True):
-            module.__dict__.update(hooks)
+        for module, own in zip(leaves.values(), before, strict=True):
             module.__dict__.pop("forward", None)
+            module.__dict__.update(own)
         _calls.clear()
 
 

@@ -316,10 +316,11 @@ def test_a_network_is_left_as_it_was() -> None:
         net = Net()
     net.norm.register_forward_hook(lambda module, inputs, output: output)
     net.forward = lambda x: Net.forward(net, x)  # type: ignore[method-assign]
-    own, hooks = net.forward, dict(net.norm._forward_hooks)
+    net.second.forward = lambda x: nn.Conv2d.forward(net.second, x)  # type: ignore[method-assign]
+    own, second, hooks = net.forward, net.second.forward, dict(net.norm._forward_hooks)
     buffers = {name: id(buffer) for name, buffer in net.named_buffers()}
     export(net.eval(), torch.empty(2, *SHAPE, device="meta"))
-    assert net.forward is own and "forward" not in vars(net.first)
+    assert net.forward is own and net.second.forward is second and "forward" not in vars(net.first)
     assert not net.training and dict(net.norm._forward_hooks) == hooks
     assert {name: id(buffer) for name, buffer in net.named_buffers()} == buffers
     assert all(parameter.grad is None for parameter in net.parameters())
