@@ -86,16 +86,10 @@ def page() -> str:
         if results:
             parts.append(_section(protocol, own, results, verdicts(claims, own, results, margin)))
     parts.append(_study(published))
-    for protocol in ordered:
-        results = load_results(protocol.name)
-        own = cells(protocol.name)
-        if not any(cell.rows for cell in own):
-            continue
-        parts += [
-            f"### Unpruned networks: {protocol.name}\n",
-            as_markdown(_baselines(published, own, results)),
-        ]
-        if beside := _beside(published, own, results):
+    reproducing = [each for each in ordered if any(cell.rows for cell in cells(each.name))]
+    parts += ["### Unpruned networks\n", as_markdown(_baselines(published, reproducing))]
+    for protocol in reproducing:
+        if beside := _beside(published, cells(protocol.name), load_results(protocol.name)):
             parts += [f"### Beside the study: {protocol.name}\n", beside]
     parts += [_doubts(published), _claims(claims, published, margin)]
     return "\n".join(parts)
@@ -291,20 +285,27 @@ def _study(published: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _baselines(published: Mapping[str, Any], own: Sequence[Cell], results: Mapping[str, Result]) -> Table:
-    """The unpruned networks of one protocol: ours, the study's and the original method's."""
+def _baselines(published: Mapping[str, Any], reproducing: Sequence[Protocol]) -> Table:
+    """The unpruned networks: ours under each protocol, the study's and the original method's."""
+    trained: dict[str, dict[str, str]] = {}
+    for protocol in reproducing:
+        results, ours = load_results(protocol.name), trained.setdefault(protocol.name, {})
+        for cell in cells(protocol.name):
+            dense = dense_accuracy(results[cell.name].record.dense) if cell.name in results else None
+            if dense is not None:
+                ours |= dict.fromkeys(cell.rows, _value(dense))
     rows: dict[tuple[str, str], tuple[str, ...]] = {}
     for number, printed in published["tables"].items():
         for key, row in printed["rows"].items():
-            trained = [results[cell.name] for cell in own if key in cell.rows and cell.name in results]
-            dense = dense_accuracy(trained[0].record.dense) if trained else None
-            original = "-" if row["original"] is None else f"{row['original']:.2f}"
-            ours = "-" if dense is None else _value(dense)
             name = key.rpartition("/")[0]
-            if rows.get((number, name), ("", "", "-"))[2] == "-":
-                rows[number, name] = (f"table {number}", name, ours, _printed(row["unpruned"]), original)
-    columns = ("", "unpruned network", "ours", "the study's", "the original method's")
-    return Table(columns=columns, align="llrrr", rows=tuple(rows.values()))
+            same = [other for other in printed["rows"] if other.rpartition("/")[0] == name]
+            own = [next((ours[k] for k in same if k in ours), "-") for ours in trained.values()]
+            original = "-" if row["original"] is None else f"{row['original']:.2f}"
+            line = (f"table {number}", name, *own, _printed(row["unpruned"]), original)
+            rows.setdefault((number, name), line)
+    ours_by = [f"ours, {name}" for name in trained]
+    columns = ("", "unpruned network", *ours_by, "the study's", "the original method's")
+    return Table(columns=columns, align="ll" + "r" * (len(columns) - 2), rows=tuple(rows.values()))
 
 
 def _beside(published: Mapping[str, Any], own: Sequence[Cell], results: Mapping[str, Result]) -> str:
