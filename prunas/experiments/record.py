@@ -43,7 +43,7 @@ class Record:
         trials: What samplers tried, search by search, in the order of proposals.
         notes: What a reader should know about the data.
         plan: What was asked, and the command that asks it again; see `prunas.experiments.repeat`. Empty where
-            several searches are merged.
+            different searches are merged.
     """
 
     space: str
@@ -263,6 +263,7 @@ def merge(records: Iterable[Record]) -> list[Record]:
             costs=tuple(dict.fromkeys(before.costs + record.costs)),
             trials=_courses(before.trials, record.trials),
             notes=tuple(dict.fromkeys(before.notes + record.notes)),
+            plan=record.plan if before.plan == record.plan else {},
         )
     return list(merged.values())
 
