@@ -228,13 +228,12 @@ class Benches:
         found = None if regulariser is not None else self._take(key)
         if found is not None:
             found.step.begin(net, masks)
-        elif (recorder := self._recorder(device)) is None:
-            step = Step(net, gather, recipe, device, regulariser, masks)
-            found = Bench(step, step, _new_generator(device))
         else:
-            self._make_room(device)
+            if (recorder := self._recorder(device)) is not None:
+                self._make_room(device)
             step = Step(net, gather, recipe, device, regulariser, masks)
-            found = Bench(step, Replay(step, recorder, device), _new_generator(device))
+            advance = step if recorder is None else Replay(step, recorder, device)
+            found = Bench(step, advance, _new_generator(device))
         _wait(device)  # what this stream has made, such as the resident images, other streams may read
         yield found
         # Not in a `finally`: after an exception nobody knows what state it is in.
