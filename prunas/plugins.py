@@ -1,22 +1,32 @@
 """Plug-ins: what other installed packages add by entry points. Nothing is imported before its name is used.
 
-`docs/plugins.md` shows a package that adds a proposer and a search space.
+`docs/plugins.md` shows a package that adds a proposer and a search space. `resolve` finds what is known by a
+registered name, in `prunas.names` or in another package.
 """
 
+import pkgutil
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
-from prunas.errors import InputError
+from prunas.errors import InputError, unknown
+from prunas.names import REGISTERED, Registry
 
-__all__ = ["Group", "Plugin", "load_all", "plugins"]
+__all__ = ["Group", "Plugin", "load_all", "plugins", "resolve"]
 
-Group = Literal["prunas.proposers", "prunas.spaces"]
+Group = Literal["prunas.proposers", "prunas.spaces"] | Registry
 
-NOUNS: Mapping[Group, str] = {"prunas.proposers": "proposer", "prunas.spaces": "space"}
+NOUNS: Mapping[Group, str] = {
+    "prunas.proposers": "proposer",
+    "prunas.spaces": "space",
+    "prunas.works": "work",
+    "prunas.penalties": "penalty",
+    "prunas.rebuilds": "rebuild",
+}
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+REGISTERED_NAME = re.compile(rf"{NAME.pattern}(/{NAME.pattern})?")
 
 Value = TypeVar("Value")
 
@@ -48,13 +58,14 @@ class Plugin:
         """
         if len(self.points) > 1:
             raise InputError(f"{self}: the same name twice; uninstall all but one of them")
-        if not NAME.fullmatch(self.name):
+        pattern = REGISTERED_NAME if self.group in REGISTERED else NAME
+        if not pattern.fullmatch(self.name):
             raise InputError(f"{self}: a name has lower-case letters, digits and hyphens; rename it there")
         try:
             return self.points[0].load()
         except Exception as error:  # whatever a stranger's package raises
             why = " ".join(f"{type(error).__name__}: {error}".split())
-            raise InputError(f"{self} cannot be imported: {why}; mend or uninstall that package") from error
+            raise InputError(f"{self} cannot be imported: {why}; repair or uninstall that package") from error
 
 
 def plugins(group: Group) -> dict[str, Plugin]:
@@ -85,3 +96,17 @@ def load_all(
         except InputError as error:
             problems.append(str(error))
     return usable, tuple(problems)
+
+
+def resolve(registry: Registry, name: str) -> Callable[..., Any]:
+    """The work, penalty or weight rebuild that is registered under this name.
+
+    Raises:
+        InputError: Nobody registers it; it cannot be imported.
+    """
+    if (path := REGISTERED[registry].get(name)) is not None:
+        return cast(Callable[..., Any], pkgutil.resolve_name(path))
+    offered = plugins(registry)
+    if name not in offered:
+        raise unknown(NOUNS[registry], name, {*REGISTERED[registry], *offered})
+    return cast(Callable[..., Any], offered[name].load())

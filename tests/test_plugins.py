@@ -7,13 +7,18 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import prunas
 from prunas.cli import main
 from prunas.errors import InputError
+from prunas.names import REGISTERED, Registry
+from prunas.plugins import resolve
 from prunas.proposers import PROPOSERS, entry, installed_proposers
+from prunas.proposers.brief import Penalty
+from prunas.runs.job import Job
 from prunas.space import bundled_spaces, installed_spaces, load_space
 
 PAGE = (Path(prunas.__file__).parent.parent / "docs" / "plugins.md").read_text()
@@ -170,3 +175,43 @@ def test_doctor_names_a_broken_package(install: Install, tmp_path: Path) -> None
     (check,) = [check for check in examine(None, tmp_path) if check["what"] == "plug-in"]
     assert check["status"] == "wrong"
     assert "broken-pack" in check["detail"]
+
+
+@pytest.mark.parametrize(
+    ("registry", "name"), [(registry, name) for registry, names in REGISTERED.items() for name in names]
+)
+def test_every_registered_name_leads_somewhere(registry: Registry, name: str) -> None:
+    assert callable(resolve(registry, name))
+
+
+def test_a_registered_name_outlives_the_place_of_its_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Moving a work and a penalty to another module changes no job's id, and the job still finds them."""
+    spec = {"penalty": Penalty("slimming/scale", {"strength": 0.1}).to_json(), "seed": 1}
+    before, penalty = Job("train", spec, "space", "dense"), resolve("prunas.penalties", "slimming/scale")
+    elsewhere = ModuleType("elsewhere")
+    elsewhere.__dict__.update(run=resolve("prunas.works", "train"), ScalePenalty=penalty)
+    monkeypatch.setitem(sys.modules, "elsewhere", elsewhere)
+    moved = {
+        "prunas.works": {"train": "elsewhere:run"},
+        "prunas.penalties": {"slimming/scale": "elsewhere:ScalePenalty"},
+    }
+    monkeypatch.setattr("prunas.plugins.REGISTERED", moved)
+    spec = {"penalty": Penalty("slimming/scale", {"strength": 0.1}).to_json(), "seed": 1}
+    assert Job("train", spec, "space", "dense").id == before.id
+    assert resolve("prunas.works", "train") is elsewhere.run
+    assert resolve("prunas.penalties", "slimming/scale") is penalty
+    assert "prunas." not in json.dumps(before.to_json())
+
+
+def test_another_package_adds_a_penalty(install: Install) -> None:
+    install(
+        "other",
+        {"other.py": "class Pull:\n    strength = 0.5\n"},
+        {"prunas.penalties": {"other/pull": "other:Pull"}},
+    )
+    assert resolve("prunas.penalties", "other/pull")().strength == 0.5
+
+
+def test_an_unknown_work_names_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"unknown work 'trane'.*train"):
+        resolve("prunas.works", "trane")

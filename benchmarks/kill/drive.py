@@ -6,5 +6,5 @@ from prunas.cli import main
 from prunas.experiments import jobs
 
 if __name__ == "__main__":
-    jobs.WORK = "counted:run"
+    jobs.WORK = "counted"
     main(sys.argv[1:])

@@ -67,7 +67,7 @@ def measure(
 
         def made(name: str, length: float) -> list[Job]:
             specs = [{"seconds": length, "of": f"{name} {tag} {i}"} for i in range(jobs)]
-            return [Job(f"nodes:{work}", spec, "nodes", "job") for spec in specs]
+            return [Job(f"scale/{work}", spec, "nodes", "job") for spec in specs]
 
         with executor("ray", Store(Path(folder)), address=cluster.address) as running:
             assert running.capacity == places

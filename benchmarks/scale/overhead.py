@@ -37,7 +37,7 @@ def measure(folder: Path, name: str, jobs: int, **options: Any) -> dict[str, flo
     """Milliseconds per job from submitting to having the result, with one worker that is up already."""
     widths = {f"features.{i}": 64 + i for i in range(16)}
     todo = [
-        Job("overhead:nothing", {"seed": seed, "widths": widths}, "overhead", "scratch-e")
+        Job("scale/nothing", {"seed": seed, "widths": widths}, "overhead", "scratch-e")
         for seed in range(jobs + 5)
     ]
     with executor(name, Store(folder), **options) as running:

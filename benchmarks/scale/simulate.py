@@ -216,7 +216,7 @@ def simulate(
     settings = {"epochs": 160, "batch": 64, "lr": 0.1, "momentum": 0.9, "decay": 1e-4, "recipe": "paper"}
     todo = [
         Job(
-            "nothing:nothing",
+            "nothing",
             {
                 "minutes": draw.uniform(1, 60),
                 "seed": number,

@@ -9,7 +9,6 @@ import copy
 import importlib.util
 import io
 import json
-import pkgutil
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -30,6 +29,7 @@ from prunas.errors import InputError, unknown
 from prunas.experiments.code import shape_code
 from prunas.experiments.work import weights
 from prunas.files import canonical, read_json, write_atomic
+from prunas.plugins import resolve
 from prunas.runs.job import Job
 from prunas.space import SearchSpace, load_point, load_space
 
@@ -165,7 +165,7 @@ def _trained(folder: Path) -> Network:
 def _refuse_changed(net: nn.Module, penalty: Mapping[str, Any], run: str) -> None:
     """Some penalties are trained with more than the network itself, such as a scale on every branch."""
     attached = copy.deepcopy(net)
-    pkgutil.resolve_name(penalty["path"])(**penalty["options"]).attach(attached)
+    resolve("prunas.penalties", penalty["name"])(**penalty["options"]).attach(attached)
     if any(module._forward_hooks or module._forward_pre_hooks for module in attached.modules()):
         raise InputError(
             f"run {run} was trained with scales on its branches that are no part of the network; "

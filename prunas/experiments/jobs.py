@@ -16,7 +16,7 @@ from prunas.statistics.rows import Kind, Row
 
 __all__ = ["BACKWARD", "FINETUNE_SHARE", "Setting", "Training"]
 
-WORK = "prunas.experiments.work:run"
+WORK = "train"
 BACKWARD = 3
 """MACs of a training step over those of a forward pass: the backward pass costs about two more."""
 

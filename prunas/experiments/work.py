@@ -3,7 +3,6 @@
 import ctypes
 import json
 import os
-import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from prunas.build.masks import kernel_masks
 from prunas.data import load
 from prunas.data.dataset import Batch, stream_seed
 from prunas.errors import InputError
+from prunas.plugins import resolve
 from prunas.recipe import Recipe
 from prunas.space import SearchSpace, load_space
 from prunas.training.graph import Benches, cuda_recorder
@@ -100,10 +100,12 @@ def _run(
             state, kept = weights(folder.parent / inherited["run"]), inherited["kept"]
             if how := inherited.get("rebuild"):
                 images = partial(calibration, data.name, seed=how["options"]["seed"])
-                state = pkgutil.resolve_name(how["path"])(space, arch, state, kept, images, **how["options"])
+                state = resolve("prunas.rebuilds", how["name"])(
+                    space, arch, state, kept, images, **how["options"]
+                )
             net = space.build(arch, state, kept)
     penalty = spec["penalty"]
-    regulariser = pkgutil.resolve_name(penalty["path"])(**penalty["options"]) if penalty else None
+    regulariser = resolve("prunas.penalties", penalty["name"])(**penalty["options"]) if penalty else None
     masks = kernel_masks(space.survey, arch)
 
     def tell(state: Progress) -> None:

@@ -19,16 +19,16 @@ class Penalty:
     """A regulariser for the dense training, by name, so that a job can carry it.
 
     Attributes:
-        path: Import path of its class, see `prunas.training.regulariser.Regulariser`.
+        name: Registered name of its class, see `prunas.names` and `prunas.training.regulariser.Regulariser`.
         options: Its keyword arguments; JSON values.
     """
 
-    path: str
+    name: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Both fields by name."""
-        return {"path": self.path, "options": dict(self.options)}
+        return {"name": self.name, "options": dict(self.options)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +38,17 @@ class Rebuild:
     The numbers themselves would depend on how a machine rounds, and with them the names of runs.
 
     Attributes:
-        path: Import path of a function (space, architecture, weights, kept, calibration, **options) that returns
-            the changed weights; `calibration` is as in `Brief`.
+        name: Registered name of a function (space, architecture, weights, kept, calibration, **options) that
+            returns the changed weights; `calibration` is as in `Brief`.
         options: Its keyword arguments, a `seed` among them; JSON values.
     """
 
-    path: str
+    name: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Both fields by name."""
-        return {"path": self.path, "options": dict(self.options)}
+        return {"name": self.name, "options": dict(self.options)}
 
 
 @dataclass(frozen=True, slots=True)

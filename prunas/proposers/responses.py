@@ -263,7 +263,7 @@ def factors(gram: Matrix, stay: npt.NDArray[np.int64]) -> npt.NDArray[np.float64
 
 def rebuild(sampling: Sampling, seed: int) -> Rebuild:
     """`rescaled` by name, with its options."""
-    return Rebuild("prunas.proposers.responses:rescaled", sampling._asdict() | {"seed": seed})
+    return Rebuild("thinet/rescaled", sampling._asdict() | {"seed": seed})
 
 
 def rescaled(

@@ -74,7 +74,7 @@ class ScalePenalty(Regulariser):
 def penalty(pull: float, lr_sum: float, momentum: float) -> Penalty:
     """The penalty whose total pull on a scale is `pull` over a schedule."""
     strength = pull * (1 - momentum) / lr_sum
-    return Penalty("prunas.proposers.slimming:ScalePenalty", {"strength": strength})
+    return Penalty("slimming/scale", {"strength": strength})
 
 
 def carriers(space: SearchSpace) -> list[list[Layer]]:

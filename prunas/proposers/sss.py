@@ -114,7 +114,7 @@ class SparseStructureSelection:
         ]
         strength = self.pull * (1 - brief.momentum) / brief.lr_sum
         options = {"strength": strength, "momentum": brief.momentum, "branches": last}
-        trained = brief.trained(Penalty("prunas.proposers.sss:BranchScales", options))
+        trained = brief.trained(Penalty("sss/branch", options))
         until = [trained.record[f"until {path}"] for path in last]
         scale = [trained.record[f"scale {path}"] for path in last]
         order = [blocks[i].name for i in np.lexsort((scale, until))]

@@ -3,7 +3,6 @@
 import importlib.metadata
 import json
 import os
-import pkgutil
 import platform
 import time
 import traceback
@@ -15,6 +14,7 @@ from typing import Any, Literal
 from prunas import __version__
 from prunas.errors import InputError
 from prunas.files import canonical
+from prunas.plugins import resolve
 from prunas.runs.job import Job
 from prunas.runs.store import Result, Store, now
 
@@ -106,7 +106,7 @@ def _attempt(job: Job, store: Store, progress: Progress, stop: Stop, crowded: Ca
     folder = store.begin(job)
     started = time.monotonic()
     try:
-        values = pkgutil.resolve_name(job.work)(job.spec, folder=folder, progress=progress, stop=stop)
+        values = resolve("prunas.works", job.work)(job.spec, folder=folder, progress=progress, stop=stop)
         if values is None and stop():
             return Outcome(job, "preempted")
         if not isinstance(values, Mapping):

@@ -8,14 +8,14 @@ from typing import Any
 
 from prunas.errors import InputError
 from prunas.files import canonical, digest
+from prunas.plugins import REGISTERED_NAME
 
 __all__ = ["FORMAT", "Job", "check_format"]
 
-FORMAT = 1
+FORMAT = 2
 """Version of everything written into a run folder. It is part of every job's id."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-_WORK = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Job:
     Jobs with the same `id` must have the same `space` and `label`: derive both from what is in `spec`.
 
     Attributes:
-        work: Import path "package.module:function" of what does it; `execute` says how it is called.
+        work: Registered name of what does it, see `prunas.names`; `execute` says how it is called.
         spec: JSON-able; everything that determines the result and nothing else. Kept as a plain copy in which
             tuples are lists; not to be changed.
         space: Folder that holds the run, named after its search space.
@@ -41,8 +41,8 @@ class Job:
 
     def __post_init__(self) -> None:
         """Refuses what cannot be stored or found again."""
-        if not (isinstance(self.work, str) and _WORK.fullmatch(self.work)):
-            raise InputError(f"job: work must read 'package.module:function', not {self.work!r}")
+        if not (isinstance(self.work, str) and REGISTERED_NAME.fullmatch(self.work)):
+            raise InputError(f"job: work must be a registered name such as 'train', not {self.work!r}")
         for what, name in (("space", self.space), ("label", self.label)):
             if not (isinstance(name, str) and _NAME.fullmatch(name)):
                 raise InputError(

@@ -212,7 +212,7 @@ def test_a_penalised_network_with_scales_is_refused(
         plan = make_plan(setting, [name], keep=[0.6], seeds=1, controls=False, dense=False)
         search(plan, store, lambda: executor("serial", store))
     folders = sorted(tmp_path.glob("*/dense-*"))
-    penalties = {json.loads((f / "job.json").read_text())["spec"]["penalty"]["path"]: f for f in folders}
+    penalties = {json.loads((f / "job.json").read_text())["spec"]["penalty"]["name"]: f for f in folders}
     assert len(penalties) == 2
     for path, folder in penalties.items():
         if "sss" in path:

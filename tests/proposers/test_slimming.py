@@ -341,7 +341,7 @@ def test_residual_and_dense_networks_get_a_tenth(family, pull, spaces, weights):
     told = Brief(spaces[family], (), 0, lr_sum=50.0, momentum=0.8, dense=dense)
     Slimming().propose(told, [])
     Slimming(pull=1.0).propose(told, [])
-    assert [p.path for p in asked] == ["prunas.proposers.slimming:ScalePenalty"] * 2
+    assert [p.name for p in asked] == ["slimming/scale"] * 2
     assert [p.options["strength"] for p in asked] == pytest.approx([pull * 0.2 / 50, 1.0 * 0.2 / 50])
 
 

@@ -81,7 +81,7 @@ class Scripted:
 
 def drive(tmp_path, pool, jobs, retries=1):
     notices = []
-    jobs = [Job("light_work:square", {"x": x}, "space", "dense") for x in jobs]
+    jobs = [Job("light/square", {"x": x}, "space", "dense") for x in jobs]
     store = Store(tmp_path / "runs", notices.append)
     with Driver(store, pool, lambda *_: None, never, retries=retries, timeout=10.0) as running:
         for job in jobs:
@@ -121,7 +121,7 @@ def test_never_more_than_the_pool_holds_while_machines_come_and_go(tmp_path):
 
 def test_silence_is_counted_from_the_last_sign_of_life(tmp_path):
     now = 0.0
-    job = Job("light_work:square", {"x": 1}, "space", "dense")
+    job = Job("light/square", {"x": 1}, "space", "dense")
 
     class Quiet(Scripted):
         def wait(self, seconds):

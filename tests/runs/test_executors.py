@@ -36,7 +36,7 @@ def store(tmp_path, notices):
 def new_job(tmp_path):
     def make(work, x=3, **spec):
         spec |= {"x": x, "starts": str(tmp_path / f"starts-{work}-{x}")}
-        return Job(f"light_work:{work}", spec, "space", "dense")
+        return Job(f"light/{work.replace('_', '-')}", spec, "space", "dense")
 
     return make
 
@@ -280,9 +280,9 @@ def test_a_run_of_another_version_is_bad_input(start, store, new_job):
     job = new_job("square")
     run(start(), job)
     path = store.folder(job) / "result.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 1}))
     with pytest.raises(
-        InputError, match=f"{path.parent} was written in format 2, this prunas reads format 1"
+        InputError, match=f"{path.parent} was written in format 1, this prunas reads format 2"
     ):
         run(start(), job)
     assert begun(job) == 1

@@ -7,26 +7,26 @@ import pytest
 from prunas.errors import InputError
 from prunas.runs.job import Job
 
-JOB = Job("package.module:work", {"b": [1, 2], "a": {"x": 0.5}}, "vgg11-digits", "scratch-e")
+JOB = Job("train", {"b": [1, 2], "a": {"x": 0.5}}, "vgg11-digits", "scratch-e")
 
 
 def test_the_id_is_the_hash_of_format_work_and_spec():
-    text = '{"format":1,"spec":{"a":{"x":0.5},"b":[1,2]},"work":"package.module:work"}'
+    text = '{"format":2,"spec":{"a":{"x":0.5},"b":[1,2]},"work":"train"}'
     assert (
-        JOB.id == hashlib.sha256(text.encode()).hexdigest()[:12] == "cb2ba005c0ee"
+        JOB.id == hashlib.sha256(text.encode()).hexdigest()[:12] == "1f4092d95846"
     )  # orphans runs if it moves
-    assert JOB.name == "scratch-e-cb2ba005c0ee"
+    assert JOB.name == "scratch-e-1f4092d95846"
 
 
 def test_order_and_tuples_do_not_change_the_id_but_values_do():
     assert Job(JOB.work, {"a": {"x": 0.5}, "b": (1, 2)}, "other", "dense").id == JOB.id
     assert Job(JOB.work, {"a": {"x": 0.5}, "b": [2, 1]}, JOB.space, JOB.label).id != JOB.id
-    assert Job("package.module:other", JOB.spec, JOB.space, JOB.label).id != JOB.id
+    assert Job("evaluate", JOB.spec, JOB.space, JOB.label).id != JOB.id
 
 
 def test_the_spec_is_a_copy():
     inner = {"x": 1}
-    job = Job("m:f", {"a": inner}, "s", "l")
+    job = Job("train", {"a": inner}, "s", "l")
     inner["x"] = 2
     assert job.spec == {"a": {"x": 1}}
 
@@ -40,8 +40,8 @@ def test_json_and_pickle_round_trips():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"work": "no_colon"}, "package.module:function"),
-        ({"work": "a b:c"}, "package.module:function"),
+        ({"work": "prunas.works.train:run"}, "a registered name"),
+        ({"work": "a b"}, "a registered name"),
         ({"space": "../up"}, "space '../up' cannot name a folder"),
         ({"label": ""}, "label '' cannot name a folder"),
         ({"label": ".hidden"}, "cannot name a folder"),
@@ -63,7 +63,7 @@ def test_what_cannot_be_stored_is_refused(changes, words):
         ([], "expected a JSON object, not list"),
         ({name: v for name, v in JOB.to_json().items() if name != "spec"}, "spec missing"),
         (JOB.to_json() | {"seed": 1}, "unknown field seed"),
-        (JOB.to_json() | {"format": 2}, "written in format 2, this prunas reads format 1"),
+        (JOB.to_json() | {"format": 1}, "written in format 1, this prunas reads format 2"),
         (JOB.to_json() | {"id": "0" * 12}, "does not belong to its content"),
     ],
 )

@@ -9,7 +9,7 @@ from prunas.errors import InputError
 from prunas.runs.job import Job
 from prunas.runs.store import Result, Store
 
-JOB = Job("module:work", {"x": 3}, "space", "dense")
+JOB = Job("work", {"x": 3}, "space", "dense")
 
 
 def finish(store, job=JOB, values=None):
@@ -39,9 +39,9 @@ def test_a_run_is_a_folder_and_finished_means_one_file(store):
     assert store.result(JOB) is None
     finish(store)
     assert json.loads((folder / "result.json").read_text()) == {
-        "format": 1,
+        "format": 2,
         "id": JOB.id,
-        "work": "module:work",
+        "work": "work",
         "label": "dense",
         "space": "space",
         "spec": {"x": 3},
@@ -68,7 +68,7 @@ DAMAGE = {
     "result missing": lambda path: path.write_text(json.dumps(JOB.to_json())),
     "result no object": lambda path: edit(path, result=7),
     "edited spec": lambda path: edit(path, spec={"x": 4}),
-    "another run's": lambda path: edit(path, **Job("module:work", {"x": 4}, "space", "dense").to_json()),
+    "another run's": lambda path: edit(path, **Job("work", {"x": 4}, "space", "dense").to_json()),
 }
 
 
@@ -103,7 +103,7 @@ def test_another_format_version_is_refused_and_left_alone(store, notices, name):
     path = store.folder(JOB) / name
     edit(path, format=7)
     before = path.read_bytes()
-    words = f"{path.parent} was written in format 7, this prunas reads format 1; choose another --out"
+    words = f"{path.parent} was written in format 7, this prunas reads format 2; choose another --out"
     actions = {"result.json": lambda: store.result(JOB), "job.json": lambda: store.begin(JOB)}
     for action in (actions[name], lambda: list(store.runs())):
         with pytest.raises(InputError) as caught:
@@ -115,8 +115,8 @@ def test_another_format_version_is_refused_and_left_alone(store, notices, name):
 
 def test_a_whole_store_of_another_version_is_refused_at_once(store):
     finish(store)
-    edit(store.root / "prunas.json", format=2)
-    with pytest.raises(InputError, match=f"{store.root} was written in format 2, this prunas reads format 1"):
+    edit(store.root / "prunas.json", format=1)
+    with pytest.raises(InputError, match=f"{store.root} was written in format 1, this prunas reads format 2"):
         Store(store.root)
 
 
@@ -199,7 +199,7 @@ def test_the_second_enters_when_the_first_has_left(store):
 
 
 def test_runs_are_listed_with_their_status(store):
-    jobs = {x: Job("module:work", {"x": x}, "alpha" if x < 3 else "beta", "dense") for x in range(5)}
+    jobs = {x: Job("work", {"x": x}, "alpha" if x < 3 else "beta", "dense") for x in range(5)}
     for job in jobs.values():
         store.begin(job)
     finish(store, jobs[0])
@@ -232,7 +232,7 @@ def test_failures_are_counted_beside_the_run(store):
 
 def test_a_damaged_job_is_told_and_does_not_stop_the_listing(store, notices):
     finish(store)
-    other = Job("module:work", {"x": 5}, "space", "dense")
+    other = Job("work", {"x": 5}, "space", "dense")
     store.begin(other)
     (store.folder(other) / "job.json").write_text("{")
     assert [run.job for run in store.runs()] == [JOB]

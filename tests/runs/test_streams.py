@@ -47,7 +47,7 @@ def diary(tmp_path):
 @pytest.fixture
 def pacing(diary):
     def make(name, steps):
-        return Job("light_work:paces", {"name": name, "steps": steps, "diary": str(diary)}, "space", name)
+        return Job("light/paces", {"name": name, "steps": steps, "diary": str(diary)}, "space", name)
 
     return make
 
@@ -98,7 +98,7 @@ def test_ctrl_c_lets_lanes_save_after_their_step(tmp_path, diary, pacing):
 def hungry(tmp_path):
     def make(name, needs, steps=50):
         spec = {"needs": needs, "steps": steps, "name": name, "starts": str(tmp_path / f"starts-{name}")}
-        return Job("light_work:hungry", spec, "space", name)
+        return Job("light/hungry", spec, "space", name)
 
     return make
 
