@@ -99,7 +99,7 @@ def _run(
         else:
             state, kept = weights(folder.parent / inherited["run"]), inherited["kept"]
             if how := inherited.get("rebuild"):
-                images = partial(calibration, data.name, seed=how["options"]["seed"])
+                images = partial(calibration, data.name, seed=how["options"]["seed"], subset=recipe.images)
                 state = pkgutil.resolve_name(how["path"])(space, arch, state, kept, images, **how["options"])
             net = space.build(arch, state, kept)
     penalty = spec["penalty"]
@@ -268,17 +268,17 @@ def limit_threads(macs: int) -> None:
     torch.set_num_threads(1 if macs < 500_000_000 else share)
 
 
-def calibration(name: str, images: int, seed: int) -> Iterator[Batch]:
+def calibration(name: str, images: int, seed: int, subset: int) -> Iterator[Batch]:
     """Training images as they are, on the CPU.
 
     Args:
         name: Of the data set.
         images: How many at most; training sets smaller than that are passed over whole.
         seed: Which ones.
+        subset: How many training images the trainings see (`Recipe.images`); 0 means all.
     """
-    data = load(name)
-    wanted = min(images, data.sizes["train"])
-    return data.calibration(wanted, seed=seed, device=torch.device("cpu"), batch=CALIBRATION_BATCH)
+    cpu = torch.device("cpu")
+    return load(name).calibration(images, seed=seed, device=cpu, batch=CALIBRATION_BATCH, subset=subset)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -37,6 +37,14 @@ def test_splits_and_test_images(root):
     torch.testing.assert_close(x[2], torch.tensor(plain).view(3, 1, 1).expand(3, 224, 224))
 
 
+@pytest.mark.parametrize(("images", "val"), [(1, 1), (9, 1), (10, 2), (35, 4), (36, 4)])
+def test_a_part_is_split_as_the_whole_is(root, images, val):
+    data = load("folder", root)
+    final = set(data.members("train+val", images).tolist())
+    assert final & set(data.splits["train"].tolist()) == set(data.members("train", images).tolist())
+    assert len(final & set(data.splits["val"].tolist())) == val
+
+
 def test_the_test_crop_is_the_middle_of_the_image_resized_to_256(root):
     x, _ = next(load("folder", root).batches("test", 1, device=CPU))
     # 40x30 becomes 341x256; its bright left quarter ends at 85, the crop starts at 58: 27 columns are bright.
