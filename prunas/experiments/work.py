@@ -11,6 +11,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 import torch
 
@@ -285,12 +286,17 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     """The weights a finished run kept.
 
     Raises:
-        InputError: It kept none, or they are gone.
+        InputError: It kept none, or they are gone or damaged.
     """
     path = folder / "weights.safetensors"
     if not path.is_file():
         raise InputError(f"{folder} holds no weights; delete that folder and repeat the command")
-    return safetensors.torch.load_file(path)
+    try:
+        return safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise InputError(
+            f"{path} is damaged ({error}); repeat the command that trained it, which trains it again"
+        ) from error
 
 
 @lru_cache(maxsize=8)
