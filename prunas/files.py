@@ -8,10 +8,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+import platformdirs
+
 from prunas.errors import InputError
 
 __all__ = [
     "FORMAT",
+    "cache_folder",
     "canonical",
     "check_format",
     "digest",
@@ -23,6 +26,11 @@ __all__ = [
 
 FORMAT = 1
 """Version of everything written into a run folder. It is part of every job's id."""
+
+
+def cache_folder() -> Path:
+    """Where what can be made anew is kept: PRUNAS_CACHE, else the user's cache folder."""
+    return Path(os.environ.get("PRUNAS_CACHE") or platformdirs.user_cache_dir("prunas"))
 
 
 def canonical(document: Any) -> str:
