@@ -782,8 +782,8 @@ def _factory(network: str, source: str) -> Callable[..., Any]:
         ) from error
     if not callable(found) or _is_network(found):
         raise InputError(
-            f"network {network!r} is not a function that makes a network, but a {type(found).__name__}; name one that "
-            "returns a fresh network at every call"
+            f"network {network!r} is not a function that makes a network, but a {type(found).__name__}; name one "
+            "that returns a fresh network at every call"
         )
     return cast(Callable[..., Any], found)
 
