@@ -19,7 +19,7 @@ from prunas.architecture import Architecture, KernelPattern
 from prunas.errors import InputError
 from prunas.structure import FIXED, Layer, Survey
 
-__all__ = ["METRICS", "Cost", "CostModel", "Metric", "Target", "kept_weights"]
+__all__ = ["METRICS", "Cost", "CostModel", "Metric", "Target", "check_target", "kept_weights"]
 
 Metric = Literal["params", "macs", "channels"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
@@ -92,6 +92,18 @@ class Target:
         if value <= 0:
             raise InputError(f"budget {text!r} is not a number above 0, such as 850000 or 1.2M")
         return value
+
+
+def check_target(target: Target) -> None:
+    """Refuses a budget that is a bare number, which may be meant as a fraction or as a count.
+
+    Raises:
+        InputError: It is one.
+    """
+    if not isinstance(target, Target):
+        raise InputError(
+            f"a target is wanted, not {target!r}; make one with space.target(keep=0.3), or with budget=400_000"
+        )
 
 
 class CostModel:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prunas.architecture import Architecture
-from prunas.costs import Target
+from prunas.costs import Target, check_target
 from prunas.errors import InputError, unknown
 from prunas.space import SearchSpace
 from prunas.stages import match
@@ -73,6 +73,7 @@ def fit(space: SearchSpace, profile: npt.ArrayLike, target: Target) -> Architect
         profile: Positive weights, shape (dimensions,); only their proportions matter.
         target: The budget. If even the floor exceeds it, the floor is the answer.
     """
+    check_target(target)
     dense, step = space.dense_counts, space.step
     if not len(dense):
         return space.dense
@@ -122,6 +123,7 @@ def fit(space: SearchSpace, profile: npt.ArrayLike, target: Target) -> Architect
 
 def missed(space: SearchSpace, arch: Architecture, target: Target) -> bool:
     """Whether a point lies further than `TOLERANCE` from its target."""
+    check_target(target)
     return abs(space.measure(arch, target.metric) - target.value) > TOLERANCE * target.value
 
 
@@ -316,6 +318,7 @@ def _with_shares(space: SearchSpace, shares: Mapping[int, float]) -> Architectur
 
 def _fit_depth(space: SearchSpace, shares: Mapping[int, float], target: Target) -> Architecture:
     """The largest point of a depth profile within a budget, or its smallest."""
+    check_target(target)
     blocks = {stage: len(names) for stage, names in _removable(space).items() if shares[stage] > 0}
     # Every scalar at which some stage's rounding changes, from all blocks to none.
     steps = {

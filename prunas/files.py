@@ -4,13 +4,33 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+import platformdirs
+
 from prunas.errors import InputError
 
-__all__ = ["canonical", "digest", "read_json", "write_atomic", "write_json"]
+__all__ = [
+    "FORMAT",
+    "cache_folder",
+    "canonical",
+    "check_format",
+    "digest",
+    "read_json",
+    "read_stored",
+    "write_atomic",
+    "write_json",
+]
+
+FORMAT = 2
+"""Version of everything written into a run folder. It is part of every job's id."""
+
+
+def cache_folder() -> Path:
+    """Where what can be made anew is kept: PRUNAS_CACHE, else the user's cache folder."""
+    return Path(os.environ.get("PRUNAS_CACHE") or platformdirs.user_cache_dir("prunas"))
 
 
 def canonical(document: Any) -> str:
@@ -77,3 +97,33 @@ def read_json(path: Path) -> Any:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON ({error}); delete it or restore it") from error
+
+
+def check_format(document: Mapping[str, Any], where: object) -> None:
+    """Refuses a document of another format version.
+
+    Args:
+        document: What was read; its "format" is compared with `FORMAT`.
+        where: Names the document in the message.
+
+    Raises:
+        InputError: The version differs or is absent.
+    """
+    version = document.get("format")
+    if version != FORMAT:
+        raise InputError(
+            f"{where} was written in format {version}, this prunas reads format {FORMAT}; "
+            "choose another --out or use the prunas that wrote it"
+        )
+
+
+def read_stored(path: Path) -> Any:
+    """The JSON document of a run folder at `path`.
+
+    Raises:
+        InputError: The file is missing, unreadable, not JSON, or was written in another format version.
+    """
+    document = read_json(path)
+    if isinstance(document, dict) and "format" in document:
+        check_format(document, path.parent)
+    return document

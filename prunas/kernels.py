@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prunas.architecture import Architecture, KernelPattern
-from prunas.costs import Target, position_counts
+from prunas.costs import Target, check_target, position_counts
 from prunas.errors import InputError
 from prunas.space import SearchSpace
 from prunas.stages import match
@@ -62,6 +62,7 @@ def fit_kernels(space: SearchSpace, wanted: Frequencies, target: Target, seed: i
     Raises:
         InputError: Not even an empty pattern meets the budget, or `wanted` is empty.
     """
+    check_target(target)
     if target.metric == "channels":
         raise InputError("a kernel pattern keeps all channels; ask for params or macs")
     if not wanted:

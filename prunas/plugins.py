@@ -6,7 +6,9 @@ registered name, in `prunas.names` or in another package.
 
 import pkgutil
 import re
-from collections.abc import Callable, Collection, Mapping
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, TypeVar, cast
@@ -14,7 +16,7 @@ from typing import Any, Literal, TypeVar, cast
 from prunas.errors import InputError, unknown
 from prunas.names import REGISTERED, Registry
 
-__all__ = ["Group", "Plugin", "load_all", "plugins", "resolve"]
+__all__ = ["Group", "Plugin", "foreign_code", "load_all", "plugins", "resolve"]
 
 Group = Literal["prunas.proposers", "prunas.spaces"] | Registry
 
@@ -29,6 +31,27 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 REGISTERED_NAME = re.compile(rf"{NAME.pattern}(/{NAME.pattern})?")
 
 Value = TypeVar("Value")
+
+
+@contextmanager
+def foreign_code(what: str) -> Iterator[None]:
+    """While code of a user or of another package runs: it neither ends this process nor speaks for it.
+
+    What it prints goes to standard error, because standard output holds results alone.
+
+    Args:
+        what: Names the code in a message.
+
+    Raises:
+        InputError: It calls `sys.exit`.
+    """
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except SystemExit as error:
+        raise InputError(
+            f"{what} calls sys.exit({'' if error.code is None else repr(error.code)}); it must return instead"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +85,10 @@ class Plugin:
         if not pattern.fullmatch(self.name):
             raise InputError(f"{self}: a name has lower-case letters, digits and hyphens; rename it there")
         try:
-            return self.points[0].load()
+            with foreign_code(str(self)):
+                return self.points[0].load()
+        except InputError:
+            raise
         except Exception as error:  # whatever a stranger's package raises
             why = " ".join(f"{type(error).__name__}: {error}".split())
             raise InputError(f"{self} cannot be imported: {why}; repair or uninstall that package") from error

@@ -52,7 +52,8 @@ class Recipe:
         precision: `fp32`; `tf32`, which differs on CUDA only, where products are rounded to 10 bits; or `bf16` for
             autocast with fp32 weights, norms and losses.
         channels_last: Memory layout of images and convolutions.
-        images: If not 0, only this many images of the training split are used (a labelled shortcut).
+        images: If not 0, only this many images of the training split are used (a labelled shortcut); a training
+            on training and validation images gets those of validation in the splits' proportion on top.
         dsd: If not 0, the training is dense-sparse-dense, and this share of the weights of every convolution and
             linear layer is pruned in its middle phase; see `phases`.
         fused: Whether SGD updates all weights in one kernel; otherwise in several, with other roundings.

@@ -22,7 +22,6 @@ import fnmatch
 import hashlib
 import importlib.metadata
 import importlib.util
-import os
 import pkgutil
 import re
 import sys
@@ -41,8 +40,8 @@ import numpy.typing as npt
 from prunas.architecture import Architecture, KernelPattern
 from prunas.costs import METRICS, Cost, CostModel, Metric, Target
 from prunas.errors import InputError, unknown
-from prunas.files import canonical, digest, read_json, write_json
-from prunas.plugins import Plugin, load_all, plugins
+from prunas.files import cache_folder, canonical, digest, read_json, write_json
+from prunas.plugins import Plugin, foreign_code, load_all, plugins
 from prunas.structure import Survey
 
 if TYPE_CHECKING:
@@ -756,9 +755,10 @@ def _make(network: str, source: str, arguments: Mapping[str, Any]) -> "nn.Module
     """Calls a factory. A module-level function, so that a partial of it pickles."""
     factory = _factory(network, source)
     try:
-        return cast("nn.Module", factory(**arguments))
-    except RuntimeError:
-        raise  # torch's; the survey knows what to do about a factory that fails on the meta device
+        with foreign_code(f"network {network!r}"):
+            return cast("nn.Module", factory(**arguments))
+    except (InputError, RuntimeError):
+        raise  # ours, or torch's; the survey knows what to do about a factory that fails on the meta device
     except Exception as error:  # whatever a user's factory raises
         raise InputError(
             f"network {network!r} cannot be made with arguments {dict(arguments)}: "
@@ -770,14 +770,27 @@ def _factory(network: str, source: str) -> Callable[..., Any]:
     """Imports a factory: by its import path, or from the source of a Python file."""
     place, _, attribute = network.partition(":")
     try:
-        found: Any = getattr(_module(place, source), attribute) if source else pkgutil.resolve_name(network)
+        with foreign_code(f"network {network!r}"):
+            found: Any = (
+                getattr(_module(place, source), attribute) if source else pkgutil.resolve_name(network)
+            )
+    except InputError:
+        raise
     except Exception as error:  # whatever a user's file raises
         raise InputError(
             f"network {network!r} cannot be imported: {type(error).__name__}: {error}"
         ) from error
-    if not callable(found):
-        raise InputError(f"network {network!r} is not a function that makes a network")
+    if not callable(found) or _is_network(found):
+        raise InputError(
+            f"network {network!r} is not a function that makes a network, but a {type(found).__name__}; name one "
+            "that returns a fresh network at every call"
+        )
     return cast(Callable[..., Any], found)
+
+
+def _is_network(found: Any) -> bool:
+    torch = sys.modules.get("torch")  # whoever made a network has imported it
+    return torch is not None and isinstance(found, torch.nn.Module)
 
 
 @lru_cache
@@ -792,12 +805,9 @@ def _module(name: str, source: str) -> ModuleType:
 
 def _surveyed(content: Mapping[str, Any], factory: Callable[[], "nn.Module"]) -> Survey:
     """The survey of a network, from the cache if nothing it depends on has changed."""
-    import platformdirs
-
     network = {key: value for key, value in content.items() if key not in ("name", "vary")}
     key = digest([network, _own_sources()], 24)
-    cache = Path(os.environ.get("PRUNAS_CACHE") or platformdirs.user_cache_dir("prunas"))
-    path = cache / "surveys" / f"{key}.json"
+    path = cache_folder() / "surveys" / f"{key}.json"
     with suppress(InputError):  # an entry that is missing or damaged is made anew
         return Survey.from_json(read_json(path))
     from prunas.survey.survey import survey

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prunas import designs
+from prunas import designs, kernels
 from prunas.costs import Target
 from prunas.errors import InputError
 from prunas.space import load_space
@@ -363,3 +363,21 @@ def test_fitted_depth_is_the_largest_of_its_profile_within_the_budget(blocky):
         designs.guided_depth(blocky, [])
     with pytest.raises(InputError, match="no blocks that may be removed"):
         designs.transferred_depth(space_named("vgg16-c10"), [space_named("vgg16-c10").dense], blocky)
+
+
+@pytest.mark.parametrize("target", [0.3, 400_000, "30%"])
+def test_a_bare_number_is_no_target(target):
+    space, blocks = space_named("vgg16-c10"), space_named("preresnet20-c10")
+    calls = (
+        lambda: designs.uniform(space, target),
+        lambda: designs.shuffled(space, space.dense, target, 0),
+        lambda: designs.guided(space, [space.dense], target),
+        lambda: designs.equal_depth(blocks, target),
+        lambda: designs.missed(space, space.dense, target),
+        lambda: kernels.uniform_kernels(space, target),
+        lambda: kernels.erk(space, target),
+        lambda: kernels.cross(space, target),
+    )
+    for call in calls:
+        with pytest.raises(InputError, match=r"a target is wanted, not .*; make one with space\.target"):
+            call()

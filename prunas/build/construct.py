@@ -20,8 +20,9 @@ from torch.nn.modules.conv import _ConvNd
 
 from prunas.build.layers import ChannelPad
 from prunas.errors import InputError
+from prunas.plugins import foreign_code
 
-__all__ = ["CONSTRUCTORS", "Factory", "construct", "construction_order", "layers_on_meta"]
+__all__ = ["CONSTRUCTORS", "Factory", "construct", "construction_order", "layers_on_meta", "made_by"]
 
 Factory = Callable[[], nn.Module]
 
@@ -90,6 +91,24 @@ def _replaced(patched: Callable[[Any, Sequence[str]], Any]) -> Iterator[None]:
                 cls.__init__ = original  # type: ignore[method-assign]
 
 
+def made_by(factory: Factory) -> nn.Module:
+    """The network that a user's factory returns.
+
+    Raises:
+        InputError: It is no factory, calls `sys.exit`, or returns something else.
+    """
+    if isinstance(factory, nn.Module):
+        raise InputError(
+            f"a function that makes a network is wanted, not a network, because every point is built anew: give "
+            f"one that returns a fresh {type(factory).__name__} at every call"
+        )
+    with foreign_code("the network's factory"):
+        net = factory()
+    if not isinstance(net, nn.Module):
+        raise InputError(f"the network's factory returns {type(net).__name__}, not a torch module")
+    return net
+
+
 def construction_order(factory: Factory) -> tuple[nn.Module, tuple[str, ...]]:
     """Runs `factory` and notes which layers it makes in which order.
 
@@ -99,9 +118,7 @@ def construction_order(factory: Factory) -> tuple[nn.Module, tuple[str, ...]]:
     """
     made: list[nn.Module] = []
     with _intercepted(lambda module, counts: made.append(module)):
-        net = factory()
-    if not isinstance(net, nn.Module):
-        raise InputError(f"the network's factory returns {type(net).__name__}, not a torch module")
+        net = made_by(factory)
     paths = {id(module): path for path, module in net.named_modules()}
     return net, tuple(paths.get(id(module), "") for module in made)
 
@@ -139,7 +156,7 @@ def construct(
         arguments.update(counts.get(path, {}))
 
     with _intercepted(visit):
-        net = factory()
+        net = made_by(factory)
     paths = {id(module): path for path, module in net.named_modules()}
     if tuple(paths.get(id(module), "") for module in made) != tuple(order):
         raise different

@@ -63,7 +63,7 @@ RecipeName = Annotated[str | None, typer.Option("--recipe", help="Instead of the
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Epochs of the recipe.")]
 Batch = Annotated[int | None, typer.Option("--batch", help="Batch size of the recipe.")]
 Rate = Annotated[float | None, typer.Option("--lr", help="Learning rate of the recipe.")]
-Images = Annotated[int | None, typer.Option("--images", help="Train on this many images only.")]
+Images = Annotated[int | None, typer.Option("--images", help="Train on this many training images only.")]
 Precision = Annotated[
     str | None,
     typer.Option("--precision", help="fp32, tf32, bf16, or auto: bf16 and channels-last where that is fast."),

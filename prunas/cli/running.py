@@ -1,6 +1,7 @@
 """What a command needs while trainings run: their store, an executor, signals, a progress bar."""
 
 import json
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -58,18 +59,31 @@ def executor_of(
 
 @contextmanager
 def stopping() -> Iterator[Callable[[], bool]]:
-    """While active, SIGTERM only asks: the training saves at its next step."""
-    asked = False
+    """While active, SIGTERM and SIGHUP only ask: the training saves at its next step.
 
-    def note(*_: object) -> None:
+    A SIGHUP that is ignored, as under `nohup`, stays ignored.
+    """
+    asked = False
+    terminals = [stream for stream in (1, 2) if os.isatty(stream)]
+
+    def note(number: int, frame: object) -> None:
         nonlocal asked
         asked = True
+        if number == signal.SIGHUP:  # to write to a terminal that is gone is an error
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for stream in terminals:
+                os.dup2(nowhere, stream)
+            os.close(nowhere)
 
-    before = signal.signal(signal.SIGTERM, note)
+    leave = (signal.SIGTERM, signal.SIGHUP)
+    before = {
+        number: signal.signal(number, note) for number in leave if signal.getsignal(number) != signal.SIG_IGN
+    }
     try:
         yield lambda: asked
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

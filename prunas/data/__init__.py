@@ -14,7 +14,10 @@ from prunas.errors import unknown
 if TYPE_CHECKING:
     from prunas.data.dataset import DataSet
 
-__all__ = ["DATASETS", "Known", "data_folder", "load"]
+__all__ = ["DATASETS", "SKIP_DAMAGED", "Known", "data_folder", "load"]
+
+SKIP_DAMAGED = "PRUNAS_SKIP_DAMAGED"
+"""Environment variable: 1 leaves image files out that cannot be decoded, instead of refusing them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,8 @@ def load(name: str, root: Path | None = None, download: bool = False, split_seed
     if name == "folder":
         from prunas.data.folder import load_folder
 
-        return load_folder(data_folder(root), split_seed)
+        skip = os.environ.get(SKIP_DAMAGED, "0") not in ("", "0")
+        return load_folder(data_folder(root), split_seed, skip)
     from prunas.data.cifar import load_cifar
 
     return load_cifar(name, data_folder(root), download, split_seed)

@@ -77,20 +77,33 @@ class DataSet(ABC):
     def members(self, split: Split, images: int = 0, seed: int = 0) -> Indices:
         """Positions of a split's images, or of a stratified choice among them.
 
+        Choices of one seed are related as the splits are: that of `train+val` holds that of `train` and, in the
+        proportion of the splits, images of `val` (rounded up). So whatever was trained on a part of `train`
+        before a training on the same part of `train+val` has seen no image that the latter does not see.
+
         Args:
-            images: How many; 0 means all. A smaller choice is contained in a larger one of the same seed.
+            images: How many; 0 means all. Of `train+val`: how many from `train`; those of `val` come on top. A
+                smaller choice is contained in a larger one of the same seed.
             seed: Of the choice.
 
         Raises:
             InputError: The split has fewer images.
         """
+        if not images:
+            return self.splits[split]
+        if split == "train+val":
+            train, sizes = self.members("train", images, seed), self.sizes
+            val = self.members("val", -(-images * sizes["val"] // sizes["train"]), seed)
+            return np.sort(np.concatenate([train, val]))
         members = self.splits[split]
         if images > len(members):
             raise InputError(
                 f"{self.name} has {len(members)} {split} images, not {images}; ask for fewer, or 0 for all"
             )
-        if not images:
-            return members
+        return self._choice(members, images, seed)
+
+    def _choice(self, members: Indices, images: int, seed: int) -> Indices:
+        """A stratified choice of `images` among `members`, ascending."""
         return np.sort(members[stratified(self.labels[members], seed)[:images]])
 
     @abstractmethod
@@ -131,15 +144,18 @@ class DataSet(ABC):
         return map(feed.gather, feed.draws(seed, epoch))
 
     def calibration(
-        self, images: int, *, seed: int, device: torch.device, batch: int = 256, split: Split = "train"
+        self, images: int, *, seed: int, device: torch.device, batch: int = 256, subset: int = 0
     ) -> Iterator[Batch]:
-        """Batches of some images as they are, evenly over the classes: for methods that measure activations.
+        """Batches of training images as they are, evenly over the classes: for methods that measure activations.
 
         Args:
-            images: How many; 0 means all.
+            images: How many at most; 0 means all.
             seed: Which images; the same seed gives the same batches.
+            subset: How many training images there are to choose from, see `members`; 0 means the whole split.
         """
-        feed = self.feed(self.members(split, images, seed), batch, device=device)
+        members = self.members("train", subset)
+        chosen = self._choice(members, images or len(members), seed)
+        feed = self.feed(chosen, batch, device=device)
         return map(feed.gather, feed.draws(None))
 
 

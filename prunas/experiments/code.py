@@ -85,8 +85,10 @@ def _cfg(space: SearchSpace, widths: dict[str, int]) -> list[int | str] | None:
     from torch import nn
     from torch.nn.modules.conv import _ConvNd
 
+    from prunas.build.construct import made_by
+
     with torch.device("meta"):
-        net = space.factory()
+        net = made_by(space.factory)
     parents = {path.rpartition(".")[0] for path, module in net.named_modules() if isinstance(module, _ConvNd)}
     if len(parents) != 1 or not isinstance(
         chain := net.get_submodule(parent := parents.pop()), nn.Sequential

@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,33 @@ from prunas.errors import InputError
 from prunas.proposers import installed_proposers
 from prunas.space import installed_spaces
 
-__all__ = ["examine"]
+__all__ = ["EXTRAS", "NEEDED", "examine"]
+
+NEEDED = (
+    "torch", "torchvision", "numpy", "scipy", "scikit-learn", "networkx", "optuna", "matplotlib", "jinja2",
+    "pydantic", "typer", "rich", "safetensors", "thop", "platformdirs", "threadpoolctl",
+)  # fmt: skip
+"""Packages that prunas does not work without."""
+
+EXTRAS: Mapping[str, tuple[str, ...]] = {
+    "export": ("onnx", "onnxscript", "onnxruntime"),
+    "ray": ("ray",),
+    "samplers": ("cmaes", "greenlet"),
+    "postgres": ("psycopg",),
+    "dashboard": ("optuna-dashboard",),
+    "slurm": ("submitit",),
+}
+"""Packages of each extra, `pip install 'prunas[EXTRA]'`."""
 
 
 def examine(data: Path | None, out: Path) -> list[dict[str, Any]]:
     """Every check as {"what", "status", "detail"}; status is `ok`, `missing` (not needed by all) or `wrong`."""
     checks = [_check("python", "ok", f"{platform.python_version()} on {platform.platform()}")]
     checks.append(_check("prunas", "ok", __version__))
-    for package in ("torch", "torchvision", "optuna", "numpy", "scipy", "matplotlib"):
-        try:
-            checks.append(_check(package, "ok", importlib.metadata.version(package)))
-        except importlib.metadata.PackageNotFoundError:
-            checks.append(_check(package, "wrong", f"not installed; pip install {package}"))
+    checks += [_package(name, "wrong", name) for name in NEEDED]
+    checks += [
+        _package(name, "missing", f"'prunas[{extra}]'") for extra, names in EXTRAS.items() for name in names
+    ]
     checks += [_torch(), _torchvision()]
     for name in DATASETS:
         if name == "folder":
@@ -38,13 +54,28 @@ def examine(data: Path | None, out: Path) -> list[dict[str, Any]]:
             checks.append(_check(f"data {name}", "missing", str(error)))
     for problem in (*installed_proposers()[1], *installed_spaces()[1]):
         checks.append(_check("plug-in", "wrong", problem))
-    checks.append(_check("data folder", "ok", str(data_folder(data))))
+    checks.append(_data_folder(data_folder(data)))
     checks.append(_writable(out))
     return checks
 
 
 def _check(what: str, status: str, detail: str) -> dict[str, Any]:
     return {"what": what, "status": status, "detail": detail}
+
+
+def _package(name: str, absent: str, install: str) -> dict[str, Any]:
+    """Whether a package is installed; `absent` is the status if not, `install` what pip is given."""
+    try:
+        return _check(name, "ok", importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return _check(name, absent, f"not installed; pip install {install}")
+
+
+def _data_folder(folder: Path) -> dict[str, Any]:
+    if folder.is_dir():
+        return _check("data folder", "ok", str(folder))
+    what = "is no folder" if folder.exists() else "does not exist"
+    return _check("data folder", "missing", f"{folder} {what}; give another with --data DIR or PRUNAS_DATA")
 
 
 def _torch() -> dict[str, Any]:

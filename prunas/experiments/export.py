@@ -31,6 +31,7 @@ from prunas.experiments.work import weights
 from prunas.files import canonical, read_json, write_atomic
 from prunas.plugins import resolve
 from prunas.runs.job import Job
+from prunas.runs.store import Store
 from prunas.space import SearchSpace, load_point, load_space
 
 __all__ = ["FORMATS", "TOLERANCE", "Exported", "Format", "Network", "export", "find", "form_of"]
@@ -131,6 +132,7 @@ def find(what: str, root: Path, init: int | None) -> Network:
         return Network(space, arch, net.eval(), f"initial weights of seed {init}", name)
     folder = Path(what)
     if not (folder / "job.json").is_file():
+        Store(root, notice=lambda text: None)
         known = {path.parent for path in root.glob("*/*/job.json")}
         found = [path for path in known if what in (path.name, path.name.rpartition("-")[2])]
         if not found:

@@ -64,6 +64,11 @@ class Setting:
         **changes: Any,
     ) -> Job:
         recipe, epochs = schedule
+        data: dict[str, Any] = {"name": self.data, "identity": self.identity}
+        if recipe.images and split == "train+val":
+            # The identity covers whole splits; of a part it is what both splits give that says which part.
+            train = self.images["train"]
+            data["images"] = {"train": train, "val": self.images[split] - train}
         spec: dict[str, Any] = {
             "space": self.space.reference,
             "architecture": arch.to_json(),
@@ -72,7 +77,7 @@ class Setting:
             "seed": seed,
             "split": split,
             "score": score,
-            "data": {"name": self.data, "identity": self.identity},
+            "data": data,
             "inherit": None,
             "penalty": None,
             "keep_weights": False,

@@ -18,7 +18,7 @@ from torch.utils.benchmark import Timer
 from prunas.architecture import Architecture
 from prunas.errors import InputError
 from prunas.experiments.work import device as training_device
-from prunas.files import read_json
+from prunas.files import read_stored
 from prunas.space import SearchSpace, load_space
 from prunas.statistics import summary
 from prunas.statistics.rows import Row
@@ -142,7 +142,7 @@ def latency_of_rows(
         if row.architecture in timed:
             continue
         folder = Path(row.folder)
-        spec = read_json((folder if folder.is_dir() else root / folder.name) / "job.json")["spec"]
+        spec = read_stored((folder if folder.is_dir() else root / folder.name) / "job.json")["spec"]
         space, arch = load_space(spec["space"]), Architecture.from_json(spec["architecture"])
         space.check(arch)
         timed[row.architecture] = latency_of(space, arch, batch=batch, device=device)

@@ -17,6 +17,7 @@ from prunas.experiments.search import Findings, Plan
 from prunas.experiments.transfer import stage_notes
 from prunas.files import digest, read_json, write_json
 from prunas.proposers import entry
+from prunas.runs.store import Store
 from prunas.statistics import curves, summary, text
 from prunas.statistics.alignment import alignment_table
 from prunas.statistics.rows import Metric, Row, SearchCost, TrialRow
@@ -218,8 +219,9 @@ def load_records(root: Path, space: str | None = None) -> list[Record]:
         space: Only this space's.
 
     Raises:
-        InputError: There is none, or one is damaged.
+        InputError: There is none, one is damaged, or the folder is no store that this version reads.
     """
+    Store(root, notice=lambda text: None)
     paths = sorted(root.glob(f"{space or '*'}/searches/*.json"))
     if not paths:
         what = f"space {space!r}" if space else "any space"

@@ -260,7 +260,8 @@ class _Search:
     def _calibration(self, images: int, seed: int) -> Any:
         from prunas.experiments.work import calibration
 
-        return calibration(self.plan.setting.data, images, seed)
+        setting = self.plan.setting
+        return calibration(setting.data, images, seed, setting.recipe.images)
 
     def _outcome(self, session: Session, training: Training) -> Outcome | None:
         self.submit(training)

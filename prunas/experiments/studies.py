@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from prunas.architecture import Architecture
 from prunas.errors import InputError
 from prunas.experiments.record import Record
-from prunas.files import read_json
+from prunas.files import read_stored
 from prunas.proposers.samplers import quiet, stage_ratios
 from prunas.space import load_space
 from prunas.statistics.rows import TrialRow
@@ -133,7 +133,7 @@ def _frozen(
     candidates: dict[tuple[str, int], list[TrialRow]] = {}
     for i, trial in enumerate(trials):
         candidates.setdefault((trial.architecture, i * trial.duplicate), []).append(trial)
-    results = [read_json(runs / Path(own[-1].folder).name / "result.json") for own in candidates.values()]
+    results = [read_stored(runs / Path(own[-1].folder).name / "result.json") for own in candidates.values()]
     points = [Architecture.from_json(result["spec"]["architecture"]) for result in results]
     shares = stage_ratios(load_space(results[0]["spec"]["space"]), points)
     whole = optuna.distributions.FloatDistribution(0.0, 1.0)

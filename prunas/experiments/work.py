@@ -10,6 +10,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 import torch
 
@@ -99,7 +100,7 @@ def _run(
         else:
             state, kept = weights(folder.parent / inherited["run"]), inherited["kept"]
             if how := inherited.get("rebuild"):
-                images = partial(calibration, data.name, seed=how["options"]["seed"])
+                images = partial(calibration, data.name, seed=how["options"]["seed"], subset=recipe.images)
                 state = resolve("prunas.rebuilds", how["name"])(
                     space, arch, state, kept, images, **how["options"]
                 )
@@ -270,29 +271,34 @@ def limit_threads(macs: int) -> None:
     torch.set_num_threads(1 if macs < 500_000_000 else share)
 
 
-def calibration(name: str, images: int, seed: int) -> Iterator[Batch]:
+def calibration(name: str, images: int, seed: int, subset: int) -> Iterator[Batch]:
     """Training images as they are, on the CPU.
 
     Args:
         name: Of the data set.
         images: How many at most; training sets smaller than that are passed over whole.
         seed: Which ones.
+        subset: How many training images the trainings see (`Recipe.images`); 0 means all.
     """
-    data = load(name)
-    wanted = min(images, data.sizes["train"])
-    return data.calibration(wanted, seed=seed, device=torch.device("cpu"), batch=CALIBRATION_BATCH)
+    cpu = torch.device("cpu")
+    return load(name).calibration(images, seed=seed, device=cpu, batch=CALIBRATION_BATCH, subset=subset)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     """The weights a finished run kept.
 
     Raises:
-        InputError: It kept none, or they are gone.
+        InputError: It kept none, or they are gone or damaged.
     """
     path = folder / "weights.safetensors"
     if not path.is_file():
         raise InputError(f"{folder} holds no weights; delete that folder and repeat the command")
-    return safetensors.torch.load_file(path)
+    try:
+        return safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise InputError(
+            f"{path} is damaged ({error}); repeat the command that trained it, which trains it again"
+        ) from error
 
 
 @lru_cache(maxsize=8)

@@ -6,12 +6,24 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from prunas.architecture import Architecture
 from prunas.costs import Target
+from prunas.errors import InputError
 from prunas.space import SearchSpace
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Brief", "Penalty", "Pending", "Proposal", "Proposer", "Rebuild", "Source", "Trained", "Trial"]
+__all__ = [
+    "Brief",
+    "Penalty",
+    "Pending",
+    "Proposal",
+    "Proposer",
+    "Rebuild",
+    "Source",
+    "Trained",
+    "Trial",
+    "penalty_strength",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +142,25 @@ class Source:
     points: tuple[Proposal, ...]
     proposer: str = ""
     shipped: bool = False
+
+
+def penalty_strength(pull: float, lr_sum: float, momentum: float) -> float:
+    """Strength of a penalty that pulls a scale by `pull` in all, over the steps of the dense training.
+
+    Args:
+        pull: See `prunas.proposers.slimming`.
+        lr_sum: Of the training, see `Brief`.
+        momentum: Of the training.
+
+    Raises:
+        InputError: The sum of the learning rates is not known.
+    """
+    if not lr_sum > 0:
+        raise InputError(
+            f"a penalty acts over the steps of the dense training, and the brief's lr_sum is {lr_sum:g}; give it "
+            "the sum of the learning rates, see Recipe.lr_sum"
+        )
+    return pull * (1 - momentum) / lr_sum
 
 
 @dataclass(frozen=True, slots=True)

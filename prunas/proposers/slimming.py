@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from prunas.errors import InputError
-from prunas.proposers.brief import Brief, Penalty, Proposal, Trial
+from prunas.proposers.brief import Brief, Penalty, Proposal, Trial, penalty_strength
 from prunas.proposers.channels import Scores, allocated, capped, in_order_of, parts
 from prunas.space import SearchSpace
 from prunas.structure import Layer
@@ -73,8 +73,7 @@ class ScalePenalty(Regulariser):
 
 def penalty(pull: float, lr_sum: float, momentum: float) -> Penalty:
     """The penalty whose total pull on a scale is `pull` over a schedule."""
-    strength = pull * (1 - momentum) / lr_sum
-    return Penalty("slimming/scale", {"strength": strength})
+    return Penalty("slimming/scale", {"strength": penalty_strength(pull, lr_sum, momentum)})
 
 
 def carriers(space: SearchSpace) -> list[list[Layer]]:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from prunas import designs
 from prunas.costs import Target
 from prunas.errors import InputError
-from prunas.proposers.brief import Brief, Penalty, Proposal, Trial
+from prunas.proposers.brief import Brief, Penalty, Proposal, Trial, penalty_strength
 from prunas.space import SearchSpace
 from prunas.training.regulariser import Regulariser
 
@@ -112,7 +112,7 @@ class SparseStructureSelection:
             else next(p for p in reversed(block.branch) if p in space.survey.layer_at)
             for block in blocks
         ]
-        strength = self.pull * (1 - brief.momentum) / brief.lr_sum
+        strength = penalty_strength(self.pull, brief.lr_sum, brief.momentum)
         options = {"strength": strength, "momentum": brief.momentum, "branches": last}
         trained = brief.trained(Penalty("sss/branch", options))
         until = [trained.record[f"until {path}"] for path in last]

@@ -12,7 +12,7 @@ from prunas import designs
 from prunas.architecture import Architecture
 from prunas.costs import Target
 from prunas.errors import InputError
-from prunas.files import read_json
+from prunas.files import check_format, read_json
 from prunas.kernels import frequencies
 from prunas.report.learning import Losses
 from prunas.space import SearchSpace, load_space
@@ -50,7 +50,7 @@ class Run:
 
     Attributes:
         folder: Where it lies.
-        job: The content of its job.json, {} if that cannot be read.
+        job: The content of its job.json, or else what its result.json repeats of it; {} if neither can be read.
         result: The content of its result.json, {} if it has not finished.
         widths: One number per layer of the space, () if the space cannot be loaded any more.
         stored: In what the point differs from the dense network, as text.
@@ -254,12 +254,16 @@ def gather(
         dense: Trainings of the dense network.
         costs: What finding the points cost.
         notes: What a reader should know about the data.
+
+    Raises:
+        InputError: A folder was written in another format version.
     """
     found: dict[str, tuple[Path, Mapping[str, Any], Mapping[str, Any]]] = {}
     for row in (*rows, *dense):
         if row.id not in found:
             folder = _folder(row, out / space)
-            found[row.id] = folder, _read(folder / "job.json"), _read(folder / "result.json")
+            result = _read(folder / "result.json")
+            found[row.id] = folder, _read(folder / "job.json") or result, result  # a result repeats its job
     loaded = _space(job for _, job, _ in found.values())
     shapes: dict[str, tuple[tuple[int, ...], Mapping[str, Sequence[float]]]] = {}
     runs = {}
@@ -304,7 +308,11 @@ def _read(path: Path) -> Mapping[str, Any]:
         document = read_json(path)
     except InputError:
         return {}
-    return document if isinstance(document, dict) else {}
+    if not isinstance(document, dict):
+        return {}
+    if "format" in document:
+        check_format(document, path.parent)
+    return document
 
 
 def _space(jobs: Iterable[Mapping[str, Any]]) -> SearchSpace | None:

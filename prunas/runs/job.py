@@ -7,13 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prunas.errors import InputError
-from prunas.files import canonical, digest
+from prunas.files import FORMAT, canonical, check_format, digest
 from prunas.plugins import REGISTERED_NAME
 
-__all__ = ["FORMAT", "Job", "check_format"]
-
-FORMAT = 2
-"""Version of everything written into a run folder. It is part of every job's id."""
+__all__ = ["Job"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
@@ -93,21 +90,3 @@ class Job:
         if job.id != document["id"]:
             raise InputError(f"job: id {document['id']!r} does not belong to its content, which is {job.id}")
         return job
-
-
-def check_format(document: Mapping[str, Any], where: object) -> None:
-    """Refuses a document of another format version.
-
-    Args:
-        document: What was read; its "format" is compared with `FORMAT`.
-        where: Names the document in the message.
-
-    Raises:
-        InputError: The version differs or is absent.
-    """
-    version = document.get("format")
-    if version != FORMAT:
-        raise InputError(
-            f"{where} was written in format {version}, this prunas reads format {FORMAT}; "
-            "choose another --out or use the prunas that wrote it"
-        )

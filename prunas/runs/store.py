@@ -17,12 +17,13 @@ from typing import Any, Literal, TypeVar
 
 from prunas import __version__
 from prunas.errors import InputError
-from prunas.files import write_json
-from prunas.runs.job import FORMAT, Job, check_format
+from prunas.files import FORMAT, check_format, write_json
+from prunas.runs.job import Job
 
 __all__ = ["Result", "Run", "Store"]
 
 _POLL = 0.2  # seconds between two looks at a lock that another process holds
+_WEIGHTS = "weights.safetensors"  # what a work may leave beside its result
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 Value = TypeVar("Value")
@@ -122,7 +123,11 @@ class Store:
         object.__setattr__(self, "root", Path(self.root))
         if self.root.exists() and not self.root.is_dir():
             raise InputError(f"{self.root} is a file; choose a folder with --out")
-        self._load(self.root / "prunas.json", lambda document: document)
+        self._load(self._marker, _marker, repair=False)
+
+    @property
+    def _marker(self) -> Path:
+        return self.root / "prunas.json"
 
     def folder(self, job: Job) -> Path:
         """Where `job` lives, whether it exists or not."""
@@ -131,12 +136,20 @@ class Store:
     def result(self, job: Job) -> Result | None:
         """The stored result of `job`, or None while there is none.
 
-        A damaged `result.json` is renamed to `result.json.damaged-N`, told to `notice`, and counts as absent.
+        A damaged `result.json` is renamed to `result.json.damaged-N`, told to `notice`, and counts as absent. So
+        does one whose weights are damaged, together with them.
 
         Raises:
             InputError: It was written in another format version, or cannot be read.
         """
-        return self._result(self.folder(job), job.id)
+        folder = self.folder(job)
+        result = self._result(folder, job.id)
+        if result is not None and (reason := _unreadable(folder / _WEIGHTS)):
+            # The result first: without it the run is not finished, whatever stops this process now.
+            self._set_aside(folder / "result.json", "its weights cannot be read")
+            self._set_aside(folder / _WEIGHTS, reason)
+            return None
+        return result
 
     def begin(self, job: Job) -> Path:
         """Writes `job.json`, adds a line to `attempts.jsonl` and returns the folder; with the lock held.
@@ -144,9 +157,8 @@ class Store:
         Raises:
             InputError: The disk is full, the folder is not writable or of another format version.
         """
-        marker = self.root / "prunas.json"
-        if not marker.exists():
-            write_json(marker, {"format": FORMAT, "written_by": f"prunas {__version__}"})
+        if self._load(self._marker, _marker) is None:
+            write_json(self._marker, {"format": FORMAT, "written_by": f"prunas {__version__}"})
         path = self.folder(job) / "job.json"
         if self._load(path, Job.from_json) is None:
             write_json(path, job.to_json())
@@ -223,7 +235,9 @@ class Store:
                 os.close(handle)
 
     def runs(self, space: str | None = None) -> Iterator[Run]:
-        """All runs that were ever begun, in order of their folders.
+        """All runs that were ever begun, in order of their folders. Only looks: what is damaged stays as it is.
+
+        A finished run is listed by its result if its `job.json` is damaged.
 
         Args:
             space: Only this one's.
@@ -231,32 +245,48 @@ class Store:
         Raises:
             InputError: A folder was written in another format version.
         """
-        for path in sorted(self.root.glob(f"{space or '*'}/*/job.json")):
-            if (job := self._load(path, Job.from_json)) is not None:
-                yield self._run(job, path.parent)
+        written = (self.root.glob(f"{space or '*'}/*/{name}.json") for name in ("job", "result"))
+        for folder in sorted({path.parent for path in itertools.chain(*written)}):
+            if (job := self._load(folder / "job.json", Job.from_json, repair=False)) is not None:
+                yield self._run(job, folder)
+            elif (result := self._load(folder / "result.json", Result.from_json, repair=False)) is not None:
+                yield Run(result.job, folder, "finished", result=result)
 
     def _run(self, job: Job, folder: Path) -> Run:
         # The lock first: a run that finishes between the two looks is then seen as finished, not as left.
         held = _held(folder / ".lock")
-        if (result := self._result(folder, job.id)) is not None:
+        if (result := self._result(folder, job.id, repair=False)) is not None:
             return Run(job, folder, "finished", result=result)
         if held:
             return Run(job, folder, "running")
-        if (failure := self._load(folder / "failure.json", _failure)) is not None:
+        if (failure := self._load(folder / "failure.json", _failure, repair=False)) is not None:
             return Run(job, folder, "failed", error=failure["error"])
         return Run(job, folder, "unfinished")
 
-    def _result(self, folder: Path, identity: str) -> Result | None:
+    def _result(self, folder: Path, identity: str, repair: bool = True) -> Result | None:
         def parse(document: Any) -> Result:
             result = Result.from_json(document)
             if result.job.id != identity:
                 raise InputError(f"it belongs to run {result.job.id}")
             return result
 
-        return self._load(folder / "result.json", parse)
+        return self._load(folder / "result.json", parse, repair)
 
-    def _load(self, path: Path, parse: Callable[[Any], Value]) -> Value | None:
-        """What `parse` makes of the JSON in `path`; None if it is missing or damaged and now set aside."""
+    def _load(self, path: Path, parse: Callable[[Any], Value], repair: bool = True) -> Value | None:
+        """What `parse` makes of the JSON in `path`; None if it is missing or damaged.
+
+        Args:
+            path: The file.
+            parse: Raises InputError if the document is not what it should be.
+            repair: Whether a damaged file is set aside; otherwise it is only told.
+        """
+
+        def damaged(reason: str) -> None:
+            if repair:
+                self._set_aside(path, reason)
+            else:
+                self.notice(f"{path} is damaged ({reason}); a search that needs it sets it aside")
+
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
@@ -264,14 +294,14 @@ class Store:
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror}; choose another --out") from error
         except ValueError as error:
-            self._set_aside(path, f"not valid JSON: {error}")
+            damaged(f"not valid JSON: {error}")
             return None
         if isinstance(document, dict) and "format" in document:
             check_format(document, path.parent)
         try:
             return parse(document)
         except InputError as error:
-            self._set_aside(path, str(error))
+            damaged(str(error))
             return None
 
     def _set_aside(self, path: Path, reason: str) -> None:
@@ -296,6 +326,25 @@ def _failure(document: Any) -> dict[str, Any]:
         case {"error": str(), "attempts": int()}:
             return dict(document)
     raise InputError("not a failure record")
+
+
+def _marker(document: Any) -> Mapping[str, Any]:
+    if not isinstance(document, Mapping) or "format" not in document:
+        raise InputError("it names no format")
+    return document
+
+
+def _unreadable(weights: Path) -> str:
+    """Why a file of weights cannot be read; empty if it can or is not there. Its numbers are not looked at."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(weights, framework="numpy"):
+            return ""
+    except FileNotFoundError:
+        return ""
+    except (SafetensorError, OSError) as error:
+        return str(error)
 
 
 def _held(path: Path) -> bool:

@@ -19,7 +19,7 @@ from prunas.runs.store import Store
 __all__ = ["Answer", "Mailbox", "attempt"]
 
 _TELL = 0.2  # seconds between two messages of one worker
-_LEAVE = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
+_LEAVE = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP)
 _ASK = 0.5  # seconds between two looks for a request to stop
 
 
@@ -93,7 +93,8 @@ def attempt(
     """One attempt at a job, in a worker process.
 
     It is `preempted` when the driver asks for that through the mailbox, when `stop` says so, or on SIGTERM,
-    SIGUSR2 or SIGINT, which is how schedulers take a machine back. The work then saves and returns.
+    SIGUSR2 or SIGINT, which is how schedulers take a machine back, or on SIGHUP, when a terminal closes. The
+    work then saves and returns.
 
     Args:
         document: The job, as JSON values.
@@ -169,7 +170,12 @@ def _told_to_leave() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield never
         return
-    before = {number: signal.signal(number, note) for number in _LEAVE}
+    before = {
+        number: signal.signal(number, note)
+        for number in _LEAVE
+        # Under `nohup` a closing terminal is no reason to leave; the others always are.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+    }
     try:
         yield lambda: asked
     finally:

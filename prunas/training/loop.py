@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from prunas.data.dataset import DataSet, stream_seed
+from prunas.data.dataset import DataSet, fingerprint, stream_seed
 from prunas.errors import InputError
 from prunas.files import digest, write_atomic
 from prunas.recipe import Recipe
@@ -155,6 +155,8 @@ def train(
         members, recipe.batch, device=device, augment=recipe.augment, channels_last=recipe.channels_last
     )
     key = [recipe.identity, epochs, seed, split, data.identity]
+    if recipe.images:
+        key.append(fingerprint(members))  # the data's identity covers whole splits, not a part of one
 
     with (
         prepare(net, feed.gather, recipe, device, regulariser, masks) as bench,

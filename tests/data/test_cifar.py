@@ -45,6 +45,10 @@ def test_a_tenth_of_the_training_images_is_for_validation(ten):
     assert data.sizes == {"train": 90, "val": 10, "train+val": 100, "test": 20}
     assert np.bincount(data.labels[data.splits["val"]]).tolist() == [1] * 10
     assert (data.shape, data.classes, data.notes) == ((3, 32, 32), 10, ())
+    for images_of_train in (1, 9, 10, 44, 89, 90):
+        final = set(data.members("train+val", images_of_train).tolist())
+        assert final & set(data.splits["train"]) == set(data.members("train", images_of_train).tolist())
+        assert len(final & set(data.splits["val"])) == -(-images_of_train // 9)
     x, y = next(data.batches("test", 20, device=CPU))
     planes = images(20, 5).reshape(20, 3, 32, 32) / 255
     mean, std = (np.reshape(v, (3, 1, 1)) for v in ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]))
@@ -130,6 +134,10 @@ def test_the_real_ones(name, classes, mean, std):
     assert data.sizes == {"train": 45_000, "val": 5_000, "train+val": 50_000, "test": 10_000}
     for split, each in (("val", 5_000 // classes), ("test", 10_000 // classes)):
         assert np.bincount(data.labels[data.splits[split]]).tolist() == [each] * classes
+    for images, held_out in ((500, 56), (5_000, 556), (20_000, 2_223), (44_000, 4_889), (45_000, 5_000)):
+        searched, final = (set(data.members(part, images).tolist()) for part in ("train", "train+val"))
+        assert searched == final & set(data.splits["train"].tolist())
+        assert len(final) == images + held_out
     values = np.arange(256) / 255
     for channel in range(3):
         counts = np.bincount(data.pixels[:50_000, ..., channel].ravel(), minlength=256)

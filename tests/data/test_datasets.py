@@ -1,3 +1,5 @@
+import itertools
+import math
 import subprocess
 import sys
 
@@ -172,6 +174,49 @@ def test_a_choice_of_images_is_fixed_even_and_nested():
         assert sorted(y.tolist()) == sorted(data.labels[few])
     with pytest.raises(InputError, match="digits has 1079 train images, not 5000"):
         data.members("train", 5000)
+
+
+def subset(data, split, images):
+    return set(data.members(split, images).tolist())
+
+
+@pytest.mark.parametrize("images", [1, 3, 10, 100, 333, 1000, 1078, 1079])
+def test_a_part_of_all_training_images_is_split_as_the_whole_is(images):
+    data = load("digits")
+    train, val, test = (set(data.splits[split].tolist()) for split in ("train", "val", "test"))
+    searched, final = subset(data, "train", images), subset(data, "train+val", images)
+    assert len(searched) == images
+    assert searched == final & train  # inherited weights have seen nothing that scratch does not see
+    assert len(final & val) == math.ceil(images * 269 / 1079)
+    assert not searched & (val | test)
+    assert not final & test
+    assert len(final) - len(final & val) == images
+    assert data.steps("train+val", 7, images) == math.ceil(len(final) / 7)
+
+
+def test_the_largest_part_is_everything_and_smaller_parts_are_nested():
+    data = load("digits")
+    assert subset(data, "train+val", 1079) == set(data.splits["train+val"].tolist())
+    parts = [subset(data, "train+val", images) for images in (1, 2, 50, 51, 700, 1079, 0)]
+    assert all(few <= more for few, more in itertools.pairwise(parts))
+    with pytest.raises(InputError, match="digits has 1079 train images, not 1080"):
+        data.members("train+val", 1080)
+
+
+def test_classes_of_a_part_are_in_proportion():
+    data = load("digits")
+    counts = np.bincount(data.labels[data.members("train+val", 500)])
+    share = np.bincount(data.labels[data.splits["train+val"]]) / 1348
+    assert counts == pytest.approx(share * counts.sum(), abs=2)  # one of each of two choices
+
+
+@pytest.mark.parametrize("images", [5, 12, 0])
+def test_calibration_stays_within_the_images_that_are_trained_on(images):
+    data = colours()
+    known = every(data.batches("train", 30, device=CPU, images=10))[0]
+    x, y = every(data.calibration(images, seed=5, device=CPU, subset=10))
+    assert len(y) == (images if 0 < images < 10 else 10)
+    assert all(any(torch.equal(image, other) for other in known) for image in x)
 
 
 def test_calibration_is_the_same_every_time_and_not_augmented():

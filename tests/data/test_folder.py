@@ -1,9 +1,11 @@
 import dataclasses
+import shutil
 
 import pytest
 import torch
 from PIL import Image
 
+from prunas.data import folder as folder_module
 from prunas.data import load
 from prunas.errors import InputError
 
@@ -35,6 +37,14 @@ def test_splits_and_test_images(root):
     assert (x.shape, y.tolist()) == ((4, 3, 224, 224), [0, 0, 1, 1])
     plain = [(1.0 - 0.485) / 0.229, (0.2 - 0.456) / 0.224, (0.0 - 0.406) / 0.225]
     torch.testing.assert_close(x[2], torch.tensor(plain).view(3, 1, 1).expand(3, 224, 224))
+
+
+@pytest.mark.parametrize(("images", "val"), [(1, 1), (9, 1), (10, 2), (35, 4), (36, 4)])
+def test_a_part_is_split_as_the_whole_is(root, images, val):
+    data = load("folder", root)
+    final = set(data.members("train+val", images).tolist())
+    assert final & set(data.splits["train"].tolist()) == set(data.members("train", images).tolist())
+    assert len(final & set(data.splits["val"].tolist())) == val
 
 
 def test_the_test_crop_is_the_middle_of_the_image_resized_to_256(root):
@@ -81,3 +91,84 @@ def test_bad_folders_are_named(tmp_path):
         Image.new("RGB", (4, 4)).save(tmp_path / part / label / "0.png")
     with pytest.raises(InputError, match="class 'a' is in only one of"):
         load("folder", tmp_path)
+
+
+def truncated(path):
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def flipped(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+@pytest.fixture
+def photographs(root, tmp_path, monkeypatch):
+    """The same images as JPEGs and PNGs, of noise so that there is something to damage."""
+    monkeypatch.setenv("PRUNAS_CACHE", str(tmp_path / "cache"))
+    copy = tmp_path / "photographs"
+    shutil.copytree(root, copy)
+    generator = torch.Generator().manual_seed(0)
+    for path in copy.glob("*/*/*.png"):
+        pixels = torch.randint(256, (40, 30, 3), generator=generator, dtype=torch.uint8).numpy()
+        image = Image.fromarray(pixels)
+        image.save(path)
+        if int(path.stem) % 2:
+            image.save(path.with_suffix(".jpg"))
+            path.unlink()
+    return copy
+
+
+DAMAGE = {
+    "no image": ("03.jpg", lambda path: path.write_text("<html>404</html>")),
+    "empty": ("03.jpg", lambda path: path.write_bytes(b"")),
+    "truncated JPEG": ("03.jpg", truncated),
+    "truncated PNG": ("04.png", truncated),
+    "PNG with a flipped byte": ("04.png", flipped),
+}
+
+
+@pytest.mark.parametrize(("name", "damage"), DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_image_is_named_before_anything_is_read(photographs, name, damage):
+    damage(photographs / "train" / "b" / name)
+    with pytest.raises(InputError) as caught:
+        load("folder", photographs)
+    message = str(caught.value)
+    assert message.startswith(f"1 of 44 images in {photographs} cannot be read, such as train/b/{name} (")
+    assert message.endswith("set PRUNAS_SKIP_DAMAGED=1 to leave them out")
+    assert "\n" not in message
+
+
+def test_damaged_images_are_left_out_on_request_and_counted(photographs, monkeypatch):
+    sound = load("folder", photographs)
+    for path in ("train/b/03.jpg", "train/a/04.png", "val/a/00.png"):
+        (photographs / path).write_bytes(b"")
+    monkeypatch.setenv("PRUNAS_SKIP_DAMAGED", "1")
+    data = load("folder", photographs)
+    assert data.sizes == {"train": 35, "val": 3, "train+val": 38, "test": 3}
+    assert data.notes == ("damaged images left out: 3, such as train/a/04.png",)
+    assert data.identity != sound.identity
+    assert sound.notes == ()
+    _, labels = zip(*data.batches("test", 4, device=CPU), strict=True)
+    assert labels[0].tolist() == [0, 1, 1]
+
+
+def test_a_class_without_a_whole_image_is_refused(photographs, monkeypatch):
+    for path in (photographs / "val" / "a").iterdir():
+        path.write_bytes(b"")
+    monkeypatch.setenv("PRUNAS_SKIP_DAMAGED", "1")
+    with pytest.raises(InputError, match=r"no image of class 'a' in .*val can be read"):
+        load("folder", photographs)
+
+
+def test_images_are_looked_at_once(photographs, monkeypatch):
+    looked = []
+    original = folder_module._defect
+    monkeypatch.setattr(folder_module, "_defect", lambda file: [looked.append(file), original(file)][1])
+    for split_seed in (0, 1):
+        load("folder", photographs, split_seed=split_seed)
+        assert len(looked) == 44
+    (photographs / "train" / "a" / "03.jpg").write_bytes(b"")  # another size: looked at again
+    with pytest.raises(InputError, match="1 of 44 images"):
+        load("folder", photographs, split_seed=2)

@@ -7,29 +7,34 @@ import numpy as np
 import pytest
 
 from prunas.data import load
-from prunas.data.dataset import DataSet
+from prunas.data.resident import Resident
 from prunas.experiments.plan import make_plan, make_setting
 from prunas.experiments.search import search
+from prunas.experiments.work import CALIBRATION_BATCH
 from prunas.runs.executors import executor
 from prunas.runs.store import Store
 from prunas.space import load_space
 
 
+@pytest.mark.parametrize("subset", [0, 300])
 def test_methods_that_look_at_images_see_training_images_of_their_seed(
-    small_space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    subset: int, small_space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[tuple[int, int, tuple[int, ...]]] = []
-    original = DataSet.calibration
+    shown: list[tuple[int, ...]] = []
+    original = Resident.feed
 
-    def spy(self: DataSet, images: int, *, seed: int, split: Any = "train", **options: Any) -> Any:
-        seen.append((images, seed, tuple(self.members(split, images, seed).tolist())))
-        return original(self, images, seed=seed, split=split, **options)
+    def spy(self: Resident, members: Any, batch: int, *, augment: bool = False, **options: Any) -> Any:
+        if batch == CALIBRATION_BATCH and not augment:
+            shown.append(tuple(members.tolist()))
+        return original(self, members, batch, augment=augment, **options)
 
-    monkeypatch.setattr(DataSet, "calibration", spy)
-    setting = make_setting(load_space(str(small_space)), changes={"epochs": 1})
+    monkeypatch.setattr(Resident, "feed", spy)
+    setting = make_setting(load_space(str(small_space)), changes={"epochs": 1, "images": subset})
     options = {"reconstruction": {"responses": 5000}}
     names = ("l1", "l1-global", "thinet-global", "reconstruction")
-    plan = make_plan(setting, names, seeds=2, controls=False, options=options)
+    plan = make_plan(
+        setting, names, protocols=("scratch-e", "finetune"), seeds=2, controls=False, options=options
+    )
     store = Store(tmp_path)
     findings = search(plan, store, lambda: executor("serial", store))
 
@@ -37,11 +42,11 @@ def test_methods_that_look_at_images_see_training_images_of_their_seed(
     kinds = {(row.proposer, row.kind) for row in findings.rows if row.status == "finished"}
     automatic = {("l1-global", "automatic"), ("thinet-global", "automatic")}
     assert kinds == automatic | {("l1", "predefined"), ("reconstruction", "predefined")}
-    assert len(findings.rows) == len(names) * 2 * len(plan.targets)
+    assert len(findings.rows) == len(names) * 2 * 2 * len(plan.targets)
     dense = {cost.trainings for cost in findings.costs}
     assert dense == {1}  # one dense training serves all targets
-    train = load("digits").splits["train"]
-    assert {(images, seed) for images, seed, _ in seen} == {(n, s) for n in (256, len(train)) for s in (0, 1)}
-    for _, _, members in seen:
-        assert np.isin(members, train).all()
-    assert len({members for n, _, members in seen if n == 256}) == 2
+    trained_on = load("digits").members("train", subset)
+    assert {len(members) for members in shown} == {256, len(trained_on)}
+    for members in shown:
+        assert np.isin(members, trained_on).all()
+    assert len({members for members in shown if len(members) == 256}) == 2

@@ -31,8 +31,8 @@ def called(
     """The document a command prints, and the folder of its runs."""
     monkeypatch.setenv("PRUNAS_DATA", str(pictures))  # --data sets it too, and would leave it behind
 
-    def call(*arguments: str, images: int = 2) -> tuple[Any, Path]:
-        quick = ("--epochs", "1", "--batch", "2", "--images", str(images))
+    def call(*arguments: str) -> tuple[Any, Path]:
+        quick = ("--epochs", "1", "--batch", "3", "--images", "2")  # and one of validation, in the end
         with pytest.raises(SystemExit) as ended:
             main([*arguments, *quick, "--data", str(pictures), "--out", str(tmp_path), "--json"])
         printed = capsys.readouterr()
@@ -66,7 +66,7 @@ def test_a_preset_is_trained_on_a_folder(point: str, recipe: str, rate: float, c
 
 def test_blocks_are_searched_by_sss_on_a_folder(called: Any) -> None:
     what = ("preresnet50-imagenet", "--proposer", "sss", "--recipe", "sss", "--keep", "0.6")
-    document, _ = called("search", *what, "--seeds", "1", "--no-dense", "--no-controls", "--yes", images=2)
+    document, _ = called("search", *what, "--seeds", "1", "--no-dense", "--no-controls", "--yes")
     assert document["problems"] == []
     (row,) = document["runs"]
     assert (row["status"], row["proposer"]) == ("finished", "sss")

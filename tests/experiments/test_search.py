@@ -8,6 +8,8 @@ from prunas.experiments import work
 from prunas.experiments.plan import forecast, make_plan, make_setting
 from prunas.experiments.record import Record, load_records, record_of, save
 from prunas.experiments.search import Findings, Plan, search
+from prunas.proposers.brief import Proposal
+from prunas.recipe import protocol
 from prunas.runs.executors import executor
 from prunas.runs.store import Store
 from prunas.space import load_space
@@ -121,6 +123,32 @@ def test_a_proposer_that_looks_at_the_test_split_is_caught(
     finals = sum(members == trains_on_all for members in fed)
     looks = sum(bool(members & test) for members in fed)
     assert finals == looks == 4  # each final training, and nothing else, looks once
+
+
+@pytest.mark.parametrize("images", [1, 200, 1000])
+def test_a_final_training_on_a_part_of_the_images_sees_all_that_its_search_trained_on(
+    images: int, small_space: Path
+) -> None:
+    from prunas.data import load
+
+    setting = make_setting(load_space(str(small_space)), changes={"images": images})
+    data = load("digits")
+    assert setting.images == {
+        split: len(data.members(split, images))
+        for split in ("train", "train+val")  # type: ignore[arg-type]
+    }
+    point = Proposal(setting.space.target(keep=1.0), setting.space.dense)
+    final = setting.final(point, protocol("scratch-e"), 0, None, keep=False)
+    held_out = -(-images * 269 // 1079)
+    # Named by what it is trained on: results of another choice of images are never taken for these.
+    assert final.job.spec["data"]["images"] == {"train": images, "val": held_out}
+    per_image = 3 * setting.space.cost(setting.space.dense).macs * setting.recipe.epochs
+    assert final.macs == per_image * (images + held_out)
+    assert "images" not in setting.dense(0, None).job.spec["data"]
+    everything = make_setting(load_space(str(small_space)))
+    assert (
+        "images" not in everything.final(point, protocol("scratch-e"), 0, None, keep=False).job.spec["data"]
+    )
 
 
 def test_a_search_stopped_anywhere_continues_to_the_same_end(

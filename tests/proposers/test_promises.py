@@ -12,7 +12,7 @@ import torch
 from prunas.build.masks import kernel_masks
 from prunas.errors import InputError
 from prunas.proposers import PROPOSERS, entry
-from prunas.proposers.brief import Pending, Source, Trial
+from prunas.proposers.brief import Brief, Pending, Source, Trial
 
 KEEP = {
     "vgg": (0.5, 0.02),
@@ -192,3 +192,22 @@ def test_what_answers_found_points_says_so_when_there_are_none(name, spaces, bri
         InputError, match=f"'{name}' answers points that a pruning method found; add one, such as"
     ):
         entry(name).build().propose(brief(space, targets=(space.target(keep=0.5),)), [])
+
+
+@pytest.mark.parametrize("name", sorted(PROPOSERS))
+def test_a_brief_made_by_hand_is_served_or_refused_in_one_line(name, setting):
+    told = setting(name)
+    bare = Brief(told.space, told.targets, seed=0)
+    try:
+        PROPOSERS[name].build().propose(bare, [])
+    except Pending:
+        pass
+    except InputError as error:
+        assert "\n" not in str(error)
+
+
+def test_a_penalty_without_a_schedule_is_refused(setting):
+    for name in ("slimming", "sss"):
+        told = setting(name)
+        with pytest.raises(InputError, match="the brief's lr_sum is 0; give it"):
+            PROPOSERS[name].build().propose(Brief(told.space, told.targets, seed=0), [])

@@ -239,3 +239,39 @@ def test_a_damaged_job_is_told_and_does_not_stop_the_listing(store, notices):
     assert len(notices) == 1
     store.begin(other)
     assert len(list(store.runs())) == 2
+
+
+def test_a_listing_only_looks(store, notices):
+    finish(store)
+    folder = store.folder(JOB)
+    for name in ("job.json", "result.json", "failure.json"):
+        (folder / name).write_text("{")
+        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        list(store.runs())
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert notices
+
+
+def test_a_damaged_marker_is_replaced_by_the_next_run(store, notices):
+    finish(store)
+    marker = store.root / "prunas.json"
+    for content in ("{", "12", "{}"):
+        marker.write_text(content)
+        again = Store(store.root, notices.append)
+        assert marker.read_text() == content
+        again.begin(JOB)
+        assert json.loads(marker.read_text())["format"] == 1
+
+
+def test_a_result_whose_weights_are_damaged_counts_as_absent(store, notices):
+    finish(store)
+    folder = store.folder(JOB)
+    (folder / "weights.safetensors").write_bytes(b"garbage")
+    assert [run.status for run in store.runs()] == ["finished"]
+    assert (folder / "result.json").is_file()
+    assert store.result(JOB) is None
+    assert {path.name for path in folder.glob("*.damaged-1")} == {
+        "result.json.damaged-1",
+        "weights.safetensors.damaged-1",
+    }
+    assert len(notices) == 2
