@@ -30,8 +30,8 @@ class Entry:
         description: For listings.
         reference: Where the method comes from.
         dimensions: What it can decide: `width`, `depth`, `kernel`; one at a time, by default the first.
-        needs: What it asks of its brief: `dense` training, `found` points of others with the same seed, or
-            `found-by-all` seeds, a `source` in another space, `trials`.
+        needs: What it asks of its brief: `dense` training, `initial` weights, `found` points of others with the same
+            seed, or `found-by-others`: with other seeds, a `source` in another space, `trials`.
         trainings_per_target: Trainings of its own that one more target costs; those that serve all targets
             alike do not count.
         starts: Pruning methods whose points are its first trials.
@@ -196,7 +196,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "design",
             "mean stage ratios of what was found here",
             STUDY,
-            needs=("found-by-all",),
+            needs=("found-by-others",),
         ),
         "transferred": Entry(
             "prunas.proposers.carried:Transferred",
@@ -211,7 +211,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "mean share of blocks per stage of what was found here",
             "prunas",
             dimensions=("depth",),
-            needs=("found-by-all",),
+            needs=("found-by-others",),
         ),
         "transferred-depth": Entry(
             "prunas.proposers.carried:TransferredDepth",
@@ -227,7 +227,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "mean kernel patterns of what was found here",
             STUDY,
             dimensions=("kernel",),
-            needs=("found-by-all",),
+            needs=("found-by-others",),
         ),
         "transferred-kernel": Entry(
             "prunas.proposers.carried:TransferredKernels",
