@@ -138,7 +138,7 @@ class Source:
     costs: tuple[SearchCost, ...] = ()
 
     def without(self, seed: int) -> "Source":
-        """What the searches with other seeds found; everything if there are none, or nobody says which is which."""
+        """What the searches with other seeds found; everything if there are none or the seeds are not known."""
         others = [(p, s) for p, s in zip(self.points, self.seeds, strict=False) if s != seed]
         if not others:
             return self

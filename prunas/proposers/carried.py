@@ -6,9 +6,10 @@ share of a stage's blocks that is kept, which the study does not do. `prunas.des
 arithmetic; here it is put on a budget, so that it can be trained beside the others.
 
 Departure: seed i's design is made of what the *other* seeds found, where the study makes one of all. So a design
-never contains the shape it is compared with, and every seed has a shape of its own. These shapes share most of what
-they are made of: they differ less than independent searches would. Where nothing can be left out (a single seed,
-shipped shapes) the design is made of everything and flagged `none_left_out`: seeds share it, and n counts trainings.
+never contains the shape it is compared with, and every seed has a shape of its own. These shapes share most of
+what they are made of: they differ less than independent searches would. Where nothing can be left out (a single
+seed, shipped shapes) the design is made of everything and flagged `none_left_out`: seeds share it, and n counts
+trainings.
 """
 
 from collections.abc import Callable, Sequence

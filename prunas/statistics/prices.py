@@ -35,7 +35,8 @@ class Price:
 def prices(rows: Iterable[Row], costs: Iterable[SearchCost]) -> list[Price]:
     """The prices of all proposers whose search costs are known, panel by panel, the most accurate first.
 
-    What rests on shapes of unknown cost has no price. Seeds that lack one of the shared targets are left out, and so are panels without a shared target.
+    What rests on shapes of unknown cost has no price. Seeds that lack one of the shared targets are left out, and
+    so are panels without a shared target.
     """
     known = {line.proposer: line for line in cost_table(costs) if line.complete}
     tested = [row for row in rows if row.accuracy is not None and row.proposer in known]
