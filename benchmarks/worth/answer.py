@@ -24,7 +24,7 @@ SPLITS = (1, 3, 10)
 """Targets that share the cost of one dense training."""
 
 RESTS_ON = {"taper": "slimming"}
-"""Whose points a control answers: it trains nothing itself, and there is nothing to answer before they are found."""
+"""Whose points a control answers: it trains nothing itself, and has nothing to answer before they are found."""
 
 
 def tests_of(found: Mapping[str, Any]) -> dict[tuple[int, str], float]:
