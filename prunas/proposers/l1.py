@@ -16,8 +16,8 @@ Departures:
     - `GlobalL1` divides each layer's weights by their mean size before training. Wide layers are born with smaller
       weights, so that a threshold over plain means finds the initialisation: on digits, at 10 % of the parameters,
       its shape lay within 2 % of the untrained network's. What is left of that shows in the control
-      `l1-global-untrained`. Dividing by each layer's largest filter instead let one large filter empty an early layer: a small VGG on
-      digits fell to chance at 95 % of its parameters.
+      `l1-global-untrained`. Dividing by each layer's largest filter instead let one large filter empty an early
+      layer: a small VGG on digits fell to chance at 95 % of its parameters.
     - The network is trained without any penalty of the method's own.
 """
 
