@@ -19,7 +19,7 @@ import torch
 
 from prunas import data as datasets
 from prunas.data.dataset import DataSet
-from prunas.experiments.work import CALIBRATION_BATCH
+from prunas.experiments.work import CALIBRATION_BATCH, initial
 from prunas.proposers import PROPOSERS
 from prunas.proposers.brief import Brief, Trained
 from prunas.recipe import recipe
@@ -66,6 +66,7 @@ def measure(space: SearchSpace, data: DataSet, warm: int, steps: int, keep: list
             seed=0,
             lr_sum=made.lr_sum(data.steps("train", made.batch), made.epochs),
             dense=lambda penalty, state=state: Trained("dense", lambda: state, {}),
+            initial=lambda: initial(space, 0),
             calibration=lambda images: data.calibration(images, seed=0, device=CPU, batch=CALIBRATION_BATCH),
         )
         start = time.perf_counter()

@@ -10,8 +10,10 @@ from typing import Any, Literal
 from benchmarks.reproduce.cells import Cell
 from prunas.costs import Target
 from prunas.experiments.record import Record
-from prunas.statistics.claims import Judgement, Relation, Side, compared, judge
-from prunas.statistics.summary import Summary
+from prunas.statistics.claims import Judgement, Relation, Side, apart, compared, jointly, judge
+from prunas.statistics.rows import Row
+from prunas.statistics.summary import Summary, grouped
+from prunas.statistics.text import asked_text
 
 __all__ = ["Claim", "Result", "Verdict", "bears", "load_claims", "load_results", "verdicts"]
 
@@ -20,7 +22,10 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """One claim, as `claims.toml` explains it."""
+    """One claim, as `claims.toml` explains it.
+
+    What is measured on shapes or kernels names a `control` that has everything but the cause.
+    """
 
     id: str
     says: str
@@ -29,6 +34,7 @@ class Claim:
     kind: Literal["predefined", "automatic"]
     left: Mapping[str, str]
     right: Mapping[str, str] = field(default_factory=dict)
+    control: Mapping[str, str] = field(default_factory=dict)
     relation: Relation = "more"
     measure: Literal["accuracy", "agreement", "patterns"] = "accuracy"
     rows: tuple[str, ...] = ("*",)
@@ -66,9 +72,10 @@ class Verdict:
         claim: The claim.
         cell: Name of the cell.
         row: The row of the study's table; "" for a whole cell.
-        difference: Left minus right: percentage points, or fractions where widths or kernels are compared. None as
-            long as nothing is known.
-        judgement: What it says.
+        difference: Left minus right: percentage points, or fractions where widths or kernels are compared; of
+            several comparisons the one that says least for the claim. None as long as nothing is known.
+        judgement: What all of it says.
+        note: What a reader must know about it; "" if nothing.
     """
 
     claim: Claim
@@ -76,6 +83,26 @@ class Verdict:
     row: str
     difference: Summary | None
     judgement: Judgement | Literal["not run"]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """One difference of shapes or kernels at one target; `against` is "" where there is no other side."""
+
+    asked: Target
+    against: str
+    difference: Summary
+
+    @property
+    def judgement(self) -> Judgement:
+        """Any difference of the right sign counts: widths and kernels are compared without a margin."""
+        return judge(self.difference, "more", 0.0)
+
+    @property
+    def where(self) -> str:
+        """Target and other side in words."""
+        return f"at {asked_text(self.asked)}" + (f" against {self.against}" if self.against else "")
 
 
 def load_claims(path: Path = HERE / "claims.toml") -> tuple[float, list[Claim]]:
@@ -134,27 +161,77 @@ def bears(claim: Claim, cell: Cell) -> bool:
 def _judged(
     claim: Claim, cell: Cell, row: str, result: Result | None, asked: Target | None, margin: float
 ) -> Verdict:
-    difference = None if result is None else _difference(claim, cell, result, asked)
-    judgement: Judgement | Literal["not run"] = "not run"
-    if difference is not None:
-        # Widths and kernels are compared without a margin: any difference of the right sign counts.
-        judgement = judge(difference, claim.relation, margin if claim.measure == "accuracy" else 0.0)
-    return Verdict(claim=claim, cell=cell.name, row=row, difference=difference, judgement=judgement)
-
-
-def _difference(claim: Claim, cell: Cell, result: Result, asked: Target | None) -> Summary | None:
-    if claim.measure == "accuracy":
+    if result is not None and claim.measure != "accuracy":
+        return _controlled(claim, cell, row, result)
+    difference, note = None, ""
+    if result is not None:
         left, right = (_side(given, cell) for given in (claim.left, claim.right))
-        return compared(result.record.rows, left, right, asked)
-    # The smallest target tells most: that is where the shapes differ most.
-    key = {"agreement": "margin", "patterns": "contrast"}[claim.measure]
-    fitting = [
-        each
-        for each in result.document[claim.measure]
-        if each["proposer"] == claim.left["proposer"]
-        and each.get("against") in (None, claim.right.get("proposer"))
+        difference = compared(result.record.rows, left, right, asked)
+        note = _shared_shapes([each for each in result.record.rows if left.holds(each) or right.holds(each)])
+    if difference is None:
+        return Verdict(claim=claim, cell=cell.name, row=row, difference=None, judgement="not run")
+    judgement = judge(difference, claim.relation, margin)
+    return Verdict(
+        claim=claim, cell=cell.name, row=row, difference=difference, judgement=judgement, note=note
+    )
+
+
+def _controlled(claim: Claim, cell: Cell, row: str, result: Result) -> Verdict:
+    """A claim about shapes or kernels: it must hold at every target, on its own and beyond its control."""
+    how = {"agreement": _agreements, "patterns": _contrasts}[claim.measure]
+    plain, beyond = how(claim, result)
+    if not plain:
+        return Verdict(claim=claim, cell=cell.name, row=row, difference=None, judgement="not run")
+    comparisons = [*plain, *beyond]
+    judgement = jointly(each.judgement for each in comparisons)
+    least = min(comparisons, key=lambda each: each.difference.mean)
+    note = f"least {least.where}"
+    if judgement != "fails" and {each.asked for each in beyond} != {each.asked for each in plain}:
+        judgement, note = "undecided", f"control {claim.control['proposer']} not run, {note}"
+    return Verdict(
+        claim=claim, cell=cell.name, row=row, difference=least.difference, judgement=judgement, note=note
+    )
+
+
+def _agreements(claim: Claim, result: Result) -> tuple[list[_Comparison], list[_Comparison]]:
+    """Margins of agreement against the claim's other side, and against its control."""
+    plain, beyond = (
+        [
+            _Comparison(Target.from_json(each["asked"]), each["against"], Summary(**each["margin"]))
+            for each in result.document["agreement"]
+            if (each["proposer"], each["against"]) == (claim.left["proposer"], side["proposer"])
+        ]
+        for side in (claim.right, claim.control)
+    )
+    return plain, beyond
+
+
+def _contrasts(claim: Claim, result: Result) -> tuple[list[_Comparison], list[_Comparison]]:
+    """Contrasts of kernel positions, and how far they exceed those of the claim's control."""
+    contrasts: dict[str, dict[Target, Summary]] = {}
+    for each in result.document["patterns"]:
+        own = contrasts.setdefault(each["proposer"], {})
+        own[Target.from_json(each["asked"])] = Summary(**each["contrast"])
+    found = contrasts.get(claim.left["proposer"], {})
+    control = contrasts.get(claim.control["proposer"], {})
+    plain = [_Comparison(asked, "", contrast) for asked, contrast in found.items()]
+    beyond = [
+        _Comparison(asked, claim.control["proposer"], apart(contrast, control[asked]))
+        for asked, contrast in found.items()
+        if asked in control
     ]
-    return Summary(**min(fitting, key=lambda each: each["asked"]["value"])[key]) if fitting else None
+    return plain, beyond
+
+
+def _shared_shapes(rows: Sequence[Row]) -> str:
+    """Names the designs of which several seeds train the same shape."""
+    shared = []
+    for proposer, own in grouped(rows, lambda row: row.proposer).items():
+        shapes, targets = {(row.asked, row.architecture) for row in own}, {row.asked for row in own}
+        several = len({row.search_seed for row in own}) > 1
+        if own[0].kind == "design" and several and len(shapes) == len(targets):
+            shared.append(proposer)
+    return f"one {' and one '.join(shared)} shape for all seeds: n counts trainings" if shared else ""
 
 
 def _side(given: Mapping[str, str], cell: Cell) -> Side:

@@ -232,7 +232,7 @@ def _verdict_table(judged: Iterable[Verdict]) -> Table:
                 "-" if difference is None else f"{scale * difference.mean:+.2f}",
                 "-" if difference is None else interval_text(difference, "+", scale),
                 "-" if difference is None else str(difference.n),
-                f"**{each.judgement}**",
+                f"**{each.judgement}**" + (f", {each.note}" if each.note else ""),
             )
         )
     return Table(
@@ -241,7 +241,9 @@ def _verdict_table(judged: Iterable[Verdict]) -> Table:
         rows=tuple(rows),
         notes=(
             "Difference of test accuracy between the two sides of the claim in percentage points, paired by seed, "
-            "mean over targets; of shapes and kernels in percent of widths or kernels, at the smallest target.",
+            "mean over targets; of shapes and kernels in percent of widths or kernels. Those claims must hold at "
+            "every target, on their own and beyond a control that has everything but the cause; shown is the "
+            "comparison that says least for them.",
         ),
     )
 

@@ -23,6 +23,9 @@ __all__ = [
 SPLITS = (1, 3, 10)
 """Targets that share the cost of one dense training."""
 
+RESTS_ON = {"taper": "slimming"}
+"""Whose points a control answers: it trains nothing itself, and has nothing to answer before they are found."""
+
 
 def tests_of(found: Mapping[str, Any]) -> dict[tuple[int, str], float]:
     """Mean test accuracy in percent of the fresh trainings, by search and point."""
@@ -193,8 +196,9 @@ def markdown(found: Mapping[str, Any]) -> str:
     ]
     drawn, macs = curves(found), point_macs(found)
     for name, accuracy in says["accuracy"].items():
-        if name in says["trials that cost as much"]:
-            costs = [pruning_costs(found, split)[name] for split in SPLITS]
+        searched = RESTS_ON.get(name, name)
+        if searched in says["trials that cost as much"]:
+            costs = [pruning_costs(found, split)[searched] for split in SPLITS]
         elif name in drawn:
             costs = [
                 fmean(own["before"] / split + own["macs"][trials - 1] for own in drawn[name])

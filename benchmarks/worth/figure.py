@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from benchmarks.worth.answer import SPLITS, answer, curves, pruning_costs
+from benchmarks.worth.answer import RESTS_ON, SPLITS, answer, curves, pruning_costs
 from prunas.report.figure import cost_axis, line_look, mark_look, sheet, styled
 
 __all__ = ["draw"]
@@ -29,8 +29,8 @@ def draw(found: Mapping[str, Any], about: str) -> Figure:
         f"{about}. Test accuracy of what is best on validation by then, trained anew with fresh seeds; mean of "
         f"{searches} searches, bands are ± 1 standard error. A trial is one training from scratch; short: "
         f"{found['epochs']['short']} of {found['epochs']['whole']} epochs. Pruning's dense trainings are shared "
-        "by 1, 3 or 10 targets; taper, which answers the params and MACs of slimming's points, and uniform are "
-        "lines: they train nothing.",
+        "by 1, 3 or 10 targets; taper answers the params and MACs of slimming's points and costs what they do; "
+        "uniform is a line: it rests on no training.",
         panels=1 + len(SPLITS),
         across=2,
         panel=(3.5, 2.5),
@@ -49,13 +49,15 @@ def draw(found: Mapping[str, Any], about: str) -> Figure:
             macs = [fmean(own["before"] / split + own["macs"][k] for own in courses) for k in range(length)]
             _course(ax, courses, macs, looks[name])
             spent += macs
+        costs |= {control: costs[searched] for control, searched in RESTS_ON.items()}
         for name, cost in costs.items():
             at = says["accuracy"][name]
             error = (at["std"] or 0.0) / at["n"] ** 0.5
             ax.errorbar(cost, at["mean"], yerr=error, fmt="none", ecolor=looks[name].color, elinewidth=0.8)
             ax.plot(cost, at["mean"], linestyle="none", **mark_look(looks[name], size=6.0))
-        for name in ("taper", "uniform"):
-            ax.axhline(says["accuracy"][name]["mean"], color=looks[name].color, **line_look(looks[name]))
+        ax.axhline(
+            says["accuracy"]["uniform"]["mean"], color=looks["uniform"].color, **line_look(looks["uniform"])
+        )
         cost_axis(ax, [*spent, *costs.values()])
         ax.set_xlabel(f"training MACs for one target of {split}")
     for ax in axes[::2]:

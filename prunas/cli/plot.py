@@ -97,8 +97,7 @@ def widths(
 
     def numbers(evidence: "Evidence") -> "tuple[list[dict[str, Any]], Table]":
         found = evidence.agreements()
-        told = [each for each in found if each.against == "uniform"]
-        return [each.to_json() for each in found], agreement_table(told)
+        return [each.to_json() for each in found], agreement_table(evidence.search_agreements())
 
     _plot(space, out, as_json, "widths", make, ("agreement", numbers))
 

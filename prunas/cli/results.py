@@ -99,7 +99,7 @@ def compare(
     for record, times, evidence in zip(records, timed, found, strict=True):
         typer.echo(f"{record.space} on {record.data}, recipe {record.recipe} ({record.epochs} epochs)\n")
         typer.echo(record.tables(write, times))
-        if agreements := evidence.agreements("uniform"):
+        if agreements := evidence.search_agreements():
             typer.echo(write(agreement_table(agreements)))
         if patterns := evidence.patterns():
             typer.echo(write(pattern_table(patterns)))

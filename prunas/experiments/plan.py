@@ -180,7 +180,7 @@ def make_plan(
                     f"{name!r}: {start!r} finds {line(start).dimensions[0]}, and {dimension} is what is searched; "
                     f"see vary, as in --set {name.partition('+')[0]}.vary={line(start).dimensions[0]}"
                 )
-        if {"found", "found-by-all"} & set(needs) and dimension not in found:
+        if {"found", "found-by-others"} & set(needs) and dimension not in found:
             raise InputError(
                 f"{name!r} answers what a pruning method found; add one, such as --proposer {FINDING[dimension]}"
             )

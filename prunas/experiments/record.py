@@ -99,7 +99,7 @@ class Record:
                 **{key: document[key] for key in ("space", "data", "recipe", "epochs", "setting")},
                 rows=tuple(map(Row.from_json, document["runs"])),
                 dense=tuple(map(Row.from_json, document["dense"])),
-                costs=tuple(map(SearchCost.from_json, document["cost"])),
+                costs=tuple(filter(_priced, map(SearchCost.from_json, document["cost"]))),
                 trials=tuple(map(TrialRow.from_json, document.get("trials", ()))),
                 notes=tuple(document["notes"]),
                 plan=document.get("plan", {}),
@@ -293,6 +293,17 @@ def _renamed(record: Record) -> Record:
         record,
         rows=tuple(replace(row, proposer=named(row.proposer)) for row in record.rows),
         costs=tuple(replace(cost, proposer=named(cost.proposer)) for cost in record.costs),
+    )
+
+
+def _priced(cost: SearchCost) -> bool:
+    """Whether a stored cost holds all that its search rests on.
+
+    Records from before prices held the searches that an answer rests on gave those trainings to nobody but the
+    searches themselves: there, a control that answers found points costs nothing.
+    """
+    return cost.rests_on is not None or not {"found", "found-by-others", "source"} & set(
+        entry(cost.proposer).needs
     )
 
 

@@ -25,7 +25,8 @@ from prunas.runs.execute import Outcome
 from prunas.runs.executors import Executor
 from prunas.runs.store import Store
 from prunas.space import SearchSpace
-from prunas.statistics.rows import Proposed, Row, SearchCost, TrialRow
+from prunas.statistics.rows import Proposed, Row, SearchCost, Spent, TrialRow
+from prunas.statistics.summary import spent
 
 __all__ = ["Findings", "Plan", "Session", "search"]
 
@@ -86,7 +87,8 @@ class Session:
         seed: Of the search.
         trials: Results so far, in the order of the proposals.
         tried: The trainings they are the results of.
-        asked: Trainings that its search used, for its price.
+        asked: Trainings that it asked for.
+        answers: The searches whose points it answers, or starts from.
         points: Its answers, once it has ended.
         error: Why it could not answer.
         ended: Whether it has ended.
@@ -100,6 +102,7 @@ class Session:
     trials: list[Trial] = field(default_factory=list)
     tried: list[Training] = field(default_factory=list)
     asked: dict[str, Training] = field(default_factory=dict)
+    answers: tuple["Session", ...] = ()
     points: tuple[Proposal, ...] = ()
     error: str | None = None
     ended: bool = False
@@ -113,9 +116,10 @@ class Findings:
     Attributes:
         rows: One per final training, in the order of proposers, targets and seeds.
         dense: Trainings of the dense network, penalised ones included.
-        costs: What finding the points cost, per proposer and seed.
+        costs: What the points rest on, per proposer and seed.
         trials: What samplers tried, in the order in which they proposed it.
         points: The points themselves, by proposer.
+        point_seeds: The search seed of each of them, by proposer.
         trained: Trainings done by this call.
         problems: Why something is missing, one line each.
     """
@@ -125,6 +129,7 @@ class Findings:
     costs: tuple[SearchCost, ...]
     trials: tuple[TrialRow, ...]
     points: Mapping[str, tuple[Proposal, ...]]
+    point_seeds: Mapping[str, tuple[int, ...]]
     trained: int
     problems: tuple[str, ...]
 
@@ -182,27 +187,30 @@ class _Search:
                     moved |= session.ended
 
     def _found(self, session: Session) -> tuple[Proposal, ...] | None:
-        """What others found, with the same seed or any, if this session needs it; None while some are not done."""
-        by_all = "found-by-all" in session.entry.needs
-        if not by_all and "found" not in session.entry.needs:
+        """What others found, if this session needs it; None while some are not done.
+
+        With the same seed, or with the other seeds: a design that is compared with what its own seed found must
+        not be made of that. With a single seed there is nothing to leave out.
+        """
+        by_others = "found-by-others" in session.entry.needs
+        if not by_others and "found" not in session.entry.needs:
             return ()
-        others = [
+        seeds = set(range(self.plan.seeds)) - {session.seed} if by_others else set()
+        session.answers = tuple(
             other
             for other in self.sessions
-            if (by_all or other.seed == session.seed)
+            if other.seed in (seeds or {session.seed})
             and other.entry.kind in FINDERS
             and other.entry.dimensions[0] == session.entry.dimensions[0]
             and (not session.entry.starts or other.name in session.entry.starts)
-        ]
-        if not all(other.ended for other in others):
+        )
+        if not all(other.ended for other in session.answers):
             return None
-        if session.entry.starts:  # what found the points a search starts from is part of its price
-            session.asked = {key: t for other in others for key, t in other.asked.items()} | session.asked
-        return tuple(point for other in others for point in other.points)
+        return tuple(point for other in session.answers for point in other.points)
 
     def _ask(self, session: Session) -> None:
         found = self._found(session) or ()
-        if {"found", "found-by-all"} & set(session.entry.needs) and not found:
+        if {"found", "found-by-others"} & set(session.entry.needs) and not found:
             session.ended = True  # those it answers found nothing, and say why themselves
             return
         plan, setting = self.plan, self.plan.setting
@@ -217,9 +225,11 @@ class _Search:
             lr_sum=recipe.lr_sum(steps, epochs),
             momentum=setting.recipe.momentum,
             found=tuple(point for point in found if "found" in session.entry.needs),
-            found_by_all=tuple(point for point in found if "found-by-all" in session.entry.needs),
+            found_by_others=tuple(point for point in found if "found-by-others" in session.entry.needs),
+            leaves_one_out=plan.seeds > 1,
             source=plan.source,
             dense=lambda penalty: self._dense(session, penalty),
+            initial=lambda: self._initial(session.seed),
             calibration=lambda images: self._calibration(images, session.seed),
         )
         tried = "trials" in session.entry.needs and (brief.trials > 1 or bool(session.entry.starts))
@@ -256,6 +266,11 @@ class _Search:
             return weights(folder)
 
         return Trained(training.job.name, load, outcome.result.values["penalty"])
+
+    def _initial(self, seed: int) -> Any:
+        from prunas.experiments.work import initial
+
+        return initial(self.plan.setting.space, seed)
 
     def _calibration(self, images: int, seed: int) -> Any:
         from prunas.experiments.work import calibration
@@ -353,12 +368,17 @@ class _Search:
             name: tuple(p for s in self.sessions if s.name == name for p in s.points)
             for name in self.plan.proposers
         }
+        point_seeds = {
+            name: tuple(s.seed for s in self.sessions if s.name == name for _ in s.points)
+            for name in self.plan.proposers
+        }
         return Findings(
             rows=rows,
             dense=dense,
             costs=tuple(self._costs()),
             trials=tuple(self._trials()),
             points=points,
+            point_seeds=point_seeds,
             trained=self.trained,
             problems=tuple(map(str, problems)),
         )
@@ -385,19 +405,32 @@ class _Search:
 
     def _costs(self) -> Iterator[SearchCost]:
         for session in self.sessions:
-            used = [(t, self.outcomes.get(t.job.id)) for t in session.asked.values()]
-            seconds = sum(
-                o.result.values["seconds"] for _, o in used if o is not None and o.result is not None
-            )
+            searches = [session, *_answered(session)]
+            source = self.plan.source if "source" in session.entry.needs else None
+            of_source = source.without(session.seed).costs if source else ()
+            trainings = {each.id: each for each in spent(of_source)}
+            for search in searches:
+                trainings |= {key: self._spent(training) for key, training in search.asked.items()}
+            items = tuple(trainings.values())
+            seeds = {search.seed for search in searches if search.asked}
             yield SearchCost(
                 proposer=session.name,
                 seed=session.seed,
-                macs=sum(t.macs for t, _ in used),
-                seconds=round(seconds, 3),
-                trainings=len(used),
+                macs=sum(each.macs for each in items),
+                seconds=round(sum(each.seconds for each in items), 3),
+                trainings=len(items),
                 duplicates=len(session.tried) - len({training.job.id for training in session.tried}),
                 made_with=getattr(session.proposer, "made_with", ""),  # samplers say; a plug-in may
+                rests_on=items,
+                targets=self.plan.targets,
+                seeds=tuple(sorted(seeds.union(*(cost.seeds for cost in of_source)))),
+                complete=source is None or bool(of_source),
             )
+
+    def _spent(self, training: Training) -> Spent:
+        outcome = self.outcomes.get(training.job.id)
+        seconds = outcome.result.values["seconds"] if outcome and outcome.result else 0.0
+        return Spent(id=training.job.id, macs=training.macs, seconds=seconds)
 
     def _trials(self) -> Iterator[TrialRow]:
         """Target by target, in the order of proposals."""
@@ -425,6 +458,13 @@ class _Search:
 
 class _Failed(Exception):
     """A training that a session depends on did not finish."""
+
+
+def _answered(session: Session) -> Iterator[Session]:
+    """The searches whose points a session answers, and those that they answer in turn."""
+    for other in session.answers:
+        yield other
+        yield from _answered(other)
 
 
 def _proposer(plan: Plan, name: str) -> tuple[Entry, Proposer]:

@@ -85,7 +85,9 @@ def find_source(plan: Plan, store: Store, make: Callable[[], Executor]) -> tuple
         raise InputError(
             f"nothing was found in space {plan.setting.space.name!r}: {'; '.join(findings.problems)}"
         )
-    return Source(plan.setting.space, points, plan.proposers[0]), findings.trained
+    seeds = tuple(seed for of_points in findings.point_seeds.values() for seed in of_points)
+    source = Source(plan.setting.space, points, plan.proposers[0], seeds=seeds, costs=findings.costs)
+    return source, findings.trained
 
 
 def load_source(space: SearchSpace, proposer: str) -> Source:

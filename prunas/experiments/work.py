@@ -25,7 +25,7 @@ from prunas.space import SearchSpace, load_space
 from prunas.training.graph import Benches, cuda_recorder
 from prunas.training.loop import Preempted, Progress, train
 
-__all__ = ["calibration", "device", "limit_threads", "run", "weights"]
+__all__ = ["calibration", "device", "initial", "limit_threads", "run", "weights"]
 
 CALIBRATION_BATCH = 64
 """Images a method sees at once: a large network's activations of a few hundred would not fit a small machine."""
@@ -269,6 +269,13 @@ def limit_threads(macs: int) -> None:
     """
     share = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
     torch.set_num_threads(1 if macs < 500_000_000 else share)
+
+
+def initial(space: SearchSpace, seed: int) -> dict[str, torch.Tensor]:
+    """The weights that a training of the dense network with this seed starts from, on the CPU."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed("weights", seed))
+        return {name: tensor.detach() for name, tensor in space.build().state_dict().items()}
 
 
 def calibration(name: str, images: int, seed: int, subset: int) -> Iterator[Batch]:

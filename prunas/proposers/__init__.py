@@ -3,7 +3,7 @@
 import inspect
 import pkgutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
@@ -30,11 +30,14 @@ class Entry:
         description: For listings.
         reference: Where the method comes from.
         dimensions: What it can decide: `width`, `depth`, `kernel`; one at a time, by default the first.
-        needs: What it asks of its brief: `dense` training, `found` points of others with the same seed, or
-            `found-by-all` seeds, a `source` in another space, `trials`.
+        needs: What it asks of its brief: `dense` training, `initial` weights, `found` points of others with the
+            same seed, or `found-by-others`: with other seeds, a `source` in another space, `trials`.
         trainings_per_target: Trainings of its own that one more target costs; those that serve all targets
             alike do not count.
         starts: Pruning methods whose points are its first trials.
+        controls: Of a control that repeats a method without what the method finds by: that method. Its settings
+            are the control's too.
+        fixed: Settings that nobody may change.
     """
 
     path: str
@@ -45,6 +48,8 @@ class Entry:
     needs: tuple[str, ...] = ()
     trainings_per_target: int = 0
     starts: tuple[str, ...] = ()
+    controls: str = ""
+    fixed: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def build(self, **options: Any) -> Proposer:
         """The proposer with its options.
@@ -57,15 +62,30 @@ class Entry:
         except (ImportError, AttributeError, ValueError) as error:
             raise InputError(f"proposer class {self.path!r} cannot be imported: {error}") from error
         known = inspect.signature(make).parameters
+        passes_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
         for option in options:
-            if option not in known:
+            if option in self.fixed:
+                raise InputError(f"{option} is always {self.fixed[option]} in this control; leave it out")
+            if option not in known and not passes_on:
                 raise unknown(f"option of proposer {make.__name__}:", option, known)
-        made: Proposer = make(**options)
+        made: Proposer = make(**options, **self.fixed)
         return made
 
 
 STUDY = "Liu et al., Rethinking the Value of Network Pruning, ICLR 2019, arXiv:1810.05270"
 
+SLIMMING = (
+    "Liu et al., Learning Efficient Convolutional Networks through Network Slimming, ICCV 2017, "
+    "arXiv:1708.06519"
+)
+SSS = (
+    "Huang & Wang, Data-Driven Sparse Structure Selection for Deep Neural Networks, ECCV 2018, "
+    "arXiv:1707.01213"
+)
+HAN = (
+    "Han et al., Learning both Weights and Connections for Efficient Neural Networks, NeurIPS 2015, "
+    "arXiv:1506.02626"
+)
 LI = "Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017, arXiv:1608.08710"
 LUO = (
     "Luo et al., ThiNet: A Filter Level Pruning Method for Deep Neural Network Compression, ICCV 2017, "
@@ -73,14 +93,40 @@ LUO = (
 )
 HE = "He et al., Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017, arXiv:1707.06168"
 
+
+def _untrained(method: str, reference: str, dimension: str = "width") -> Entry:
+    return Entry(
+        "prunas.proposers.untrained:Untrained",
+        "control",
+        f"what {method} proposes if nobody has trained the network it reads",
+        reference,
+        dimensions=(dimension,),
+        needs=("initial",),
+        controls=method,
+        fixed=MappingProxyType({"method": method}),
+    )
+
+
+def _unpenalised(path: str, method: str, reference: str, dimension: str = "width") -> Entry:
+    return Entry(
+        path,
+        "control",
+        f"what {method} proposes if its penalty does not pull",
+        reference,
+        dimensions=(dimension,),
+        needs=("dense",),
+        controls=method,
+        fixed=MappingProxyType({"pull": 0.0}),
+    )
+
+
 PROPOSERS: Mapping[str, Entry] = MappingProxyType(
     {
         "slimming": Entry(
             "prunas.proposers.slimming:Slimming",
             "automatic",
             "L1 penalty on batch-norm scales, one threshold for all layers",
-            "Liu et al., Learning Efficient Convolutional Networks through Network Slimming, ICCV 2017, "
-            "arXiv:1708.06519",
+            SLIMMING,
             needs=("dense",),
         ),
         "l1": Entry(
@@ -129,8 +175,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "prunas.proposers.sss:SparseStructureSelection",
             "automatic",
             "scales on residual branches, driven to zero by accelerated proximal gradient",
-            "Huang & Wang, Data-Driven Sparse Structure Selection for Deep Neural Networks, ECCV 2018, "
-            "arXiv:1707.01213",
+            SSS,
             dimensions=("depth",),
             needs=("dense",),
         ),
@@ -138,8 +183,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "prunas.proposers.magnitude:Magnitude",
             "automatic",
             "one global threshold over the weights of all convolutions",
-            "Han et al., Learning both Weights and Connections for Efficient Neural Networks, NeurIPS 2015, "
-            "arXiv:1506.02626",
+            HAN,
             dimensions=("kernel",),
             needs=("dense",),
         ),
@@ -196,7 +240,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "design",
             "mean stage ratios of what was found here",
             STUDY,
-            needs=("found-by-all",),
+            needs=("found-by-others",),
         ),
         "transferred": Entry(
             "prunas.proposers.carried:Transferred",
@@ -211,7 +255,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "mean share of blocks per stage of what was found here",
             "prunas",
             dimensions=("depth",),
-            needs=("found-by-all",),
+            needs=("found-by-others",),
         ),
         "transferred-depth": Entry(
             "prunas.proposers.carried:TransferredDepth",
@@ -227,7 +271,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "mean kernel patterns of what was found here",
             STUDY,
             dimensions=("kernel",),
-            needs=("found-by-all",),
+            needs=("found-by-others",),
         ),
         "transferred-kernel": Entry(
             "prunas.proposers.carried:TransferredKernels",
@@ -287,6 +331,14 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "prunas",
             needs=("found",),
         ),
+        "slimming-unpenalised": _unpenalised("prunas.proposers.slimming:Slimming", "slimming", SLIMMING),
+        "l1-global-untrained": _untrained("l1-global", LI),
+        "thinet-global-untrained": _untrained("thinet-global", LUO),
+        "reconstruction-global-untrained": _untrained("reconstruction-global", HE),
+        "sss-unpenalised": _unpenalised(
+            "prunas.proposers.sss:SparseStructureSelection", "sss", SSS, dimension="depth"
+        ),
+        "magnitude-untrained": _untrained("magnitude", HAN, dimension="kernel"),
     }
 )
 
@@ -325,15 +377,22 @@ def configured(name: str, *tables: Mapping[str, Mapping[str, Any]]) -> tuple[Ent
     """A proposer with what it decides, and its settings.
 
     Args:
-        name: As `entry` takes it; `tpe+slimming` has the settings of `tpe` too.
+        name: As `entry` takes it; `tpe+slimming` has the settings of `tpe` too, and a control those of the method
+            that it repeats, but for what is fixed.
         tables: Settings by name of proposer; later ones win.
 
     Raises:
         InputError: As `entry`, or it is to decide what it cannot.
     """
     line = entry(name)
-    names = dict.fromkeys((name.partition("+")[0], name))
-    settings = {key: value for table in tables for own in names for key, value in table.get(own, {}).items()}
+    others = line.controls or name.partition("+")[0]
+    settings = {
+        key: value
+        for table in tables
+        for own in dict.fromkeys((others, name))
+        for key, value in table.get(own, {}).items()
+        if own == name or key not in line.fixed
+    }
     if line.kind == "sampler" and "vary" in settings:
         if settings["vary"] not in line.dimensions:
             raise unknown(f"{name}: vary", str(settings["vary"]), line.dimensions)

@@ -1,13 +1,14 @@
 """What a proposer is told, and what it answers. Torch-free: weights come only when they are asked for."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prunas.architecture import Architecture
 from prunas.costs import Target
 from prunas.errors import InputError
 from prunas.space import SearchSpace
+from prunas.statistics.rows import SearchCost
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,7 +94,8 @@ class Proposal:
         target: The budget it answers.
         architecture: The point.
         flags: What a reader must know: `floor`: a layer would have been emptied; `target_missed`: further from
-            the target than the tolerance; `penalty_not_acted`; `macs_not_matched`.
+            the target than the tolerance; `penalty_not_acted`; `macs_not_matched`; `none_left_out`: a design made
+            of the shapes of all seeds, so that several seeds share it.
         kept: Units of each narrowed group the method would keep, for inheriting weights; None if it only
             knows the shape.
         weights_of: The run those weights come from; None if the method keeps none worth inheriting.
@@ -136,12 +138,28 @@ class Source:
         points: What was found there, by all seeds.
         proposer: Who found them; "" if nobody says.
         shipped: Whether they are those of `search_spaces/found/`.
+        seeds: Of the search that found each of `points`; () if nobody says.
+        costs: What those searches cost; () if nobody says.
     """
 
     space: SearchSpace
     points: tuple[Proposal, ...]
     proposer: str = ""
     shipped: bool = False
+    seeds: tuple[int, ...] = ()
+    costs: tuple[SearchCost, ...] = ()
+
+    def without(self, seed: int) -> "Source":
+        """What the searches with other seeds found; everything if there are none or the seeds are not known."""
+        others = [(p, s) for p, s in zip(self.points, self.seeds, strict=False) if s != seed]
+        if not others:
+            return self
+        return replace(
+            self,
+            points=tuple(point for point, _ in others),
+            seeds=tuple(other for _, other in others),
+            costs=tuple(cost for cost in self.costs if cost.seed != seed),
+        )
 
 
 def penalty_strength(pull: float, lr_sum: float, momentum: float) -> float:
@@ -175,9 +193,11 @@ class Brief:
         lr_sum: Sum of the learning rates of the dense training's steps.
         momentum: Of the dense training.
         found: What pruning methods found with the same seed; to a sampler, the first points it tries.
-        found_by_all: What they found with any seed.
+        found_by_others: What they found with the other seeds; with its own where that is the only one.
+        leaves_one_out: Whether `found_by_others` lacks what was found with `seed`.
         source: What was found in another space, if designs are to be transferred.
         dense: Trains the dense network with a penalty, or fetches the run that exists; raises `Pending`.
+        initial: Draws the weights that the dense network of this seed is born with, on the CPU.
         calibration: Batches (images, labels) of so many images of the training split, without augmentation, on
             the CPU; always the same ones for a seed. None if there are no data.
     """
@@ -189,9 +209,11 @@ class Brief:
     lr_sum: float = 0.0
     momentum: float = 0.9
     found: tuple[Proposal, ...] = ()
-    found_by_all: tuple[Proposal, ...] = ()
+    found_by_others: tuple[Proposal, ...] = ()
+    leaves_one_out: bool = False
     source: Source | None = None
     dense: Callable[[Penalty | None], Trained] | None = None
+    initial: "Callable[[], Mapping[str, Tensor]] | None" = None
     calibration: "Callable[[int], Iterable[tuple[Tensor, Tensor]]] | None" = None
 
     def trained(self, penalty: Penalty | None = None) -> Trained:
@@ -199,6 +221,12 @@ class Brief:
         if self.dense is None:
             raise Pending
         return self.dense(penalty)
+
+    def untrained(self) -> "Mapping[str, Tensor]":
+        """The state dict of the dense network before training; see `initial`."""
+        if self.initial is None:
+            raise Pending
+        return self.initial()
 
 
 class Proposer(Protocol):

@@ -4,6 +4,12 @@ The study, section 5 (arXiv:1810.05270): mean widths, or mean keep frequencies o
 the points that several searches found; every layer of a stage gets the mean. Depth is carried likewise, as the
 share of a stage's blocks that is kept, which the study does not do. `prunas.designs` and `prunas.kernels` hold the
 arithmetic; here it is put on a budget, so that it can be trained beside the others.
+
+Departure: seed i's design is made of what the *other* seeds found, where the study makes one of all. So a design
+never contains the shape it is compared with, and every seed has a shape of its own. These shapes share most of
+what they are made of: they differ less than independent searches would. Where nothing can be left out (a single
+seed, shipped shapes) the design is made of everything and flagged `none_left_out`: seeds share it, and n counts
+trainings.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +21,7 @@ from prunas.errors import InputError
 from prunas.proposers.brief import Brief, Proposal, Trial
 from prunas.proposers.controls import flagged
 from prunas.space import SearchSpace
+from prunas.statistics.rows import NONE_LEFT_OUT
 
 __all__ = [
     "Guided",
@@ -55,48 +62,51 @@ class _Carried:
             raise InputError(f"form must be fitted or as-found, not {form!r}")
         self.form = form
 
-    def _source(self, brief: Brief) -> tuple[SearchSpace, Sequence[Proposal]]:
+    def _source(self, brief: Brief) -> tuple[SearchSpace, Sequence[Proposal], bool]:
+        """Where the points lie, the points, and whether those of the brief's own seed are left out."""
         raise NotImplementedError
 
     def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:
         """One point per target, once."""
         if trials:
             return []
-        source, points = self._source(brief)
+        source, points, leaves_one_out = self._source(brief)
+        flags = () if leaves_one_out else (NONE_LEFT_OUT,)
         proposals = []
         for target in brief.targets:
             same = [p for p in points if (p.target.metric, p.target.keep) == (target.metric, target.keep)]
             found = [p.architecture for p in same or points]  # published shapes answer no target of ours
             wanted = target if self.form == "fitted" else None
             arch = self.carry(source, found, brief.space, wanted, brief.seed)
-            proposals.append(flagged(brief.space, arch, target))
+            proposals.append(flagged(brief.space, arch, target, *flags))
         return proposals
 
 
 class Guided(_Carried):
-    """Mean stage ratios of what all seeds found in this space."""
+    """Mean stage ratios of what the other seeds found in this space."""
 
-    def _source(self, brief: Brief) -> tuple[SearchSpace, Sequence[Proposal]]:
-        if not brief.found_by_all:
+    def _source(self, brief: Brief) -> tuple[SearchSpace, Sequence[Proposal], bool]:
+        if not brief.found_by_others:
             raise InputError(
                 "guided designs need found points; add a pruning method, such as --proposer slimming"
             )
-        return brief.space, brief.found_by_all
+        return brief.space, brief.found_by_others, brief.leaves_one_out
 
 
 class Transferred(_Carried):
-    """Mean stage ratios of what was found in another space."""
+    """Mean stage ratios of what the other seeds found in another space."""
 
-    def _source(self, brief: Brief) -> tuple[SearchSpace, Sequence[Proposal]]:
+    def _source(self, brief: Brief) -> tuple[SearchSpace, Sequence[Proposal], bool]:
         if brief.source is None or not brief.source.points:
             raise InputError(
                 "transferred designs need a space they come from; use `prunas transfer --from SPACE`"
             )
-        return brief.source.space, brief.source.points
+        others = brief.source.without(brief.seed)
+        return others.space, others.points, others is not brief.source
 
 
 class GuidedDepth(Guided):
-    """Mean share of blocks per stage of what all seeds found in this space."""
+    """Mean share of blocks per stage of what the other seeds found in this space."""
 
     carry = staticmethod(_depth)
 
@@ -108,7 +118,7 @@ class TransferredDepth(Transferred):
 
 
 class GuidedKernels(Guided):
-    """Mean keep frequencies per stage and kernel position of what all seeds found in this space."""
+    """Mean keep frequencies per stage and kernel position of what the other seeds found in this space."""
 
     carry = staticmethod(kernels.transferred_kernels)
 

@@ -1,7 +1,7 @@
-"""What pruning is compared with: shapes that need no training to be found.
+"""What pruning is compared with: shapes that no training of their own finds.
 
-`taper` and `shuffled` answer a found point: the first matches its parameters *and* MACs with two numbers, the
-second keeps its ratios and forgets which layers they belong to.
+`taper` and `shuffled` answer a found point and rest on its search: the first matches its parameters *and* MACs
+with two numbers, the second keeps its ratios and forgets which layers they belong to.
 """
 
 from collections.abc import Sequence

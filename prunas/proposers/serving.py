@@ -32,7 +32,7 @@ def refusal(name: str, space: SearchSpace, decides: str | None = None) -> str | 
             )
         case "kernel" if not any(math.prod(at.kernel) > 1 for at in survey.layers if at.kind == "conv"):
             return "it decides which positions of a kernel exist, and no kernel there is larger than 1x1"
-    if "dense" not in line.needs:
+    if not {"dense", "initial"} & set(line.needs):
         return None
     whole = Target("params", space.measure(space.dense, "params"))
     try:

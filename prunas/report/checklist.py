@@ -12,6 +12,7 @@ from prunas.report.evidence import Evidence
 from prunas.report.headline import is_fresh, only_tuned
 from prunas.statistics.ranking import rankings
 from prunas.statistics.rows import FINISHED, PENALTY_NOT_ACTED
+from prunas.statistics.summary import spent
 from prunas.statistics.text import asked_text, duration
 
 __all__ = ["Item", "checklist"]
@@ -199,9 +200,12 @@ def _cost(evidence: Evidence) -> Item:
     practice = "The cost of searching reported beside what was found"
     if not evidence.costs:
         return Item("not done", practice, "no cost is recorded")
-    total = duration(sum(cost.seconds for cost in evidence.costs))
-    trainings = sum(cost.trainings for cost in evidence.costs)
-    return Item("done", practice, f"{trainings} trainings and {total} for all searches together")
+    shared_once = spent(evidence.costs)
+    older = [cost for cost in evidence.costs if cost.rests_on is None]
+    seconds = sum(each.seconds for each in shared_once) + sum(cost.seconds for cost in older)
+    trainings = len(shared_once) + sum(cost.trainings for cost in older)
+    text = f"{trainings} trainings and {duration(seconds)} for all searches together"
+    return Item("done", practice, text)
 
 
 def _acted(evidence: Evidence) -> Item:

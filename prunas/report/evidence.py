@@ -16,6 +16,7 @@ from prunas.files import check_format, read_json
 from prunas.kernels import frequencies
 from prunas.report.learning import Losses
 from prunas.space import SearchSpace, load_space
+from prunas.statistics.claims import controls_of
 from prunas.statistics.curves import dense_accuracy
 from prunas.statistics.patterns import PatternSpread, pattern_spread
 from prunas.statistics.retraining import Course, budgeted, courses
@@ -156,14 +157,11 @@ class Evidence:
             for (asked, proposer), own in groups.items()
         ]
 
-    def agreements(self, against: str | None = None) -> list[Agreement]:
+    def agreements(self) -> list[Agreement]:
         """How far searches with different seeds agree, against every other proposer of the same target.
 
         The uniform shape is always among the others. By target from the largest; points whose blocks were removed
         are left out, for widths say little about them.
-
-        Args:
-            against: Only against this proposer.
         """
         rows = [
             row
@@ -187,13 +185,24 @@ class Evidence:
                 seeds = {row.search_seed for row in group}
                 shapes.setdefault("uniform", {seed: [self.uniform[asked]] for seed in seeds})
             for name, other in permutations(shapes, 2):
-                if name != "uniform" and against in (None, other):
+                if name != "uniform":
                     found.append(agreement(name, other, asked, shapes[name], shapes[other], dense))
         return [each for each in found if each is not None]
 
+    def search_agreements(self) -> list[Agreement]:
+        """How far found shapes agree, against what a claim of agreement must name: uniform and the controls."""
+        finders = {row.proposer for row in self.rows if row.kind in FOUND}
+        return [
+            each
+            for each in self.agreements()
+            if each.proposer in finders and each.against in ("uniform", *controls_of(each.proposer))
+        ]
+
     def patterns(self) -> list[PatternSpread]:
-        """Patterns of 3x3 kernels that were found, by target from the largest and by proposer."""
-        readable = [row for row in self.rows if row.kind in FOUND and self.runs[row.id].kernels]
+        """Patterns of 3x3 kernels that were found, or read without training; by target and by proposer."""
+        finders = {row.proposer for row in self.rows if row.kind in FOUND}
+        shown = finders.union(*map(controls_of, finders))
+        readable = [row for row in self.rows if row.proposer in shown and self.runs[row.id].kernels]
         ordered = sorted(readable, key=lambda row: (row.asked.metric, -row.asked.value))
         groups = grouped(ordered, lambda row: (row.asked, row.proposer))
         found = []

@@ -170,7 +170,7 @@ def _tables(evidence: Evidence) -> Iterable[tuple[str, Table]]:
         yield "Over all targets", _overall(evidence, compared)
     if retrained := evidence.budgets():
         yield "Retraining budget", retraining_table(retrained)
-    if agreements := evidence.agreements("uniform"):
+    if agreements := evidence.search_agreements():
         yield "Widths: do searches agree?", agreement_table(agreements)
     if patterns := evidence.patterns():
         yield "Kernels: centre and edges against corners", pattern_table(patterns)

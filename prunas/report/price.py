@@ -39,8 +39,9 @@ def price_figure(prices: Sequence[Price], *, setting: str) -> Figure:
     figure, axes, looks = sheet(
         [price.proposer for price in prices],
         f"{setting}. Accuracy is the mean over the {' or '.join(map(str, sizes))} targets that all proposers "
-        "share; bars are ± 1 standard deviation over seeds. One search serves all its targets; final trainings "
-        "are not in its price. On grey: searches that cost nothing.",
+        "share; bars are ± 1 standard deviation over seeds. A price is what the answers of one search rest on, "
+        "the searches it answers included, and serves all its targets; final trainings are not in it. On grey: "
+        "what rests on no training.",
         panels=3 * len(panels),
         across=3,
         panel=(7 / 3, 2.3),

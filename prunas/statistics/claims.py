@@ -5,17 +5,33 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
+from scipy.special import stdtrit
+
 from prunas.costs import Target
+from prunas.statistics.inference import LEVEL
 from prunas.statistics.ranking import MARGIN
 from prunas.statistics.rows import Row
 from prunas.statistics.summary import Summary, grouped, summarise
 
-__all__ = ["Judgement", "Relation", "Side", "Verdict", "compared", "judge", "standard_errors", "verdict"]
+__all__ = [
+    "Judgement",
+    "Relation",
+    "Side",
+    "Verdict",
+    "apart",
+    "compared",
+    "controls_of",
+    "jointly",
+    "judge",
+    "standard_errors",
+    "verdict",
+]
 
 Relation = Literal["more", "at-least", "tie"]
 Judgement = Literal["holds", "fails", "undecided"]
 Verdict = Literal["ahead", "behind", "level", "undecided"]
 _FINDERS = ("automatic", "predefined")
+_WITHOUT_CAUSE = ("unpenalised", "untrained")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +110,52 @@ def judge(difference: Summary, relation: Relation, margin: float = MARGIN) -> Ju
     if above and high < margin:
         return "holds"
     return "fails" if below or low > margin else "undecided"
+
+
+def jointly(judgements: Iterable[Judgement]) -> Judgement:
+    """What several comparisons say about a claim that needs all of them.
+
+    Args:
+        judgements: At least one.
+
+    Returns:
+        `holds` where all hold, `fails` where any fails, else `undecided`.
+    """
+    said = set(judgements)
+    if said == {"holds"}:
+        return "holds"
+    return "fails" if "fails" in said else "undecided"
+
+
+def controls_of(proposer: str) -> tuple[str, ...]:
+    """Names of the controls that have everything of a method but the cause: its penalty, or the training."""
+    return tuple(f"{proposer}-{lacking}" for lacking in _WITHOUT_CAUSE)
+
+
+def apart(left: Summary, right: Summary) -> Summary:
+    """The difference of the means of two independent samples, with Welch's interval at `LEVEL`.
+
+    Welch, The generalization of "Student's" problem when several different population variances are involved,
+    Biometrika 34, 1947.
+
+    Args:
+        left: One sample.
+        right: The other.
+
+    Returns:
+        Left minus right; `std` is the standard error, `n` the smaller sample. No interval where one sample has a
+        single value, or neither has any spread.
+    """
+    mean, n = left.mean - right.mean, min(left.n, right.n)
+    if left.std is None or right.std is None:
+        return Summary(mean=mean, std=None, n=n, low=None, high=None)
+    parts = [(sample.std or 0.0) ** 2 / sample.n for sample in (left, right)]
+    error = float(sum(parts) ** 0.5)
+    if not error:
+        return Summary(mean=mean, std=0.0, n=n, low=None, high=None)
+    spread = sum(part**2 / (sample.n - 1) for part, sample in zip(parts, (left, right), strict=True))
+    half = float(stdtrit(sum(parts) ** 2 / spread, (1 + LEVEL) / 2)) * error
+    return Summary(mean=mean, std=error, n=n, low=mean - half, high=mean + half)
 
 
 def standard_errors(ours: Summary, mean: float, std: float | None, n: int) -> float | None:

@@ -1,4 +1,4 @@
-"""What a search costs beside what it found."""
+"""What an answer rests on beside how well it trains."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Price:
         proposer: Who searched.
         protocol: How the points were trained.
         masked: Whether the networks are masked.
-        cost: Mean cost of one search; it serves all its targets.
+        cost: Mean price of one search: all that its answers rest on, for all its targets.
         targets: The targets that all proposers of this panel were tested at.
         accuracy: Test accuracy in percent, averaged over `targets`, one value per seed.
     """
@@ -35,9 +35,10 @@ class Price:
 def prices(rows: Iterable[Row], costs: Iterable[SearchCost]) -> list[Price]:
     """The prices of all proposers whose search costs are known, panel by panel, the most accurate first.
 
-    Seeds that lack one of the shared targets are left out, and so are panels without a shared target.
+    What rests on shapes of unknown cost has no price. Seeds that lack one of the shared targets are left out, and
+    so are panels without a shared target.
     """
-    known = {line.proposer: line for line in cost_table(costs)}
+    known = {line.proposer: line for line in cost_table(costs) if line.complete}
     tested = [row for row in rows if row.accuracy is not None and row.proposer in known]
     found = []
     for (protocol, masked), panel in grouped(tested, lambda row: (row.protocol, row.masked)).items():

@@ -11,12 +11,25 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from prunas.costs import Cost, Target
 from prunas.errors import InputError
 
-__all__ = ["FINISHED", "PENALTY_NOT_ACTED", "Kind", "Metric", "Proposed", "Row", "SearchCost", "TrialRow"]
+__all__ = [
+    "FINISHED",
+    "NONE_LEFT_OUT",
+    "PENALTY_NOT_ACTED",
+    "Kind",
+    "Metric",
+    "Proposed",
+    "Row",
+    "SearchCost",
+    "Spent",
+    "TrialRow",
+]
 
 Kind = Literal["predefined", "automatic", "sampler", "control", "design", "dense"]
 Metric = Literal["params", "macs"]
 FINISHED = "finished"
 PENALTY_NOT_ACTED = "penalty_not_acted"
+NONE_LEFT_OUT = "none_left_out"
+"""Flag of a design that is made of the shapes of all seeds, so that n counts trainings and not searches."""
 
 _Count = Annotated[int, Field(ge=0)]
 _Percent = Annotated[float, Field(ge=0, le=100)]
@@ -122,17 +135,40 @@ class Row:
 
 @with_config(_STRICT)
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """One training that a search rests on.
+
+    Attributes:
+        id: Of its run.
+        macs: Multiply-accumulates of the training.
+        seconds: Its wall time; 0 if it has not finished.
+    """
+
+    id: str
+    macs: _Count
+    seconds: Annotated[float, Field(ge=0)]
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SearchCost:
-    """What one search (one proposer, one seed, all its targets) spent before any final training.
+    """What the answers of one search (one proposer, one seed, all its targets) rest on before any final training.
+
+    What answers points of other searches rests on those too: a control that matches a found point, a design, a
+    sampler that starts from found points.
 
     Attributes:
         proposer: Who searched.
         seed: The search seed.
-        macs: Multiply-accumulates of all trainings and evaluations.
-        seconds: Wall time.
-        trainings: Trainings, begun and charged to this search.
+        macs: Multiply-accumulates of all trainings.
+        seconds: Wall time of all trainings.
+        trainings: How many there are, each counted once.
         duplicates: Proposals whose training was there already; they cost nothing.
         made_with: Settings, classes and versions that decide what was proposed, of samplers.
+        rests_on: The trainings; None in a record from before prices held those of other searches.
+        targets: The budgets that it answers: what the price is spread over.
+        seeds: Search seeds that the trainings belong to, ascending: those of the source for what is transferred.
+        complete: Whether all of it is known. What rests on shipped shapes is not.
     """
 
     proposer: str
@@ -142,10 +178,16 @@ class SearchCost:
     trainings: _Count
     duplicates: _Count = 0
     made_with: str = ""
+    rests_on: tuple[Spent, ...] | None = None
+    targets: tuple[Target, ...] = ()
+    seeds: tuple[int, ...] = ()
+    complete: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON values."""
-        return dataclasses.asdict(self)
+        trainings = None if self.rests_on is None else list(map(dataclasses.asdict, self.rests_on))
+        nested = {"rests_on": trainings, "seeds": list(self.seeds)}
+        return dataclasses.asdict(self) | nested | {"targets": [each.to_json() for each in self.targets]}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "SearchCost":

@@ -11,7 +11,7 @@ from scipy.special import stdtrit
 
 from prunas.costs import Target
 from prunas.statistics.inference import LEVEL, holm, paired_p
-from prunas.statistics.rows import Kind, Row, SearchCost
+from prunas.statistics.rows import Kind, Row, SearchCost, Spent
 
 __all__ = [
     "LEVEL",
@@ -23,6 +23,7 @@ __all__ = [
     "differences",
     "grouped",
     "seed_order",
+    "spent",
     "summarise",
     "table",
 ]
@@ -202,14 +203,18 @@ def differences(rows: Iterable[Row], proposer: str, against: str = "taper") -> l
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostLine:
-    """What one search of a proposer costs, mean over its seeds.
+    """What the answers of one search of a proposer rest on, mean over its seeds.
 
     Attributes:
         proposer: Who searched.
         n: Searches.
-        trainings: Trainings of one search.
-        macs: Multiply-accumulates of one search.
-        seconds: Wall time of one search.
+        trainings: Trainings that the answers of one search rest on.
+        macs: Their multiply-accumulates.
+        seconds: Their wall time.
+        targets: Budgets that one search answers; None in records that do not say.
+        seeds: Search seeds whose trainings one search rests on; None likewise.
+        together: Trainings that all its searches rest on, those that they share counted once; None likewise.
+        complete: Whether the cost of everything they rest on is known.
     """
 
     proposer: str
@@ -217,6 +222,10 @@ class CostLine:
     trainings: float
     macs: float
     seconds: float
+    targets: float | None = None
+    seeds: float | None = None
+    together: int | None = None
+    complete: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON values."""
@@ -224,18 +233,48 @@ class CostLine:
 
 
 def cost_table(costs: Iterable[SearchCost]) -> list[CostLine]:
-    """One line per proposer, the dearest first."""
-    lines = [
-        CostLine(
-            proposer=proposer,
-            n=len(group),
-            trainings=fmean(cost.trainings for cost in group),
-            macs=fmean(cost.macs for cost in group),
-            seconds=fmean(cost.seconds for cost in group),
+    """One line per proposer, the dearest first.
+
+    Several records of one search (other targets, say) are one search: what they rest on counts once.
+    """
+    lines = []
+    for proposer, own in grouped(costs, lambda cost: cost.proposer).items():
+        itemised = [cost for cost in own if cost.rests_on is not None]
+        group = list(map(_joined, grouped(itemised, lambda cost: cost.seed).values())) or own
+        lines.append(
+            CostLine(
+                proposer=proposer,
+                n=len(group),
+                trainings=fmean(cost.trainings for cost in group),
+                macs=fmean(cost.macs for cost in group),
+                seconds=fmean(cost.seconds for cost in group),
+                targets=fmean(len(cost.targets) for cost in group) if itemised else None,
+                seeds=fmean(len(cost.seeds) for cost in group) if itemised else None,
+                together=len(spent(group)) if itemised else None,
+                complete=all(cost.complete for cost in group),
+            )
         )
-        for proposer, group in grouped(costs, lambda cost: cost.proposer).items()
-    ]
     return sorted(lines, key=lambda line: (-line.macs, line.proposer))
+
+
+def spent(costs: Iterable[SearchCost]) -> tuple[Spent, ...]:
+    """Every training that some searches rest on, once."""
+    return tuple({each.id: each for cost in costs for each in cost.rests_on or ()}.values())
+
+
+def _joined(costs: Sequence[SearchCost]) -> SearchCost:
+    """Several records of one search, which have items, as one."""
+    trainings = spent(costs)
+    return dataclasses.replace(
+        costs[0],
+        macs=sum(each.macs for each in trainings),
+        seconds=sum(each.seconds for each in trainings),
+        trainings=len(trainings),
+        rests_on=trainings,
+        targets=tuple(dict.fromkeys(target for cost in costs for target in cost.targets)),
+        seeds=tuple(sorted({seed for cost in costs for seed in cost.seeds})),
+        complete=all(cost.complete for cost in costs),
+    )
 
 
 def grouped(values: Iterable[_V], key: Callable[[_V], _K]) -> dict[_K, list[_V]]:

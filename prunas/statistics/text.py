@@ -139,21 +139,28 @@ def difference_table(differences: Sequence[Difference]) -> Table:
 
 
 def cost_table(lines: Sequence[CostLine]) -> Table:
-    """What finding the points cost, one row per proposer."""
+    """What finding the points cost and what that is spread over, one row per proposer."""
+    rows = []
+    for line in lines:
+        price = f"{line.trainings:.4g}", count(line.macs), duration(line.seconds)
+        if not line.complete:
+            price = ("unknown", "unknown", "unknown")
+        spread = (
+            "-" if each is None else f"{each:.4g}" for each in (line.targets, line.seeds, line.together)
+        )
+        rows.append((line.proposer, str(line.n), *price, *spread))
+    notes = [
+        "Mean price of one search: every training that its answers rest on, those of the searches it answers "
+        "included, shared ones once; final trainings are not in it. It is spread over so many targets, and holds "
+        "trainings of so many search seeds; in all: the trainings behind all its searches, shared ones once."
+    ]
+    if not all(line.complete for line in lines):
+        notes.append("Unknown: it rests on shipped shapes, whose searches nobody priced.")
     return Table(
-        columns=("proposer", "searches", "trainings", "MACs", "time"),
-        align="lrrrr",
-        rows=tuple(
-            (
-                line.proposer,
-                str(line.n),
-                f"{line.trainings:.4g}",
-                count(line.macs),
-                duration(line.seconds),
-            )
-            for line in lines
-        ),
-        notes=("Mean of one search, which serves all its targets; final trainings are not in it.",),
+        columns=("proposer", "searches", "trainings", "MACs", "time", "targets", "seeds", "trainings in all"),
+        align="lrrrrrrr",
+        rows=tuple(rows),
+        notes=tuple(notes),
     )
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from prunas.costs import Target
+from prunas.statistics.claims import controls_of, jointly, judge
 from prunas.statistics.inference import LEVEL
-from prunas.statistics.summary import Summary, summarise
+from prunas.statistics.summary import Summary, grouped, summarise
 from prunas.statistics.text import Table, asked_text, interval_text
 
-__all__ = ["Agreement", "WidthSpread", "agreement", "agreement_table", "width_spread"]
+__all__ = ["Agreement", "WidthSpread", "agreed", "agreement", "agreement_table", "width_spread"]
 
 Shapes = Mapping[int, Sequence[Sequence[float]]]
 """Widths of the points of each search seed, shape (points, layers)."""
@@ -164,6 +165,31 @@ def agreement(
     )
 
 
+def agreed(agreements: Sequence[Agreement]) -> dict[str, str]:
+    """Whether the searches of each proposer agree on more than they would without what they find by, in words.
+
+    They do if at every target they resemble each other more than the uniform shape, and more than the shapes of a
+    control that has everything but the cause: see `prunas.statistics.claims.controls_of`. Searches that all find
+    the initialisation agree too, and so do tapers.
+
+    Args:
+        agreements: Of any proposers; only those against uniform and against controls of the proposer count.
+    """
+    words = {}
+    for proposer, own in grouped(agreements, lambda each: each.proposer).items():
+        wanted = {"uniform", *controls_of(proposer)}
+        compared = [each for each in own if each.against in wanted]
+        margins = [judge(each.margin, "more", 0.0) for each in compared]
+        targets = {each.asked for each in compared}
+        controlled = {each.asked for each in compared if each.against != "uniform"}
+        said = jointly(margins) if margins else "undecided"
+        if said != "fails" and controlled != targets:
+            words[proposer] = "undecided, control not run"
+        elif margins:
+            words[proposer] = said
+    return words
+
+
 def agreement_table(agreements: Sequence[Agreement]) -> Table:
     """One row per target and pair of proposers; distances in percent of dense widths."""
     rows = [
@@ -175,6 +201,16 @@ def agreement_table(agreements: Sequence[Agreement]) -> Table:
         )
         for each in agreements
     ]
+    said = "; ".join(f"{proposer}: {words}" for proposer, words in agreed(agreements).items())
+    notes = [
+        "Mean distance between shapes in percent of dense widths. A margin above 0: searches with different seeds "
+        "agree with each other more than with the other's shapes; interval by jackknife over seeds."
+    ]
+    if said:
+        notes.append(
+            "That searches agree because of what they find by holds if every margin is above 0, at every target, "
+            f"against uniform and against the same method without its penalty or training. {said}."
+        )
     return Table(
         columns=(
             *("asked", "proposer", "against", "n", "between seeds %", "to the other %", "margin"),
@@ -182,8 +218,5 @@ def agreement_table(agreements: Sequence[Agreement]) -> Table:
         ),
         align="lllrrrrl",
         rows=tuple(rows),
-        notes=(
-            "Mean distance between shapes in percent of dense widths. A margin above 0: searches with different "
-            "seeds agree with each other more than with the other's shapes; interval by jackknife over seeds.",
-        ),
+        notes=tuple(notes),
     )

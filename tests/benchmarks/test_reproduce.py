@@ -9,7 +9,7 @@ from benchmarks.reproduce import page
 from benchmarks.reproduce import run as running
 from benchmarks.reproduce.__main__ import MARKS, main
 from benchmarks.reproduce.cells import Cell, Protocol, cells, protocols
-from benchmarks.reproduce.claims import Claim, bears, load_claims, load_results, verdicts
+from benchmarks.reproduce.claims import Claim, Result, bears, load_claims, load_results, verdicts
 from prunas.proposers import entry
 from prunas.recipe import protocol, recipe
 from prunas.space import load_space
@@ -250,6 +250,85 @@ def test_verdicts_come_from_the_rows(small: Path) -> None:
     assert verdict.difference.mean == pytest.approx(sum(expected) / 2)
     (unknown,) = verdicts([claim], [SMALL], {}, 0.2)
     assert (unknown.difference, unknown.judgement) == (None, "not run")
+
+
+def summary(mean: float, half: float) -> dict[str, object]:
+    return {"mean": mean, "std": half / 2, "n": 3, "low": mean - half, "high": mean + half}
+
+
+def judged(claim: Claim, **document: object) -> tuple[str, str]:
+    """Judgement and note of a claim about shapes or kernels on a made-up result."""
+    cell = Cell(
+        name="made",
+        protocol=SMALL.protocol,
+        shows=claim.about,
+        space="vgg11-digits",
+        proposers=("slimming",),
+        seeds=3,
+    )
+    result = Result(document, None)  # type: ignore[arg-type]  # no rows are read
+    (verdict,) = verdicts([claim], [cell], {"made": result}, 0.2)
+    return verdict.judgement, verdict.note
+
+
+def test_agreement_needs_its_control_and_every_target() -> None:
+    (claim,) = (claim for claim in load_claims()[1] if claim.id == "seeds-agree")
+    assert claim.control == {"proposer": "slimming-unpenalised"}
+
+    def agreeing(against: str, keep: float, mean: float) -> dict[str, object]:
+        asked = {"metric": "params", "value": round(1000 * keep), "keep": keep}
+        return {"proposer": "slimming", "against": against, "asked": asked, "margin": summary(mean, 0.01)}
+
+    uniform = [agreeing("uniform", keep, 0.1) for keep in (0.4, 0.1)]
+    assert judged(claim, agreement=uniform) == (
+        "undecided",
+        "control slimming-unpenalised not run, least at 40 % against uniform",
+    )
+    control = [agreeing("slimming-unpenalised", keep, 0.05) for keep in (0.4, 0.1)]
+    others = [agreeing("taper", 0.4, -0.5)]
+    assert judged(claim, agreement=[*uniform, *control, *others])[0] == "holds"
+    assert judged(claim, agreement=[*uniform, control[0]])[0] == "undecided"  # the control lacks a target
+    same = agreeing("slimming-unpenalised", 0.4, -0.05)  # what is found without the penalty lies as near
+    assert judged(claim, agreement=[*uniform, same, control[1]]) == (
+        "fails",
+        "least at 40 % against slimming-unpenalised",
+    )
+    largest = [agreeing("uniform", 0.4, 0.0), uniform[1]]
+    assert judged(claim, agreement=[*largest, *control])[0] == "undecided"
+
+
+def test_a_contrast_of_kernels_must_exceed_that_of_an_untrained_network() -> None:
+    (claim,) = (claim for claim in load_claims()[1] if claim.id == "kernel-centre")
+
+    def contrast(proposer: str, mean: float) -> dict[str, object]:
+        asked = {"metric": "params", "value": 100, "keep": 0.1}
+        return {"proposer": proposer, "asked": asked, "contrast": summary(mean, 0.01)}
+
+    found = contrast("magnitude", 0.1)
+    assert judged(claim, patterns=[found])[0] == "undecided"
+    assert judged(claim, patterns=[found, contrast("magnitude-untrained", 0.0)])[0] == "holds"
+    assert judged(claim, patterns=[found, contrast("magnitude-untrained", 0.2)])[0] == "fails"
+
+
+def test_claims_about_shapes_name_a_control_that_their_cells_run() -> None:
+    for claim in load_claims()[1]:
+        if claim.measure == "accuracy":
+            continue
+        control = claim.control["proposer"]
+        assert entry(control).controls == claim.left["proposer"]
+        assert all(control in cell.proposers for cell in EVERY if bears(claim, cell))
+
+
+def test_a_design_with_one_shape_for_all_seeds_says_so() -> None:
+    """The committed designs were made before each seed left its own shape out."""
+    _, claims = load_claims()
+    notes = {
+        verdict.claim.id: verdict.note
+        for verdict in verdicts(claims, cells("reduced"), load_results("reduced"), 0.2)
+        if verdict.cell == "efficiency-left"
+    }
+    assert notes["guided-slimming"] == "one guided shape for all seeds: n counts trainings"
+    assert notes["slimming-uniform"] == ""
 
 
 def test_bad_input_is_one_line_and_code_two(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_a_store_of_another_format_is_refused_by_everyone(
     else:
         code = reading(name, store, small_space, tmp_path / "elsewhere")
     assert code == 2
-    assert "in format 99, this prunas reads format 1" in capsys.readouterr().err.splitlines()[-1]
+    assert "in format 99, this prunas reads format 2" in capsys.readouterr().err.splitlines()[-1]
     assert contents(store) == before
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from prunas import designs
 from prunas.experiments import work
 from prunas.experiments.plan import forecast, make_plan, make_setting
 from prunas.experiments.record import Record, load_records, record_of, save
@@ -13,6 +14,7 @@ from prunas.recipe import protocol
 from prunas.runs.executors import executor
 from prunas.runs.store import Store
 from prunas.space import load_space
+from prunas.statistics.summary import cost_table, spent
 
 EVERYONE = ("slimming", "tpe", "uniform", "random", "taper", "shuffled")
 
@@ -62,10 +64,77 @@ def test_the_price_of_a_search_is_what_its_proposer_asked_for(everyone: tuple[Pl
         assert trainings["slimming", seed] == 1  # one dense training serves all targets
         for sampler in ("tpe", "random"):  # a point proposed twice is trained once
             assert len(plan.targets) < trainings[sampler, seed] <= 2 * len(plan.targets)
-        assert trainings["uniform", seed] == trainings["taper", seed] == trainings["shuffled", seed] == 0
+        assert trainings["uniform", seed] == 0
+        for control in ("taper", "shuffled"):  # they answer what slimming found
+            assert trainings[control, seed] == 1
     dense = plan.setting.space.cost(plan.setting.space.dense).macs
     (price,) = [c.macs for c in findings.costs if c.proposer == "slimming" and c.seed == 0]
     assert price == 3 * dense * 1 * 1079  # forward and backward, one epoch, the images of the split `train`
+
+
+def test_a_price_holds_the_searches_that_an_answer_rests_on_each_training_once(
+    small_space: Path, tmp_path: Path
+) -> None:
+    proposers = ("slimming", "l1-global", "thinet-global", "guided", "taper", "tpe+slimming", "uniform")
+    plan = a_plan(small_space, proposers, seeds=3, trials=2, controls=False, dense=False)
+    findings = run(plan, tmp_path)
+    costs = {(cost.proposer, cost.seed): cost for cost in findings.costs}
+    dense = 3 * plan.setting.space.cost(plan.setting.space.dense).macs * 1079  # one epoch, as above
+    for seed in range(3):
+        others = tuple(other for other in range(3) if other != seed)
+        # l1-global and thinet-global read the same dense training, so that three methods need two a seed.
+        found_by = {name: costs[name, seed] for name in ("slimming", "l1-global", "thinet-global")}
+        assert [(cost.trainings, cost.macs) for cost in found_by.values()] == [(1, dense)] * 3
+        assert found_by["l1-global"].rests_on == found_by["thinet-global"].rests_on
+        taper, guided = costs["taper", seed], costs["guided", seed]
+        assert (taper.trainings, taper.macs, taper.seeds) == (2, 2 * dense, (seed,))
+        assert (guided.trainings, guided.macs, guided.seeds) == (4, 4 * dense, others)
+        started = costs["tpe+slimming", seed]
+        assert started.rests_on is not None
+        assert {each.id for each in found_by["slimming"].rests_on or ()} < {
+            each.id for each in started.rests_on
+        }
+        assert costs["uniform", seed].rests_on == ()
+        assert all(cost.targets == plan.targets for cost in (*found_by.values(), taper, guided, started))
+    lines = {line.proposer: line for line in cost_table(findings.costs)}
+    assert (lines["guided"].trainings, lines["guided"].seeds, lines["guided"].together) == (4, 2, 6)
+    assert (lines["taper"].trainings, lines["taper"].seeds, lines["taper"].together) == (2, 1, 6)
+    assert len(spent(findings.costs)) == 6 + len({trial.id for trial in findings.trials})
+
+
+def test_a_guided_shape_leaves_out_what_its_own_seed_found(small_space: Path, tmp_path: Path) -> None:
+    plan = a_plan(small_space, ("slimming", "guided"), seeds=3, controls=False, dense=False)
+    findings = run(plan, tmp_path)
+    space = plan.setting.space
+    for target in plan.targets:
+        shapes = {
+            seed: point.architecture
+            for seed, point in zip(findings.point_seeds["slimming"], findings.points["slimming"], strict=True)
+            if point.target == target
+        }
+        guided = {
+            seed: point
+            for seed, point in zip(findings.point_seeds["guided"], findings.points["guided"], strict=True)
+            if point.target == target
+        }
+        for seed in range(3):
+            others = [shape for other, shape in shapes.items() if other != seed]
+            assert guided[seed].architecture == designs.guided(space, others, target)
+            assert "none_left_out" not in guided[seed].flags
+    alone = run(a_plan(small_space, ("slimming", "guided"), seeds=1, controls=False, dense=False), tmp_path)
+    assert all("none_left_out" in row.flags for row in alone.rows if row.proposer == "guided")
+
+
+def test_an_older_record_has_no_price_for_what_answers_found_points(
+    everyone: tuple[Plan, Path, Findings],
+) -> None:
+    plan, _, findings = everyone
+    document = record_of(plan, findings).document()
+    for cost in document["cost"]:
+        for key in ("rests_on", "targets", "seeds", "complete"):
+            del cost[key]
+    older = Record.from_document(document, Path("older.json"))
+    assert {cost.proposer for cost in older.costs} == {"slimming", "tpe", "uniform", "random"}
 
 
 def test_repeating_a_search_trains_nothing_and_says_the_same(everyone: tuple[Plan, Path, Findings]) -> None:

@@ -12,7 +12,7 @@ from prunas.cli import main
 from prunas.errors import InputError
 from prunas.experiments.transfer import designs_of, load_source
 from prunas.proposers import entry
-from prunas.proposers.brief import Brief, Trained
+from prunas.proposers.brief import Brief, Proposal, Source, Trained
 from prunas.proposers.channels import threshold
 from prunas.proposers.slimming import scores
 from prunas.space import load_space
@@ -63,6 +63,15 @@ def test_a_transfer_ends_in_a_comparison_on_the_target(
     jsonschema.validate(document, {"$ref": "#/$defs/search", "$defs": SCHEMA["$defs"]})
     assert {row["proposer"] for row in document["runs"]} == everyone
     assert {row["kind"] for row in document["runs"] if "transferred" in row["proposer"]} == {"design"}
+    # What is transferred rests on the search of the other seed in the source, and costs what that did.
+    by_name = {(cost["proposer"], cost["seed"]): cost for cost in document["cost"]}
+    carried = next(name for name in everyone if name.startswith("transferred"))
+    source = load_space(str(small_space))
+    for seed in (0, 1):
+        cost = by_name[carried, seed]
+        assert (cost["trainings"], cost["seeds"], cost["complete"]) == (1, [1 - seed], True)
+        assert cost["macs"] == 3 * source.cost(source.dense).macs * 1079
+        assert (tmp_path / source.name / f"dense-{cost['rests_on'][0]['id']}").is_dir()
     # On the source only the dense networks are trained: nothing there is compared.
     assert {path.name.split("-")[0] for path in tmp_path.glob("small-digits/*-*")} == {"dense"}
     assert transfer(capsys, *arguments)[1]["trained"] == 0
@@ -81,19 +90,21 @@ def test_transferred_points_carry_the_mean_stage_ratios(capsys, small_space, wid
         'transferred.form="as-found"',
     )
     source, target = load_space(str(small_space)), load_space(str(wider))
-    found = []
+    stages = np.array([d.stage for d in source.dimensions])
+    expected = {}
     for path in tmp_path.glob("small-digits/dense-*/weights.safetensors"):
         counts, _ = threshold(source, scores(source, load_file(path)), source.target(keep=0.5), "slimming")
-        found.append(counts / source.dense_counts)
-    stages = np.array([d.stage for d in source.dimensions])
-    means = {stage: np.mean([ratios[stages == stage] for ratios in found]) for stage in set(stages.tolist())}
-    wanted = [max(1, int(means[d.stage] * d.dense + 0.5)) for d in target.dimensions]
-    (digest,) = {
-        row["architecture"]
+        ratios = counts / source.dense_counts
+        means = {stage: np.mean(ratios[stages == stage]) for stage in set(stages.tolist())}
+        seed = json.loads((path.parent / "job.json").read_text())["spec"]["seed"]
+        # Of two seeds each takes what the other found.
+        expected[1 - seed] = [max(1, int(means[d.stage] * d.dense + 0.5)) for d in target.dimensions]
+    digests = {
+        row["search_seed"]: row["architecture"]
         for row in document["runs"]
         if row["proposer"] == "transferred" and row["asked"]["keep"] == 0.5
     }
-    assert target.counted(wanted).digest == digest
+    assert digests == {seed: target.counted(wanted).digest for seed, wanted in expected.items()}
 
 
 def test_the_shipped_shapes_of_the_study_are_there():
@@ -103,6 +114,19 @@ def test_the_shipped_shapes_of_the_study_are_there():
     assert space.cost(point.architecture)[:2] == (2_472_429, 181_085_138)
     moved = designs.transferred(space, [point.architecture], load_space("vgg19-c100"))
     assert load_space("vgg19-c100").cost(moved)[:2] == (3_098_909, 213_417_552)
+
+
+def test_a_source_leaves_one_seed_out_where_it_knows_the_seeds():
+    space = load_space("vgg11-digits")
+    points = tuple(Proposal(space.target(keep=keep), space.dense) for keep in (0.3, 0.2, 0.1))
+    source = Source(space, points, seeds=(0, 1, 2))
+    assert source.without(1).points == (points[0], points[2])
+    assert source.without(1).seeds == (0, 2)
+    for lone in (Source(space, points), Source(space, points[:1], seeds=(1,))):
+        assert lone.without(1) is lone
+    brief = Brief(space, (space.target(keep=0.3),), 1, source=Source(space, points, shipped=True))
+    (made,) = entry("transferred").build().propose(brief, [])
+    assert made.flags == ("none_left_out",)
 
 
 def test_what_cannot_be_transferred_is_said(capsys, small_space, wider, tmp_path):
@@ -134,19 +158,25 @@ def test_blocks_are_carried_as_shares_to_a_deeper_network(capsys, tmp_path):
     }
     found, space = load_space(str(shallow)), load_space(str(deep))
     plan = entry("sss").build()
-    gone = []
+    expected = {}
     for path in sorted((tmp_path / "runs" / "shallow-digits").glob("dense-*/result.json")):
         record = json.loads(path.read_text())["result"]["penalty"]
         trained = Trained("run", dict, record)
         brief = Brief(found, (found.target(keep=0.6),), 0, lr_sum=1.0, dense=lambda _, t=trained: t)
-        gone.append(plan.propose(brief, [])[0].architecture.removed)
-    assert len(gone) == 2
-    wanted = []
-    for stage in ("layer1", "layer2", "layer3"):
-        kept = 4 - sum(name.startswith(stage) for removed in gone for name in removed)  # of two blocks, twice
-        wanted += [f"{stage}.{i}" for i in range(int(kept / 4 * 4 + 0.5), 4)]
-    (digest,) = {row["architecture"] for row in document["runs"] if row["proposer"] == "transferred-depth"}
-    assert space.point(removed=wanted).digest == digest
+        removed = plan.propose(brief, [])[0].architecture.removed
+        gone = []
+        for stage in ("layer1", "layer2", "layer3"):
+            kept = 2 - sum(name.startswith(stage) for name in removed)  # of two blocks
+            gone += [f"{stage}.{i}" for i in range(2 * kept, 4)]
+        seed = json.loads((path.parent / "job.json").read_text())["spec"]["seed"]
+        expected[1 - seed] = space.point(removed=gone).digest  # of two seeds each takes what the other found
+    digests = {
+        row["search_seed"]: row["architecture"]
+        for row in document["runs"]
+        if row["proposer"] == "transferred-depth"
+    }
+    assert digests == expected
+    assert len(digests) == 2
 
 
 def test_stages_that_were_matched_are_noted_and_those_that_cannot_be_are_refused_at_once(

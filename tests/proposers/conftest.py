@@ -96,8 +96,13 @@ def brief() -> Callable[..., Brief]:
             drawn = torch.randn(min(images, 24), *space.survey.input, generator=generator)
             return [(part, torch.zeros(len(part), dtype=torch.int64)) for part in drawn.split(16)]
 
+        def initial() -> dict[str, Tensor]:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                return {name: t.detach() for name, t in space.build().state_dict().items()}
+
         told = {"space": space, "targets": (), "seed": 0, "lr_sum": 100.0, "dense": dense}
-        return Brief(**told | {"calibration": calibration} | changes)
+        return Brief(**told | {"calibration": calibration, "initial": initial} | changes)
 
     return make
 

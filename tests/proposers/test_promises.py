@@ -46,7 +46,7 @@ def setting(spaces, weights, brief):
         found = tuple(entry(FINDERS[entry(name).dimensions[0]]).build().propose(told, []))
         told = {"targets": targets, "trials": trials, "seed": seed}
         if entry(name).kind != "sampler":  # to a sampler, found points are its first trials
-            told |= {"found": found, "found_by_all": found}
+            told |= {"found": found, "found_by_others": found}
         return brief(space, weights(space), source=Source(space, found), **told)
 
     return make
@@ -92,7 +92,7 @@ def test_there_are_no_side_effects(name, setting, spaces, weights, brief):
         state,
         targets=told.targets,
         found=told.found,
-        found_by_all=told.found,
+        found_by_others=told.found,
         source=told.source,
         trials=2,
     )
@@ -125,7 +125,7 @@ def test_another_target_changes_nothing_for_this_one(name, setting, spaces, weig
         targets=both.targets[1:],
         trials=both.trials,
         found=both.found[1:],
-        found_by_all=both.found[1:],
+        found_by_others=both.found[1:],
         source=both.source,
     )
     proposals = PROPOSERS[name].build().propose(both, [])

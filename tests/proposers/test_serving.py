@@ -75,8 +75,9 @@ def test_every_proposer_serves_a_network_or_says_in_a_line_who_can(case):
     assert set(serving(space)) & {*SCORING, "slimming", "sss", "magnitude", "tpe"} == able
     decided = {PROPOSERS[name].dimensions[0] for name in able}
     for name, line in PROPOSERS.items():
-        # Controls and designs serve what any method can decide.
-        if name in serving(space) if name in FINDERS else line.dimensions[0] in decided:
+        # A control that repeats a method serves what that does; other controls and designs, what any method can.
+        method = line.controls or name
+        if method in serving(space) if method in FINDERS else line.dimensions[0] in decided:
             check_served(name, space)
             continue
         with pytest.raises(InputError) as refused:

@@ -1,7 +1,10 @@
 import pytest
 from result_rows import a_row, keeping
+from scipy.stats import ttest_ind
 
-from prunas.statistics.claims import Side, compared, judge, standard_errors
+from prunas.proposers import PROPOSERS
+from prunas.statistics.claims import Side, apart, compared, controls_of, jointly, judge, standard_errors
+from prunas.statistics.inference import LEVEL
 from prunas.statistics.summary import Summary, summarise
 
 
@@ -78,3 +81,31 @@ def test_standard_errors_are_those_of_two_independent_samples() -> None:
     assert standard_errors(ours, 92.0, 2.0, 5) == pytest.approx(1 / (1 / 3 + 4 / 5) ** 0.5)
     assert standard_errors(ours, 92.0, None, 1) is None
     assert standard_errors(summarise([92.0]), 92.0, 1.0, 5) is None
+
+
+# A claim and the control that has everything but the cause
+
+
+def test_a_claim_that_needs_several_comparisons_fails_with_any_and_holds_with_all() -> None:
+    assert jointly(["holds", "holds"]) == "holds"
+    assert jointly(["holds", "undecided"]) == "undecided"
+    assert jointly(["holds", "undecided", "fails"]) == "fails"
+
+
+def test_the_difference_of_independent_samples_is_welchs() -> None:
+    left, right = [2.0, 3.0, 7.0], [1.0, 1.5, 1.0, 0.5]
+    found = apart(summarise(left), summarise(right))
+    expected = ttest_ind(left, right, equal_var=False).confidence_interval(LEVEL)
+    assert (found.mean, found.n) == (3.0, 3)
+    assert (found.low, found.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
+    assert apart(summarise([1.0]), summarise(right)).low is None
+    assert apart(summarise([1.0, 1.0]), summarise([0.0, 0.0])).low is None
+
+
+def test_every_control_of_a_method_is_found_by_its_name() -> None:
+    named = {name: line.controls for name, line in PROPOSERS.items() if line.controls}
+    assert set(named.values()) == {name for name, line in PROPOSERS.items() if line.kind == "automatic"}
+    for name, method in named.items():
+        assert name in controls_of(method)
+        assert PROPOSERS[name].kind == "control"
+        assert PROPOSERS[name].dimensions == PROPOSERS[method].dimensions

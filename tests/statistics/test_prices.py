@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 from result_rows import a_row, keeping
 
 from prunas.statistics.prices import prices
-from prunas.statistics.rows import SearchCost
+from prunas.statistics.rows import SearchCost, Spent
+from prunas.statistics.summary import cost_table
 
 
 def costing(proposer: str, trainings: int) -> SearchCost:
@@ -21,6 +24,22 @@ def test_the_price_stands_beside_the_mean_over_shared_targets() -> None:
         ("slimming", pytest.approx(85.5), 2, 1),
     ]
     assert [target.keep for target in found[0].targets] == [0.5, 0.1]
+
+
+def test_what_rests_on_shapes_of_unknown_cost_has_no_price() -> None:
+    rows = [a_row("slimming", asked=keeping(0.5)), a_row("transferred", asked=keeping(0.5))]
+    shipped = replace(costing("transferred", 0), rests_on=(), complete=False)
+    assert [price.proposer for price in prices(rows, [costing("slimming", 1), shipped])] == ["slimming"]
+
+
+def test_two_records_of_one_search_share_its_training() -> None:
+    dense = Spent(id="dense", macs=1000, seconds=2.0)
+    records = [
+        replace(costing("slimming", 1), rests_on=(dense,), targets=(keeping(keep),), seeds=(0,))
+        for keep in (0.5, 0.1)
+    ]
+    (line,) = cost_table(records)
+    assert (line.n, line.trainings, line.macs, line.seconds, line.targets) == (1, 1, 1000, 2.0, 2)
 
 
 def test_without_a_shared_target_or_a_known_cost_there_is_no_price() -> None:

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from result_rows import a_row, costing, masked
 
+from prunas.costs import Target
 from prunas.errors import InputError
 from prunas.statistics.alignment import alignment_table
-from prunas.statistics.rows import Proposed, Row, SearchCost
+from prunas.statistics.rows import Proposed, Row, SearchCost, Spent
 
 percent = st.none() | st.floats(0, 100)
 
@@ -101,7 +102,17 @@ def test_a_network_is_masked_when_a_dense_device_executes_more() -> None:
 
 
 def test_search_costs_survive_json_and_are_checked() -> None:
-    cost = SearchCost(proposer="tpe", seed=1, macs=7 * 10**15, seconds=61.5, trainings=30)
+    cost = SearchCost(
+        proposer="tpe",
+        seed=1,
+        macs=7 * 10**15,
+        seconds=61.5,
+        trainings=1,
+        rests_on=(Spent(id="trial-0", macs=7 * 10**15, seconds=61.5),),
+        targets=(Target(metric="macs", value=1000, keep=0.1),),
+        seeds=(0, 1),
+        complete=False,
+    )
     assert SearchCost.from_json(json.loads(json.dumps(cost.to_json()))) == cost
     with pytest.raises(InputError, match="search cost of tpe: seconds"):
         SearchCost.from_json(cost.to_json() | {"seconds": -1})

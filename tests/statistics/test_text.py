@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from result_rows import a_row, costing, keeping
 
 from prunas.costs import Target
-from prunas.statistics.rows import Row, SearchCost
+from prunas.statistics.rows import Row, SearchCost, Spent
 from prunas.statistics.summary import cost_table, differences, table
 from prunas.statistics.text import (
     Table,
@@ -163,7 +163,33 @@ def test_differences_of_ten_seeds_are_bootstrapped_as_well() -> None:
 
 def test_search_costs_in_words() -> None:
     costs = [SearchCost(proposer="tpe", seed=seed, macs=10**15, seconds=185, trainings=30) for seed in (0, 1)]
-    assert cost_text(cost_table(costs)).rows == (("tpe", "2", "30", "1.00P", "3 min 05 s"),)
+    # An older record does not say what the price is spread over.
+    assert cost_text(cost_table(costs)).rows == (("tpe", "2", "30", "1.00P", "3 min 05 s", "-", "-", "-"),)
+
+
+def test_a_price_says_what_it_is_spread_over_and_when_nobody_knows_it() -> None:
+    trainings = [Spent(id=f"dense-{seed}", macs=10**12, seconds=60.0) for seed in range(3)]
+
+    def guided(seed: int, complete: bool) -> SearchCost:
+        others = tuple(trainings[other] for other in range(3) if other != seed)
+        return SearchCost(
+            proposer="guided",
+            seed=seed,
+            macs=2 * 10**12,
+            seconds=120.0,
+            trainings=2,
+            rests_on=others,
+            targets=(keeping(0.5), keeping(0.1)),
+            seeds=tuple(other for other in range(3) if other != seed),
+            complete=complete,
+        )
+
+    known, unknown = (
+        cost_text(cost_table(guided(seed, told) for seed in range(3))) for told in (True, False)
+    )
+    assert known.rows == (("guided", "3", "2", "2.00T", "2 min 00 s", "2", "2", "3"),)
+    assert unknown.rows == (("guided", "3", "unknown", "unknown", "unknown", "2", "2", "3"),)
+    assert "nobody priced" in unknown.notes[-1]
 
 
 def test_a_ragged_table_is_refused() -> None:

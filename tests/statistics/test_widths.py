@@ -5,7 +5,7 @@ import pytest
 from result_rows import keeping
 
 from prunas.statistics.text import as_text
-from prunas.statistics.widths import agreement, agreement_table, width_spread
+from prunas.statistics.widths import Agreement, agreed, agreement, agreement_table, width_spread
 
 # Table 8 of arXiv:1810.05270: widths that slimming finds in VGG-16 on CIFAR-10, mean and std over five searches.
 DENSE = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
@@ -94,3 +94,56 @@ def test_two_seeds_have_no_interval_and_one_says_nothing() -> None:
     crossed = agreement("a", "b", keeping(0.5), found([0], [4]), found([4], [0]), (4,))
     assert crossed is not None
     assert (crossed.own, crossed.other) == (1, 0)
+
+
+# What agreement says about a method
+
+
+def against(
+    other: str, keep: float, shapes: np.ndarray, others: np.ndarray, who: str = "l1-global"
+) -> Agreement:
+    dense = (1,) * shapes.shape[1]
+    each = agreement(who, other, keeping(keep), found(*shapes.tolist()), found(*others.tolist()), dense)
+    assert each is not None
+    return each
+
+
+def test_searches_that_find_the_initialisation_do_not_agree_by_what_they_find() -> None:
+    """Four searches near one profile: the untrained network's own, or one that training made."""
+    generator = np.random.default_rng(1)
+    flat, born, made = np.full(8, 0.3), np.linspace(0.9, 0.1, 8), np.linspace(0.1, 0.9, 8)
+
+    def near(profile: np.ndarray) -> np.ndarray:
+        return profile + generator.normal(0, 0.01, (4, 8))
+
+    even = np.tile(flat, (4, 1))
+    for profile, holds in ((born, False), (made, True)):
+        shapes = {keep: near(profile) for keep in (0.3, 0.1)}
+        uniform = [against("uniform", keep, shapes[keep], even) for keep in shapes]
+        control = [against("l1-global-untrained", keep, shapes[keep], near(born)) for keep in shapes]
+        assert all(each.margin.low is not None and each.margin.low > 0 for each in uniform)
+        assert agreed(uniform) == {"l1-global": "undecided, control not run"}
+        assert agreed([*uniform, *control[:1]])["l1-global"] != "holds"  # of one target only
+        assert (agreed([*uniform, *control])["l1-global"] == "holds") == holds
+
+
+def test_agreement_is_judged_at_every_target() -> None:
+    generator = np.random.default_rng(2)
+    even, born = np.tile(np.full(8, 0.3), (4, 1)), np.tile(np.linspace(0.9, 0.1, 8), (4, 1))
+    close = np.linspace(0.1, 0.9, 8) + generator.normal(0, 0.01, (4, 8))
+    scattered = 0.3 + generator.normal(0, 0.2, (4, 8))
+    some = [
+        against(other, keep, shapes, others, "slimming")
+        for other, others in (("uniform", even), ("slimming-unpenalised", born))
+        for keep, shapes in ((0.3, scattered), (0.1, close))
+    ]
+    smallest = [each for each in some if each.asked.keep == 0.1]
+    assert agreed(smallest) == {"slimming": "holds"}
+    assert agreed(some)["slimming"] != "holds"
+    assert "slimming: holds" in as_text(agreement_table(smallest))
+
+
+def test_tapers_and_controls_that_agree_are_no_finding() -> None:
+    even, steep = np.tile(np.full(8, 0.3), (4, 1)), np.tile(np.linspace(0.9, 0.1, 8), (4, 1))
+    steep[0, 0] -= 0.01
+    assert agreed([against("uniform", 0.3, steep, even, "taper")]) == {"taper": "undecided, control not run"}
