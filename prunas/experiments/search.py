@@ -25,7 +25,7 @@ from prunas.runs.execute import Outcome
 from prunas.runs.executors import Executor
 from prunas.runs.store import Store
 from prunas.space import SearchSpace
-from prunas.statistics.rows import Proposed, Row, SearchCost, TrialRow
+from prunas.statistics.rows import FINISHED, Proposed, Row, SearchCost, TrialRow
 
 __all__ = ["Findings", "Plan", "Session", "search"]
 
@@ -232,6 +232,7 @@ class _Search:
                     return
                 self._try(session, proposals)
             self._end(session, _best(session.trials, plan.targets))
+            session.error = self._without_answer(session)
         except Pending:
             pass
         except _Failed as failure:
@@ -271,8 +272,20 @@ class _Search:
             )
         return outcome
 
+    def _trial_outcome(self, session: Session, training: Training) -> Outcome | None:
+        """Outcome of a candidate's training, a failure included; None while it is not there.
+
+        Raises:
+            _Failed: It was stopped as asked, and says nothing about the candidate.
+        """
+        self.submit(training)
+        outcome = self.outcomes.get(training.job.id)
+        if outcome is not None and outcome.status in ("preempted", "cancelled"):
+            raise _Failed(f"{session.name}, seed {session.seed}: a training ended {outcome.status}")
+        return outcome
+
     def _try(self, session: Session, proposals: Sequence[Proposal]) -> None:
-        """Trains candidates; their results become trials once all of them are there.
+        """Trains candidates; their results become trials once all of them are there, failed ones without a score.
 
         Raises:
             Pending: They are not.
@@ -283,14 +296,28 @@ class _Search:
             for p in proposals
         ]
         session.asked |= {training.job.id: training for training in trainings}
-        outcomes = [self._outcome(session, training) for training in trainings]
+        outcomes = [self._trial_outcome(session, training) for training in trainings]
         if any(outcome is None for outcome in outcomes):
             session.waiting = {training.job.id for training in trainings}
             raise Pending
         for proposal, outcome in zip(proposals, outcomes, strict=True):
-            assert outcome is not None and outcome.result is not None
-            session.trials.append(Trial(proposal, outcome.result.values["accuracy"]))
+            assert outcome is not None
+            accuracy = outcome.result.values["accuracy"] if outcome.result is not None else None
+            session.trials.append(Trial(proposal, accuracy))
         session.tried += trainings
+
+    def _without_answer(self, session: Session) -> str | None:
+        """One line about the targets for which every trial failed; None if there are none."""
+        answered = {point.target for point in session.points}
+        missing = [target.label for target in self.plan.targets if target not in answered]
+        errors = [
+            outcome.error
+            for training in session.tried
+            if (outcome := self.outcomes[training.job.id]).result is None
+        ]
+        if not missing or not errors:
+            return None
+        return f"{session.name}, seed {session.seed}: every trial at {', '.join(missing)} failed: {errors[0]}"
 
     def _end(self, session: Session, points: Sequence[Proposal]) -> None:
         session.points, session.ended = tuple(points), True
@@ -344,6 +371,7 @@ class _Search:
             for name, seed, training in self.dense.values()
         )
         problems = dict.fromkeys(session.error for session in self.sessions if session.error)
+        problems |= dict.fromkeys(self._failed_trials())
         for _, _, training in self.finals:
             outcome = self.outcomes.get(training.job.id)
             if outcome is not None and outcome.result is None:
@@ -361,6 +389,21 @@ class _Search:
             trained=self.trained,
             problems=tuple(map(str, problems)),
         )
+
+    def _failed_trials(self) -> Iterator[str]:
+        """One line per search about its failed trials."""
+        for session in self.sessions:
+            failed = {
+                training.job.name: outcome
+                for training in session.tried
+                if (outcome := self.outcomes[training.job.id]).result is None
+            }
+            if failed:
+                name, first = next(iter(failed.items()))
+                yield (
+                    f"{session.name}, seed {session.seed}: {len(failed)} of {len(session.tried)} trials failed, the "
+                    f"search went on without; {name} ended {first.status}: {first.error}"
+                )
 
     def _row(
         self, training: Training, name: str, kind: Any, asked: Target, seed: int, flags: tuple[str, ...]
@@ -405,6 +448,7 @@ class _Search:
             seen: set[str] = set()
             pairs = zip(session.trials, session.tried, strict=True)
             for trial, training in sorted(pairs, key=lambda pair: order[pair[0].proposal.target]):
+                outcome = self.outcomes[training.job.id]
                 yield TrialRow(
                     id=training.job.id,
                     proposer=session.name,
@@ -418,6 +462,8 @@ class _Search:
                     val_acc=trial.accuracy,
                     duplicate=training.job.id in seen,
                     folder=str(self.store.folder(training.job)),
+                    status=FINISHED if outcome.result is not None else outcome.status,
+                    error=outcome.error or "",
                 )
                 seen.add(training.job.id)
 
@@ -437,13 +483,17 @@ def _proposer(plan: Plan, name: str) -> tuple[Entry, Proposer]:
 def _best(trials: Sequence[Trial], targets: Sequence[Target]) -> list[Proposal]:
     """The candidate with the highest validation accuracy of each target; the first of equals.
 
-    Of a search that stops trials early, those that were trained whole.
+    Failed trials have none. Of a search that stops trials early, only those that were trained whole count.
     """
     best = []
     for target in targets:
-        of_target = [t for t in trials if t.proposal.target == target and t.proposal.fraction == 1]
-        if of_target:
-            best.append(max(of_target, key=lambda trial: trial.accuracy).proposal)
+        scores = {
+            i: trial.accuracy
+            for i, trial in enumerate(trials)
+            if trial.proposal.target == target and trial.proposal.fraction == 1 and trial.accuracy is not None
+        }
+        if scores:
+            best.append(trials[max(scores, key=scores.__getitem__)].proposal)
     return best
 
 

@@ -13,6 +13,9 @@ from there instead, with the same outcome.
 
 A shape may come again: small networks have few at a budget. It is proposed, costs nothing because its training is
 there, counts as no trial, and is told to the sampler like any other.
+
+A trial whose training failed (its loss is no number, say) counts, and is told to Optuna as failed: it has no value,
+its estimators leave it out, and the search goes on.
 """
 
 import importlib.metadata
@@ -371,8 +374,18 @@ class _Course:
         if reach == 1:
             return
         scores = {
-            trial.proposal.architecture: trial.accuracy for trial in self.told if trial.proposal.fraction == 1
+            trial.proposal.architecture: trial.accuracy
+            for trial in self.told
+            if trial.proposal.fraction == 1 and trial.accuracy is not None
         }
+        if not scores:
+            if self.sampler.neighbourhood:
+                name = type(self.sampler).__name__.lower()
+                raise InputError(
+                    f"{name}: no found point of {self.target.label} could be trained, and neighbourhood wants one "
+                    "to search around"
+                )
+            return  # as if nothing had been found
         centre = self.profile.of(max(scores, key=scores.__getitem__))
         self.ranges = {
             name: optuna.distributions.FloatDistribution(value / reach, value * reach, log=True)
@@ -440,15 +453,18 @@ class _Course:
             self.spent += fraction
             self.barren = 0
         rivals = self.scores.setdefault(fraction, [])
-        rivals.append(accuracy)
+        if accuracy is not None:
+            rivals.append(accuracy)
         mine = (c for c in self.open if c.waiting and c.proposal.architecture == arch)
         candidate = next((c for c in mine if c.proposal.fraction == fraction), None)
         if candidate is None:  # a history that this sampler did not make
-            if fraction == 1:
+            if fraction == 1 and accuracy is not None:
                 self._add(self._clipped(arch), self._values(arch, accuracy))
             return
         candidate.waiting = False
-        if fraction == 1:
+        if accuracy is None:
+            self.study.tell(candidate.trial, state=optuna.trial.TrialState.FAIL)
+        elif fraction == 1:
             self.study.tell(candidate.trial, self._values(arch, accuracy))
         else:
             candidate.trial.report(accuracy, round(100 * fraction))
