@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,15 @@ from typing import IO, Any
 
 from prunas.errors import InputError
 
-__all__ = ["canonical", "digest", "read_json", "write_atomic", "write_json"]
+__all__ = ["canonical", "digest", "names_folder", "read_json", "write_atomic", "write_json"]
+
+
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+
+
+def names_folder(name: str) -> bool:
+    """Whether a name can be a folder's on every system and stand in a page: ASCII letters, digits, and . _ + -."""
+    return _FOLDER.fullmatch(name) is not None
 
 
 def canonical(document: Any) -> str:

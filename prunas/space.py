@@ -43,6 +43,7 @@ from prunas.costs import METRICS, Cost, CostModel, Metric, Target
 from prunas.errors import InputError, unknown
 from prunas.files import canonical, digest, read_json, write_json
 from prunas.plugins import Plugin, load_all, plugins
+from prunas.recipe import finite
 from prunas.structure import Survey
 
 if TYPE_CHECKING:
@@ -471,8 +472,8 @@ class SearchSpace:
             raise InputError("a budget is a fraction or a number, not both")
         dense = self.measure(self.dense, metric)
         if keep is not None:
-            if not 0 < keep <= 1:
-                raise InputError(f"keep must lie in (0, 1], not {keep:g}")
+            if not (finite(keep) and 0 < keep <= 1):
+                raise InputError(f"keep must lie in (0, 1], not {keep}")
             value = round(keep * dense)
             if metric == "channels" and keep < 1:
                 pruned = round(1 - keep, 9)  # 1 - 0.9 is a little less than 0.1

@@ -27,7 +27,7 @@ from prunas.runs.store import Store
 from prunas.space import SearchSpace
 from prunas.statistics.rows import FINISHED, Proposed, Row, SearchCost, TrialRow
 
-__all__ = ["Findings", "Plan", "Session", "search"]
+__all__ = ["Findings", "Plan", "Session", "check_unedited", "proposer_of", "search"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -401,8 +401,8 @@ class _Search:
             if failed:
                 name, first = next(iter(failed.items()))
                 yield (
-                    f"{session.name}, seed {session.seed}: {len(failed)} of {len(session.tried)} trials failed, the "
-                    f"search went on without; {name} ended {first.status}: {first.error}"
+                    f"{session.name}, seed {session.seed}: {len(failed)} of {len(session.tried)} trials failed, "
+                    f"the search went on without; {name} ended {first.status}: {first.error}"
                 )
 
     def _row(
@@ -472,7 +472,12 @@ class _Failed(Exception):
     """A training that a session depends on did not finish."""
 
 
-def _proposer(plan: Plan, name: str) -> tuple[Entry, Proposer]:
+def proposer_of(plan: Plan, name: str) -> tuple[Entry, Proposer]:
+    """A proposer of a plan, made with its settings.
+
+    Raises:
+        InputError: It does not take one of them.
+    """
     line, settings = configured(name, plan.setting.space.options, plan.options)
     try:
         return line, line.build(**settings)
@@ -497,21 +502,30 @@ def _best(trials: Sequence[Trial], targets: Sequence[Target]) -> list[Proposal]:
     return best
 
 
-def _claim(space: SearchSpace, store: Store) -> None:
-    """Writes down what may vary in a space, or refuses one whose file was edited since.
-
-    The same command would find other points in it than those it had begun to try.
-    """
-    path = store.root / space.name / "space.json"
-    bounds = {
+def _bounds(space: SearchSpace) -> dict[str, Any]:
+    """What may vary in a space, as it is written down when its first search begins."""
+    return {
         "network": space.survey.fingerprint,
         **{key: list(getattr(space, key)) for key in ("groups", "gates", "blocks", "exclude")},
         "floor": space.floor,
         "step": space.step,
     }
+
+
+def check_unedited(space: SearchSpace, store: Store) -> None:
+    """Refuses a space whose file was edited since its first search began.
+
+    The same command would find other points in it than those it had begun to try.
+
+    Raises:
+        InputError: It was.
+    """
+    path = store.root / space.name / "space.json"
     if not path.exists():
-        write_json(path, bounds)
-    before = read_json(path)
+        return
+    before, bounds = read_json(path), _bounds(space)
+    if not isinstance(before, dict):
+        raise InputError(f"{path} is damaged; delete it")
     if edited := [key for key, value in bounds.items() if before.get(key) != value]:
         raise InputError(
             f"space {space.name!r} was edited ({', '.join(edited)}) since searches in {store.root} began; undo "
@@ -528,15 +542,21 @@ def search(plan: Plan, store: Store, make: Callable[[], Executor]) -> Findings:
         make: Opens the executor.
 
     Raises:
-        InputError: The store cannot be used, or holds searches of this space as it was before it was edited.
+        InputError: See `prunas.experiments.preflight`; or the executor or the store cannot be used.
         KeyboardInterrupt: Stopped; the same call continues.
     """
-    # Both come before anything is written: they may refuse a setting, or the executor's name.
+    from prunas.experiments.preflight import preflight
+
+    # All three come before anything is written: they may refuse the plan, or the executor's name.
+    preflight(plan, store)
     sessions = [
-        Session(name, *_proposer(plan, name), s) for name in plan.proposers for s in range(plan.seeds)
+        Session(name, *proposer_of(plan, name), s) for name in plan.proposers for s in range(plan.seeds)
     ]
     with make() as executor:
-        _claim(plan.setting.space, store)
+        check_unedited(plan.setting.space, store)  # by a search that began meanwhile
+        bounds = store.root / plan.setting.space.name / "space.json"
+        if not bounds.exists():
+            write_json(bounds, _bounds(plan.setting.space))
         driver = _Search(plan, sessions, store, executor)
         driver.run()
     return driver.findings()

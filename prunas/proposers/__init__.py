@@ -10,8 +10,19 @@ from typing import Any, Literal, get_args
 from prunas.errors import InputError, unknown
 from prunas.plugins import Plugin, load_all, plugins
 from prunas.proposers.brief import Proposer
+from prunas.proposers.options import Option, at_least, check_options
+from prunas.recipe import Protocol
 
-__all__ = ["FINDERS", "PROPOSERS", "Entry", "configured", "entry", "installed_proposers"]
+__all__ = [
+    "FINDERS",
+    "PROPOSERS",
+    "Entry",
+    "Option",
+    "check_values",
+    "configured",
+    "entry",
+    "installed_proposers",
+]
 
 Kind = Literal["predefined", "automatic", "sampler", "design", "control"]
 DIMENSIONS = ("width", "depth", "kernel")
@@ -35,6 +46,9 @@ class Entry:
         trainings_per_target: Trainings of its own that one more target costs; those that serve all targets
             alike do not count.
         starts: Pruning methods whose points are its first trials.
+        options: Its settings; None: those that its constructor takes, which then checks their values itself.
+        weights: Which weights its points can inherit, see `Protocol.weights`; None: `sliced` and `initial` ones if
+            it has a `dense` training, else none.
     """
 
     path: str
@@ -45,6 +59,13 @@ class Entry:
     needs: tuple[str, ...] = ()
     trainings_per_target: int = 0
     starts: tuple[str, ...] = ()
+    options: tuple[Option, ...] | None = None
+    weights: tuple[Literal["sliced", "initial"], ...] | None = None
+
+    def serves(self, how: Protocol) -> bool:
+        """Whether its points can be trained by a protocol: they may have no weights to inherit."""
+        inherited = ("sliced", "initial") if "dense" in self.needs else ()
+        return how.weights in ("fresh", *(inherited if self.weights is None else self.weights))
 
     def build(self, **options: Any) -> Proposer:
         """The proposer with its options.
@@ -73,6 +94,53 @@ LUO = (
 )
 HE = "He et al., Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017, arXiv:1707.06168"
 
+PRESET = Option(
+    "preset", str, None, "a preset of the space whose widths are used, instead of uniform ones at each target"
+)
+FORM = Option(
+    "form", str, "fitted", "fitted to the target by one number, or as-found", choices=("fitted", "as-found")
+)
+RESPONSES = at_least(1, "responses", 400, "responses sampled of every reading layer, each in another image")
+THINET = (
+    at_least(1, "images", 256, "images of the training split that are looked at"),
+    at_least(1, "places", 10, "entries sampled of each, per reading layer"),
+)
+STARTUP = at_least(1, "startup", 5, "trials drawn at random before the model is used")
+SAMPLER = (
+    Option("vary", str, "width", "what the profile scales", choices=DIMENSIONS),
+    Option("level", str, "stage", "one parameter per stage or per layer", choices=("stage", "layer")),
+    Option(
+        "neighbourhood",
+        float,
+        0.0,
+        "if above 0, ratios lie within this share of those of the best found point",
+        lambda share: 0 <= share < 1,
+        "at least 0 and below 1",
+    ),
+    at_least(1, "batch", 1, "candidates per target that may be trained at the same time"),
+    Option(
+        "halving",
+        int,
+        0,
+        "if not 0, trials are stopped early by successive halving at this rate",
+        lambda rate: rate == 0 or 2 <= rate <= 10,
+        "0 (off) or 2 to 10",
+    ),
+    Option(
+        "shortest",
+        float,
+        0.1,
+        "the shortest schedule of halving, as a share of the whole one",
+        lambda share: 0 < share < 1,
+        "between 0 and 1",
+    ),
+)
+
+
+def _pull(default: float | None, help: str) -> Option:
+    return Option("pull", float, default, help, lambda pull: pull >= 0, "0 or more")
+
+
 PROPOSERS: Mapping[str, Entry] = MappingProxyType(
     {
         "slimming": Entry(
@@ -82,6 +150,9 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "Liu et al., Learning Efficient Convolutional Networks through Network Slimming, ICCV 2017, "
             "arXiv:1708.06519",
             needs=("dense",),
+            options=(
+                _pull(None, "total pull of the penalty on one scale; 6.6, or 0.66 where there are gates"),
+            ),
         ),
         "l1": Entry(
             "prunas.proposers.l1:L1",
@@ -89,6 +160,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "filters with the largest absolute weights, at widths that are given",
             LI,
             needs=("dense",),
+            options=(PRESET,),
         ),
         "l1-global": Entry(
             "prunas.proposers.l1:GlobalL1",
@@ -103,6 +175,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "channels the next layer would miss, at widths that are given",
             LUO,
             needs=("dense",),
+            options=(*THINET, PRESET),
         ),
         "thinet-global": Entry(
             "prunas.proposers.thinet:GlobalThiNet",
@@ -110,6 +183,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "one threshold on the next layer's relative error, channels in ThiNet's order",
             LUO,
             needs=("dense",),
+            options=THINET,
         ),
         "reconstruction": Entry(
             "prunas.proposers.reconstruction:Reconstruction",
@@ -117,6 +191,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "channels from which the Lasso rebuilds the next layer's response, at widths that are given",
             HE,
             needs=("dense",),
+            options=(RESPONSES, PRESET),
         ),
         "reconstruction-global": Entry(
             "prunas.proposers.reconstruction:GlobalReconstruction",
@@ -124,6 +199,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "one threshold on the next layer's relative error, channels in the order of the Lasso's path",
             HE,
             needs=("dense",),
+            options=(RESPONSES,),
         ),
         "sss": Entry(
             "prunas.proposers.sss:SparseStructureSelection",
@@ -133,6 +209,8 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "arXiv:1707.01213",
             dimensions=("depth",),
             needs=("dense",),
+            options=(_pull(10.0, "total pull of the penalty on one scale, in units of its initial 1"),),
+            weights=("initial",),  # a branch without its scale is another branch
         ),
         "magnitude": Entry(
             "prunas.proposers.magnitude:Magnitude",
@@ -151,6 +229,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             dimensions=DIMENSIONS,
             needs=("trials",),
             trainings_per_target=16,
+            options=(*SAMPLER, STARTUP),
         ),
         "gp": Entry(
             "prunas.proposers.samplers:GP",
@@ -161,6 +240,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             dimensions=DIMENSIONS,
             needs=("trials",),
             trainings_per_target=16,
+            options=(*SAMPLER, STARTUP),
         ),
         "cmaes": Entry(
             "prunas.proposers.samplers:CMAES",
@@ -171,6 +251,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             dimensions=DIMENSIONS,
             needs=("trials",),
             trainings_per_target=16,
+            options=(*SAMPLER, at_least(1, "population", 8, "points per generation")),
         ),
         "nsga2": Entry(
             "prunas.proposers.samplers:NSGA2",
@@ -181,6 +262,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             dimensions=DIMENSIONS,
             needs=("trials",),
             trainings_per_target=16,
+            options=(*SAMPLER, at_least(2, "population", 8, "points per generation")),
         ),
         "qmc": Entry(
             "prunas.proposers.samplers:QMC",
@@ -190,6 +272,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             dimensions=DIMENSIONS,
             needs=("trials",),
             trainings_per_target=16,
+            options=SAMPLER,
         ),
         "guided": Entry(
             "prunas.proposers.carried:Guided",
@@ -197,6 +280,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "mean stage ratios of what was found here",
             STUDY,
             needs=("found-by-all",),
+            options=(FORM,),
         ),
         "transferred": Entry(
             "prunas.proposers.carried:Transferred",
@@ -204,6 +288,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "mean stage ratios of what was found on another network or data set",
             STUDY,
             needs=("source",),
+            options=(FORM,),
         ),
         "guided-depth": Entry(
             "prunas.proposers.carried:GuidedDepth",
@@ -212,6 +297,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "prunas",
             dimensions=("depth",),
             needs=("found-by-all",),
+            options=(FORM,),
         ),
         "transferred-depth": Entry(
             "prunas.proposers.carried:TransferredDepth",
@@ -220,6 +306,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "prunas",
             dimensions=("depth",),
             needs=("source",),
+            options=(FORM,),
         ),
         "guided-kernel": Entry(
             "prunas.proposers.carried:GuidedKernels",
@@ -228,6 +315,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             STUDY,
             dimensions=("kernel",),
             needs=("found-by-all",),
+            options=(FORM,),
         ),
         "transferred-kernel": Entry(
             "prunas.proposers.carried:TransferredKernels",
@@ -236,6 +324,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             STUDY,
             dimensions=("kernel",),
             needs=("source",),
+            options=(FORM,),
         ),
         "uniform": Entry(
             "prunas.proposers.controls:Uniform",
@@ -286,6 +375,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "a found point's ratios dealt anew among its layers",
             "prunas",
             needs=("found",),
+            options=(at_least(1, "draws", 1, "shuffles per found point; each is trained"),),
         ),
     }
 )
@@ -321,6 +411,17 @@ def _started(name: str, line: Entry, starts: list[str]) -> Entry:
     return replace(line, needs=(*line.needs, "found"), starts=tuple(dict.fromkeys(starts)))
 
 
+def check_values(name: str, **values: Any) -> None:
+    """Refuses values of a bundled proposer's settings that its entry does not allow; for its constructor.
+
+    Raises:
+        InputError: As `prunas.proposers.options.check_options`.
+    """
+    line = PROPOSERS.get(name)
+    if line is not None and line.options is not None:  # a class that an installed package derives has its own
+        check_options(name, line.options, values)
+
+
 def configured(name: str, *tables: Mapping[str, Mapping[str, Any]]) -> tuple[Entry, dict[str, Any]]:
     """A proposer with what it decides, and its settings.
 
@@ -329,11 +430,13 @@ def configured(name: str, *tables: Mapping[str, Mapping[str, Any]]) -> tuple[Ent
         tables: Settings by name of proposer; later ones win.
 
     Raises:
-        InputError: As `entry`, or it is to decide what it cannot.
+        InputError: As `entry`, or a setting does not exist or cannot have that value.
     """
     line = entry(name)
     names = dict.fromkeys((name.partition("+")[0], name))
     settings = {key: value for table in tables for own in names for key, value in table.get(own, {}).items()}
+    if line.options is not None:
+        check_options(name, line.options, settings)
     if line.kind == "sampler" and "vary" in settings:
         if settings["vary"] not in line.dimensions:
             raise unknown(f"{name}: vary", str(settings["vary"]), line.dimensions)

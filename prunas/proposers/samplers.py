@@ -14,8 +14,8 @@ from there instead, with the same outcome.
 A shape may come again: small networks have few at a budget. It is proposed, costs nothing because its training is
 there, counts as no trial, and is told to the sampler like any other.
 
-A trial whose training failed (its loss is no number, say) counts, and is told to Optuna as failed: it has no value,
-its estimators leave it out, and the search goes on.
+A trial whose training failed (its loss is no number, say) counts, and is told to Optuna as failed: without a
+value, so that its estimators leave it out.
 """
 
 import importlib.metadata
@@ -34,7 +34,8 @@ from prunas import designs, kernels
 from prunas.architecture import Architecture
 from prunas.build.masks import kernel_masks
 from prunas.costs import Target
-from prunas.errors import InputError, unknown
+from prunas.errors import InputError
+from prunas.proposers import check_values
 from prunas.proposers.brief import Brief, Proposal, Trial
 from prunas.proposers.controls import NARROWEST, flagged
 from prunas.space import SearchSpace
@@ -47,8 +48,6 @@ __all__ = ["CMAES", "GP", "NSGA2", "QMC", "TPE", "Sampler", "quiet", "stage_rati
 
 DUPLICATES = 30
 """Known shapes in a row after which a sampler has nothing new to say about a target."""
-
-LEVELS = ("stage", "layer")
 
 
 @dataclass(kw_only=True)
@@ -89,21 +88,7 @@ class Sampler:
     def __post_init__(self) -> None:
         """Refuses settings that mean nothing, and a package that is missing."""
         name = type(self).__name__.lower()
-        if self.vary not in PROFILES:
-            raise unknown(f"{name}: vary", self.vary, PROFILES)
-        if self.level not in LEVELS:
-            raise unknown(f"{name}: level", self.level, LEVELS)
-        if not 0 <= self.neighbourhood < 1:
-            raise InputError(f"{name}: neighbourhood must lie in [0, 1), not {self.neighbourhood:g}")
-        if self.batch < 1:
-            raise InputError(f"{name}: batch must be at least 1, not {self.batch}")
-        if self.halving not in (0, *range(2, 11)):
-            raise InputError(f"{name}: halving must be 0 (off) or 2 to 10, not {self.halving}")
-        if not 0 < self.shortest < 1:
-            raise InputError(f"{name}: shortest must lie between 0 and 1, not {self.shortest:g}")
-        for setting in ("startup", "population"):
-            if getattr(self, setting, 1) < 1:
-                raise InputError(f"{name}: {setting} must be at least 1, not {getattr(self, setting)}")
+        check_values(name, **self._settings)
         for package in self.packages:
             if importlib.util.find_spec(package) is None:
                 raise InputError(
@@ -115,12 +100,15 @@ class Sampler:
         raise NotImplementedError
 
     @property
+    def _settings(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+
+    @property
     def made_with(self) -> str:
         """Everything that decides what is proposed: settings, Optuna's class and arguments, versions."""
-        settings = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
         packages = ("optuna", *self.packages)
         versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
-        ours, theirs = _call(type(self).__name__, settings), _call(self.optuna_name, self.arguments())
+        ours, theirs = _call(type(self).__name__, self._settings), _call(self.optuna_name, self.arguments())
         return f"{ours} by {theirs} of {versions}"
 
     def make(self, seed: int) -> "optuna.samplers.BaseSampler":
@@ -252,8 +240,6 @@ class NSGA2(Sampler):
             raise InputError(
                 "nsga2: halving compares by accuracy alone; leave it out, or use another sampler"
             )
-        if self.population < 2:
-            raise InputError(f"nsga2: population must be at least 2, not {self.population}")
 
     def arguments(self) -> dict[str, Any]:
         """See `Sampler.arguments`."""

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prunas.errors import InputError
-from prunas.files import canonical, digest
+from prunas.files import canonical, digest, names_folder
 
 __all__ = ["FORMAT", "Job", "check_format"]
 
 FORMAT = 1
 """Version of everything written into a run folder. It is part of every job's id."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _WORK = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
@@ -44,7 +43,7 @@ class Job:
         if not (isinstance(self.work, str) and _WORK.fullmatch(self.work)):
             raise InputError(f"job: work must read 'package.module:function', not {self.work!r}")
         for what, name in (("space", self.space), ("label", self.label)):
-            if not (isinstance(name, str) and _NAME.fullmatch(name)):
+            if not (isinstance(name, str) and names_folder(name)):
                 raise InputError(
                     f"job: {what} {name!r} cannot name a folder; use letters, digits, and . _ + -"
                 )

@@ -78,7 +78,9 @@ def test_a_search_goes_on_without_a_trial_that_diverged(
         of_target = [t for t in findings.trials if t.asked == row.asked and t.val_acc is not None]
         assert row.architecture == max(of_target, key=lambda trial: trial.val_acc or 0).architecture
     (problem,) = findings.problems
-    assert problem.startswith(f"{name}, seed 0: 2 of {len(findings.trials)} trials failed, the search went on")
+    assert problem.startswith(
+        f"{name}, seed 0: 2 of {len(findings.trials)} trials failed, the search went on"
+    )
     assert problem.endswith(LOSS)
     (cost,) = findings.costs
     assert cost.trainings == len(distinct)  # what it spent on failed trials is paid for too
