@@ -140,13 +140,13 @@ def _frozen(
     whole = optuna.distributions.FloatDistribution(0.0, 1.0)
     for own, folder, params in zip(candidates.values(), folders, shares, strict=True):
         last = own[-1]
-        failed = last.val_acc is None
-        done = last.fraction == 1 and not failed
+        score = last.val_acc
+        done = last.fraction == 1 and score is not None
         cost = last.reached.to_json()
         states = optuna.trial.TrialState
         made = optuna.trial.create_trial(
-            state=states.FAIL if failed else states.COMPLETE if done else states.PRUNED,
-            values=[last.val_acc, *([cost[other]] if other else [])] if done else None,
+            state=states.FAIL if score is None else states.COMPLETE if done else states.PRUNED,
+            values=None if score is None or not done else [score, *([cost[other]] if other else [])],
             params=params,
             distributions=dict.fromkeys(params, whole),
             intermediate_values={
@@ -161,10 +161,10 @@ def _frozen(
                     "train_macs": sum(trial.train_macs for trial in own if not trial.duplicate),
                     "duplicate": last.duplicate,
                 }
-                | ({"error": last.error} if failed else {})
+                | ({"error": last.error} if score is None else {})
             },
         )
-        if not failed:
+        if score is not None:
             result = read_json(folder / "result.json")
             made.datetime_complete = datetime.fromisoformat(result["finished"])
             made.datetime_start = made.datetime_complete - timedelta(seconds=result["seconds"])
