@@ -645,7 +645,8 @@ def load_point(text: str) -> tuple[SearchSpace, Architecture]:
         space.check(arch)
         return space, space.canonical(arch)
     name, _, preset = text.partition(":")
-    if preset and (name.endswith(".py") or ("." in name and _file_of(name) is None)):
+    file = name.endswith(".toml")
+    if preset and not file and (name.endswith(".py") or ("." in name and _file_of(name) is None)):
         raise InputError(
             f"{text!r} is a network, not a space: show it with --input, such as --input 3,224,224; to search or "
             f'train, write a TOML file with network = "{text}", input, data and recipe'

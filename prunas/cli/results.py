@@ -120,8 +120,8 @@ def optuna(
     records = load_records(out, space)
     if not any(record.trials for record in records):
         raise InputError(
-            f"no search in {out} tried candidates, so there are no studies to write; run `prunas search --proposer "
-            "tpe` or another sampler first"
+            f"no search in {out} tried candidates, so there are no studies to write; run a sampler first, as in "
+            "`prunas search --proposer tpe`"
         )
     written = write_studies(records, out, open_storage(storage))
     if as_json:
