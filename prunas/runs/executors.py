@@ -176,7 +176,7 @@ def check(name: str, store: Store, **options: Any) -> None:
         InputError: As `executor`.
     """
     if _entry(name, options).local:
-        executor(name, store, **options)  # starts nothing before it is entered
+        executor(name, store, **options).close(wait=False)  # starts no worker before there is a job
 
 
 def _entry(name: str, options: Mapping[str, Any]) -> Entry:

@@ -13,7 +13,7 @@ import prunas
 from prunas.cli import main
 from prunas.errors import InputError
 from prunas.experiments import work
-from prunas.experiments.plan import make_plan, make_setting
+from prunas.experiments.plan import dry_rows, make_plan, make_setting
 from prunas.experiments.record import record_of, save
 from prunas.experiments.search import Findings, Plan, search
 from prunas.experiments.studies import open_storage, write_studies
@@ -189,3 +189,41 @@ def test_found_points_that_cannot_be_trained_leave_nothing_to_search_around(smal
     assert entry("cmaes+slimming").build().propose(brief, failed)  # from the middle of its ranges
     with pytest.raises(InputError, match="tpe: no found point of 20 % could be trained"):
         entry("tpe+slimming").build(neighbourhood=0.2).propose(brief, failed)
+
+
+def test_studies_of_a_search_without_trials_are_said_not_to_be(
+    small_space: Path, tmp_path: Path, diverging: Callable[[Numbers], list[int]], capsys: Any
+) -> None:
+    diverging(set())
+    arguments = [
+        "search",
+        small_space,
+        "--proposer",
+        "uniform",
+        "--keep",
+        "0.2",
+        "--seeds",
+        "1",
+        "--no-dense",
+    ]
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in [*arguments, "--no-controls", "--out", tmp_path / "runs"]])
+    assert not ended.value.code
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(["optuna", "--storage", f"sqlite:///{tmp_path / 'made.db'}", "--out", str(tmp_path / "runs")])
+    printed = capsys.readouterr()
+    assert ended.value.code == 2
+    assert printed.out == ""
+    assert "tried candidates, so there are no studies to write" in printed.err
+    assert printed.err.count("\n") == 1
+    assert not (tmp_path / "made.db").exists()
+
+
+def test_controls_that_no_protocol_can_train_do_not_join(small_space: Path) -> None:
+    setting = make_setting(load_space(str(small_space)))
+    assert make_plan(setting, ["slimming"], protocols=["finetune"]).proposers == ("slimming",)
+    both = make_plan(setting, ["slimming"], protocols=["finetune", "scratch-e"])
+    assert set(both.proposers) == {"slimming", "uniform", "random", "taper"}
+    rows = {(row["proposer"], row["protocol"]) for row in dry_rows(both)}
+    assert rows == {("slimming", "finetune"), *((name, "scratch-e") for name in both.proposers)}
