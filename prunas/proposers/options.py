@@ -34,6 +34,16 @@ class Option:
     range: str = ""
     choices: tuple[str, ...] = ()
 
+    def to_json(self) -> dict[str, Any]:
+        """What a reader needs to set it, as JSON values."""
+        return {
+            "name": self.name,
+            "type": self.type.__name__,
+            "default": self.default,
+            "range": self.range or ", ".join(self.choices),
+            "help": self.help,
+        }
+
     def check(self, proposer: str, value: Any) -> None:
         """Refuses a value of another type or out of range.
 
