@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ __all__ = [
     "canonical",
     "check_format",
     "digest",
+    "names_folder",
     "read_json",
     "read_stored",
     "write_atomic",
@@ -27,10 +29,17 @@ __all__ = [
 FORMAT = 2
 """Version of everything written into a run folder. It is part of every job's id."""
 
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+
 
 def cache_folder() -> Path:
     """Where what can be made anew is kept: PRUNAS_CACHE, else the user's cache folder."""
     return Path(os.environ.get("PRUNAS_CACHE") or platformdirs.user_cache_dir("prunas"))
+
+
+def names_folder(name: str) -> bool:
+    """Whether a name can be a folder's on every system and stand in a page: ASCII letters, digits, and . _ + -."""
+    return _FOLDER.fullmatch(name) is not None
 
 
 def canonical(document: Any) -> str:

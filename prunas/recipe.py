@@ -6,7 +6,7 @@ it); `Protocol` says which initial weights and which budget a training starts fr
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
@@ -20,6 +20,7 @@ __all__ = [
     "RECIPES",
     "Protocol",
     "Recipe",
+    "finite",
     "protocol",
     "recipe",
     "scratch_b_epochs",
@@ -27,6 +28,37 @@ __all__ = [
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 """What a recipe's `precision` can be."""
+
+
+SCHEDULES = ("step", "one-cycle", "constant")
+"""What a recipe's `schedule` can be."""
+
+
+def finite(value: object) -> bool:
+    """Whether a value is a number that a float can hold; truth values are none."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+_Range = tuple[type | tuple[type, ...], Callable[[Any], bool], str]
+_NUMBER = (int, float)
+_RANGES: Mapping[str, _Range] = MappingProxyType(
+    {
+        "epochs": (int, lambda value: value > 0, "a whole number above 0"),
+        "batch": (int, lambda value: value > 0, "a whole number above 0"),
+        "lr": (_NUMBER, lambda value: value > 0, "a finite number above 0"),
+        "every": (_NUMBER, lambda value: 0 <= value < 1, "at least 0 and below 1"),
+        "gamma": (_NUMBER, lambda value: value > 0, "a finite number above 0"),
+        "warmup": (_NUMBER, lambda value: 0 <= value < 1, "at least 0 and below 1"),
+        "momentum": (_NUMBER, lambda value: 0 <= value < 1, "at least 0 and below 1"),
+        "weight_decay": (_NUMBER, lambda value: value >= 0, "a finite number from 0"),
+        "images": (int, lambda value: value >= 0, "a whole number from 0 (all)"),
+        "dsd": (_NUMBER, lambda value: 0 <= value < 1, "at least 0 and below 1"),
+    }
+)
+"""Type and range of every number of a recipe; all of them are finite."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,20 +115,23 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuses settings no training can follow."""
-        positive = {"epochs": self.epochs, "batch": self.batch, "lr": self.lr}
-        for name, value in positive.items():
-            if value <= 0:
-                raise InputError(f"recipe {self.name!r}: {name} must be above 0, not {value}")
-        if not all(0 < m < 1 for m in self.milestones):
+        for name, (types, allowed, rule) in _RANGES.items():
+            value = getattr(self, name)
+            if not (isinstance(value, types) and finite(value) and allowed(value)):
+                raise InputError(f"recipe {self.name!r}: {name} must be {rule}, not {value!r}")
+        for name in ("nesterov", "augment", "channels_last", "fused"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(
+                    f"recipe {self.name!r}: {name} must be true or false, not {getattr(self, name)!r}"
+                )
+        if not all(isinstance(m, float) and 0 < m < 1 for m in self.milestones):
             raise InputError(
                 f"recipe {self.name!r}: milestones are shares of the epochs, each between 0 and 1"
             )
+        if self.schedule not in SCHEDULES:
+            raise unknown("schedule", str(self.schedule), SCHEDULES)
         if self.precision not in PRECISIONS:
-            raise unknown("precision", self.precision, PRECISIONS)
-        if self.images < 0:
-            raise InputError(f"recipe {self.name!r}: images must be 0 (all) or more, not {self.images}")
-        if not 0 <= self.dsd < 1:
-            raise InputError(f"recipe {self.name!r}: dsd must be at least 0 and below 1, not {self.dsd}")
+            raise unknown("precision", str(self.precision), PRECISIONS)
 
     @property
     def identity(self) -> str:

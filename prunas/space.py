@@ -42,6 +42,7 @@ from prunas.costs import METRICS, Cost, CostModel, Metric, Target
 from prunas.errors import InputError, unknown
 from prunas.files import cache_folder, canonical, digest, read_json, write_json
 from prunas.plugins import Plugin, foreign_code, load_all, plugins
+from prunas.recipe import finite
 from prunas.structure import Survey
 
 if TYPE_CHECKING:
@@ -470,8 +471,8 @@ class SearchSpace:
             raise InputError("a budget is a fraction or a number, not both")
         dense = self.measure(self.dense, metric)
         if keep is not None:
-            if not 0 < keep <= 1:
-                raise InputError(f"keep must lie in (0, 1], not {keep:g}")
+            if not (finite(keep) and 0 < keep <= 1):
+                raise InputError(f"keep must lie in (0, 1], not {keep}")
             value = round(keep * dense)
             if metric == "channels" and keep < 1:
                 pruned = round(1 - keep, 9)  # 1 - 0.9 is a little less than 0.1
@@ -643,7 +644,8 @@ def load_point(text: str) -> tuple[SearchSpace, Architecture]:
         space.check(arch)
         return space, space.canonical(arch)
     name, _, preset = text.partition(":")
-    if preset and (name.endswith(".py") or ("." in name and _file_of(name) is None)):
+    file = name.endswith(".toml")
+    if preset and not file and (name.endswith(".py") or ("." in name and _file_of(name) is None)):
         raise InputError(
             f"{text!r} is a network, not a space: show it with --input, such as --input 3,224,224; to search or "
             f'train, write a TOML file with network = "{text}", input, data and recipe'

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from prunas.errors import InputError, unknown
+from prunas.files import names_folder
 from prunas.recipe import recipe
 
 __all__ = ["NETWORK", "SpaceFile", "Vary", "parse"]
@@ -58,7 +59,7 @@ class SpaceFile(BaseModel):
     recipe: str = "paper"
     metric: Literal["params", "macs", "channels"] = "params"
     keep: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.5, 0.3, 0.1)
-    cap: float | None = Field(default=None, gt=0)
+    cap: float | None = Field(default=None, ge=1)
     vary: Vary = Vary()
     proposers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     presets: dict[str, PresetEntry] = Field(default_factory=dict)
@@ -81,16 +82,24 @@ def parse(text: str, path: Path) -> SpaceFile:
         path: Its path, for errors.
 
     Raises:
-        InputError: It is not TOML, or a key is unknown, missing or of the wrong type; the message names file,
-            line and key.
+        InputError: The file's name cannot name a folder, it is not TOML, or a key is unknown, missing or of the
+            wrong type; the message names file, line and key.
     """
+    if not names_folder(path.stem):
+        raise InputError(
+            f"{path}: a space is called after its file, and {path.stem!r} cannot name the folder of its runs; "
+            "rename it with letters, digits, and . _ + -"
+        )
     try:
         spec = SpaceFile.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not valid TOML: {error}") from error
     except ValidationError as error:
-        # The deepest one: of the forms that a value may have, it belongs to the one that was meant.
-        worst = max(error.errors(), key=lambda detail: len(detail["loc"]))
+        # The deepest one: of the forms that a value may have, it belongs to the one that was meant. An unknown key
+        # comes before one that is missing, because it may be that key misspelt.
+        worst = max(
+            error.errors(), key=lambda detail: (len(detail["loc"]), detail["type"] == "extra_forbidden")
+        )
         place = [key for key in worst["loc"] if key not in FORMS]
         keys = [key for key in place if isinstance(key, str)]
         why: object = worst["msg"]

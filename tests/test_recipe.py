@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from prunas.errors import InputError
@@ -87,9 +89,9 @@ def test_dense_sparse_dense_is_a_whole_schedule_and_two_quarters():
         (lambda: recipe("papre"), "did you mean paper"),
         (lambda: recipe("paper").replace(epoch=3), "did you mean epochs"),
         (lambda: Recipe.from_json({"name": "x", "rate": 3}), "unknown recipe setting 'rate'"),
-        (lambda: recipe("paper").replace(batch=0), "batch must be above 0"),
+        (lambda: recipe("paper").replace(batch=0), "batch must be a whole number above 0, not 0"),
         (lambda: recipe("paper").replace(milestones=(1.5,)), "between 0 and 1"),
-        (lambda: recipe("paper").replace(images=-1), "images must be 0"),
+        (lambda: recipe("paper").replace(images=-1), "images must be a whole number from 0"),
         (lambda: recipe("paper").replace(dsd=1.0), "dsd must be at least 0 and below 1"),
         (lambda: protocol("scratch-c"), "did you mean scratch-e, scratch-b, scratch-b"),
         (
@@ -137,3 +139,18 @@ def test_a_protocol_may_carry_a_number():
     for name in ("scratch-e:20", "finetune:20", "finetune-rewound:20", "ticket:20"):
         assert (protocol(name).name, protocol(name).epochs) == (name, 20)
         assert protocol(name).family == name.removesuffix(":20")
+
+
+NUMBERS = ("epochs", "batch", "lr", "every", "gamma", "warmup", "momentum", "weight_decay", "images", "dsd")
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1, "0.1", True, None, 10**400])
+def test_every_number_is_finite_and_in_its_range(name: str, value: object) -> None:
+    with pytest.raises(InputError, match=f"recipe 'paper': {name} must be "):
+        recipe("paper").replace(**{name: value})
+
+
+def test_every_number_of_a_recipe_has_a_range() -> None:
+    numbers = {key for key, value in recipe("paper").to_json().items() if type(value) in (int, float)}
+    assert numbers | {"dsd"} == set(NUMBERS)

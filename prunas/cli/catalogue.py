@@ -112,10 +112,11 @@ def proposers(as_json: Json = False) -> None:
             "dimensions": list(entry.dimensions),
             "needs": list(entry.needs),
             "trainings_per_target": entry.trainings_per_target,
+            "options": None if entry.options is None else [option.to_json() for option in entry.options],
         }
         for name, entry in known.items()
     ]
-    print_rows(rows, as_json, hide=("reference", "needs", "trainings_per_target"))
+    print_rows(rows, as_json, hide=("reference", "needs", "trainings_per_target", "options"))
 
 
 def presets(

@@ -106,10 +106,17 @@ To = Annotated[Path, typer.Option("--to", help="File the architecture is written
 SpaceName = Annotated[str, typer.Argument(help="Name of a bundled space, or a TOML file.")]
 
 
-def listed(given: str | Sequence[str] | None) -> list[str]:
-    """The parts of a repeated or comma-separated option."""
+def listed(given: str | Sequence[str] | None, flag: str) -> list[str]:
+    """The parts of a repeated or comma-separated option; none if it was not given.
+
+    Raises:
+        InputError: It was given, and holds nothing.
+    """
     texts = [given] if isinstance(given, str) else list(given or ())
-    return [part.strip() for text in texts for part in text.split(",") if part.strip()]
+    parts = [part.strip() for text in texts for part in text.split(",") if part.strip()]
+    if texts and not parts:
+        raise InputError(f"{flag} is empty; name something, or leave it out")
+    return parts
 
 
 def number(text: str, flag: str) -> float:

@@ -10,7 +10,7 @@ from prunas import SCHEMA
 from prunas.cli.options import Json, Latency, Out, TimedBatch, TimedOn
 from prunas.cli.output import print_json, print_rows
 from prunas.cli.running import store_at
-from prunas.errors import unknown
+from prunas.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from prunas.experiments.latency import Latency as Timed
@@ -118,6 +118,11 @@ def optuna(
     from prunas.experiments.studies import open_storage, write_studies
 
     records = load_records(out, space)
+    if not any(record.trials for record in records):
+        raise InputError(
+            f"no search in {out} tried candidates, so there are no studies to write; run a sampler first, as in "
+            "`prunas search --proposer tpe`"
+        )
     written = write_studies(records, out, open_storage(storage))
     if as_json:
         print_json({"schema": SCHEMA, "studies": [study._asdict() for study in written]})

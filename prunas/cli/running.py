@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from prunas.runs.executors import Executor, Report
     from prunas.runs.store import Store
 
-__all__ = ["executor_of", "progress", "stopping", "store_at"]
+__all__ = ["check_executor", "executor_of", "progress", "stopping", "store_at"]
 
 
 def store_at(out: Path) -> "Store":
@@ -38,6 +38,25 @@ def executor_of(
     Without a name: streams on a machine with a GPU (processes for several workers on several GPUs), else serial.
     """
     from prunas.runs.executors import executor
+
+    named, options = _executor_named(name, workers, settings)
+    return executor(named, store, report, stop, **options)
+
+
+def check_executor(
+    name: str | None, workers: int | None, settings: Sequence[str] | None, store: "Store"
+) -> None:
+    """Refuses an executor that cannot be had; starts nothing."""
+    from prunas.runs.executors import check
+
+    named, options = _executor_named(name, workers, settings)
+    check(named, store, **options)
+
+
+def _executor_named(
+    name: str | None, workers: int | None, settings: Sequence[str] | None
+) -> tuple[str, dict[str, Any]]:
+    """See `executor_of`."""
     from prunas.runs.processes import visible_gpus
 
     options: dict[str, Any] = {} if workers is None else {"workers": workers}
@@ -54,7 +73,7 @@ def executor_of(
         name = "serial" if not gpus else "processes" if gpus > 1 and workers is not None else "streams"
     if name == "serial" and workers is not None:
         name = "processes"
-    return executor(name, store, report, stop, **options)
+    return name, options
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """`prunas search`, `prunas transfer` and `prunas train`."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,7 +40,8 @@ from prunas.cli.options import (
     setting_of,
 )
 from prunas.cli.output import FAILED, PREEMPTED, print_json, print_rows, say
-from prunas.cli.running import executor_of, progress, stopping, store_at
+from prunas.cli.running import check_executor, executor_of, progress, stopping, store_at
+from prunas.errors import InputError
 
 if TYPE_CHECKING:
     from prunas.experiments.jobs import Setting
@@ -49,6 +50,12 @@ if TYPE_CHECKING:
 
 __all__ = ["search", "train", "transfer"]
 
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Check everything that a run checks, print what it would do; train nothing."
+    ),
+]
 ASK_ABOVE = 600  # seconds of estimated work above which a terminal is asked
 
 
@@ -100,9 +107,7 @@ def search(
     deterministic: Deterministic = False,
     eager: Eager = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before long work.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be done; train nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Propose shapes, train them from scratch, compare."""
@@ -114,11 +119,11 @@ def search(
     setting = setting_of(space, recipe, data, download, *changes, dense_training=dense_training)
     plan = make_plan(
         setting,
-        listed(proposer or ["slimming"]),
-        keep=[number(text, "--keep") for text in listed(keep)],
-        budgets=listed(budget),
+        listed(proposer, "--proposer") or ["slimming"],
+        keep=[number(text, "--keep") for text in listed(keep, "--keep")],
+        budgets=listed(budget, "--budget"),
         metric=metric,  # type: ignore[arg-type]  # checked by the plan
-        protocols=listed(protocol),
+        protocols=listed(protocol, "--protocol"),
         seeds=seeds,
         trials=trials,
         options=options_of(option or []),
@@ -127,14 +132,19 @@ def search(
         cap=cap,
         keep_weights=keep_weights,
         align=alignment(align),
-        warm_start=listed(warm_start),
+        warm_start=listed(warm_start, "--warm-start"),
     )
+    if trials is not None and not plan.trials:
+        raise InputError(
+            "--trials is for samplers and random, and none is in this search; add one, such as --proposer tpe"
+        )
+    store = store_at(out)
+    _check(plan, store, executor, workers, executor_set)
     work = forecast(plan)
     if dry_run:
         _print_plan(plan, as_json)
         return
     _warn(setting)
-    store = store_at(out)
     say(
         f"{plan.setting.space.name}: {', '.join(plan.proposers)} at {len(plan.targets)} targets, {seeds} seeds, "
         f"{work.trainings} trainings in {out}"
@@ -186,10 +196,12 @@ def transfer(
     executor_set: ExecutorSet = None,
     deterministic: Deterministic = False,
     eager: Eager = False,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Carry the pattern of found shapes to another network or data set, train there, compare."""
     from prunas.experiments.plan import forecast, make_plan
+    from prunas.experiments.preflight import preflight
     from prunas.experiments.search import search as run_search
     from prunas.experiments.transfer import designs_of, find_source, load_source, source_plan, stage_notes
     from prunas.proposers.brief import Source
@@ -198,32 +210,44 @@ def transfer(
     changes = (epochs, batch, lr, images, precision, channels_last)
     computing(deterministic, eager)
     setting = setting_of(target, recipe, data, download, *changes)
-    keeps = [number(text, "--keep") for text in listed(keep)] or list(setting.space.keep)
-    common: dict[str, Any] = {
-        "keep": keeps,
-        "metric": metric,
-        "seeds": seeds,
-        "options": options_of(option or []),
-    }
+    keeps = [number(text, "--keep") for text in listed(keep, "--keep")] or list(setting.space.keep)
+    common: dict[str, Any] = {"keep": keeps, "metric": metric, "seeds": seeds}
+    options = options_of(option or [])
     placeholder = Source(setting.space, ())
-    names = (proposer, *designs, *listed(beside))
+    names = (proposer, *designs, *listed(beside, "--beside"))
     # Both plans are made before anything is trained, so that what cannot be reached is said at once.
-    asked: dict[str, Any] = {"protocols": listed(protocol), "dense": dense, "controls": controls, **common}
+    asked: dict[str, Any] = {
+        "protocols": listed(protocol, "--protocol"),
+        "dense": dense,
+        "controls": controls,
+        "options": options,
+        **common,
+    }
     plan = make_plan(setting, names, source=placeholder, **asked)
+    store = store_at(out)
+    _check(plan, store, executor, workers, executor_set)
+    if from_found:
+        found, trained, first = load_source(load(source), proposer), 0, None
+    else:
+        finding = {proposer: options[proposer]} if proposer in options else {}
+        whole = make_plan(
+            setting_of(source, recipe, data, download, *changes), (proposer,), options=finding, **common
+        )
+        first = source_plan(whole, proposer)
+        preflight(first, store)
     for note in stage_notes(load(source), setting.space, names):
         say(note)
+    if dry_run:
+        _print_plan(plan, as_json, first)
+        return
     _warn(setting)
-    store = store_at(out)
-    if from_found:
-        found, trained = load_source(load(source), proposer), 0
     with stopping() as stop, progress(forecast(plan).trainings) as report:
-        if not from_found:
-            first = make_plan(setting_of(source, recipe, data, download, *changes), (proposer,), **common)
+        if first is not None:
             say(
                 f"{source}: {proposer} at {len(first.targets)} targets, {seeds} seeds, to be carried to {target}"
             )
             found, trained = find_source(
-                source_plan(first, proposer),
+                first,
                 store,
                 lambda: executor_of(executor, workers, executor_set, store, report, stop),
             )
@@ -255,21 +279,24 @@ def train(
 ) -> None:
     """Train one point from scratch on train + validation and test it once. Keeps the weights."""
     from prunas.costs import Target
-    from prunas.experiments.plan import make_setting
+    from prunas.experiments.plan import check_cap, make_setting
+    from prunas.experiments.preflight import check_setting
     from prunas.proposers.brief import Proposal
     from prunas.recipe import protocol as protocol_named
     from prunas.space import load_point
 
-    found, arch = load_point(point)
     how = protocol_named(protocol)
+    check_cap(cap, [how])
+    found, arch = load_point(point)
     changes = changes_of(epochs, batch, lr, images, precision, channels_last)
     computing(deterministic, eager)
     remember(data)
     setting = make_setting(found, recipe_name=recipe, changes=changes, root=data, download=download)
     asked = Target("params", found.cost(arch).params)
     training = setting.final(Proposal(asked, arch), how, seed, cap if cap is not None else found.cap, True)
-    _warn(setting)
+    check_setting(setting)
     store = store_at(out)
+    _warn(setting)
     with (
         stopping() as stop,
         progress(1) as report,
@@ -295,6 +322,16 @@ def train(
     if outcome.result is None:
         say(outcome.error or outcome.status)
         raise typer.Exit(FAILED)
+
+
+def _check(
+    plan: "Plan", store: "Store", executor: str | None, workers: int | None, settings: Sequence[str] | None
+) -> None:
+    """Refuses what could only fail later, for a run and for its dry run alike."""
+    from prunas.experiments.preflight import preflight
+
+    check_executor(executor, workers, settings, store)
+    preflight(plan, store)
 
 
 def _warn(setting: "Setting") -> None:
@@ -363,13 +400,23 @@ def _confirm(plan: "Plan") -> None:
         raise typer.Exit(0)
 
 
-def _print_plan(plan: "Plan", as_json: bool) -> None:
+def _print_plan(plan: "Plan", as_json: bool, first: "Plan | None" = None) -> None:
+    """Prints what a run would do.
+
+    Args:
+        plan: What it would carry out.
+        as_json: How to print.
+        first: What it would carry out before, to find the source of a transfer.
+    """
     from prunas.experiments.plan import dry_rows, forecast
 
-    work = forecast(plan)
+    works = [forecast(each) for each in (first, plan) if each is not None]
+    trainings, macs = sum(work.trainings for work in works), sum(work.macs for work in works)
     rows = dry_rows(plan)
     if as_json:
-        print_json({"schema": SCHEMA, "trainings": work.trainings, "macs": work.macs, "runs": rows})
-    else:
-        print_rows(rows, False)
-        typer.echo(f"{work.trainings} trainings, {work.macs:.3g} MACs; nothing was trained")
+        print_json({"schema": SCHEMA, "trainings": trainings, "macs": macs, "runs": rows})
+        return
+    print_rows(rows, False)
+    if first is not None:
+        typer.echo(f"{works[0].trainings} of them in {first.setting.space.name}, to find what is carried")
+    typer.echo(f"{trainings} trainings, {macs:.3g} MACs; nothing was trained")

@@ -15,13 +15,14 @@ from prunas.experiments.search import Plan
 from prunas.proposers import FINDERS, PROPOSERS, Entry, configured, entry
 from prunas.proposers.brief import Source
 from prunas.proposers.serving import check_served
-from prunas.recipe import Protocol, Recipe, protocol, recipe
+from prunas.recipe import Protocol, Recipe, finite, protocol, recipe
 from prunas.space import SearchSpace
 
 __all__ = [
     "CONTROLS",
     "TRIALS",
     "Forecast",
+    "check_cap",
     "controls_of",
     "dry_rows",
     "forecast",
@@ -127,7 +128,7 @@ def make_plan(
         keep: Targets as fractions; the space's own if neither these nor `budgets` are given.
         budgets: Targets as numbers, such as `1.2M`.
         metric: What targets count; the space's own by default.
-        protocols: How points are trained.
+        protocols: How points are trained; none only searches.
         seeds: Searches per proposer.
         trials: Candidates per target of every sampler, `random` included; by default 16, and 1 for `random`.
         options: Settings of proposers by name.
@@ -144,19 +145,21 @@ def make_plan(
         InputError: Something does not exist or cannot be reached.
     """
     space = setting.space
-    if seeds < 1:
-        raise InputError(f"--seeds must be at least 1, not {seeds}")
-    if trials is not None and trials < 1:
-        raise InputError(f"--trials must be at least 1, not {trials}")
-    if cap is not None and not 1 <= cap < float("inf"):
-        raise InputError(f"--cap must be 1 or more, not {cap:g}; without any cap: --protocol scratch-b:inf")
+    for flag, count in (("--seeds", seeds), ("--trials", 1 if trials is None else trials)):
+        if not isinstance(count, int) or count < 1:
+            raise InputError(f"{flag} must be a whole number of at least 1, not {count}")
+    if not proposers:
+        raise InputError("nobody proposes; name someone, such as --proposer slimming")
+    ways = tuple(dict.fromkeys(map(protocol, protocols)))
+    check_cap(cap, ways)
+    _check_file_settings(space)
     if align is not None:
         designs.align(space, space.dense, *align)  # refuses what cannot be meant
-        for name in protocols:
-            if protocol(name).weights != "fresh":
+        for how in ways:
+            if how.weights != "fresh":
                 raise InputError(
-                    f"protocol {name!r} inherits the channels a method kept, and --align changes how many there "
-                    "are; use one that starts from scratch"
+                    f"protocol {how.name!r} inherits the channels a method kept, and --align changes how many "
+                    "there are; use one that starts from scratch"
                 )
 
     def line(name: str) -> Entry:
@@ -170,8 +173,27 @@ def make_plan(
         chosen = chosen - cold | {"+".join((name, *warm_start)) for name in cold}
     chosen |= {start for name in chosen for start in line(name).starts}
     found = {line(name).dimensions[0] for name in chosen if line(name).kind in FINDERS}
-    if controls:
-        chosen |= controls_of(chosen, space, options or {})
+
+    def served(name: str) -> bool:
+        return not ways or any(line(name).serves(how) for how in ways)
+
+    for name in sorted(chosen):
+        if not served(name):
+            inherits = ", ".join(how.name for how in ways)
+            raise InputError(
+                f"{name!r} proposes shapes without the weights that {inherits} inherits; add a protocol that "
+                "starts from scratch, such as --protocol scratch-e"
+            )
+    if controls:  # those that no protocol of this plan can train would stay without a result
+        chosen |= {name for name in controls_of(chosen, space, options or {}) if served(name)}
+    known = chosen | {name.partition("+")[0] for name in chosen}
+    for name in options or {}:
+        entry(name)
+        if name not in known:
+            raise InputError(
+                f"--set {name}: {name!r} is not in this search, which asks {', '.join(sorted(chosen))}; add it "
+                "with --proposer, or leave its settings out"
+            )
     for name in chosen:
         needs, dimension = line(name).needs, line(name).dimensions[0]
         for start in line(name).starts:
@@ -196,7 +218,7 @@ def make_plan(
         setting=setting,
         proposers=(*(n for n in PROPOSERS if n in chosen), *sorted(chosen - PROPOSERS.keys())),
         targets=tuple(sorted(dict.fromkeys(targets), key=lambda target: -target.value)),
-        protocols=tuple(dict.fromkeys(map(protocol, protocols))),
+        protocols=ways,
         seeds=seeds,
         trials={
             name: trials or (TRIALS if line(name).kind == "sampler" else 1)
@@ -210,6 +232,33 @@ def make_plan(
         source=source,
         align=align,
     )
+
+
+def check_cap(cap: float | None, protocols: Sequence[Protocol]) -> None:
+    """Refuses a cap that cannot be meant, or that no protocol would heed.
+
+    Raises:
+        InputError: It is below 1 or not finite, or no protocol is Scratch-B without a cap of its own.
+    """
+    if cap is None:
+        return
+    if not (finite(cap) and cap >= 1):
+        raise InputError(f"--cap must be 1 or more, not {cap}; without any cap: --protocol scratch-b:inf")
+    if not any(how.budget in ("macs", "macs+finetune") and how.cap is None for how in protocols):
+        names = ", ".join(how.name for how in protocols) or "none"
+        raise InputError(
+            f"--cap limits the epochs of scratch-b, and the protocols are {names}; add --protocol scratch-b, or "
+            "leave the cap out"
+        )
+
+
+def _check_file_settings(space: SearchSpace) -> None:
+    """Refuses settings of proposers in a space's file that do not exist or cannot have that value."""
+    for name in space.options:
+        try:
+            configured(name, space.options)
+        except InputError as error:
+            raise InputError(f"{space.source or space.name}: proposers.{name}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,8 +331,8 @@ def forecast(plan: Plan) -> Forecast:
         }[how.budget]
 
     for name in plan.proposers:
-        needs = entry(name).needs
-        if "dense" in needs:
+        line = entry(name)
+        if "dense" in line.needs:
             add(plan.seeds, 1.0, "train", factor(setting.dense_training, 1.0))
         for target in plan.targets:
             share = min(1.0, target.value / dense_metric.get(target.metric, target.value))
@@ -291,7 +340,7 @@ def forecast(plan: Plan) -> Forecast:
             if trials > 1:
                 add(plan.seeds * trials, share, "train")
             for how in plan.protocols:
-                if how.weights == "fresh" or "dense" in needs:
+                if line.serves(how):
                     add(plan.seeds, share, "train+val", factor(how, share))
     for how in plan.references:
         add(plan.seeds, 1.0, "train+val", factor(how, 1.0))
@@ -299,7 +348,7 @@ def forecast(plan: Plan) -> Forecast:
 
 
 def dry_rows(plan: Plan) -> list[dict[str, Any]]:
-    """One row per final training that a plan asks for; the points of pruning methods are not known yet."""
+    """One row per proposer, target and protocol that can train its points; those of methods are not known yet."""
     space = plan.setting.space
 
     def row(name: str, target: Target, how: Protocol) -> dict[str, Any]:
@@ -319,5 +368,9 @@ def dry_rows(plan: Plan) -> list[dict[str, Any]]:
         }
 
     return [
-        row(name, target, how) for name in plan.proposers for target in plan.targets for how in plan.protocols
+        row(name, target, how)
+        for name in plan.proposers
+        for target in plan.targets
+        for how in plan.protocols
+        if entry(name).serves(how)
     ]

@@ -25,10 +25,10 @@ from prunas.runs.execute import Outcome
 from prunas.runs.executors import Executor
 from prunas.runs.store import Store
 from prunas.space import SearchSpace
-from prunas.statistics.rows import Proposed, Row, SearchCost, Spent, TrialRow
+from prunas.statistics.rows import FINISHED, Proposed, Row, SearchCost, Spent, TrialRow
 from prunas.statistics.summary import spent
 
-__all__ = ["Findings", "Plan", "Session", "search"]
+__all__ = ["Findings", "Plan", "Session", "check_unedited", "proposer_of", "search"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +242,7 @@ class _Search:
                     return
                 self._try(session, proposals)
             self._end(session, _best(session.trials, plan.targets))
+            session.error = self._without_answer(session)
         except Pending:
             pass
         except _Failed as failure:
@@ -287,8 +288,20 @@ class _Search:
             )
         return outcome
 
+    def _trial_outcome(self, session: Session, training: Training) -> Outcome | None:
+        """Outcome of a candidate's training, a failure included; None while it is not there.
+
+        Raises:
+            _Failed: It was stopped as asked, and says nothing about the candidate.
+        """
+        self.submit(training)
+        outcome = self.outcomes.get(training.job.id)
+        if outcome is not None and outcome.status in ("preempted", "cancelled"):
+            raise _Failed(f"{session.name}, seed {session.seed}: a training ended {outcome.status}")
+        return outcome
+
     def _try(self, session: Session, proposals: Sequence[Proposal]) -> None:
-        """Trains candidates; their results become trials once all of them are there.
+        """Trains candidates; their results become trials once all of them are there, failed ones without a score.
 
         Raises:
             Pending: They are not.
@@ -299,14 +312,28 @@ class _Search:
             for p in proposals
         ]
         session.asked |= {training.job.id: training for training in trainings}
-        outcomes = [self._outcome(session, training) for training in trainings]
+        outcomes = [self._trial_outcome(session, training) for training in trainings]
         if any(outcome is None for outcome in outcomes):
             session.waiting = {training.job.id for training in trainings}
             raise Pending
         for proposal, outcome in zip(proposals, outcomes, strict=True):
-            assert outcome is not None and outcome.result is not None
-            session.trials.append(Trial(proposal, outcome.result.values["accuracy"]))
+            assert outcome is not None
+            accuracy = outcome.result.values["accuracy"] if outcome.result is not None else None
+            session.trials.append(Trial(proposal, accuracy))
         session.tried += trainings
+
+    def _without_answer(self, session: Session) -> str | None:
+        """One line about the targets for which every trial failed; None if there are none."""
+        answered = {point.target for point in session.points}
+        missing = [target.label for target in self.plan.targets if target not in answered]
+        errors = [
+            outcome.error
+            for training in session.tried
+            if (outcome := self.outcomes[training.job.id]).result is None
+        ]
+        if not missing or not errors:
+            return None
+        return f"{session.name}, seed {session.seed}: every trial at {', '.join(missing)} failed: {errors[0]}"
 
     def _end(self, session: Session, points: Sequence[Proposal]) -> None:
         session.points, session.ended = tuple(points), True
@@ -360,6 +387,7 @@ class _Search:
             for name, seed, training in self.dense.values()
         )
         problems = dict.fromkeys(session.error for session in self.sessions if session.error)
+        problems |= dict.fromkeys(self._failed_trials())
         for _, _, training in self.finals:
             outcome = self.outcomes.get(training.job.id)
             if outcome is not None and outcome.result is None:
@@ -382,6 +410,21 @@ class _Search:
             trained=self.trained,
             problems=tuple(map(str, problems)),
         )
+
+    def _failed_trials(self) -> Iterator[str]:
+        """One line per search about its failed trials."""
+        for session in self.sessions:
+            failed = {
+                training.job.name: outcome
+                for training in session.tried
+                if (outcome := self.outcomes[training.job.id]).result is None
+            }
+            if failed:
+                name, first = next(iter(failed.items()))
+                yield (
+                    f"{session.name}, seed {session.seed}: {len(failed)} of {len(session.tried)} trials failed, "
+                    f"the search went on without; {name} ended {first.status}: {first.error}"
+                )
 
     def _row(
         self, training: Training, name: str, kind: Any, asked: Target, seed: int, flags: tuple[str, ...]
@@ -439,6 +482,7 @@ class _Search:
             seen: set[str] = set()
             pairs = zip(session.trials, session.tried, strict=True)
             for trial, training in sorted(pairs, key=lambda pair: order[pair[0].proposal.target]):
+                outcome = self.outcomes[training.job.id]
                 yield TrialRow(
                     id=training.job.id,
                     proposer=session.name,
@@ -452,6 +496,8 @@ class _Search:
                     val_acc=trial.accuracy,
                     duplicate=training.job.id in seen,
                     folder=str(self.store.folder(training.job)),
+                    status=FINISHED if outcome.result is not None else outcome.status,
+                    error=outcome.error or "",
                 )
                 seen.add(training.job.id)
 
@@ -467,7 +513,12 @@ def _answered(session: Session) -> Iterator[Session]:
         yield from _answered(other)
 
 
-def _proposer(plan: Plan, name: str) -> tuple[Entry, Proposer]:
+def proposer_of(plan: Plan, name: str) -> tuple[Entry, Proposer]:
+    """A proposer of a plan, made with its settings.
+
+    Raises:
+        InputError: It does not take one of them.
+    """
     line, settings = configured(name, plan.setting.space.options, plan.options)
     try:
         return line, line.build(**settings)
@@ -478,31 +529,44 @@ def _proposer(plan: Plan, name: str) -> tuple[Entry, Proposer]:
 def _best(trials: Sequence[Trial], targets: Sequence[Target]) -> list[Proposal]:
     """The candidate with the highest validation accuracy of each target; the first of equals.
 
-    Of a search that stops trials early, those that were trained whole.
+    Failed trials have none. Of a search that stops trials early, only those that were trained whole count.
     """
     best = []
     for target in targets:
-        of_target = [t for t in trials if t.proposal.target == target and t.proposal.fraction == 1]
-        if of_target:
-            best.append(max(of_target, key=lambda trial: trial.accuracy).proposal)
+        scores = {
+            i: trial.accuracy
+            for i, trial in enumerate(trials)
+            if trial.proposal.target == target and trial.proposal.fraction == 1 and trial.accuracy is not None
+        }
+        if scores:
+            best.append(trials[max(scores, key=scores.__getitem__)].proposal)
     return best
 
 
-def _claim(space: SearchSpace, store: Store) -> None:
-    """Writes down what may vary in a space, or refuses one whose file was edited since.
-
-    The same command would find other points in it than those it had begun to try.
-    """
-    path = store.root / space.name / "space.json"
-    bounds = {
+def _bounds(space: SearchSpace) -> dict[str, Any]:
+    """What may vary in a space, as it is written down when its first search begins."""
+    return {
         "network": space.survey.fingerprint,
         **{key: list(getattr(space, key)) for key in ("groups", "gates", "blocks", "exclude")},
         "floor": space.floor,
         "step": space.step,
     }
+
+
+def check_unedited(space: SearchSpace, store: Store) -> None:
+    """Refuses a space whose file was edited since its first search began.
+
+    The same command would find other points in it than those it had begun to try.
+
+    Raises:
+        InputError: It was.
+    """
+    path = store.root / space.name / "space.json"
     if not path.exists():
-        write_json(path, bounds)
-    before = read_json(path)
+        return
+    before, bounds = read_json(path), _bounds(space)
+    if not isinstance(before, dict):
+        raise InputError(f"{path} is damaged; delete it")
     if edited := [key for key, value in bounds.items() if before.get(key) != value]:
         raise InputError(
             f"space {space.name!r} was edited ({', '.join(edited)}) since searches in {store.root} began; undo "
@@ -519,15 +583,21 @@ def search(plan: Plan, store: Store, make: Callable[[], Executor]) -> Findings:
         make: Opens the executor.
 
     Raises:
-        InputError: The store cannot be used, or holds searches of this space as it was before it was edited.
+        InputError: See `prunas.experiments.preflight`; or the executor or the store cannot be used.
         KeyboardInterrupt: Stopped; the same call continues.
     """
-    # Both come before anything is written: they may refuse a setting, or the executor's name.
+    from prunas.experiments.preflight import preflight
+
+    # All three come before anything is written: they may refuse the plan, or the executor's name.
+    preflight(plan, store)
     sessions = [
-        Session(name, *_proposer(plan, name), s) for name in plan.proposers for s in range(plan.seeds)
+        Session(name, *proposer_of(plan, name), s) for name in plan.proposers for s in range(plan.seeds)
     ]
     with make() as executor:
-        _claim(plan.setting.space, store)
+        check_unedited(plan.setting.space, store)  # by a search that began meanwhile
+        bounds = store.root / plan.setting.space.name / "space.json"
+        if not bounds.exists():
+            write_json(bounds, _bounds(plan.setting.space))
         driver = _Search(plan, sessions, store, executor)
         driver.run()
     return driver.findings()

@@ -133,20 +133,25 @@ def _frozen(
     candidates: dict[tuple[str, int], list[TrialRow]] = {}
     for i, trial in enumerate(trials):
         candidates.setdefault((trial.architecture, i * trial.duplicate), []).append(trial)
-    results = [read_stored(runs / Path(own[-1].folder).name / "result.json") for own in candidates.values()]
-    points = [Architecture.from_json(result["spec"]["architecture"]) for result in results]
-    shares = stage_ratios(load_space(results[0]["spec"]["space"]), points)
+    folders = [runs / Path(attempts[-1].folder).name for attempts in candidates.values()]
+    specs = [read_stored(folder / "job.json")["spec"] for folder in folders]
+    points = [Architecture.from_json(spec["architecture"]) for spec in specs]
+    shares = stage_ratios(load_space(specs[0]["space"]), points)
     whole = optuna.distributions.FloatDistribution(0.0, 1.0)
-    for own, result, params in zip(candidates.values(), results, shares, strict=True):
+    for own, folder, params in zip(candidates.values(), folders, shares, strict=True):
         last = own[-1]
-        done = last.fraction == 1
+        score = last.val_acc
+        done = last.fraction == 1 and score is not None
         cost = last.reached.to_json()
+        states = optuna.trial.TrialState
         made = optuna.trial.create_trial(
-            state=optuna.trial.TrialState.COMPLETE if done else optuna.trial.TrialState.PRUNED,
-            values=[last.val_acc, *([cost[other]] if other else [])] if done else None,
+            state=states.FAIL if score is None else states.COMPLETE if done else states.PRUNED,
+            values=None if score is None or not done else [score, *([cost[other]] if other else [])],
             params=params,
             distributions=dict.fromkeys(params, whole),
-            intermediate_values={round(100 * t.fraction): t.val_acc for t in own} if other is None else {},
+            intermediate_values={
+                round(100 * t.fraction): t.val_acc for t in own if other is None and t.val_acc is not None
+            },
             user_attrs={
                 MARK: {
                     "run": last.id,
@@ -156,10 +161,13 @@ def _frozen(
                     "train_macs": sum(trial.train_macs for trial in own if not trial.duplicate),
                     "duplicate": last.duplicate,
                 }
+                | ({"error": last.error} if score is None else {})
             },
         )
-        made.datetime_complete = datetime.fromisoformat(result["finished"])
-        made.datetime_start = made.datetime_complete - timedelta(seconds=result["seconds"])
+        if score is not None:
+            result = read_stored(folder / "result.json")
+            made.datetime_complete = datetime.fromisoformat(result["finished"])
+            made.datetime_start = made.datetime_complete - timedelta(seconds=result["seconds"])
         yield made
 
 

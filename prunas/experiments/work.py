@@ -25,7 +25,7 @@ from prunas.space import SearchSpace, load_space
 from prunas.training.graph import Benches, cuda_recorder
 from prunas.training.loop import Preempted, Progress, train
 
-__all__ = ["calibration", "device", "initial", "limit_threads", "run", "weights"]
+__all__ = ["calibration", "check_environment", "device", "initial", "limit_threads", "run", "weights"]
 
 CALIBRATION_BATCH = 64
 """Images a method sees at once: a large network's activations of a few hundred would not fit a small machine."""
@@ -42,6 +42,23 @@ def device() -> torch.device:
     ):  # here, because torch reads it once, when it first multiplies on a GPU
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return torch.device(os.environ.get("PRUNAS_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def check_environment() -> None:
+    """Refuses environment variables that no training could follow.
+
+    Raises:
+        InputError: PRUNAS_DEVICE is no device of this machine, or a number cannot be read.
+    """
+    _checkpoint_seconds()
+    _threads()
+    try:
+        torch.empty(1, device=device())
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        why = str(error).splitlines()[0]
+        raise InputError(
+            f"PRUNAS_DEVICE={os.environ.get('PRUNAS_DEVICE', '')} cannot be used here ({why}); try cpu or cuda"
+        ) from error
 
 
 def run(
@@ -255,7 +272,7 @@ def _checkpoint_seconds() -> float:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
-    if not seconds > 0:
+    if not 0 < seconds < float("inf"):
         raise InputError(f"PRUNAS_CHECKPOINT_SECONDS must be a number above 0, not {text!r}")
     return seconds
 
@@ -267,8 +284,15 @@ def limit_threads(macs: int) -> None:
         macs: Of one batch, forward. Below half a billion a second thread costs more than it brings: measured on
             two cores, a small VGG on digits trains as fast with one thread and spends half the processor time.
     """
-    share = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-    torch.set_num_threads(1 if macs < 500_000_000 else share)
+    torch.set_num_threads(1 if macs < 500_000_000 else _threads())
+
+
+def _threads() -> int:
+    """OMP_NUM_THREADS, or as many threads as there are processors."""
+    text = (os.environ.get("OMP_NUM_THREADS") or str(os.cpu_count() or 1)).partition(",")[0]
+    if not (text.isdecimal() and int(text) > 0):
+        raise InputError(f"OMP_NUM_THREADS must be a whole number above 0, not {text!r}")
+    return int(text)
 
 
 def initial(space: SearchSpace, seed: int) -> dict[str, torch.Tensor]:

@@ -10,8 +10,19 @@ from typing import Any, Literal, get_args
 from prunas.errors import InputError, unknown
 from prunas.plugins import Plugin, load_all, plugins
 from prunas.proposers.brief import Proposer
+from prunas.proposers.options import Option, at_least, check_options
+from prunas.recipe import Protocol
 
-__all__ = ["FINDERS", "PROPOSERS", "Entry", "configured", "entry", "installed_proposers"]
+__all__ = [
+    "FINDERS",
+    "PROPOSERS",
+    "Entry",
+    "Option",
+    "check_values",
+    "configured",
+    "entry",
+    "installed_proposers",
+]
 
 Kind = Literal["predefined", "automatic", "sampler", "design", "control"]
 DIMENSIONS = ("width", "depth", "kernel")
@@ -38,6 +49,9 @@ class Entry:
         controls: Of a control that repeats a method without what the method finds by: that method. Its settings
             are the control's too.
         fixed: Settings that nobody may change.
+        options: Its settings; None: those that its constructor takes, which then checks their values itself.
+        weights: Which weights its points can inherit, see `Protocol.weights`; None: `sliced` and `initial` ones if
+            it has a `dense` training, else none.
     """
 
     path: str
@@ -50,6 +64,13 @@ class Entry:
     starts: tuple[str, ...] = ()
     controls: str = ""
     fixed: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    options: tuple[Option, ...] | None = None
+    weights: tuple[Literal["sliced", "initial"], ...] | None = None
+
+    def serves(self, how: Protocol) -> bool:
+        """Whether its points can be trained by a protocol: they may have no weights to inherit."""
+        inherited = ("sliced", "initial") if "dense" in self.needs else ()
+        return how.weights in ("fresh", *(inherited if self.weights is None else self.weights))
 
     def build(self, **options: Any) -> Proposer:
         """The proposer with its options.
@@ -93,6 +114,52 @@ LUO = (
 )
 HE = "He et al., Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017, arXiv:1707.06168"
 
+PRESET = Option(
+    "preset", str, None, "a preset of the space whose widths are used, instead of uniform ones at each target"
+)
+FORM = Option(
+    "form", str, "fitted", "fitted to the target by one number, or as-found", choices=("fitted", "as-found")
+)
+RESPONSES = at_least(1, "responses", 400, "responses sampled of every reading layer, each in another image")
+THINET = (
+    at_least(1, "images", 256, "images of the training split that are looked at"),
+    at_least(1, "places", 10, "entries sampled of each, per reading layer"),
+)
+STARTUP = at_least(1, "startup", 5, "trials drawn at random before the model is used")
+SAMPLER = (
+    Option("vary", str, "width", "what the profile scales", choices=DIMENSIONS),
+    Option("level", str, "stage", "one parameter per stage or per layer", choices=("stage", "layer")),
+    Option(
+        "neighbourhood",
+        float,
+        0.0,
+        "if above 0, ratios lie within this share of those of the best found point",
+        lambda share: 0 <= share < 1,
+        "at least 0 and below 1",
+    ),
+    at_least(1, "batch", 1, "candidates per target that may be trained at the same time"),
+    Option(
+        "halving",
+        int,
+        0,
+        "if not 0, trials are stopped early by successive halving at this rate",
+        lambda rate: rate == 0 or 2 <= rate <= 10,
+        "0 (off) or 2 to 10",
+    ),
+    Option(
+        "shortest",
+        float,
+        0.1,
+        "the shortest schedule of halving, as a share of the whole one",
+        lambda share: 0 < share < 1,
+        "between 0 and 1",
+    ),
+)
+
+
+def _pull(default: float | None, help: str) -> Option:
+    return Option("pull", float, default, help, lambda pull: pull >= 0, "0 or more")
+
 
 def _untrained(method: str, reference: str, dimension: str = "width") -> Entry:
     return Entry(
@@ -128,6 +195,9 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "L1 penalty on batch-norm scales, one threshold for all layers",
             SLIMMING,
             needs=("dense",),
+            options=(
+                _pull(None, "total pull of the penalty on one scale; 6.6, or 0.66 where there are gates"),
+            ),
         ),
         "l1": Entry(
             "prunas.proposers.l1:L1",
@@ -135,6 +205,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "filters with the largest absolute weights, at widths that are given",
             LI,
             needs=("dense",),
+            options=(PRESET,),
         ),
         "l1-global": Entry(
             "prunas.proposers.l1:GlobalL1",
@@ -149,6 +220,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "channels the next layer would miss, at widths that are given",
             LUO,
             needs=("dense",),
+            options=(*THINET, PRESET),
         ),
         "thinet-global": Entry(
             "prunas.proposers.thinet:GlobalThiNet",
@@ -156,6 +228,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "one threshold on the next layer's relative error, channels in ThiNet's order",
             LUO,
             needs=("dense",),
+            options=THINET,
         ),
         "reconstruction": Entry(
             "prunas.proposers.reconstruction:Reconstruction",
@@ -163,6 +236,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "channels from which the Lasso rebuilds the next layer's response, at widths that are given",
             HE,
             needs=("dense",),
+            options=(RESPONSES, PRESET),
         ),
         "reconstruction-global": Entry(
             "prunas.proposers.reconstruction:GlobalReconstruction",
@@ -170,6 +244,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "one threshold on the next layer's relative error, channels in the order of the Lasso's path",
             HE,
             needs=("dense",),
+            options=(RESPONSES,),
         ),
         "sss": Entry(
             "prunas.proposers.sss:SparseStructureSelection",
@@ -178,6 +253,8 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             SSS,
             dimensions=("depth",),
             needs=("dense",),
+            options=(_pull(10.0, "total pull of the penalty on one scale, in units of its initial 1"),),
+            weights=("initial",),  # a branch without its scale is another branch
         ),
         "magnitude": Entry(
             "prunas.proposers.magnitude:Magnitude",
@@ -195,6 +272,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             dimensions=DIMENSIONS,
             needs=("trials",),
             trainings_per_target=16,
+            options=(*SAMPLER, STARTUP),
         ),
         "gp": Entry(
             "prunas.proposers.samplers:GP",
@@ -205,6 +283,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             dimensions=DIMENSIONS,
             needs=("trials",),
             trainings_per_target=16,
+            options=(*SAMPLER, STARTUP),
         ),
         "cmaes": Entry(
             "prunas.proposers.samplers:CMAES",
@@ -215,6 +294,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             dimensions=DIMENSIONS,
             needs=("trials",),
             trainings_per_target=16,
+            options=(*SAMPLER, at_least(1, "population", 8, "points per generation")),
         ),
         "nsga2": Entry(
             "prunas.proposers.samplers:NSGA2",
@@ -225,6 +305,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             dimensions=DIMENSIONS,
             needs=("trials",),
             trainings_per_target=16,
+            options=(*SAMPLER, at_least(2, "population", 8, "points per generation")),
         ),
         "qmc": Entry(
             "prunas.proposers.samplers:QMC",
@@ -234,6 +315,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             dimensions=DIMENSIONS,
             needs=("trials",),
             trainings_per_target=16,
+            options=SAMPLER,
         ),
         "guided": Entry(
             "prunas.proposers.carried:Guided",
@@ -241,6 +323,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "mean stage ratios of what was found here",
             STUDY,
             needs=("found-by-others",),
+            options=(FORM,),
         ),
         "transferred": Entry(
             "prunas.proposers.carried:Transferred",
@@ -248,6 +331,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "mean stage ratios of what was found on another network or data set",
             STUDY,
             needs=("source",),
+            options=(FORM,),
         ),
         "guided-depth": Entry(
             "prunas.proposers.carried:GuidedDepth",
@@ -256,6 +340,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "prunas",
             dimensions=("depth",),
             needs=("found-by-others",),
+            options=(FORM,),
         ),
         "transferred-depth": Entry(
             "prunas.proposers.carried:TransferredDepth",
@@ -264,6 +349,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "prunas",
             dimensions=("depth",),
             needs=("source",),
+            options=(FORM,),
         ),
         "guided-kernel": Entry(
             "prunas.proposers.carried:GuidedKernels",
@@ -272,6 +358,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             STUDY,
             dimensions=("kernel",),
             needs=("found-by-others",),
+            options=(FORM,),
         ),
         "transferred-kernel": Entry(
             "prunas.proposers.carried:TransferredKernels",
@@ -280,6 +367,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             STUDY,
             dimensions=("kernel",),
             needs=("source",),
+            options=(FORM,),
         ),
         "uniform": Entry(
             "prunas.proposers.controls:Uniform",
@@ -330,6 +418,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "a found point's ratios dealt anew among its layers",
             "prunas",
             needs=("found",),
+            options=(at_least(1, "draws", 1, "shuffles per found point; each is trained"),),
         ),
         "slimming-unpenalised": _unpenalised("prunas.proposers.slimming:Slimming", "slimming", SLIMMING),
         "l1-global-untrained": _untrained("l1-global", LI),
@@ -373,6 +462,17 @@ def _started(name: str, line: Entry, starts: list[str]) -> Entry:
     return replace(line, needs=(*line.needs, "found"), starts=tuple(dict.fromkeys(starts)))
 
 
+def check_values(name: str, **values: Any) -> None:
+    """Refuses values of a bundled proposer's settings that its entry does not allow; for its constructor.
+
+    Raises:
+        InputError: As `prunas.proposers.options.check_options`.
+    """
+    line = PROPOSERS.get(name)
+    if line is not None and line.options is not None:  # a class that an installed package derives has its own
+        check_options(name, line.options, values)
+
+
 def configured(name: str, *tables: Mapping[str, Mapping[str, Any]]) -> tuple[Entry, dict[str, Any]]:
     """A proposer with what it decides, and its settings.
 
@@ -382,17 +482,19 @@ def configured(name: str, *tables: Mapping[str, Mapping[str, Any]]) -> tuple[Ent
         tables: Settings by name of proposer; later ones win.
 
     Raises:
-        InputError: As `entry`, or it is to decide what it cannot.
+        InputError: As `entry`, or a setting does not exist or cannot have that value.
     """
     line = entry(name)
-    others = line.controls or name.partition("+")[0]
+    method = line.controls or name.partition("+")[0]
     settings = {
         key: value
         for table in tables
-        for own in dict.fromkeys((others, name))
-        for key, value in table.get(own, {}).items()
-        if own == name or key not in line.fixed
+        for owner in dict.fromkeys((method, name))
+        for key, value in table.get(owner, {}).items()
+        if owner == name or key not in line.fixed
     }
+    if line.options is not None:
+        check_options(name, line.options, settings)
     if line.kind == "sampler" and "vary" in settings:
         if settings["vary"] not in line.dimensions:
             raise unknown(f"{name}: vary", str(settings["vary"]), line.dimensions)

@@ -122,11 +122,11 @@ class Trial:
 
     Attributes:
         proposal: The candidate, with the share of the schedule it was trained for.
-        accuracy: Top-1 accuracy on the validation split, in percent.
+        accuracy: Top-1 accuracy on the validation split, in percent; None if its training failed.
     """
 
     proposal: Proposal
-    accuracy: float
+    accuracy: float | None
 
 
 @dataclass(frozen=True, slots=True)

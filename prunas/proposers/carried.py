@@ -18,6 +18,7 @@ from prunas import designs, kernels
 from prunas.architecture import Architecture
 from prunas.costs import Target
 from prunas.errors import InputError
+from prunas.proposers import check_values
 from prunas.proposers.brief import Brief, Proposal, Trial
 from prunas.proposers.controls import flagged
 from prunas.space import SearchSpace
@@ -58,8 +59,7 @@ class _Carried:
     carry: Carry = staticmethod(_widths)
 
     def __init__(self, form: str = "fitted") -> None:
-        if form not in ("fitted", "as-found"):
-            raise InputError(f"form must be fitted or as-found, not {form!r}")
+        check_values("guided", form=form)
         self.form = form
 
     def _source(self, brief: Brief) -> tuple[SearchSpace, Sequence[Proposal], bool]:

@@ -12,6 +12,7 @@ from prunas import designs, kernels
 from prunas.architecture import Architecture
 from prunas.costs import Target
 from prunas.errors import InputError
+from prunas.proposers import check_values
 from prunas.proposers.brief import Brief, Proposal, Trial
 from prunas.space import SearchSpace
 
@@ -108,8 +109,7 @@ class Shuffled:
     """
 
     def __init__(self, draws: int = 1) -> None:
-        if draws < 1:
-            raise InputError(f"shuffled: draws must be at least 1, not {draws}")
+        check_values("shuffled", draws=draws)
         self.draws = draws
 
     def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:

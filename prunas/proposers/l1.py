@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from prunas.proposers import check_values
 from prunas.proposers.brief import Brief, Proposal, Trial
 from prunas.proposers.channels import Scores, allocated, at_given_widths, by_unit, in_order_of, weighing
 from prunas.space import SearchSpace
@@ -103,6 +104,7 @@ class L1:
     """
 
     def __init__(self, preset: str | None = None) -> None:
+        check_values("l1", preset=preset)
         self.preset = preset
 
     def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:

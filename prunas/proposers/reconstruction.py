@@ -31,7 +31,7 @@ import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Lasso, lasso_path
 
-from prunas.errors import InputError
+from prunas.proposers import check_values
 from prunas.proposers.brief import Brief, Proposal, Trial
 from prunas.proposers.channels import Choose, allocated, at_given_widths, highest
 from prunas.proposers.responses import Matrix, Sampling, check, errors, grams, rebuild, root
@@ -116,8 +116,7 @@ class _Measured:
     name = ""
 
     def __init__(self, responses: int = 400) -> None:
-        if responses < 1:
-            raise InputError(f"{self.name}: responses must be at least 1, not {responses}")
+        check_values(self.name, responses=responses)
         self.responses = responses
 
     def measure(self, brief: Brief) -> tuple[list[Matrix], str]:
@@ -152,6 +151,7 @@ class Reconstruction(_Measured):
 
     def __init__(self, responses: int = 400, preset: str | None = None) -> None:
         super().__init__(responses)
+        check_values(self.name, preset=preset)
         self.preset = preset
 
     def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:

@@ -13,6 +13,9 @@ from there instead, with the same outcome.
 
 A shape may come again: small networks have few at a budget. It is proposed, costs nothing because its training is
 there, counts as no trial, and is told to the sampler like any other.
+
+A trial whose training failed (its loss is no number, say) counts, and is told to Optuna as failed: without a
+value, so that its estimators leave it out.
 """
 
 import importlib.metadata
@@ -31,7 +34,8 @@ from prunas import designs, kernels
 from prunas.architecture import Architecture
 from prunas.build.masks import kernel_masks
 from prunas.costs import Target
-from prunas.errors import InputError, unknown
+from prunas.errors import InputError
+from prunas.proposers import check_values
 from prunas.proposers.brief import Brief, Proposal, Trial
 from prunas.proposers.controls import NARROWEST, flagged
 from prunas.space import SearchSpace
@@ -44,8 +48,6 @@ __all__ = ["CMAES", "GP", "NSGA2", "QMC", "TPE", "Sampler", "quiet", "stage_rati
 
 DUPLICATES = 30
 """Known shapes in a row after which a sampler has nothing new to say about a target."""
-
-LEVELS = ("stage", "layer")
 
 
 @dataclass(kw_only=True)
@@ -86,21 +88,7 @@ class Sampler:
     def __post_init__(self) -> None:
         """Refuses settings that mean nothing, and a package that is missing."""
         name = type(self).__name__.lower()
-        if self.vary not in PROFILES:
-            raise unknown(f"{name}: vary", self.vary, PROFILES)
-        if self.level not in LEVELS:
-            raise unknown(f"{name}: level", self.level, LEVELS)
-        if not 0 <= self.neighbourhood < 1:
-            raise InputError(f"{name}: neighbourhood must lie in [0, 1), not {self.neighbourhood:g}")
-        if self.batch < 1:
-            raise InputError(f"{name}: batch must be at least 1, not {self.batch}")
-        if self.halving not in (0, *range(2, 11)):
-            raise InputError(f"{name}: halving must be 0 (off) or 2 to 10, not {self.halving}")
-        if not 0 < self.shortest < 1:
-            raise InputError(f"{name}: shortest must lie between 0 and 1, not {self.shortest:g}")
-        for setting in ("startup", "population"):
-            if getattr(self, setting, 1) < 1:
-                raise InputError(f"{name}: {setting} must be at least 1, not {getattr(self, setting)}")
+        check_values(name, **self._settings)
         for package in self.packages:
             if importlib.util.find_spec(package) is None:
                 raise InputError(
@@ -112,12 +100,15 @@ class Sampler:
         raise NotImplementedError
 
     @property
+    def _settings(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+
+    @property
     def made_with(self) -> str:
         """Everything that decides what is proposed: settings, Optuna's class and arguments, versions."""
-        settings = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
         packages = ("optuna", *self.packages)
         versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
-        ours, theirs = _call(type(self).__name__, settings), _call(self.optuna_name, self.arguments())
+        ours, theirs = _call(type(self).__name__, self._settings), _call(self.optuna_name, self.arguments())
         return f"{ours} by {theirs} of {versions}"
 
     def make(self, seed: int) -> "optuna.samplers.BaseSampler":
@@ -249,8 +240,6 @@ class NSGA2(Sampler):
             raise InputError(
                 "nsga2: halving compares by accuracy alone; leave it out, or use another sampler"
             )
-        if self.population < 2:
-            raise InputError(f"nsga2: population must be at least 2, not {self.population}")
 
     def arguments(self) -> dict[str, Any]:
         """See `Sampler.arguments`."""
@@ -371,8 +360,18 @@ class _Course:
         if reach == 1:
             return
         scores = {
-            trial.proposal.architecture: trial.accuracy for trial in self.told if trial.proposal.fraction == 1
+            trial.proposal.architecture: trial.accuracy
+            for trial in self.told
+            if trial.proposal.fraction == 1 and trial.accuracy is not None
         }
+        if not scores:
+            if self.sampler.neighbourhood:
+                name = type(self.sampler).__name__.lower()
+                raise InputError(
+                    f"{name}: no found point of {self.target.label} could be trained, and neighbourhood wants one "
+                    "to search around"
+                )
+            return  # as if nothing had been found
         centre = self.profile.of(max(scores, key=scores.__getitem__))
         self.ranges = {
             name: optuna.distributions.FloatDistribution(value / reach, value * reach, log=True)
@@ -440,15 +439,18 @@ class _Course:
             self.spent += fraction
             self.barren = 0
         rivals = self.scores.setdefault(fraction, [])
-        rivals.append(accuracy)
+        if accuracy is not None:
+            rivals.append(accuracy)
         mine = (c for c in self.open if c.waiting and c.proposal.architecture == arch)
         candidate = next((c for c in mine if c.proposal.fraction == fraction), None)
         if candidate is None:  # a history that this sampler did not make
-            if fraction == 1:
+            if fraction == 1 and accuracy is not None:
                 self._add(self._clipped(arch), self._values(arch, accuracy))
             return
         candidate.waiting = False
-        if fraction == 1:
+        if accuracy is None:
+            self.study.tell(candidate.trial, state=optuna.trial.TrialState.FAIL)
+        elif fraction == 1:
             self.study.tell(candidate.trial, self._values(arch, accuracy))
         else:
             candidate.trial.report(accuracy, round(100 * fraction))

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from prunas.errors import InputError
+from prunas.proposers import check_values
 from prunas.proposers.brief import Brief, Penalty, Proposal, Trial, penalty_strength
 from prunas.proposers.channels import Scores, allocated, capped, in_order_of, parts
 from prunas.space import SearchSpace
@@ -143,8 +144,7 @@ class Slimming:
     """
 
     def __init__(self, pull: float | None = None) -> None:
-        if pull is not None and pull < 0:
-            raise InputError(f"slimming: pull must be 0 or more, not {pull}")
+        check_values("slimming", pull=pull)
         self.pull = pull
 
     def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:

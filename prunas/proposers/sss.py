@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from prunas import designs
 from prunas.costs import Target
 from prunas.errors import InputError
+from prunas.proposers import check_values
 from prunas.proposers.brief import Brief, Penalty, Proposal, Trial, penalty_strength
 from prunas.space import SearchSpace
 from prunas.training.regulariser import Regulariser
@@ -91,8 +92,7 @@ class SparseStructureSelection:
     """
 
     def __init__(self, pull: float = 10.0) -> None:
-        if pull < 0:
-            raise InputError(f"sss: pull must be 0 or more, not {pull}")
+        check_values("sss", pull=pull)
         self.pull = pull
 
     def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:

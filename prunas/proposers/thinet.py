@@ -27,7 +27,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from prunas.errors import InputError
+from prunas.proposers import check_values
 from prunas.proposers.brief import Brief, Proposal, Trial
 from prunas.proposers.channels import allocated, at_given_widths, in_order_of
 from prunas.proposers.responses import Matrix, Sampling, check, errors, grams, rebuild
@@ -68,8 +68,7 @@ class _Measured:
     name = ""
 
     def __init__(self, images: int = 256, places: int = 10) -> None:
-        if images < 1 or places < 1:
-            raise InputError(f"{self.name}: images and places must be at least 1, not {images} and {places}")
+        check_values(self.name, images=images, places=places)
         self.images = images
         self.places = places
 
@@ -100,6 +99,7 @@ class ThiNet(_Measured):
 
     def __init__(self, images: int = 256, places: int = 10, preset: str | None = None) -> None:
         super().__init__(images, places)
+        check_values(self.name, preset=preset)
         self.preset = preset
 
     def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:

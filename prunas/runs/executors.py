@@ -118,6 +118,7 @@ class Entry:
     path: str
     description: str
     options: tuple[str, ...] = ()
+    local: bool = True
 
 
 _COMMON = ("workers", "retries", "timeout")
@@ -139,11 +140,13 @@ EXECUTORS: Mapping[str, Entry] = MappingProxyType(
             "prunas.runs.ray_cluster:ray_cluster",
             "tasks on the machines of a ray cluster",
             (*_COMMON, "address", "cpus", "gpus"),
+            local=False,
         ),
         "slurm": Entry(
             "prunas.runs.slurm:slurm",
             "jobs of a SLURM cluster, by submitit",
             (*_COMMON, "cluster", "cpus", "gpus", "minutes", "memory", "partition", "account"),
+            local=False,
         ),
     }
 )
@@ -161,14 +164,29 @@ def executor(
     Raises:
         InputError: There is none, or it does not take one of the options.
     """
+    entry = _entry(name, options)
+    made: Executor = pkgutil.resolve_name(entry.path)(store, report, stop, **options)
+    return made
+
+
+def check(name: str, store: Store, **options: Any) -> None:
+    """Refuses an executor that cannot be had; of a cluster's only the names are looked at, for it is not asked.
+
+    Raises:
+        InputError: As `executor`.
+    """
+    if _entry(name, options).local:
+        executor(name, store, **options).close(wait=False)  # starts no worker before there is a job
+
+
+def _entry(name: str, options: Mapping[str, Any]) -> Entry:
     if name not in EXECUTORS:
         raise unknown("executor", name, EXECUTORS)
     entry = EXECUTORS[name]
     for option in options:
         if option not in entry.options:
             raise unknown(f"option of executor {name!r}:", option, entry.options)
-    made: Executor = pkgutil.resolve_name(entry.path)(store, report, stop, **options)
-    return made
+    return entry
 
 
 def whole(executor: str, option: str, value: Any, least: int) -> int:

@@ -1,18 +1,15 @@
 """A job: one piece of work as data that any process can execute."""
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from prunas.errors import InputError
-from prunas.files import FORMAT, canonical, check_format, digest
+from prunas.files import FORMAT, canonical, check_format, digest, names_folder
 from prunas.plugins import REGISTERED_NAME
 
 __all__ = ["Job"]
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,7 @@ class Job:
         if not (isinstance(self.work, str) and REGISTERED_NAME.fullmatch(self.work)):
             raise InputError(f"job: work must be a registered name such as 'train', not {self.work!r}")
         for what, name in (("space", self.space), ("label", self.label)):
-            if not (isinstance(name, str) and _NAME.fullmatch(name)):
+            if not (isinstance(name, str) and names_folder(name)):
                 raise InputError(
                     f"job: {what} {name!r} cannot name a folder; use letters, digits, and . _ + -"
                 )

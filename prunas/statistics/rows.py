@@ -214,9 +214,11 @@ class TrialRow:
         epochs: Passes over the training split.
         train_macs: Multiply-accumulates of the training.
         fraction: `epochs` over those of the recipe, as it was asked for.
-        val_acc: Top-1 accuracy on the validation split, in percent.
+        val_acc: Top-1 accuracy on the validation split, in percent; None if the training failed.
         duplicate: Whether this search had proposed the same training before.
         folder: Of the run.
+        status: `finished`, or what happened instead.
+        error: Why, in one line.
     """
 
     id: str
@@ -228,9 +230,11 @@ class TrialRow:
     epochs: _Count
     train_macs: _Count
     fraction: Annotated[float, Field(gt=0, le=1)]
-    val_acc: _Percent
+    val_acc: _Percent | None
     duplicate: bool
     folder: str
+    status: str = FINISHED
+    error: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON values."""

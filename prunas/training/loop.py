@@ -26,7 +26,7 @@ from prunas.training.graph import Prepare, eager, random_layers
 from prunas.training.regulariser import Regulariser
 from prunas.training.step import Step
 
-__all__ = ["Diverged", "Preempted", "Progress", "Trained", "train"]
+__all__ = ["Diverged", "Preempted", "Progress", "Trained", "check_batches", "train"]
 
 
 class Diverged(InputError):
@@ -142,11 +142,7 @@ def train(
     members = data.members(split, recipe.images)
     per_epoch = data.steps(split, recipe.batch, recipe.images)
     total = per_epoch * epochs
-    if len(members) % recipe.batch == 1 and any(isinstance(m, _BatchNorm) for m in net.modules()):
-        raise InputError(
-            f"{len(members)} images in batches of {recipe.batch} leave a batch of one, on which batch norm "
-            "cannot train; choose another batch"
-        )
+    check_batches(net, len(members), recipe.batch, split)
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
     net.to(device=device, memory_format=layout)  # type: ignore[call-overload]  # a documented overload
     if regulariser is not None:
@@ -253,6 +249,25 @@ def train(
         pause()
     record.finish()
     return trained
+
+
+def check_batches(net: nn.Module, images: int, batch: int, split: str) -> None:
+    """Refuses epochs that end with a batch of one image, where a network has batch norms.
+
+    Args:
+        net: The network.
+        images: Of the split.
+        batch: Images per step.
+        split: Its name, for the message.
+
+    Raises:
+        InputError: They do.
+    """
+    if images % batch == 1 and any(isinstance(module, _BatchNorm) for module in net.modules()):
+        raise InputError(
+            f"{images} images in batches of {batch} leave a batch of one (in {split}), on which batch norm cannot "
+            "train; choose another --batch"
+        )
 
 
 class _Record:

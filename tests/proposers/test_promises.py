@@ -1,6 +1,9 @@
 """What every proposer promises, whichever it is."""
 
+import inspect
 import json
+import math
+import pkgutil
 import random
 import subprocess
 import sys
@@ -11,7 +14,7 @@ import torch
 
 from prunas.build.masks import kernel_masks
 from prunas.errors import InputError
-from prunas.proposers import PROPOSERS, entry
+from prunas.proposers import PROPOSERS, configured, entry
 from prunas.proposers.brief import Brief, Pending, Source, Trial
 
 KEEP = {
@@ -211,3 +214,35 @@ def test_a_penalty_without_a_schedule_is_refused(setting):
         told = setting(name)
         with pytest.raises(InputError, match="the brief's lr_sum is 0; give it"):
             PROPOSERS[name].build().propose(Brief(told.space, told.targets, seed=0), [])
+
+
+@pytest.mark.parametrize("name", list(PROPOSERS))
+def test_settings_are_declared_as_the_constructor_takes_them(name):
+    make = pkgutil.resolve_name(PROPOSERS[name].path)
+    taken = {
+        key: parameter.default
+        for key, parameter in inspect.signature(make).parameters.items()
+        if key not in PROPOSERS[name].fixed and parameter.kind is not parameter.VAR_KEYWORD
+    }
+    declared = {option.name: option.default for option in PROPOSERS[name].options or ()}
+    assert declared == taken
+
+
+DECLARED = [(name, option) for name, line in PROPOSERS.items() for option in line.options or ()]
+
+
+@pytest.mark.parametrize(("name", "option"), DECLARED)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1, -math.inf, "abc", True, [1], {}, 10**400])
+def test_no_setting_takes_what_means_nothing(name, option, value):
+    if isinstance(value, str) and option.type is str and not option.choices:
+        return  # the name of a preset, which the space knows
+    with pytest.raises(InputError, match=rf"{option.name} ") as from_python:
+        entry(name).build(**{option.name: value})
+    with pytest.raises(InputError, match=rf"^(unknown )?{name}: {option.name} ") as from_a_table:
+        configured(name, {name: {option.name: value}})
+    assert "\n" not in f"{from_python.value}{from_a_table.value}"
+
+
+@pytest.mark.parametrize(("name", "option"), DECLARED)
+def test_defaults_are_taken_from_a_table_too(name, option):
+    assert configured(name, {name: {option.name: option.default}})[1] == {option.name: option.default}

@@ -116,7 +116,7 @@ def test_what_it_needs_is_said_before_anything_is_trained(method, spaces, brief)
 
 
 def test_settings_are_checked():
-    with pytest.raises(InputError, match="thinet: images and places must be at least 1, not 0 and 10"):
+    with pytest.raises(InputError, match="thinet: images must be at least 1, not 0"):
         ThiNet(images=0)
     with pytest.raises(InputError, match="reconstruction-global: responses must be at least 1, not -3"):
         GlobalReconstruction(responses=-3)
