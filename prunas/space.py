@@ -425,6 +425,8 @@ class SearchSpace:
             groups, layers = self._gone(arch)
             there = [d.name not in (groups if d.kind == "group" else layers) for d in self.dimensions]
             return int(self.counts(arch)[there].sum())
+        if metric == "conv-params":
+            return self.costs.conv_params(arch)
         return cast(int, getattr(self.cost(arch), metric))
 
     def measures(self, counts: npt.ArrayLike, metric: Metric) -> npt.NDArray[np.int64]:
@@ -447,6 +449,8 @@ class SearchSpace:
             if selected is not None:
                 passing = np.minimum(selected, self.costs.gate_inputs(widths))[:, gates].sum(1)
             return np.asarray(widths[:, groups].sum(1) + passing, np.int64)
+        if metric == "conv-params":
+            return self.costs.conv_params_table(widths, selected)
         params, macs = self.costs.table(widths, selected)
         return params if metric == "params" else macs
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from prunas.costs import Metric
 from prunas.errors import InputError, unknown
 from prunas.recipe import recipe
 
@@ -56,7 +57,7 @@ class SpaceFile(BaseModel):
     input: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
     data: str = ""
     recipe: str = "paper"
-    metric: Literal["params", "macs", "channels"] = "params"
+    metric: Metric = "params"
     keep: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.5, 0.3, 0.1)
     cap: float | None = Field(default=None, gt=0)
     vary: Vary = Vary()

@@ -259,6 +259,7 @@ def forecast(plan: Plan) -> Forecast:
     setting = plan.setting
     dense_cost = setting.space.cost(setting.space.dense)
     dense_metric = {"params": dense_cost.params, "macs": dense_cost.macs}
+    dense_metric["conv-params"] = setting.space.costs.conv_params(setting.space.dense)
     epochs, batch = setting.recipe.epochs, setting.recipe.batch
     trainings = macs = steps = 0
 

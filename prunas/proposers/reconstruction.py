@@ -34,11 +34,14 @@ from sklearn.linear_model import Lasso, lasso_path
 from prunas.errors import InputError
 from prunas.proposers.brief import Brief, Proposal, Trial
 from prunas.proposers.channels import Choose, allocated, at_given_widths, highest
-from prunas.proposers.responses import Matrix, Sampling, check, errors, grams, rebuild, root
+from prunas.proposers.refit import rebuild
+from prunas.proposers.responses import Matrix, Sampling, check, errors, grams, root
 
 __all__ = ["GlobalReconstruction", "Reconstruction", "appearance", "survivors"]
 
 ENTRIES = 64
+PLACES = 10
+"""In the map of every layer and each image, that weights are solved from: they are more than choices need."""
 SLACK = 1.1
 STEPS = 40
 """Penalties tried: the number of survivors may jump past the width, and then too many are cut to it."""
@@ -124,16 +127,13 @@ class _Measured:
         """Gram matrix of everything that varies, and the run they were measured in."""
         check(brief, self.name)
         trained = brief.trained()
-        return grams(brief, trained.weights(), self.sampling, self.name), trained.run
+        sampling = Sampling(self.responses, 1, ENTRIES)
+        return grams(brief, trained.weights(), sampling, self.name), trained.run
 
-    @property
-    def sampling(self) -> Sampling:
-        """Which responses are heard, to choose channels and to solve for their factors."""
-        return Sampling(self.responses, 1, ENTRIES)
-
-    def rescaling(self, brief: Brief, proposals: Sequence[Proposal]) -> list[Proposal]:
-        """The proposals, to be inherited with factors."""
-        return [replace(made, rebuild=rebuild(self.sampling, brief.seed)) for made in proposals]
+    def refitting(self, brief: Brief, proposals: Sequence[Proposal]) -> list[Proposal]:
+        """The proposals, to be inherited with the weights that least squares give."""
+        how = rebuild("refitted", self.responses, PLACES, brief.seed)
+        return [replace(made, rebuild=how) for made in proposals]
 
 
 def _by_lasso(measured: Sequence[Matrix]) -> Choose:
@@ -159,7 +159,7 @@ class Reconstruction(_Measured):
         if trials:
             return []
         measured, run = self.measure(brief)
-        return self.rescaling(brief, at_given_widths(brief, self.preset, _by_lasso(measured), run))
+        return self.refitting(brief, at_given_widths(brief, self.preset, _by_lasso(measured), run))
 
 
 class GlobalReconstruction(_Measured):
@@ -173,4 +173,4 @@ class GlobalReconstruction(_Measured):
             return []
         measured, run = self.measure(brief)
         scores = [errors(gram, appearance(gram)) for gram in measured]
-        return self.rescaling(brief, allocated(brief, scores, _by_lasso(measured), run, self.name))
+        return self.refitting(brief, allocated(brief, scores, _by_lasso(measured), run, self.name))
