@@ -165,7 +165,7 @@ class CostModel:
         Returns:
             Shape (points,), exact.
         """
-        (weights,) = self._totals(self._conv_counts, widths, selected, alive)
+        weights: npt.NDArray[np.int64] = self._totals(self._conv_counts, widths, selected, alive)[0]
         return weights
 
     def conv_params(self, arch: Architecture) -> int:

@@ -43,6 +43,7 @@ from prunas.costs import METRICS, Cost, CostModel, Metric, Target
 from prunas.errors import InputError, unknown
 from prunas.files import canonical, digest, read_json, write_json
 from prunas.plugins import Plugin, load_all, plugins
+from prunas.recipe import FineTuning
 from prunas.structure import Survey
 
 if TYPE_CHECKING:
@@ -115,6 +116,8 @@ class SearchSpace:
         floor: Fewest units of a group, and fewest channels that pass a gate.
         step: Widths are multiples of it, or dense.
         cap: Largest factor of Scratch-B epochs, or None.
+        finetune: Epochs and rate of fine-tuning with the default recipe, in proportion with another; None: a
+            quarter of the recipe's epochs at a hundredth of its rate.
         options: Settings of proposers by name, for example {"slimming": {"pull": 0.66}}.
         network: What the factory is, for a person.
         source: The file, or "" if it was made in Python.
@@ -137,6 +140,7 @@ class SearchSpace:
     floor: int = 1
     step: int = 1
     cap: float | None = None
+    finetune: FineTuning | None = None
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     network: str = ""
     source: str = ""

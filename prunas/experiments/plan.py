@@ -10,7 +10,7 @@ from prunas import data as datasets
 from prunas import designs
 from prunas.costs import Metric, Target
 from prunas.errors import InputError
-from prunas.experiments.jobs import BACKWARD, FINETUNE_SHARE, Setting
+from prunas.experiments.jobs import BACKWARD, Setting
 from prunas.experiments.search import Plan
 from prunas.proposers import FINDERS, PROPOSERS, Entry, configured, entry
 from prunas.proposers.brief import Source
@@ -270,6 +270,8 @@ def forecast(plan: Plan) -> Forecast:
         macs += round(BACKWARD * dense_cost.macs * share * setting.images[split] * passes)
         steps += round(-(-setting.images[split] // batch) * passes)
 
+    tuning = setting.finetuning[0] / epochs
+
     def factor(how: Protocol, share: float) -> float:
         """Epochs of a training over those of the recipe."""
         caps = [cap for cap in (how.cap, plan.cap) if cap is not None]
@@ -277,9 +279,9 @@ def forecast(plan: Plan) -> Forecast:
         return {
             "epochs": (how.epochs or epochs) / epochs,
             "macs": longer,
-            "macs+finetune": longer + FINETUNE_SHARE,
-            "finetune": how.epochs / epochs if how.epochs else FINETUNE_SHARE,
-            "dsd": 1 + 2 * FINETUNE_SHARE,
+            "macs+finetune": longer + tuning,
+            "finetune": how.epochs / epochs if how.epochs else tuning,
+            "dsd": 1.5,
         }[how.budget]
 
     for name in plan.proposers:

@@ -287,6 +287,13 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "prunas",
             needs=("found",),
         ),
+        "random-channels": Entry(
+            "prunas.proposers.controls:RandomChannels",
+            "control",
+            "a found point's widths with channels drawn at random, for protocols that inherit weights",
+            "prunas",
+            needs=("found",),
+        ),
     }
 )
 

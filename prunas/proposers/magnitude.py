@@ -47,7 +47,9 @@ def masks(
         InputError: What convolutions do not hold costs more than the budget.
     """
     if target.metric == "channels":
-        raise InputError("magnitude prunes weights and keeps all channels; ask for params, macs or conv-params")
+        raise InputError(
+            "magnitude prunes weights and keeps all channels; ask for params, macs or conv-params"
+        )
     prices = {
         path: space.survey.layer_at[path].positions if target.metric == "macs" else 1 for path in magnitudes
     }

@@ -1,4 +1,4 @@
-"""Weights that make up for channels that go: least squares, layer after layer, on the inputs of the pruned network.
+"""Weights that make up for channels that go: least squares, layer after layer, on inputs of the pruned network.
 
 References:
     He et al., Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017,
@@ -6,20 +6,21 @@ References:
     Luo et al., ThiNet: A Filter Level Pruning Method for Deep Neural Network Compression, ICCV 2017,
     https://arxiv.org/abs/1707.06342, equation 7.
 
-The layers are visited in the order of execution. Each is given the inputs that the network pruned so far gives it, and
-solved for the response of the dense network, so that it makes up for what the layers before it have lost too.
-`refitted` solves for all weights (He et al., equation 1 with the channels fixed), `rescaled` for one factor per input
-channel (Luo et al.).
+The layers are visited in the order of execution. Each is given the inputs that the network pruned so far
+gives it, and solved for the response of the dense network, so that it makes up for what the layers before it
+have lost too. `refitted` solves for all weights (He et al., equation 1 with the channels fixed), `rescaled`
+for one factor per input channel (Luo et al.).
 
-A layer whose output goes straight into a sum, or through one batch norm, is solved for the sum: what the other summand
-has lost by then is made up for too, as in the last layer of a residual branch (He et al., section 3.3).
+A layer whose output goes straight into a sum, or through one batch norm, is solved for the sum: what the
+other summand has lost by then is made up for too, as in the last layer of a residual branch (He et al.,
+section 3.3).
 
-Where it stops: only layers that lost inputs are solved; depthwise convolutions, which mix no channels, biases and norms
-stay as they are; behind an activation, a layer scale or squeeze-and-excitation a layer is solved for its own response,
-not for the sum.
+Where it stops: only layers that lost inputs are solved; depthwise convolutions, which mix no channels, biases
+and norms stay as they are; behind an activation, a layer scale or squeeze-and-excitation a layer is solved
+for its own response, not for the sum.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -46,16 +47,17 @@ __all__ = ["RIDGE", "least_squares", "rebuild", "refitted", "rescaled"]
 Calibration = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
 
 RIDGE = 1e-3
-"""Of the least squares, in units of the mean energy of a column: weights stay near the inherited ones where the sampled
-inputs say nothing."""
+"""Of the least squares, in units of the mean energy of a column: weights stay near the inherited ones where
+the sampled inputs say nothing."""
 
 OUTPUTS = 64
-"""Factors are solved from so many output channels of a sample at most, drawn anew for every `TOGETHER` samples."""
+"""Factors are solved from so many output channels of a sample at most, drawn anew for every `TOGETHER`
+samples."""
 
 TOGETHER = 64
 
 LEAST_SCALE = 1e-3
-"""A batch-norm scale below this share of the layer's largest carries nothing into a sum that weights could make up."""
+"""Of a layer's largest batch-norm scale: what is smaller carries too little into a sum to be solved for it."""
 
 
 def rebuild(how: Literal["refitted", "rescaled"], images: int, places: int, seed: int) -> Rebuild:
@@ -80,8 +82,8 @@ def refitted(
     Args:
         space: The space.
         arch: The point that will inherit.
-        weights: State dict of the dense network, on the CPU; not changed. The forward passes are in its dtype, the
-            least squares in float64.
+        weights: State dict of the dense network, on the CPU; not changed. The forward passes are in its
+            dtype, the least squares in float64.
         kept: Units of each narrowed group that stay.
         calibration: See `Brief`.
         images: How many images of the training split are looked at.
@@ -90,8 +92,8 @@ def refitted(
         ridge: See `RIDGE`.
 
     Returns:
-        A state dict of the dense network. What the point inherits from it is what was solved for; all else is as in
-        `weights`.
+        A state dict of the dense network. What the point inherits from it is what was solved for; all else is
+        as in `weights`.
     """
     shape = _Sampling(images, places, seed)
     return _layer_after_layer(
@@ -140,8 +142,8 @@ class _Sample(NamedTuple):
     Attributes:
         inputs: What every output sees, shape (samples, convolution groups, inputs per group, kernel).
         weight: Its weight, shape (convolution groups, outputs per group, inputs per group, kernel).
-        missing: Response of the dense network less its own, shape (samples, convolution groups, outputs per group),
-            float64.
+        missing: Response of the dense network less its own, shape (samples, convolution groups, outputs per
+            group), float64.
     """
 
     inputs: Tensor
@@ -285,7 +287,7 @@ def _all_weights(sample: _Sample, ridge: float) -> Tensor:
 
 
 def _factors(sample: _Sample, labels: npt.NDArray[np.int64], ridge: float, seed: int) -> Tensor:
-    """The weight inherited, each unit's part of it multiplied by a factor: least squares for its difference from 1."""
+    """The weight inherited, each unit's part times a factor: least squares for its difference from 1."""
     generator = np.random.default_rng(seed)
     units = int(labels.max()) + 1
     gram, product = torch.zeros(units, units, dtype=torch.float64), torch.zeros(units, 1, dtype=torch.float64)
@@ -301,7 +303,8 @@ def _factors(sample: _Sample, labels: npt.NDArray[np.int64], ridge: float, seed:
     gram.diagonal().add_(ridge * float(gram.trace()) / units + np.finfo(float).tiny)
     factor = 1 + torch.linalg.solve(gram, product).squeeze(1)
     by_input = factor[torch.as_tensor(labels)]
-    return sample.weight.double() * by_input[:, None, :, None]
+    solved: Tensor = sample.weight.double() * by_input[:, None, :, None]
+    return solved
 
 
 # Listening
@@ -321,8 +324,8 @@ class _Heard:
         with_inputs: Whether inputs are heard.
         inputs: Per call, shape (samples, channels, *kernel).
         responses: Per call, shape (samples, outputs).
-        summands: By call, what else goes into the sum that the response goes into, in units of the response, shape
-            (samples, outputs).
+        summands: By call, what else goes into the sum that the response goes into, in units of the response,
+            shape (samples, outputs).
     """
 
     path: str
@@ -386,7 +389,7 @@ class _Sums(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.known = WeakIdKeyDictionary()
+        self.known: MutableMapping[Tensor, _Summand] = WeakIdKeyDictionary()
 
     def remember(self, output: Tensor, summand: _Summand) -> None:
         """An output to look out for."""
@@ -394,7 +397,7 @@ class _Sums(TorchFunctionMode):
 
     def recall(self, value: Any) -> _Summand | None:
         """What is known of a tensor, if it is still what it was."""
-        summand: _Summand | None = self.known.get(value) if isinstance(value, Tensor) else None
+        summand = self.known.get(value) if isinstance(value, Tensor) else None
         return summand if summand is not None and value._version == summand.version else None
 
     def __torch_function__(
@@ -458,9 +461,8 @@ def _listening(net: nn.Module, heard: Iterable[_Heard]) -> Iterator[None]:
     for listener in heard:
         module = net.get_submodule(listener.path)
         hooks.append(module.register_forward_hook(layer_hook(listener), with_kwargs=True))
-    for module in net.modules():
-        if isinstance(module, _BatchNorm):
-            hooks.append(module.register_forward_hook(norm_hook))
+    norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
+    hooks += [norm.register_forward_hook(norm_hook) for norm in norms]
     try:
         with sums:
             yield

@@ -61,7 +61,7 @@ class BranchScales(Regulariser):
 
     @torch.no_grad()
     def after_step(self, lr: Tensor) -> None:
-        """Equations 10 to 12. Scales are held at 0 or more; what the momentum remembers is not, as in the paper."""
+        """Equations 10 to 12. Scales are held at 0 or more; what the momentum remembers is not."""
         gradient = self.scales.grad
         assert gradient is not None
         step, reach = self.scales - lr * gradient, lr * self.strength
