@@ -243,9 +243,9 @@ class Protocol:
         sparsity: Of `dsd`, the share of weights its middle phase prunes.
 
     `finetune-rewound` runs the schedule again from the inherited weights (learning-rate rewinding, Renda et al.
-    2020): all of it, or with a budget of t epochs its last t, as in the paper; with more than the recipe's epochs,
-    of which the paper knows none, a schedule of that length. `ticket` runs all of it from the dense network's initial weights
-    (Frankle & Carbin 2019).
+    2020): all of it, or with a budget of t epochs its last t, as in the paper; with more than the recipe's
+    epochs, of which the paper knows none, a schedule of that length. `ticket` runs all of it from the dense
+    network's initial weights (Frankle & Carbin 2019).
     """
 
     name: str

@@ -7,17 +7,18 @@ Reference:
 Over sampled responses of the next layer, minimise |y - X b|^2 + penalty * |b|_1, where column c of X is what
 channel c contributes and y = X 1 is the response (equation 1). The penalty is doubled until few enough
 coefficients survive, then bisected until their number lies between the width asked for and 1.1 times that; of
-those the largest stay. Then all weights of the next layer are solved by least squares for the response of the dense
-network, layer after layer on the inputs of the network pruned so far: see `prunas.proposers.refit`; what inherits
-weights starts from these. `Reconstruction` takes the widths as given; `GlobalReconstruction` also finds them: channels are ordered by the penalty at which they appear on the
-Lasso's path, and the relative squared error of the least squares may be at most t, the same t everywhere.
+those the largest stay. Then all weights of the next layer are solved by least squares for the response of the
+dense network, layer after layer on the inputs of the network pruned so far: see `prunas.proposers.refit`; what
+inherits weights starts from these. `Reconstruction` takes the widths as given; `GlobalReconstruction` also
+finds them: channels are ordered by the penalty at which they appear on the Lasso's path, and the relative
+squared error of the least squares may be at most t, the same t everywhere.
 
 Departures:
     - Channels are chosen in the trained network, so that one training serves all targets and no group's choice
       depends on another's. The paper chooses, too, on the inputs of what is already pruned. It keeps the inputs of
       residual sums whole and samples what a branch reads: gates do that here.
-    - `GlobalReconstruction`'s errors are those of one factor per channel: all weights of a layer would fit too well
-      the few responses there are.
+    - `GlobalReconstruction`'s errors are those of one factor per channel: all weights of a layer would fit too
+      well the few responses there are.
     - Channels are chosen from 400 responses at as many images, rather than 400 of 5,000 (10 places in each of 500
       images); of a layer with more than 64 outputs, from 64 drawn for each response. Weights are solved from 10
       places in each of the 400 images, and a small ridge holds those that they say nothing about.

@@ -14,8 +14,8 @@ Departures:
     - All layers are measured in the trained network, so that one training serves all targets and no group's choice
       depends on another's. The paper goes from layer to layer with an epoch or two of fine-tuning after each.
     - The least-squares factors come after all choices, layer after layer on the inputs of the network pruned so
-      far, from up to 64 outputs at each place, with a small ridge; see `prunas.proposers.refit`. Each reader has its
-      own, and `finetune` starts from weights they are multiplied into.
+      far, from up to 64 outputs at each place, with a small ridge; see `prunas.proposers.refit`. Each reader
+      has its own, and `finetune` starts from weights they are multiplied into.
     - 256 images for all classes together instead of ten per class, and ten entries of each, at random places.
     - Where several layers read the same channels (a residual stream, a concatenation), they are heard alike, each
       with the energy of its response as unit. A gate is heard by its one reader. Fully connected readers are
