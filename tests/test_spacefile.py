@@ -76,7 +76,7 @@ def test_fine_tuning_of_a_space():
     assert parse(text, Path("x.toml")).settings()["finetune"] == (20, 0.001)
     for wrong, message in (
         ("epochs = 0", "x.toml:9: finetune.epochs: Input should be greater than or equal to 1"),
-        ("epoch = 20", "x.toml:9: finetune.epoch: unknown key 'epoch'; did you mean epochs"),
+        ("epochs = 20, epoch = 3", "x.toml:9: finetune.epoch: unknown key 'epoch'; did you mean epochs"),
         ("epochs = 20, lr = nan } #", "x.toml:9: finetune.lr: Input should be"),
     ):
         with pytest.raises(InputError) as raised:
