@@ -21,7 +21,7 @@ from prunas.structure import FIXED, Layer, Survey
 
 __all__ = ["METRICS", "Cost", "CostModel", "Metric", "Target", "check_target", "kept_weights"]
 
-Metric = Literal["params", "macs", "channels"]
+Metric = Literal["params", "macs", "channels", "conv-params"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 
 Table = npt.NDArray[np.float64]
@@ -48,8 +48,9 @@ class Target:
     """A budget.
 
     Attributes:
-        metric: What is counted: `params`, `macs`, or `channels` (units of the groups and channels of the gates
-            that a space lets vary, as the study counts them).
+        metric: What is counted: `params`; `macs`; `channels` (units of the groups and channels of the gates that a
+            space lets vary, as the study counts them); or `conv-params` (weights of convolutions without their
+            biases: what the study's table 6 prunes shares of).
         value: The number asked for.
         keep: The fraction of the dense network it was asked as, or None if it was asked as a number.
     """
@@ -118,6 +119,7 @@ class CostModel:
         self._linear, self._constant = _sizes(survey)
         rows = survey.rows
         self._counts = np.array([[row.params for row in rows], [row.macs for row in rows]], np.float64)
+        self._conv_counts = np.array([[row.params if row.weight else 0 for row in rows]], np.float64)
         self._gate_index = {gate.name: i for i, gate in enumerate(survey.gates)}
         self._in_block = tuple(
             [i for i, row in enumerate(rows) if block in row.blocks] for block in range(len(survey.blocks))
@@ -161,13 +163,46 @@ class CostModel:
         Returns:
             Two arrays of shape (points,): dense_params and dense_macs, exact.
         """
+        params, macs = self._totals(self._counts, widths, selected, alive)
+        return params, macs
+
+    def conv_params_table(
+        self,
+        widths: npt.ArrayLike,
+        selected: npt.ArrayLike | None = None,
+        alive: npt.ArrayLike | None = None,
+    ) -> npt.NDArray[np.int64]:
+        """Weights of the convolutions of many points at once, kernels dense; arguments as of `table`.
+
+        Returns:
+            Shape (points,), exact.
+        """
+        weights: npt.NDArray[np.int64] = self._totals(self._conv_counts, widths, selected, alive)[0]
+        return weights
+
+    def conv_params(self, arch: Architecture) -> int:
+        """Weights of the convolutions of one point that exist."""
+        at = self.survey.layer_at
+        return sum(
+            math.prod(shape) if arch.kernels is None else kept_weights(arch.kernels, at[path], shape)
+            for path, shape in self.weights(arch).items()
+        )
+
+    def _totals(
+        self,
+        counts: Table,
+        widths: npt.ArrayLike,
+        selected: npt.ArrayLike | None,
+        alive: npt.ArrayLike | None,
+    ) -> npt.NDArray[np.int64]:
+        """Sums of the products of rows, each weighed by `counts` of shape (sums, rows): shape (sums, points)."""
         # float64 holds integers exactly up to 2**53, and its products are far faster than int64's.
         units = np.asarray(widths, np.float64)
         passing, present = (
             None if table is None else np.asarray(table, np.float64).T for table in (selected, alive)
         )
         step = max(1, CHUNK // (len(self._reads) + 1))
-        parts = [np.empty((2, 0))]
+        parts = [np.empty((len(counts), 0))]
         for start in range(0, len(units), step):
             some = slice(start, start + step)
             sizes = self._sizes(units[some])
@@ -181,9 +216,8 @@ class CostModel:
             if present is not None:
                 for inside, branch in zip(self._in_block, present, strict=True):
                     products[inside] *= branch[some]
-            parts.append(self._counts @ products)
-        params, macs = np.concatenate(parts, axis=1).astype(np.int64)
-        return params, macs
+            parts.append(counts @ products)
+        return np.concatenate(parts, axis=1).astype(np.int64)
 
     def gate_inputs(self, widths: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Channels at each gate's input as built, shape (points, gates), for widths of shape (points, groups)."""

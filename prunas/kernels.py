@@ -56,7 +56,7 @@ def fit_kernels(space: SearchSpace, wanted: Frequencies, target: Target, seed: i
     Args:
         space: The space.
         wanted: Proportions, 0 or more, by key; a convolution without a key stays dense.
-        target: A budget in params or MACs.
+        target: A budget in params, MACs or weights of convolutions.
         seed: Chooses among the masks that have the frequencies.
 
     Raises:
@@ -64,7 +64,7 @@ def fit_kernels(space: SearchSpace, wanted: Frequencies, target: Target, seed: i
     """
     check_target(target)
     if target.metric == "channels":
-        raise InputError("a kernel pattern keeps all channels; ask for params or macs")
+        raise InputError("a kernel pattern keeps all channels; ask for params, macs or conv-params")
     if not wanted:
         raise InputError(f"space {space.name!r} has no convolution whose kernels such a design could thin")
     proportions = {key: np.asarray(values, float) for key, values in wanted.items()}

@@ -18,7 +18,10 @@ _TABLES: dict[Registry, dict[str, str]] = {
         "slimming/scale": "prunas.proposers.slimming:ScalePenalty",
         "sss/branch": "prunas.proposers.sss:BranchScales",
     },
-    "prunas.rebuilds": {"thinet/rescaled": "prunas.proposers.responses:rescaled"},
+    "prunas.rebuilds": {
+        "thinet/rescaled": "prunas.proposers.refit:rescaled",
+        "reconstruction/refitted": "prunas.proposers.refit:refitted",
+    },
 }
 
 REGISTERED: Mapping[Registry, Mapping[str, str]] = MappingProxyType(

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from prunas.errors import InputError, unknown
 from prunas.files import digest
@@ -18,6 +18,7 @@ __all__ = [
     "PRECISIONS",
     "PROTOCOLS",
     "RECIPES",
+    "FineTuning",
     "Protocol",
     "Recipe",
     "finite",
@@ -55,6 +56,7 @@ _RANGES: Mapping[str, _Range] = MappingProxyType(
         "momentum": (_NUMBER, lambda value: 0 <= value < 1, "at least 0 and below 1"),
         "weight_decay": (_NUMBER, lambda value: value >= 0, "a finite number from 0"),
         "images": (int, lambda value: value >= 0, "a whole number from 0 (all)"),
+        "rewound": (int, lambda value: value >= 0, "a whole number from 0 (the schedule as it is)"),
         "dsd": (_NUMBER, lambda value: 0 <= value < 1, "at least 0 and below 1"),
     }
 )
@@ -88,6 +90,8 @@ class Recipe:
             on training and validation images gets those of validation in the splits' proportion on top.
         dsd: If not 0, the training is dense-sparse-dense, and this share of the weights of every convolution and
             linear layer is pruned in its middle phase; see `phases`.
+        rewound: If not 0, the length of a schedule of which a shorter training passes through the last epochs
+            (learning-rate rewinding, Renda et al. 2020, arXiv:2003.02389); a longer one passes through its own.
         fused: Whether SGD updates all weights in one kernel; otherwise in several, with other roundings.
 
     A field born after the first release carries `metadata={"neutral": value}`, the value at which everything is as
@@ -111,6 +115,7 @@ class Recipe:
     channels_last: bool = False
     images: int = 0
     dsd: float = field(default=0.0, metadata={"neutral": 0.0})
+    rewound: int = field(default=0, metadata={"neutral": 0})
     fused: bool = field(default=True, metadata={"neutral": True})
 
     def __post_init__(self) -> None:
@@ -202,6 +207,9 @@ class Recipe:
             steps_per_epoch: Steps of one epoch, the partial last one included.
             epochs: Length of this training (`epochs` of the recipe, or a Scratch-B length).
         """
+        if self.rewound > epochs:
+            step += (self.rewound - epochs) * steps_per_epoch
+            epochs = self.rewound
         if self.dsd:
             sparse, free = self.phases(epochs)
             if (epoch := step // steps_per_epoch) >= sparse:
@@ -260,16 +268,19 @@ class Protocol:
         weights: `fresh` draws new initial weights at the new shape; `sliced` inherits those of the dense
             network's kept channels; `initial` slices the weights the dense network started from.
         budget: `epochs` of the recipe; `macs` of the dense training (the study's Scratch-B); `macs+finetune`,
-            which adds the fine-tuning epochs that the pruned network would have had besides; `finetune`, a quarter
-            of the recipe's epochs at a hundredth of its rate (the study's 40 of 160 at 0.001); or `dsd`, the
-            recipe's epochs and a quarter of them for each of the two further phases (see `Recipe.phases`).
+            which adds the fine-tuning epochs that the pruned network would have had besides; `finetune`, at a
+            constant rate and for as long as the space says, else a quarter of the recipe's epochs at a hundredth
+            of its rate (the study's 40 of 160 at 0.001 on CIFAR); or `dsd`, the recipe's epochs and a quarter of
+            them for each of the two further phases (see `Recipe.phases`).
         epochs: A retraining budget: how long `epochs` and `finetune` last instead, their schedule passed through
-            whole. None leaves them.
+            whole; but `finetune-rewound` passes through its last epochs. None leaves them.
         cap: Largest factor of `macs` on the recipe's epochs; infinite: none; None: what the space says.
         sparsity: Of `dsd`, the share of weights its middle phase prunes.
 
-    `finetune-rewound` runs the whole schedule again from the inherited weights (learning-rate rewinding to the
-    start, Renda et al. 2020); `ticket` does so from the dense network's initial weights (Frankle & Carbin 2019).
+    `finetune-rewound` runs the schedule again from the inherited weights (learning-rate rewinding, Renda et al.
+    2020): all of it, or with a budget of t epochs its last t, as in the paper; with more than the recipe's
+    epochs, of which the paper knows none, a schedule of that length. `ticket` runs all of it from the dense
+    network's initial weights (Frankle & Carbin 2019).
     """
 
     name: str
@@ -329,6 +340,18 @@ def protocol(name: str) -> Protocol:
         f"protocol {name!r}: a number can be a cap of 1 or more, as in scratch-b:2, whole epochs, as in "
         "finetune:20, or a share of weights, as in dsd:0.5"
     )
+
+
+class FineTuning(NamedTuple):
+    """How long fine-tuning lasts, and at which constant rate.
+
+    Attributes:
+        epochs: Passes over the training images.
+        lr: Learning rate.
+    """
+
+    epochs: int
+    lr: float
 
 
 def scratch_b_epochs(epochs: int, dense_macs: int, macs: int, cap: float | None = None) -> int:

@@ -42,7 +42,7 @@ from prunas.costs import METRICS, Cost, CostModel, Metric, Target
 from prunas.errors import InputError, unknown
 from prunas.files import cache_folder, canonical, digest, read_json, write_json
 from prunas.plugins import Plugin, foreign_code, load_all, plugins
-from prunas.recipe import finite
+from prunas.recipe import FineTuning, finite
 from prunas.structure import Survey
 
 if TYPE_CHECKING:
@@ -115,6 +115,8 @@ class SearchSpace:
         floor: Fewest units of a group, and fewest channels that pass a gate.
         step: Widths are multiples of it, or dense.
         cap: Largest factor of Scratch-B epochs, or None.
+        finetune: Epochs and rate of fine-tuning with the default recipe, in proportion with another; None: a
+            quarter of the recipe's epochs at a hundredth of its rate.
         options: Settings of proposers by name, for example {"slimming": {"pull": 0.66}}.
         network: What the factory is, for a person.
         source: The file, or "" if it was made in Python.
@@ -137,6 +139,7 @@ class SearchSpace:
     floor: int = 1
     step: int = 1
     cap: float | None = None
+    finetune: FineTuning | None = None
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     network: str = ""
     source: str = ""
@@ -425,6 +428,8 @@ class SearchSpace:
             groups, layers = self._gone(arch)
             there = [d.name not in (groups if d.kind == "group" else layers) for d in self.dimensions]
             return int(self.counts(arch)[there].sum())
+        if metric == "conv-params":
+            return self.costs.conv_params(arch)
         return cast(int, getattr(self.cost(arch), metric))
 
     def measures(self, counts: npt.ArrayLike, metric: Metric) -> npt.NDArray[np.int64]:
@@ -447,6 +452,8 @@ class SearchSpace:
             if selected is not None:
                 passing = np.minimum(selected, self.costs.gate_inputs(widths))[:, gates].sum(1)
             return np.asarray(widths[:, groups].sum(1) + passing, np.int64)
+        if metric == "conv-params":
+            return self.costs.conv_params_table(widths, selected)
         params, macs = self.costs.table(widths, selected)
         return params if metric == "params" else macs
 

@@ -4,13 +4,14 @@ import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from prunas.costs import Metric
 from prunas.errors import InputError, unknown
 from prunas.files import names_folder
-from prunas.recipe import recipe
+from prunas.recipe import FineTuning, recipe
 
 __all__ = ["NETWORK", "SpaceFile", "Vary", "parse"]
 
@@ -47,6 +48,15 @@ class PresetEntry(BaseModel):
     removed: list[str] = Field(default_factory=list)
 
 
+class FineTuningEntry(BaseModel):
+    """The table `finetune`: how the space's own recipe fine-tunes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(ge=1)
+    lr: float = Field(gt=0, allow_inf_nan=False)
+
+
 class SpaceFile(BaseModel):
     """A whole file; see `prunas.space` for an example."""
 
@@ -57,9 +67,10 @@ class SpaceFile(BaseModel):
     input: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
     data: str = ""
     recipe: str = "paper"
-    metric: Literal["params", "macs", "channels"] = "params"
+    metric: Metric = "params"
     keep: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.5, 0.3, 0.1)
     cap: float | None = Field(default=None, ge=1)
+    finetune: FineTuningEntry | None = None
     vary: Vary = Vary()
     proposers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     presets: dict[str, PresetEntry] = Field(default_factory=dict)
@@ -69,6 +80,7 @@ class SpaceFile(BaseModel):
         return {
             **self.vary.model_dump(),
             **{key: getattr(self, key) for key in ("network", "data", "recipe", "metric", "keep", "cap")},
+            "finetune": FineTuning(**self.finetune.model_dump()) if self.finetune else None,
             "options": self.proposers,
             "raw_presets": {name: entry.model_dump() for name, entry in self.presets.items()},
         }
@@ -119,7 +131,11 @@ FORMS = ("list[int]", "dict[str,int]", "int")
 
 def _known(keys: Sequence[str]) -> Sequence[str]:
     """The keys that may stand where the last one stands."""
-    tables: dict[str, type[BaseModel]] = {"vary": Vary, "presets": PresetEntry}
+    tables: dict[str, type[BaseModel]] = {
+        "vary": Vary,
+        "presets": PresetEntry,
+        "finetune": FineTuningEntry,
+    }
     return list((tables[keys[0]] if len(keys) > 1 else SpaceFile).model_fields)
 
 

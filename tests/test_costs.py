@@ -60,10 +60,12 @@ def test_a_table_holds_the_cost_of_every_point(name: str, seed: int) -> None:
     selected[0] = np.minimum(selected[0], 0)
     alive = chance.random((7, len(made.blocks))) < 0.6
     params, macs = model.table(widths, selected, alive)
+    conv = model.conv_params_table(widths, selected, alive)
     assert params.shape == macs.shape == (7,) and params.dtype == macs.dtype == np.int64
     for row in range(7):
         arch = arch_of(made, widths[row], selected[row], alive[row].tolist())
         assert model.of(arch) == (params[row], macs[row], params[row], macs[row])
+        assert model.conv_params(arch) == conv[row]
 
 
 def test_what_a_table_leaves_out_is_dense() -> None:
@@ -109,6 +111,7 @@ def test_counts_by_hand(first: int, second: int) -> None:
     params = 9 * 3 * first + 2 * first + first * second + second + (4 * second) * 5 + 5
     macs = 16 * 9 * 3 * first + 4 * first * second + (4 * second) * 5
     assert CostModel(made).of(arch) == Cost(params, macs, params, macs)
+    assert CostModel(made).conv_params(arch) == 9 * 3 * first + first * second
     assert CostModel(made).weights(arch) == {"first": (first, 3, 3, 3), "second": (second, first, 1, 1)}
 
 
@@ -125,6 +128,7 @@ def test_counts_under_a_pattern_by_hand() -> None:
     assert CostModel(made).of(arch) == Cost(
         dense.params - gone, dense.macs - 16 * gone, dense.params, dense.macs
     )
+    assert CostModel(made).conv_params(arch) == kept + 6 * 4  # the second convolution is dense
     (mask,) = kernel_masks(made, arch).values()
     assert mask.sum((0, 1)).ravel().tolist() == [18, 9, 0, 4, 2, 18, 18, 6, 1]
     other = kernel_masks(

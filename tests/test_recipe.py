@@ -38,6 +38,21 @@ def test_one_cycle_is_two_straight_lines():
     assert rates[10:] == pytest.approx([0.8 * k / 30 for k in range(30, 0, -1)])
 
 
+@pytest.mark.parametrize("name", ["paper", "short", "imagenet"])
+def test_a_rewound_schedule_is_the_end_of_the_whole_one(name):
+    """Renda et al. 2020: retraining for t epochs has the learning rates of the last t epochs of training."""
+    chosen, steps = recipe(name), 5
+    whole = [chosen.lr_at(step, steps, chosen.epochs) for step in range(chosen.epochs * steps)]
+    rewound = chosen.replace(rewound=chosen.epochs)
+    for epochs in (1, 7, chosen.epochs - 1, chosen.epochs):
+        rates = [rewound.lr_at(step, steps, epochs) for step in range(epochs * steps)]
+        assert rates == whole[-epochs * steps :]
+    beyond = chosen.epochs + 10  # the paper knows none: a schedule of that length
+    assert rewound.lr_at(3, steps, beyond) == chosen.lr_at(3, steps, beyond)
+    with pytest.raises(InputError, match="rewound must be 0 or more, not -1"):
+        chosen.replace(rewound=-1)
+
+
 def test_constant_stays():
     chosen = recipe("paper").replace(schedule="constant", lr=0.001)
     assert {chosen.lr_at(step, 3, 40) for step in range(120)} == {0.001}
@@ -57,6 +72,8 @@ def test_name_is_not_identity_and_everything_else_is():
         "precision": "bf16", "channels_last": True, "images": 10, "dsd": 0.3,
     }  # fmt: skip
     assert {"name", *changes} == set(paper.replace(dsd=0.5).to_json())
+    assert "rewound" not in paper.to_json()
+    assert paper.replace(rewound=160).identity != paper.identity
     assert "dsd" not in paper.to_json()  # born later: at 0 it leaves the names of runs alone
     identities = {paper.replace(**{name: value}).identity for name, value in changes.items()}
     assert len({paper.identity, *identities}) == len(changes) + 1

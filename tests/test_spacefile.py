@@ -50,6 +50,7 @@ def test_a_whole_file_becomes_the_settings_of_a_space():
         "metric": "macs",
         "keep": (0.5, 0.25),
         "cap": 2.0,
+        "finetune": None,
         "groups": ("layer*",),
         "gates": ("*",),
         "blocks": ("layer2*",),
@@ -70,11 +71,25 @@ def test_a_whole_file_becomes_the_settings_of_a_space():
     }
 
 
+def test_fine_tuning_of_a_space():
+    text = WHOLE.replace("cap = 2.0", "finetune = { epochs = 20, lr = 0.001 }")
+    assert parse(text, Path("x.toml")).settings()["finetune"] == (20, 0.001)
+    for wrong, message in (
+        ("epochs = 0", "x.toml:9: finetune.epochs: Input should be greater than or equal to 1"),
+        ("epochs = 20, epoch = 3", "x.toml:9: finetune.epoch: unknown key 'epoch'; did you mean epochs"),
+        ("epochs = 20, lr = nan } #", "x.toml:9: finetune.lr: Input should be"),
+    ):
+        with pytest.raises(InputError) as raised:
+            parse(text.replace("epochs = 20", wrong), Path("x.toml"))
+        assert message in str(raised.value)
+
+
 def test_two_lines_are_enough():
     settings = parse('network = "a.b:c"\ninput = [3, 8, 8]', Path("x.toml")).settings()
     assert settings["groups"] == ("*",)
     assert settings["gates"] == settings["blocks"] == settings["exclude"] == ()
     assert (settings["recipe"], settings["metric"], settings["cap"]) == ("paper", "params", None)
+    assert settings["finetune"] is None
 
 
 @pytest.mark.parametrize(
@@ -100,7 +115,7 @@ def test_two_lines_are_enough():
         ),
         ("input = [3, 32, 32]\n", "", ": input: Field required"),
         ("mine.py:factory", "mine.py", ":2: network: String should match pattern"),
-        ('"macs"', '"flops"', ":7: metric: Input should be 'params', 'macs' or 'channels'"),
+        ('"macs"', '"flops"', ":7: metric: Input should be 'params', 'macs', 'channels' or 'conv-params'"),
         ('"short"', '"shrot"', ":6: unknown recipe 'shrot'; did you mean short"),
         (
             "widths = [1, 2]",

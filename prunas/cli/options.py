@@ -86,7 +86,9 @@ ExecutorSet = Annotated[
 Workers = Annotated[
     int | None, typer.Option("--workers", help="Trainings at a time; on this machine unless --executor says.")
 ]
-Metric = Annotated[str | None, typer.Option("--metric", help="What targets count: params, macs or channels.")]
+Metric = Annotated[
+    str | None, typer.Option("--metric", help="What targets count: params, macs, channels or conv-params.")
+]
 Keep = Annotated[str | None, typer.Option("--keep", help="Targets as fractions, such as 0.3,0.1.")]
 Budget = Annotated[str | None, typer.Option("--budget", help="Targets as numbers, such as 1.2M,400k.")]
 Align = Annotated[

@@ -9,18 +9,20 @@ from prunas.costs import Target
 from prunas.errors import InputError
 from prunas.proposers.brief import Penalty, Proposal
 from prunas.recipe import PROTOCOLS, Protocol, Recipe, scratch_b_epochs
+from prunas.recipe import recipe as named_recipe
 from prunas.runs.execute import Outcome
 from prunas.runs.job import Job
 from prunas.space import SearchSpace
 from prunas.statistics.rows import Kind, Row
 
-__all__ = ["BACKWARD", "FINETUNE_SHARE", "Setting", "Training"]
+__all__ = ["BACKWARD", "Setting", "Training"]
 
 WORK = "train"
 BACKWARD = 3
 """MACs of a training step over those of a forward pass: the backward pass costs about two more."""
 
-FINETUNE_SHARE, FINETUNE_RATE = 0.25, 0.01
+FINETUNE_RATE = 0.01
+"""Learning rate of fine-tuning over the recipe's, where a space says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +95,30 @@ class Setting:
             cap: Largest factor of Scratch-B where the protocol names none, or None.
         """
         recipe = self.recipe
-        quarter = max(1, int(recipe.epochs * FINETUNE_SHARE))
+        tuning, rate = self.finetuning
         match how.budget:
             case "epochs":
-                return recipe, how.epochs or recipe.epochs
+                length = how.epochs or recipe.epochs
+                if how.weights == "sliced" and length < recipe.epochs:
+                    return recipe.replace(rewound=recipe.epochs), length
+                return recipe, length
             case "finetune":
-                rate, length = recipe.lr * FINETUNE_RATE, how.epochs or quarter
+                length = how.epochs or tuning
                 return recipe.replace(schedule="constant", lr=rate, epochs=length), length
             case "dsd":
-                return recipe.replace(dsd=how.sparsity), recipe.epochs + 2 * quarter
+                return recipe.replace(dsd=how.sparsity), recipe.epochs + 2 * max(1, recipe.epochs // 4)
         dense, macs = self.space.cost(self.space.dense).macs, self.space.cost(arch).macs
         epochs = scratch_b_epochs(recipe.epochs, dense, macs, cap if how.cap is None else how.cap)
-        return recipe, epochs + (quarter if how.budget == "macs+finetune" else 0)
+        return recipe, epochs + (tuning if how.budget == "macs+finetune" else 0)
+
+    @property
+    def finetuning(self) -> tuple[int, float]:
+        """Epochs and rate of fine-tuning: what the space says for its own recipe, in proportion for another."""
+        asked, recipe = self.space.finetune, self.recipe
+        if asked is None:
+            return max(1, recipe.epochs // 4), recipe.lr * FINETUNE_RATE
+        own = named_recipe(self.space.recipe)
+        return max(1, recipe.epochs * asked.epochs // own.epochs), recipe.lr * (asked.lr / own.lr)
 
     def dense(self, seed: int, penalty: Penalty | None) -> "Training":
         """The dense training a pruning method asks for: trained on train, scored on validation."""

@@ -10,7 +10,7 @@ from prunas import data as datasets
 from prunas import designs
 from prunas.costs import Metric, Target
 from prunas.errors import InputError
-from prunas.experiments.jobs import BACKWARD, FINETUNE_SHARE, Setting
+from prunas.experiments.jobs import BACKWARD, Setting
 from prunas.experiments.search import Plan
 from prunas.proposers import FINDERS, PROPOSERS, Entry, configured, entry
 from prunas.proposers.brief import Source
@@ -308,6 +308,7 @@ def forecast(plan: Plan) -> Forecast:
     setting = plan.setting
     dense_cost = setting.space.cost(setting.space.dense)
     dense_metric = {"params": dense_cost.params, "macs": dense_cost.macs}
+    dense_metric["conv-params"] = setting.space.costs.conv_params(setting.space.dense)
     epochs, batch = setting.recipe.epochs, setting.recipe.batch
     trainings = macs = steps = 0
 
@@ -318,6 +319,8 @@ def forecast(plan: Plan) -> Forecast:
         macs += round(BACKWARD * dense_cost.macs * share * setting.images[split] * passes)
         steps += round(-(-setting.images[split] // batch) * passes)
 
+    tuning = setting.finetuning[0] / epochs
+
     def factor(how: Protocol, share: float) -> float:
         """Epochs of a training over those of the recipe."""
         caps = [cap for cap in (how.cap, plan.cap) if cap is not None]
@@ -325,9 +328,9 @@ def forecast(plan: Plan) -> Forecast:
         return {
             "epochs": (how.epochs or epochs) / epochs,
             "macs": longer,
-            "macs+finetune": longer + FINETUNE_SHARE,
-            "finetune": how.epochs / epochs if how.epochs else FINETUNE_SHARE,
-            "dsd": 1 + 2 * FINETUNE_SHARE,
+            "macs+finetune": longer + tuning,
+            "finetune": how.epochs / epochs if how.epochs else tuning,
+            "dsd": 1.5,
         }[how.budget]
 
     for name in plan.proposers:

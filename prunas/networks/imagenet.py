@@ -39,7 +39,7 @@ def vgg11(classes: int = 1000) -> nn.Sequential:
             ),
         )
     )
-    initialise(net, gamma=0.5, linear_std=0.01)
+    initialise(net, gamma=0.5, head_gamma=0.5, linear_std=0.01)
     return net
 
 

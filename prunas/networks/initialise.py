@@ -9,7 +9,12 @@ __all__ = ["initialise"]
 
 
 def initialise(
-    net: nn.Module, *, gamma: float, fan: Literal["in", "out"] = "out", linear_std: float | None = None
+    net: nn.Module,
+    *,
+    gamma: float,
+    head_gamma: float = 1.0,
+    fan: Literal["in", "out"] = "out",
+    linear_std: float | None = None,
 ) -> None:
     """Draws every weight of `net` anew, in place.
 
@@ -17,7 +22,9 @@ def initialise(
 
     Args:
         net: The network.
-        gamma: Initial scale of the batch norms: 0.5 for network slimming (Liu et al. 2017), else 1.
+        gamma: Initial scale of the batch norms of maps: 0.5 for network slimming (Liu et al. 2017), else 1.
+        head_gamma: Of those behind linear layers. The study's CIFAR code leaves them at torch's 1 whatever `gamma`
+            is, its ImageNet code does not.
         fan: Whether `channels` are a convolution's filters (`out`) or its inputs (`in`).
         linear_std: Standard deviation of the weights of linear layers, biases 0; None keeps torch's own.
     """
@@ -28,7 +35,7 @@ def initialise(
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            nn.init.constant_(module.weight, gamma)
+            nn.init.constant_(module.weight, gamma if isinstance(module, nn.BatchNorm2d) else head_gamma)
             nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Linear) and linear_std is not None:
             nn.init.normal_(module.weight, 0.0, linear_std)

@@ -24,7 +24,7 @@ class VGG(nn.Module):
         head: `linear`, as network slimming uses it, or `hidden`: linear(512), batch norm, ReLU, linear, as the
             study uses it for L1-norm pruning.
         conv_bias: Whether convolutions have a bias (the study's unstructured pruning).
-        gamma: Initial scale of the batch norms.
+        gamma: Initial scale of the convolutions' batch norms; that of a hidden head starts at 1.
         fan: See `initialise`.
     """
 

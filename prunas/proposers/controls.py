@@ -1,12 +1,15 @@
 """What pruning is compared with: shapes that no training of their own finds.
 
-`taper` and `shuffled` answer a found point and rest on its search: the first matches its parameters *and* MACs
-with two numbers, the second keeps its ratios and forgets which layers they belong to.
+`taper`, `shuffled` and `random-channels` answer a found point and rest on its search: the first matches its
+parameters *and* MACs with two numbers, the second keeps its ratios and forgets which layers they belong to, the
+third keeps its widths and forgets which channels they are of.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from prunas import designs, kernels
 from prunas.architecture import Architecture
@@ -14,11 +17,13 @@ from prunas.costs import Target
 from prunas.errors import InputError
 from prunas.proposers import check_values
 from prunas.proposers.brief import Brief, Proposal, Trial
+from prunas.proposers.channels import proposal
 from prunas.space import SearchSpace
 
 __all__ = [
     "ErdosRenyiKernel",
     "Random",
+    "RandomChannels",
     "Shuffled",
     "Taper",
     "Uniform",
@@ -27,6 +32,8 @@ __all__ = [
     "flagged",
     "stage_profile",
 ]
+
+Positions = npt.NDArray[np.int64]
 
 NARROWEST = 0.1
 """Smallest stage ratio, relative to the widest stage, that random profiles and samplers draw."""
@@ -124,6 +131,44 @@ class Shuffled:
                 seed = int(np.random.SeedSequence([brief.seed, reached.value, draw]).generate_state(1)[0])
                 arch = designs.shuffled(space, found.architecture, reached, seed)
                 proposals.append(flagged(space, arch, found.target))
+        return proposals
+
+
+class RandomChannels:
+    """Each found point with channels drawn at random: whether it matters which ones are inherited.
+
+    Widths, the run the weights come from and how they are rebuilt are the found point's. A protocol that inherits
+    nothing trains the found widths again.
+
+    Args:
+        draws: Choices of channels per found point; each is trained.
+    """
+
+    def __init__(self, draws: int = 1) -> None:
+        if draws < 1:
+            raise InputError(f"random-channels: draws must be at least 1, not {draws}")
+        self.draws = draws
+
+    def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:
+        """`draws` points per found point that comes with weights, once."""
+        if trials:
+            return []
+        space = brief.space
+        proposals = []
+        for found in _found(brief, "random-channels"):
+            if found.weights_of is None:
+                continue
+            counts, removed = space.counts(found.architecture), found.architecture.removed
+            for draw in range(self.draws):
+                generator = np.random.default_rng([brief.seed, found.target.value, draw])
+
+                def choose(
+                    dimension: int, there: Positions, count: int, draw: np.random.Generator = generator
+                ) -> Positions:
+                    return np.sort(draw.permutation(len(there))[:count])
+
+                made = proposal(space, counts, choose, found.target, found.weights_of, removed)
+                proposals.append(replace(made, rebuild=found.rebuild))
         return proposals
 
 

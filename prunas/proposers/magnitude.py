@@ -38,7 +38,7 @@ def masks(
     Args:
         space: The space.
         magnitudes: |weight| of every convolution, by module path.
-        target: The budget, in params or MACs.
+        target: The budget, in params, MACs or weights of convolutions.
 
     Returns:
         A mask per convolution, and whether the floor held a last weight.
@@ -47,7 +47,9 @@ def masks(
         InputError: What convolutions do not hold costs more than the budget.
     """
     if target.metric == "channels":
-        raise InputError("magnitude prunes weights and keeps all channels; ask for params or macs")
+        raise InputError(
+            "magnitude prunes weights and keeps all channels; ask for params, macs or conv-params"
+        )
     prices = {
         path: space.survey.layer_at[path].positions if target.metric == "macs" else 1 for path in magnitudes
     }

@@ -2,23 +2,26 @@
 
 Reference:
     He et al., Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017,
-    https://arxiv.org/abs/1707.06168, section 3.1; with the penalty found as in the released code.
+    https://arxiv.org/abs/1707.06168, section 3; with the penalty found as in the released code.
 
 Over sampled responses of the next layer, minimise |y - X b|^2 + penalty * |b|_1, where column c of X is what
 channel c contributes and y = X 1 is the response (equation 1). The penalty is doubled until few enough
 coefficients survive, then bisected until their number lies between the width asked for and 1.1 times that; of
-those the largest stay. Least squares over them is the error that is left. `Reconstruction` takes the widths as
-given; `GlobalReconstruction` also finds them: channels are ordered by the penalty at which they appear on the
-Lasso's path, and the relative squared error of the least squares may be at most t, the same t everywhere.
+those the largest stay. Then all weights of the next layer are solved by least squares for the response of the
+dense network, layer after layer on the inputs of the network pruned so far: see `prunas.proposers.refit`; what
+inherits weights starts from these. `Reconstruction` takes the widths as given; `GlobalReconstruction` also
+finds them: channels are ordered by the penalty at which they appear on the Lasso's path, and the relative
+squared error of the least squares may be at most t, the same t everywhere.
 
 Departures:
-    - All layers are measured in the trained network, so that one training serves all targets and no group's
-      choice depends on another's. The paper goes from layer to layer and reads the inputs of what is already
-      pruned; it keeps the inputs of residual sums whole and samples what a branch reads: gates do that here.
-    - The paper solves for all weights of the next layer. Here the least squares, with a small ridge, give one
-      factor per channel and reading layer; `finetune` starts from weights they are multiplied into.
-    - 400 responses at as many images, rather than 400 of 5,000 (10 places in each of 500 images); of a layer
-      with more than 64 outputs, 64 drawn for each response.
+    - Channels are chosen in the trained network, so that one training serves all targets and no group's choice
+      depends on another's. The paper chooses, too, on the inputs of what is already pruned. It keeps the inputs of
+      residual sums whole and samples what a branch reads: gates do that here.
+    - `GlobalReconstruction`'s errors are those of one factor per channel: all weights of a layer would fit too
+      well the few responses there are.
+    - Channels are chosen from 400 responses at as many images, rather than 400 of 5,000 (10 places in each of 500
+      images); of a layer with more than 64 outputs, from 64 drawn for each response. Weights are solved from 10
+      places in each of the 400 images, and a small ridge holds those that they say nothing about.
     - The Lasso is solved on the Gram matrix (see `prunas.proposers.responses`), which has the same solution.
 """
 
@@ -34,11 +37,14 @@ from sklearn.linear_model import Lasso, lasso_path
 from prunas.proposers import check_values
 from prunas.proposers.brief import Brief, Proposal, Trial
 from prunas.proposers.channels import Choose, allocated, at_given_widths, highest
-from prunas.proposers.responses import Matrix, Sampling, check, errors, grams, rebuild, root
+from prunas.proposers.refit import rebuild
+from prunas.proposers.responses import Matrix, Sampling, check, errors, grams, root
 
 __all__ = ["GlobalReconstruction", "Reconstruction", "appearance", "survivors"]
 
 ENTRIES = 64
+PLACES = 10
+"""In the map of every layer and each image, that weights are solved from: they are more than choices need."""
 SLACK = 1.1
 STEPS = 40
 """Penalties tried: the number of survivors may jump past the width, and then too many are cut to it."""
@@ -123,16 +129,13 @@ class _Measured:
         """Gram matrix of everything that varies, and the run they were measured in."""
         check(brief, self.name)
         trained = brief.trained()
-        return grams(brief, trained.weights(), self.sampling, self.name), trained.run
+        sampling = Sampling(self.responses, 1, ENTRIES)
+        return grams(brief, trained.weights(), sampling, self.name), trained.run
 
-    @property
-    def sampling(self) -> Sampling:
-        """Which responses are heard, to choose channels and to solve for their factors."""
-        return Sampling(self.responses, 1, ENTRIES)
-
-    def rescaling(self, brief: Brief, proposals: Sequence[Proposal]) -> list[Proposal]:
-        """The proposals, to be inherited with factors."""
-        return [replace(made, rebuild=rebuild(self.sampling, brief.seed)) for made in proposals]
+    def refitting(self, brief: Brief, proposals: Sequence[Proposal]) -> list[Proposal]:
+        """The proposals, to be inherited with the weights that least squares give."""
+        how = rebuild("reconstruction/refitted", self.responses, PLACES, brief.seed)
+        return [replace(made, rebuild=how) for made in proposals]
 
 
 def _by_lasso(measured: Sequence[Matrix]) -> Choose:
@@ -159,7 +162,7 @@ class Reconstruction(_Measured):
         if trials:
             return []
         measured, run = self.measure(brief)
-        return self.rescaling(brief, at_given_widths(brief, self.preset, _by_lasso(measured), run))
+        return self.refitting(brief, at_given_widths(brief, self.preset, _by_lasso(measured), run))
 
 
 class GlobalReconstruction(_Measured):
@@ -173,4 +176,4 @@ class GlobalReconstruction(_Measured):
             return []
         measured, run = self.measure(brief)
         scores = [errors(gram, appearance(gram)) for gram in measured]
-        return self.rescaling(brief, allocated(brief, scores, _by_lasso(measured), run, self.name))
+        return self.refitting(brief, allocated(brief, scores, _by_lasso(measured), run, self.name))

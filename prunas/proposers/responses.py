@@ -4,10 +4,10 @@ A response of a reading layer, without its bias, is a sum over its input channel
 channels' contributions X to them, X.sum(1) == y. All that is asked of them here is how well some channels, each
 with a factor of its own, make up y; and that only depends on the Gram matrix X^T X, so that it alone is kept: it
 is exact, small, and sums over samples and over the layers that read the same channels. What is lost is made up
-for, as far as factors can, in the weights that fine-tuning inherits: see `rescaled`.
+for in the weights that fine-tuning inherits: see `prunas.proposers.refit`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,22 +17,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prunas.architecture import Architecture
 from prunas.errors import InputError
-from prunas.proposers.brief import Brief, Rebuild
-from prunas.proposers.channels import by_unit, parts, readers
+from prunas.proposers.brief import Brief
+from prunas.proposers.channels import by_unit, readers
 from prunas.space import SearchSpace
 from prunas.structure import Form
 
-__all__ = ["Matrix", "Sampling", "check", "errors", "factors", "grams", "rebuild", "rescaled", "root"]
+__all__ = ["Matrix", "Sampling", "check", "contributions", "errors", "grams", "root", "unrolled"]
 
 Matrix = npt.NDArray[np.float64]
 
 
 Calibration = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
-
-RIDGE = 1e-4
-"""Of the least squares for factors, in units of the mean energy of a channel."""
 
 CHUNK = 2**23
 """Products held at once."""
@@ -159,7 +155,7 @@ def contributions(
     Yields:
         Some of the entries drawn, shape (entries, input channels), without the bias; place by place.
     """
-    patches, weight = _unrolled(module, x)
+    patches, weight = unrolled(module, x), _ungrouped(module)
     kernel = 1 if isinstance(module, nn.Linear) else weight.ndim - 2
     batch, *extent = patches.shape[: patches.ndim - 1 - kernel]
     image = torch.arange(batch).repeat_interleave(sampling.places)
@@ -179,18 +175,14 @@ def contributions(
         yield rows.flatten(0, 1).double().numpy()
 
 
-def _unrolled(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """A layer as a product: the input channels seen from every place, and what each is multiplied with.
+def unrolled(module: nn.Module, x: Tensor) -> Tensor:
+    """The input channels of a layer as seen from every place.
 
     Returns:
-        A view of shape (batch, *map, channels, *kernel), and weights of shape (outputs, channels, *kernel), zero
-        where a grouped convolution does not look. A linear layer's kernel is one element.
+        A view of shape (batch, *map, channels, *kernel). A linear layer's kernel is one element.
     """
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    weight = weight.detach()
     if isinstance(module, nn.Linear):
-        return x.unsqueeze(-1), weight.unsqueeze(-1)
+        return x.unsqueeze(-1)
     assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
     spatial = range(len(module.kernel_size))
     padding: list[int] = []
@@ -204,14 +196,28 @@ def _unrolled(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     for axis in spatial:
         extent = module.dilation[axis] * (module.kernel_size[axis] - 1) + 1
         x = x.unfold(2 + axis, extent, module.stride[axis])[..., :: module.dilation[axis]]
-    x = x.movedim(1, 1 + len(spatial))  # (batch, *map, channels, *kernel)
-    if module.groups > 1:
-        out, inner = len(weight) // module.groups, weight.shape[1]
-        full = weight.new_zeros(len(weight), inner * module.groups, *module.kernel_size)
-        for g in range(module.groups):
-            full[g * out : (g + 1) * out, g * inner : (g + 1) * inner] = weight[g * out : (g + 1) * out]
-        weight = full
-    return x, weight
+    return x.movedim(1, 1 + len(spatial))
+
+
+def _ungrouped(module: nn.Module) -> Tensor:
+    """What each input channel is multiplied with, shape (outputs, channels, *kernel).
+
+    Zero where a grouped convolution does not look.
+    """
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    weight = weight.detach()
+    if isinstance(module, nn.Linear):
+        return weight.unsqueeze(-1)
+    groups = module.groups
+    assert isinstance(groups, int)
+    if groups == 1:
+        return weight
+    out, inner = len(weight) // groups, weight.shape[1]
+    full = weight.new_zeros(len(weight), inner * groups, *weight.shape[2:])
+    for g in range(groups):
+        full[g * out : (g + 1) * out, g * inner : (g + 1) * inner] = weight[g * out : (g + 1) * out]
+    return full
 
 
 def root(gram: Matrix) -> Matrix:
@@ -239,84 +245,3 @@ def errors(gram: Matrix, best_first: npt.NDArray[np.int64]) -> Matrix:
     lost = np.empty(len(gram))
     lost[best_first] = left + 1e-12 * np.arange(len(gram))[::-1]  # keeps the order among equals
     return lost
-
-
-# Inheriting weights
-
-
-def factors(gram: Matrix, stay: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """The factors with which some channels make up the response of all best.
-
-    Least squares for their difference from 1, with a small ridge: channels that say the same share what is
-    missing, channels that say nothing keep 1, and so do all where none goes.
-
-    Args:
-        gram: Gram matrix of the contributions of all channels.
-        stay: Positions of those that stay.
-    """
-    kept = gram[np.ix_(stay, stay)].copy()
-    missing = gram[stay].sum(1) - kept.sum(1)
-    kept.flat[:: len(stay) + 1] += RIDGE * np.trace(kept) / len(stay) + np.finfo(float).tiny
-    solved: npt.NDArray[np.float64] = 1 + scipy.linalg.solve(kept, missing, assume_a="pos")
-    return solved
-
-
-def rebuild(sampling: Sampling, seed: int) -> Rebuild:
-    """`rescaled` by name, with its options."""
-    return Rebuild("thinet/rescaled", sampling._asdict() | {"seed": seed})
-
-
-def rescaled(
-    space: SearchSpace,
-    arch: Architecture,
-    weights: Mapping[str, Tensor],
-    kept: Mapping[str, Sequence[int]],
-    calibration: Calibration,
-    *,
-    images: int,
-    places: int,
-    entries: int,
-    seed: int,
-) -> dict[str, Tensor]:
-    """Dense weights in which each layer's kept input channels make up for those that go.
-
-    Every reading layer gets the factors of its own response, multiplied into its weight: what is inherited from
-    the result is what is inherited from `weights`, rescaled by least squares.
-
-    Args:
-        space: The space.
-        arch: The point that will inherit.
-        weights: State dict of the dense network, on the CPU; not changed.
-        kept: Units of each narrowed group that stay.
-        calibration: See `Brief`.
-        images: See `Sampling`.
-        places: See `Sampling`.
-        entries: See `Sampling`.
-        seed: Of what is sampled.
-    """
-    survey, selected = space.survey, dict(arch.selected)
-    units = [np.asarray(kept.get(group.name, range(group.units)), np.int64) for group in survey.groups]
-    heard = _heard(space, weights, calibration, Sampling(images, places, entries), seed, "rescaling")
-    changed = dict(weights)
-    for i, (d, layers) in enumerate(zip(space.dimensions, readers(space, "rescaling"), strict=True)):
-        group = None if d.kind == "gate" else survey.group_index[d.name]
-        for layer in layers:
-            if (layer.path in selected) != (group is None):
-                continue  # a selection says all that is left of a layer's input
-            form = survey.forms[layer.reads]
-            there = survey.positions(layer.reads, units) if group is None else units[group]
-            stay = there[list(selected[layer.path])] if group is None else there
-            factor = np.ones(d.dense)
-            factor[stay] = factors(heard[layer.path].grams[i], stay)
-            weight = changed[f"{layer.path}.weight"]
-            loud = np.ones(weight.shape[1] * layer.groups)
-            if group is None:
-                loud *= factor
-            else:
-                for run, part in parts(form, loud):
-                    if run.group == group:
-                        part *= factor[run.start : run.start + run.length, None]
-            by_input = torch.as_tensor(loud, dtype=weight.dtype).reshape(layer.groups, 1, -1, 1)
-            by_group = weight.reshape(layer.groups, len(weight) // layer.groups, weight.shape[1], -1)
-            changed[f"{layer.path}.weight"] = (by_group * by_input).reshape(weight.shape)
-    return changed

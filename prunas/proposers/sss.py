@@ -62,10 +62,11 @@ class BranchScales(Regulariser):
 
     @torch.no_grad()
     def after_step(self, lr: Tensor) -> None:
-        """Equations 10 to 12, with scales held at 0 or more."""
+        """Equations 10 to 12. Scales are held at 0 or more; what the momentum remembers is not."""
         gradient = self.scales.grad
         assert gradient is not None
-        near = torch.relu(self.scales - lr * gradient - lr * self.strength)
+        step, reach = self.scales - lr * gradient, lr * self.strength
+        near = step.sign() * torch.relu(step.abs() - reach)  # the soft threshold, of either sign
         self.velocity.mul_(self.momentum).add_(near - self.scales)
         self.scales.copy_(torch.relu(near + self.momentum * self.velocity))
         self.scales.grad = None

@@ -13,8 +13,9 @@ t, the same t everywhere.
 Departures:
     - All layers are measured in the trained network, so that one training serves all targets and no group's choice
       depends on another's. The paper goes from layer to layer with an epoch or two of fine-tuning after each.
-    - The least-squares factors are measured in the trained network too, from 16 entries at each place, with a
-      small ridge; each reading layer has its own, and `finetune` starts from weights they are multiplied into.
+    - The least-squares factors come after all choices, layer after layer on the inputs of the network pruned so
+      far, from up to 64 outputs at each place, with a small ridge; see `prunas.proposers.refit`. Each reader
+      has its own, and `finetune` starts from weights they are multiplied into.
     - 256 images for all classes together instead of ten per class, and ten entries of each, at random places.
     - Where several layers read the same channels (a residual stream, a concatenation), they are heard alike, each
       with the energy of its response as unit. A gate is heard by its one reader. Fully connected readers are
@@ -30,13 +31,10 @@ import numpy.typing as npt
 from prunas.proposers import check_values
 from prunas.proposers.brief import Brief, Proposal, Trial
 from prunas.proposers.channels import allocated, at_given_widths, in_order_of
-from prunas.proposers.responses import Matrix, Sampling, check, errors, grams, rebuild
+from prunas.proposers.refit import rebuild
+from prunas.proposers.responses import Matrix, Sampling, check, errors, grams
 
 __all__ = ["GlobalThiNet", "ThiNet", "greedy"]
-
-
-ENTRIES = 16
-"""Output channels at each place that factors are solved from: that takes more than choosing does."""
 
 
 def greedy(gram: Matrix) -> npt.NDArray[np.int64]:
@@ -82,7 +80,7 @@ class _Measured:
 
     def rescaling(self, brief: Brief, proposals: Sequence[Proposal]) -> list[Proposal]:
         """The proposals, to be inherited with factors."""
-        how = rebuild(Sampling(self.images, self.places, ENTRIES), brief.seed)
+        how = rebuild("thinet/rescaled", self.images, self.places, brief.seed)
         return [replace(made, rebuild=how) for made in proposals]
 
 

@@ -56,6 +56,7 @@ STYLES: Mapping[str, Style] = MappingProxyType(
         "erk": Style(_BLUE, "v", _DASHDOT),
         "random": Style(_GREY, "D", _DOTTED),
         "shuffled": Style(_ORANGE, "o", _DOTTED),
+        "random-channels": Style(_GREY, "X", _DOTTED),
         "cross": Style(_PURPLE, "s", _DOTTED),
         "finetune": Style(_VERMILLION, "H", _SOLID),
         "finetune-rewound": Style(_PURPLE, "^", _DASHED),

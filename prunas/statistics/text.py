@@ -25,7 +25,7 @@ __all__ = [
     "result_table",
 ]
 
-_METRICS = {"macs": "MACs", "channels": "channels"}
+_METRICS = {"macs": "MACs", "channels": "channels", "conv-params": "convolution weights"}
 _UNITS = ("", "k", "M", "G", "T", "P", "E")
 _INTERVAL = f"{100 * LEVEL:.0f} % interval"
 _RESAMPLED = f"{100 * LEVEL:.0f} % bootstrap"

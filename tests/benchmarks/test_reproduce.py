@@ -67,6 +67,13 @@ def test_a_reduced_efficiency_figure_of_real_images_is_complete() -> None:
 # The grid
 
 
+def test_table_6_prunes_the_printed_share_of_the_convolution_weights() -> None:
+    for cell in (cell for cell in EVERY if "table 6" in cell.shows):
+        assert cell.metric == "conv-params"
+        printed = [float(row.rpartition("/")[2].rstrip("%")) for row in cell.rows]
+        assert [100 * (1 - keep) for keep in cell.keep] == pytest.approx(printed)
+
+
 @pytest.mark.parametrize("cell", EVERY, ids=lambda cell: cell.name_in_full)
 def test_what_a_cell_names_exists(cell: Cell) -> None:
     space = load_space(str(HERE / cell.space) if cell.space.endswith(".toml") else cell.space)

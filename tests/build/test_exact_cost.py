@@ -28,6 +28,9 @@ def check(name: str, arch: Architecture) -> None:
     cost = CostModel(surveyed(name)).of(arch)
     assert (cost.dense_params, cost.dense_macs) == counted(net, SHAPES[name])
     assert (cost.params, cost.macs) == (cost.dense_params, cost.dense_macs)
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    weights = sum(module.weight.numel() for module in net.modules() if isinstance(module, kinds))
+    assert CostModel(surveyed(name)).conv_params(arch) == weights
 
 
 @pytest.mark.parametrize("name", FACTORIES)

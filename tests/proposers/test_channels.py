@@ -19,7 +19,7 @@ from prunas.proposers.channels import (
     threshold,
     weighing,
 )
-from prunas.proposers.responses import Sampling, contributions, errors, factors, grams, rescaled
+from prunas.proposers.responses import Sampling, contributions, errors, grams
 from prunas.space import SearchSpace, load_space
 from prunas.structure import Run
 
@@ -181,64 +181,6 @@ def test_errors_are_those_of_least_squares():
         factors = np.linalg.lstsq(kept, y, rcond=None)[0]
         assert found[channel] == pytest.approx(float(((y - kept @ factors) ** 2).sum()), rel=1e-6)
     assert (np.diff(found[best]) < 0).all()
-
-
-def test_factors_are_those_of_least_squares():
-    generator = np.random.default_rng(0)
-    said = generator.normal(size=(400, 3))  # six channels say three things
-    x = np.concatenate([said, said @ generator.normal(size=(3, 3))], 1)[:, [0, 3, 1, 4, 5, 2]]
-    stay = np.array([0, 2, 5])
-    found, y = factors(x.T @ x, stay), x.sum(1)
-    best = np.linalg.lstsq(x[:, stay], y, rcond=None)[0]
-    assert found == pytest.approx(best, rel=0.05)  # the ridge is small beside what is to be explained
-    assert ((y - x[:, stay] @ found) ** 2).sum() < 0.01 * ((y - x[:, stay].sum(1)) ** 2).sum()
-    assert factors(x.T @ x, np.arange(6)).tolist() == [1.0] * 6
-    silent = np.diag([0.0, 1.0, 1.0])
-    assert factors(silent, np.array([0, 1])).tolist() == [1.0, 1.0]
-
-
-def test_weights_are_scaled_where_a_layer_reads_what_stays_and_nowhere_else(spaces, weights, brief):
-    """A grouped reader, a flattened one and a gated one; each factor seen from outside."""
-    for family in ("vgg", "preresnet", "densenet", "stemmed"):
-        space = spaces[family]
-        state = weights(space)
-        told = brief(space, state, targets=(space.target(keep=0.5),))
-        (made,) = at_given_widths(
-            told, None, in_order_of([np.arange(d.dense, 0, -1.0) for d in space.dimensions]), "r"
-        )
-        changed = rescaled(
-            space,
-            made.architecture,
-            state,
-            made.kept,
-            told.calibration,
-            images=24,
-            places=4,
-            entries=8,
-            seed=0,
-        )
-        touched = {name for name in state if not torch.equal(changed[name], state[name])}
-        narrowed = {
-            f"{layer.path}.weight"
-            for d, layers in zip(space.dimensions, readers(space, "test"), strict=True)
-            for layer in layers
-            if d.name in (dict(made.architecture.widths) | dict(made.architecture.selected))
-        }
-        assert touched == narrowed
-        for name in touched:
-            ratio = (
-                (changed[name] / state[name]).flatten(2)
-                if state[name].ndim > 2
-                else changed[name] / state[name]
-            )
-            ratio = ratio if ratio.ndim == 2 else ratio.movedim(1, 2).flatten(0, 1)
-            assert torch.allclose(
-                ratio, ratio[:1].expand_as(ratio), rtol=1e-3
-            )  # one factor per input channel
-        same = rescaled(
-            space, space.dense, state, {}, told.calibration, images=24, places=4, entries=8, seed=0
-        )
-        assert all(torch.equal(same[name], state[name]) for name in state)
 
 
 def test_the_response_of_a_stream_is_shared_out_over_its_readers(spaces, weights, brief):

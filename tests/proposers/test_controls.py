@@ -50,6 +50,43 @@ def found(spaces):
     return [Proposal(target, arch), Proposal(target, off, ("target_missed",))]
 
 
+@pytest.mark.parametrize("family", ["vgg", "preresnet", "stemmed"])
+def test_random_channels_have_the_widths_the_weights_and_the_rebuilding_of_what_they_answer(
+    family, spaces, brief, weights
+):
+    space = spaces[family]
+    told = brief(space, weights(space), targets=(space.target(keep=0.5),))
+    answered = tuple(entry("thinet-global").build().propose(told, []))
+    shape = Proposal(told.targets[0], space.dense)  # comes without weights
+    proposals = {
+        seed: entry("random-channels")
+        .build(draws=2)
+        .propose(brief(space, seed=seed, found=(*answered, shape)), [])
+        for seed in (0, 1)
+    }
+    (method,) = answered
+    kept = set()
+    for p in (*proposals[0], *proposals[1]):
+        assert space.counts(p.architecture).tolist() == space.counts(method.architecture).tolist()
+        assert space.cost(p.architecture) == space.cost(method.architecture)
+        assert (p.weights_of, p.rebuild, p.target) == (method.weights_of, method.rebuild, method.target)
+        space.build(p.architecture, weights(space), p.kept)
+        kept.add((tuple(sorted(p.kept.items())), p.architecture.selected))
+    assert len(kept) == 4
+    assert (tuple(sorted(method.kept.items())), method.architecture.selected) not in kept
+
+
+def test_random_channels_are_drawn_evenly(spaces, brief):
+    space = spaces["vgg"]
+    kept = {d.name: tuple(range(d.dense // 2)) for d in space.dimensions}
+    arch = space.point({name: len(units) for name, units in kept.items()})
+    found = Proposal(space.target(keep=0.5), arch, (), kept, "run")
+    drawn = entry("random-channels").build(draws=300).propose(brief(space, found=(found,)), [])
+    first = space.dimensions[0]
+    often = np.bincount([unit for p in drawn for unit in p.kept[first.name]], minlength=first.dense)
+    assert abs(often - 150).max() < 6 * np.sqrt(300 / 4)
+
+
 def test_taper_matches_what_was_reached_and_flags_what_was_asked(spaces, brief, found):
     space = spaces["vgg"]
     proposals = entry("taper").build().propose(brief(space, found=tuple(found)), [])

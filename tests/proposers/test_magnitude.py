@@ -38,6 +38,21 @@ def test_magnitude_finds_a_planted_mask_and_noise_does_not(spaces, brief):
     assert agreement < 0.7  # two masks of density 0.3 that know nothing of each other agree at 0.58
 
 
+@pytest.mark.parametrize("family", ["vgg", "preresnet", "densenet"])
+def test_a_share_of_the_convolution_weights_goes(family, spaces, brief, weights):
+    """The study's table 6 prunes 30 % and 80 % of these; norms, biases and linear layers do not count."""
+    space = spaces[family]
+    state = weights(space)
+    conv = [m.weight for m in space.build().modules() if isinstance(m, torch.nn.Conv2d)]
+    dense = sum(weight.numel() for weight in conv)
+    targets = tuple(space.target(keep=keep, metric="conv-params") for keep in (0.7, 0.2))
+    for target, share in zip(targets, (0.7, 0.2), strict=True):
+        (found,) = entry("magnitude").build().propose(brief(space, state, targets=(target,)), [])
+        kept = sum(int(mask.sum()) for mask in kernel_masks(space.survey, found.architecture).values())
+        assert kept == target.value == round(share * dense)
+        assert space.measure(found.architecture, "conv-params") == kept
+
+
 def test_one_threshold_holds_for_all_layers(spaces, brief, weights):
     space = spaces["vgg"]
     state = weights(space)
@@ -61,7 +76,7 @@ def test_a_layer_keeps_its_last_weight_and_says_so(spaces, brief, weights):
 
 def test_channels_are_not_its_business(spaces, brief, weights):
     space = spaces["vgg"]
-    with pytest.raises(InputError, match="params or macs"):
+    with pytest.raises(InputError, match="params, macs or conv-params"):
         entry("magnitude").build().propose(
             brief(space, weights(space), targets=(space.target(keep=0.5, metric="channels"),)), []
         )

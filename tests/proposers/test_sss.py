@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -23,20 +25,25 @@ class Sum(nn.Module):
 
 
 def test_the_step_is_the_accelerated_proximal_gradient_of_the_paper():
-    """Equations 10 to 12 in float64, written out with a given gradient."""
+    """Equations 10 to 12 in float64, written out with a given gradient; the scale alone is held at 0 or more.
+
+    Two large gradients push the step below zero: a momentum of what is clipped would forget by how much.
+    """
     net = Sum()
     scales = BranchScales(strength=0.3, momentum=0.9, branches=["branch"])
     scales.attach(net)
-    value, velocity = 1.0, 0.0
-    for step in range(40):
-        gradient = float(np.cos(step))
+    value, velocity, below = 1.0, 0.0, 0
+    for step in range(60):
+        gradient = float(np.cos(step)) + 8.0 * (step in (10, 11))
         scales.scales.grad = torch.tensor([gradient])
         scales.after_step(torch.tensor(0.1))
         z = value - 0.1 * gradient
-        shrunk = max(z - 0.1 * 0.3, 0.0)
+        shrunk = math.copysign(max(abs(z) - 0.1 * 0.3, 0.0), z)
+        below += shrunk < 0
         velocity = shrunk - value + 0.9 * velocity
         value = max(shrunk + 0.9 * velocity, 0.0)
         assert scales.scales.item() == pytest.approx(value, abs=1e-5)
+    assert below > 0
 
 
 def test_a_scale_multiplies_its_branch():
