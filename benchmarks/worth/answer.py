@@ -6,6 +6,7 @@ from typing import Any
 
 from scipy.stats import kendalltau
 
+from prunas.statistics.inference import ACCURACY, DIFFERENCE, Bounds
 from prunas.statistics.summary import summarise
 from prunas.statistics.text import count
 
@@ -22,6 +23,8 @@ __all__ = [
 
 SPLITS = (1, 3, 10)
 """Targets that share the cost of one dense training."""
+
+RANK_CORRELATION: Bounds = (-1.0, 1.0)
 
 
 def tests_of(found: Mapping[str, Any]) -> dict[tuple[int, str], float]:
@@ -143,9 +146,12 @@ def answer(found: Mapping[str, Any]) -> dict[str, Any]:
         "trials": length,
         "training macs of a trial": trial,
         "macs of the point": point_macs(found),
-        "accuracy": {name: _document(values) for name, values in {**pruned, **fixed, **ends}.items()},
+        "accuracy": {
+            name: _document(values, ACCURACY) for name, values in {**pruned, **fixed, **ends}.items()
+        },
         "after one trial": {
-            name: _document([own["accuracy"][0] for own in courses]) for name, courses in drawn.items()
+            name: _document([own["accuracy"][0] for own in courses], ACCURACY)
+            for name, courses in drawn.items()
         },
         "trials that reach": {
             method: {
@@ -165,15 +171,15 @@ def answer(found: Mapping[str, Any]) -> dict[str, Any]:
             "against slimming": _document([w - p for w, p in zip(warm, pruned["slimming"], strict=True)]),
             "against tpe": _document([w - c for w, c in zip(warm, cold, strict=True)]),
         },
-        "rank correlation of the short schedule": _document(taus),
+        "rank correlation of the short schedule": _document(taus, RANK_CORRELATION),
         "random, best of its trials against taper": _document(
             [r - t for r, t in zip(ends["random"], fixed["taper"], strict=True)]
         ),
     }
 
 
-def _document(values: Sequence[float]) -> dict[str, Any]:
-    summary = summarise(values)
+def _document(values: Sequence[float], bounds: Bounds = DIFFERENCE) -> dict[str, Any]:
+    summary = summarise(values, bounds)
     return {
         "mean": summary.mean,
         "std": summary.std,

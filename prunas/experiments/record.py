@@ -107,14 +107,9 @@ class Record:
             raise InputError(f"{source} is damaged ({error}); repeat the search to replace it") from error
 
     def differences(self) -> list[summary.Difference]:
-        """What was found against the tapered shape of the same params and MACs, paired by seed."""
-        found = {row.proposer for row in self.rows if row.kind in ("automatic", "sampler", "predefined")}
-        return [
-            difference
-            for proposer in dict.fromkeys(row.proposer for row in self.rows)
-            if proposer in found
-            for difference in summary.differences(self.rows, proposer)
-        ]
+        """What was found against the tapered shape with its params and MACs, paired by seed."""
+        found = [row.proposer for row in self.rows if row.kind in ("automatic", "sampler", "predefined")]
+        return summary.comparisons(self.rows, list(dict.fromkeys(found)))
 
     def tables(
         self,
@@ -162,6 +157,7 @@ class Record:
             recipe=self.recipe,
             epochs=self.epochs,
             dense=dense.mean if dense else None,
+            left_out=curves.undrawn(self.rows),
             name="efficiency" if metric == "params" else f"efficiency-{metric}",
         )
 

@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Literal
 
 from prunas.costs import Target
+from prunas.statistics.inference import DIFFERENCE
 from prunas.statistics.ranking import MARGIN
 from prunas.statistics.rows import Row
 from prunas.statistics.summary import Summary, grouped, summarise
@@ -58,7 +59,7 @@ def compared(rows: Iterable[Row], left: Side, right: Side, asked: Target | None 
     by_seed = grouped(shared, lambda key: key[1])
     whole = [keys for keys in by_seed.values() if len(keys) == len(targets)]
     values = [fmean(ours[key] - theirs[key] for key in keys) for keys in whole]
-    return summarise(values) if values else None
+    return summarise(values, DIFFERENCE) if values else None
 
 
 def verdict(difference: Summary) -> Verdict:

@@ -11,12 +11,23 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from prunas.costs import Cost, Target
 from prunas.errors import InputError
 
-__all__ = ["FINISHED", "PENALTY_NOT_ACTED", "Kind", "Metric", "Proposed", "Row", "SearchCost", "TrialRow"]
+__all__ = [
+    "CHANCE_LEVEL",
+    "FINISHED",
+    "PENALTY_NOT_ACTED",
+    "Kind",
+    "Metric",
+    "Proposed",
+    "Row",
+    "SearchCost",
+    "TrialRow",
+]
 
 Kind = Literal["predefined", "automatic", "sampler", "control", "design", "dense"]
 Metric = Literal["params", "macs"]
 FINISHED = "finished"
 PENALTY_NOT_ACTED = "penalty_not_acted"
+CHANCE_LEVEL = "chance_level"
 
 _Count = Annotated[int, Field(ge=0)]
 _Percent = Annotated[float, Field(ge=0, le=100)]
@@ -72,6 +83,7 @@ class Row:
         folder: Of the run.
         flags: What a reader must know about the point, for example `penalty_not_acted`.
         proposed: The point before its widths were aligned; None in a search that aligns none.
+        chance: The highest test accuracy in percent that guessing reaches by chance; None where it is not known.
     """
 
     id: str
@@ -91,6 +103,13 @@ class Row:
     folder: str
     flags: tuple[str, ...] = ()
     proposed: Proposed | None = None
+    chance: _Percent | None = None
+
+    @property
+    def all_flags(self) -> tuple[str, ...]:
+        """The flags of the point, and `chance_level` if its accuracy cannot be told from guessing."""
+        guessing = self.accuracy is not None and self.chance is not None and self.accuracy <= self.chance
+        return (*self.flags, CHANCE_LEVEL) if guessing else self.flags
 
     @property
     def accuracy(self) -> float | None:

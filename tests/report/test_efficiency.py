@@ -32,8 +32,8 @@ def curve(
                 x=x,
                 accuracy=80.0 + 5 * stop + seed,
                 seed=seed,
-                hollow=stop == 0 and seed in hollow,
                 run=f"{proposer}-{protocol}-{kind}-{stop}-{seed}",
+                flags=("penalty_not_acted",) if stop == 0 and seed in hollow else (),
             )
             for seed in range(n)
         )

@@ -74,7 +74,7 @@ def test_the_dense_accuracy_is_that_of_dense_rows_only() -> None:
     "changes", [{"x": 0.0}, {"x": float("inf")}, {"accuracy": 101.0}, {"accuracy": -1.0}]
 )
 def test_a_point_that_cannot_be_drawn_is_refused(changes: dict[str, float]) -> None:
-    point = Point(x=1.0, accuracy=50.0, seed=0, hollow=False, run="r")
+    point = Point(x=1.0, accuracy=50.0, seed=0, run="r")
     with pytest.raises(ValueError, match="run r"):
         dataclasses.replace(point, **changes)
 
