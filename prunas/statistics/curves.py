@@ -141,11 +141,16 @@ def dense_accuracy(rows: Iterable[Row]) -> Summary | None:
 
 
 def undrawn(rows: Iterable[Row]) -> tuple[str, ...]:
-    """What `curves` leaves out, one phrase a reason: retraining budgets, and runs without a test accuracy."""
+    """What `curves` does not show, a phrase a reason: retraining budgets, runs not tested, runs not made."""
     rows = [row for row in rows if row.kind != "dense"]
     of_courses = course_protocols(rows)
     untested = sum(row.accuracy is None and row.protocol not in of_courses for row in rows)
+    drawn = [row for row in rows if row.protocol not in of_courses]
+    names = {row.proposer for row in drawn}
     phrases = []
+    for protocol, trained in sorted(grouped(drawn, lambda row: row.protocol).items()):
+        if missing := sorted(names - {row.proposer for row in trained}):
+            phrases.append(f"{', '.join(missing)} by {protocol} (no runs)")
     if of_courses:
         phrases.append(f"{', '.join(sorted(of_courses))} (retraining budgets: see `prunas plot budget`)")
     if untested:

@@ -128,7 +128,7 @@ def chance_ceiling(share: float, images: int) -> float:
     Returns:
         In percent: the quantile of a binomial distribution at `LEVEL`, over its number of images.
     """
-    hits = math.ceil(share * images)
+    hits = int(share * images)  # no larger than the median
     while bdtr(hits, images, share) < LEVEL:
         hits += 1
     return 100 * hits / images
