@@ -43,8 +43,9 @@ def few_steps(setting: Setting, protocols: Iterable[Protocol], dense: bool) -> s
         [] if enough else ["more --epochs" if setting.recipe.images == 0 else "more --epochs or --images"]
     )
     cost = ", at equal cost" if enough else ""
+    length = f"{epochs} epoch{'s' if epochs > 1 else ''} of {_batches(images, batch)} batches of {batch}"
     return (
-        f"a training takes {steps} steps ({epochs} epochs of {_batches(images, batch)} batches of {batch}), and "
+        f"a training takes {steps} steps ({length}), and "
         f"below about {FEWEST_STEPS} networks learn little; give it more with {' and '.join(remedies)}{cost}"
     )
 

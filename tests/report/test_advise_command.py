@@ -46,7 +46,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         document = dict(searches[protocol].searches[0])
         document["epochs"] = 30
         document["runs"] = [
-            row.to_json() | {"id": f"{protocol}{row.id}", "test_acc": accuracy + apart * (row.search_seed - 1)}
+            row.to_json()
+            | {"id": f"{protocol}{row.id}", "test_acc": accuracy + apart * (row.search_seed - 1)}
             for row in rows
         ]
         write(root / "vgg11-digits" / "searches" / f"{protocol.replace(':', '-')}.json", document)
