@@ -90,7 +90,7 @@ def test_a_sampler_gets_there_when_its_mean_does() -> None:
     none = worth.crossing([[-5.0, -5.1], [-1.0, -1.05]])
     assert none == {"not worse": None, "mean": None, "better": None}
     # t interval of two values: mean +- 12.706 * half their difference
-    found = worth.crossing([[-2.0, -1.0], [-0.5, -0.49], [0.5, -0.4], [0.1, 0.1]])
+    found = worth.crossing([[-2.0, -1.0], [-0.5, -0.49], [0.5, -0.4], [0.1, 0.101]])
     assert found == {"not worse": 1, "mean": 3, "better": 4}
 
 
