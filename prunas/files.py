@@ -48,7 +48,9 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         remedy = (
-            "free some space or choose another --out" if full else "check that its folder can be written to"
+            "free some space or choose another --out"
+            if full
+            else "make its folder writable or choose another --out"
         )
         raise InputError(f"cannot write {path}: {error.strerror or error}; {remedy}") from error
     finally:

@@ -124,7 +124,7 @@ def test_never_is_more_than_was_tried(found: dict[str, Any]) -> None:
             entry["test"] = [99.0]
     text = worth.markdown(found)
     assert "| slimming | tpe | 2 | > 3 | > 3 |" in text
-    assert "| slimming | 600 / 200 / 60 | 100 | 99.00 | [99.00, 99.00] |" in text
+    assert "| slimming | 600 / 200 / 60 | 100 | 99.00 | - |" in text
 
 
 def test_it_is_measured_by_searches_and_fresh_trainings(small_space: Path, tmp_path: Path) -> None:
