@@ -47,12 +47,10 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         temporary.replace(path)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = (
-            "free some space or choose another --out"
-            if full
-            else "make its folder writable or choose another --out"
-        )
-        raise InputError(f"cannot write {path}: {error.strerror or error}; {remedy}") from error
+        remedy = "free some space" if full else "make its folder writable"
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}; {remedy} or choose another --out"
+        ) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

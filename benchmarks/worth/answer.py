@@ -241,4 +241,4 @@ def markdown(found: Mapping[str, Any]) -> str:
 
 
 def _interval(summary: Mapping[str, Any]) -> str:
-    return "" if summary["low"] is None else f"[{summary['low']:.2f}, {summary['high']:.2f}]"
+    return "-" if summary["low"] is None else f"[{summary['low']:.2f}, {summary['high']:.2f}]"
