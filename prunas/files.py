@@ -1,5 +1,6 @@
 """Files that are either whole or absent."""
 
+import errno
 import hashlib
 import json
 import os
@@ -74,8 +75,10 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
         temporary.replace(path)
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "free some space" if full else "make its folder writable"
         raise InputError(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose another --out"
+            f"cannot write {path}: {error.strerror or error}; {remedy} or choose another --out"
         ) from error
     finally:
         if temporary is not None:

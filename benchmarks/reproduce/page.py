@@ -11,10 +11,11 @@ from benchmarks.reproduce.claims import Claim, Result, Verdict, bears, load_clai
 from prunas.report.budget import budget_figure
 from prunas.report.figure import save
 from prunas.statistics.claims import standard_errors
-from prunas.statistics.curves import curves, dense_accuracy
+from prunas.statistics.curves import curves, dense_accuracy, undrawn
+from prunas.statistics.inference import ACCURACY
 from prunas.statistics.retraining import courses, retraining_table
 from prunas.statistics.rows import FINISHED
-from prunas.statistics.summary import Summary, differences, summarise, table
+from prunas.statistics.summary import Summary, comparisons, summarise, table
 from prunas.statistics.text import (
     Table,
     as_markdown,
@@ -123,6 +124,7 @@ def draw(folder: Path = HERE / "figures") -> list[Path]:
                     recipe=f"{record.recipe}, protocol {protocol}, {_device(result)}",
                     epochs=record.epochs,
                     dense=dense.mean if dense else None,
+                    left_out=undrawn(record.rows),
                 )
                 paths += save(figure, folder, stem)
     return paths
@@ -200,9 +202,8 @@ def _section(
             continue
         parts.append(as_markdown(result_table(table(rows))))
         found_by = dict.fromkeys(row.proposer for row in rows if row.kind not in ("control", "dense"))
-        for against in ("uniform", "uniform-kernel", "taper"):
-            if paired := [each for name in found_by for each in differences(rows, name, against)]:
-                parts.append(as_markdown(difference_table(paired)))
+        if paired := comparisons(rows, list(found_by), ("uniform", "uniform-kernel", "taper")):
+            parts.append(as_markdown(difference_table(paired)))
     return "\n".join(parts)
 
 
@@ -350,7 +351,7 @@ def _ours(result: Result, way: str, asked: Any) -> Summary | None:
         for row in result.record.rows
         if row.protocol == way and row.asked == asked and row.accuracy is not None
     ]
-    return summarise(values) if values else None
+    return summarise(values, ACCURACY) if values else None
 
 
 def _printed(value: Sequence[float | None] | None) -> str:

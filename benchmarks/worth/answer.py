@@ -6,6 +6,7 @@ from typing import Any
 
 from scipy.stats import kendalltau
 
+from prunas.statistics.inference import ACCURACY, DIFFERENCE, Bounds
 from prunas.statistics.summary import summarise
 from prunas.statistics.text import count
 
@@ -25,6 +26,7 @@ SPLITS = (1, 3, 10)
 
 RESTS_ON = {"taper": "slimming"}
 """Whose points a control answers: it trains nothing itself, and has nothing to answer before they are found."""
+RANK_CORRELATION: Bounds = (-1.0, 1.0)
 
 
 def tests_of(found: Mapping[str, Any]) -> dict[tuple[int, str], float]:
@@ -146,9 +148,12 @@ def answer(found: Mapping[str, Any]) -> dict[str, Any]:
         "trials": length,
         "training macs of a trial": trial,
         "macs of the point": point_macs(found),
-        "accuracy": {name: _document(values) for name, values in {**pruned, **fixed, **ends}.items()},
+        "accuracy": {
+            name: _document(values, ACCURACY) for name, values in {**pruned, **fixed, **ends}.items()
+        },
         "after one trial": {
-            name: _document([own["accuracy"][0] for own in courses]) for name, courses in drawn.items()
+            name: _document([own["accuracy"][0] for own in courses], ACCURACY)
+            for name, courses in drawn.items()
         },
         "trials that reach": {
             method: {
@@ -168,15 +173,15 @@ def answer(found: Mapping[str, Any]) -> dict[str, Any]:
             "against slimming": _document([w - p for w, p in zip(warm, pruned["slimming"], strict=True)]),
             "against tpe": _document([w - c for w, c in zip(warm, cold, strict=True)]),
         },
-        "rank correlation of the short schedule": _document(taus),
+        "rank correlation of the short schedule": _document(taus, RANK_CORRELATION),
         "random, best of its trials against taper": _document(
             [r - t for r, t in zip(ends["random"], fixed["taper"], strict=True)]
         ),
     }
 
 
-def _document(values: Sequence[float]) -> dict[str, Any]:
-    summary = summarise(values)
+def _document(values: Sequence[float], bounds: Bounds = DIFFERENCE) -> dict[str, Any]:
+    summary = summarise(values, bounds)
     return {
         "mean": summary.mean,
         "std": summary.std,
@@ -239,4 +244,4 @@ def markdown(found: Mapping[str, Any]) -> str:
 
 
 def _interval(summary: Mapping[str, Any]) -> str:
-    return "" if summary["low"] is None else f"[{summary['low']:.2f}, {summary['high']:.2f}]"
+    return "-" if summary["low"] is None else f"[{summary['low']:.2f}, {summary['high']:.2f}]"

@@ -8,7 +8,7 @@ import typer
 
 from prunas import SCHEMA
 from prunas.cli.options import Align, Json, Metric, SpaceName, To, alignment, load
-from prunas.cli.output import print_json, say
+from prunas.cli.output import check_file, print_json, say
 from prunas.errors import InputError
 
 if TYPE_CHECKING:
@@ -257,6 +257,7 @@ def _write(space: "SearchSpace", made: "Architecture", align: str | None, to: Pa
 
     rounding = alignment(align)
     arch = made if rounding is None else designs.align(space, made, *rounding)
+    check_file(to, "--to")
     write_json(to, arch.to_json())
     cost, before = space.cost(arch), space.cost(made)
     if as_json:

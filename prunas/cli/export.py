@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from prunas.cli.options import Json, Out
-from prunas.cli.output import print_json
+from prunas.cli.output import check_file, print_json
 
 __all__ = ["export"]
 
@@ -34,8 +34,12 @@ def export(
     from prunas.experiments import export as exporting
 
     form = exporting.form_of(to)
+    if file is not None:
+        check_file(file, "--file")
     network = exporting.find(what, out, init)
-    written = exporting.export(network, form, file or Path(f"{network.name}.{form}"))
+    target = file or Path(f"{network.name}.{form}")
+    check_file(target, "--file")
+    written = exporting.export(network, form, target)
     if as_json:
         print_json(written.to_json())
     else:

@@ -1,12 +1,16 @@
 """Printing: results on standard output, everything else on standard error."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
 
-__all__ = ["BAD_INPUT", "FAILED", "INTERRUPTED", "PREEMPTED", "print_json", "print_rows", "say"]
+from prunas.errors import InputError
+
+__all__ = ["BAD_INPUT", "FAILED", "INTERRUPTED", "PREEMPTED", "check_file", "print_json", "print_rows", "say"]
 
 FAILED, BAD_INPUT, PREEMPTED, INTERRUPTED = 1, 2, 75, 130
 """Exit codes."""
@@ -15,6 +19,25 @@ FAILED, BAD_INPUT, PREEMPTED, INTERRUPTED = 1, 2, 75, 130
 def say(message: str) -> None:
     """Tells a person something, on standard error."""
     typer.echo(message, err=True)
+
+
+def check_file(path: Path, flag: str) -> None:
+    """Refuses, before any work, a path that no file can be written to.
+
+    Args:
+        path: Where a file is to go.
+        flag: The option that said so, for the message.
+
+    Raises:
+        InputError: It is a folder, or lies in something that is none.
+    """
+    if path.is_dir():
+        raise InputError(f"{flag} {path} is a folder; name a file in it")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise InputError(f"{flag} {path}: {above} is not a folder; name a file in a folder")
+    if not os.access(above, os.W_OK):
+        raise InputError(f"{flag} {path}: {above} cannot be written to; name another place")
 
 
 def print_json(document: Any) -> None:

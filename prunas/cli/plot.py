@@ -8,7 +8,7 @@ import typer
 
 from prunas import SCHEMA
 from prunas.cli.options import Json, Out
-from prunas.cli.output import print_json
+from prunas.cli.output import print_json, say
 from prunas.cli.results import evidence_of, figure_folders
 from prunas.errors import unknown
 
@@ -29,12 +29,17 @@ def efficiency(
 ) -> None:
     """Test accuracy over params or MACs, one curve per proposer."""
     from prunas.experiments.record import load_records
+    from prunas.statistics.curves import undrawn
 
     if metric not in ("params", "macs"):
         raise unknown("metric of a plot", metric, ("params", "macs"))
     records = load_records(out, space)
     folders = figure_folders(out, records)
     drawn = [r.draw(folder, metric) for folder, r in zip(folders, records, strict=True)]  # type: ignore[arg-type]
+    for record, paths in zip(records, drawn, strict=True):
+        if not paths:
+            why = "; ".join(undrawn(record.rows)) or "no run is there yet"
+            say(f"{record.space} on {record.data}, recipe {record.recipe}: nothing to plot; left out: {why}")
     _print_figures([path for paths in drawn for path in paths], as_json)
 
 
@@ -171,4 +176,5 @@ def _print_figures(paths: Sequence[Path], as_json: bool, extra: Mapping[str, Any
     if as_json:
         print_json({"schema": SCHEMA, "figures": list(map(str, paths)), **(extra or {})})
     else:
-        typer.echo("\n".join(map(str, paths)))
+        for path in paths:
+            typer.echo(str(path))

@@ -8,7 +8,7 @@ import typer
 
 from prunas import SCHEMA
 from prunas.cli.options import Json, Latency, Out, TimedBatch, TimedOn
-from prunas.cli.output import print_json, print_rows
+from prunas.cli.output import check_file, print_json, print_rows
 from prunas.cli.running import store_at
 from prunas.errors import InputError, unknown
 
@@ -27,6 +27,10 @@ def runs(
 ) -> None:
     """Every training that was begun, and how far it is."""
     store = store_at(out)
+    if space is not None and not (out / space).is_dir():
+        from prunas.experiments.record import check_known
+
+        check_known(space, {path.parent.parent.name for path in out.glob("*/*/job.json")}, out)
     rows = []
     for run in store.runs(space):
         values = run.result.values if run.result else {}
@@ -50,9 +54,11 @@ def compare(
     out: Out = Path("runs"),
     markdown: Annotated[bool, typer.Option("--markdown", help="The same as --format markdown.")] = False,
     form: Annotated[
-        str,
-        typer.Option("--format", help="text, markdown, latex, or csv: one line per target, unrounded."),
-    ] = "text",
+        str | None,
+        typer.Option(
+            "--format", help="text, the default; markdown, latex, or csv: one line per target, unrounded."
+        ),
+    ] = None,
     latency: Latency = False,
     batch: TimedBatch = 1,
     device: TimedOn = None,
@@ -66,7 +72,9 @@ def compare(
     from prunas.statistics.widths import agreement_table
 
     writers = {"text": text.as_text, "markdown": text.as_markdown, "latex": text.as_latex, "csv": None}
-    form = "markdown" if markdown else form
+    if markdown and form not in (None, "markdown"):
+        raise InputError(f"--markdown and --format {form} contradict each other; give one of them")
+    form = "markdown" if markdown else form or "text"
     if form not in writers:
         raise unknown("format", form, writers)
     records = load_records(out, space)
@@ -141,6 +149,7 @@ def report(
     from prunas.report.headline import findings
     from prunas.report.page import page
 
+    check_file(to, "--to")
     evidence = [each for _, each in evidence_of(out, space)]
     document = page(evidence, out).encode()
     write_atomic(to, lambda file: file.write(document))

@@ -46,6 +46,7 @@ from prunas.errors import InputError
 if TYPE_CHECKING:
     from prunas.experiments.jobs import Setting
     from prunas.experiments.search import Findings, Plan
+    from prunas.recipe import Protocol
     from prunas.runs.store import Store
 
 __all__ = ["search", "train", "transfer"]
@@ -141,10 +142,10 @@ def search(
     store = store_at(out)
     _check(plan, store, executor, workers, executor_set)
     work = forecast(plan)
+    _warn(setting, plan.protocols, plan.proposers)
     if dry_run:
         _print_plan(plan, as_json)
         return
-    _warn(setting)
     say(
         f"{plan.setting.space.name}: {', '.join(plan.proposers)} at {len(plan.targets)} targets, {seeds} seeds, "
         f"{work.trainings} trainings in {out}"
@@ -237,10 +238,10 @@ def transfer(
         preflight(first, store)
     for note in stage_notes(load(source), setting.space, names):
         say(note)
+    _warn(setting, plan.protocols, plan.proposers)
     if dry_run:
         _print_plan(plan, as_json, first)
         return
-    _warn(setting)
     with stopping() as stop, progress(forecast(plan).trainings) as report:
         if first is not None:
             say(
@@ -284,6 +285,7 @@ def train(
     from prunas.proposers.brief import Proposal
     from prunas.recipe import protocol as protocol_named
     from prunas.space import load_point
+    from prunas.statistics.flags import count_flags, flags_text
 
     how = protocol_named(protocol)
     check_cap(cap, [how])
@@ -295,8 +297,8 @@ def train(
     asked = Target("params", found.cost(arch).params)
     training = setting.final(Proposal(asked, arch), how, seed, cap if cap is not None else found.cap, True)
     check_setting(setting)
+    _warn(setting, [how])
     store = store_at(out)
-    _warn(setting)
     with (
         stopping() as stop,
         progress(1) as report,
@@ -318,7 +320,8 @@ def train(
     else:
         accuracy = "-" if row.test_acc is None else f"{row.test_acc:.2f} %"
         typer.echo(f"{point}: {row.reached.params:,} params, {row.reached.macs:,} MACs, {row.epochs} epochs")
-        typer.echo(f"test accuracy {accuracy}\n{folder}")
+        marks = f" ({flags_text(count_flags([row]), 1)})" if row.all_flags else ""
+        typer.echo(f"test accuracy {accuracy}{marks}\n{folder}")
     if outcome.result is None:
         say(outcome.error or outcome.status)
         raise typer.Exit(FAILED)
@@ -334,8 +337,19 @@ def _check(
     preflight(plan, store)
 
 
-def _warn(setting: "Setting") -> None:
-    """Says that a training will be slow, if it was asked for what this processor only emulates."""
+def _warn(setting: "Setting", protocols: "Sequence[Protocol]", proposers: Sequence[str] = ()) -> None:
+    """Says before anything is trained that trainings will be too short, or slow by what this processor emulates.
+
+    Args:
+        setting: Space, recipe and data.
+        protocols: How points are trained.
+        proposers: Who proposes them.
+    """
+    from prunas.experiments.steps import few_steps
+    from prunas.proposers import entry
+
+    if few := few_steps(setting, protocols, any("dense" in entry(name).needs for name in proposers)):
+        say(f"{setting.space.name}: {few}")
     if setting.recipe.precision != "bf16":
         return
     from prunas.experiments.work import device
@@ -366,6 +380,7 @@ def _finish(
         trained: Trainings done before, to find the source of a transfer.
     """
     from prunas.experiments.record import record_of, save
+    from prunas.statistics.curves import undrawn
 
     if stop():
         say("stopped as asked; the same command continues")
@@ -382,6 +397,8 @@ def _finish(
             typer.echo(f"Note: {note}")
         for path in figures:
             typer.echo(str(path))
+        if not figures:
+            say(f"no figure: it leaves out {'; '.join(undrawn(record.rows)) or 'all'}")
     for problem in findings.problems:
         say(problem)
     if findings.problems or any(row.status != "finished" for row in findings.rows):

@@ -108,7 +108,7 @@ def form_of(text: str) -> Format:
     for form in FORMATS:
         if form == text:
             return form
-    raise unknown("format", text, FORMATS)
+    raise unknown("format of --to", text, FORMATS)
 
 
 def find(what: str, root: Path, init: int | None) -> Network:

@@ -37,6 +37,7 @@ class Setting:
         images: Images of the splits `train` and `train+val` that an epoch passes over.
         notes: What a reader should know about the data.
         dense_training: How the dense network of pruning methods is trained: the recipe's epochs or `dsd`.
+        chance: The highest test accuracy in percent that guessing reaches by chance; None where it is not known.
     """
 
     space: SearchSpace
@@ -46,6 +47,7 @@ class Setting:
     images: Mapping[str, int]
     notes: tuple[str, ...] = ()
     dense_training: Protocol = PROTOCOLS["scratch-e"]
+    chance: float | None = None
 
     def __post_init__(self) -> None:
         """Refuses a dense training that would need a dense training."""
@@ -179,7 +181,7 @@ class Setting:
     def _training(self, job: Job, arch: Architecture, how: str) -> "Training":
         epochs = job.spec["epochs"]
         macs = BACKWARD * self.space.cost(arch).macs * epochs * self.images[job.spec["split"]]
-        return Training(job, arch, how, epochs, macs)
+        return Training(job, arch, how, epochs, macs, self.chance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +194,7 @@ class Training:
         protocol: How.
         epochs: How long.
         macs: Multiply-accumulates of the whole training.
+        chance: The highest test accuracy in percent that guessing reaches by chance, if it is known.
     """
 
     job: Job
@@ -199,6 +202,7 @@ class Training:
     protocol: str
     epochs: int
     macs: int
+    chance: float | None = None
 
     def row(
         self,
@@ -233,4 +237,5 @@ class Training:
             architecture=self.architecture.digest,
             folder=folder,
             flags=flags,
+            chance=self.chance if tested else None,
         )

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from prunas import data as datasets
 from prunas import designs
 from prunas.costs import Metric, Target
@@ -17,6 +19,7 @@ from prunas.proposers.brief import Source
 from prunas.proposers.serving import check_served
 from prunas.recipe import Protocol, Recipe, finite, protocol, recipe
 from prunas.space import SearchSpace
+from prunas.statistics.inference import chance_ceiling
 
 __all__ = [
     "CONTROLS",
@@ -98,7 +101,9 @@ def make_setting(
         )
     images = {split: len(found.members(split, chosen.images)) for split in ("train", "train+val")}
     trained = protocol(dense_training)
-    return Setting(space, chosen, found.name, found.identity, images, found.notes, trained)
+    tested = np.bincount(found.labels[found.splits["test"]])
+    chance = chance_ceiling(tested.max() / tested.sum(), int(tested.sum()))
+    return Setting(space, chosen, found.name, found.identity, images, found.notes, trained, chance)
 
 
 def make_plan(

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from prunas import SCHEMA
 from prunas.costs import Target
-from prunas.errors import InputError
+from prunas.errors import InputError, unknown
 from prunas.experiments.repeat import command_of, plan_document
 from prunas.experiments.search import Findings, Plan
+from prunas.experiments.steps import few_steps
 from prunas.experiments.transfer import stage_notes
 from prunas.files import digest, read_json, write_json
 from prunas.proposers import entry
 from prunas.runs.store import Store
+from prunas.space import installed_spaces
 from prunas.statistics import curves, summary, text
 from prunas.statistics.alignment import alignment_table
 from prunas.statistics.rows import Metric, Row, SearchCost, TrialRow
@@ -25,7 +27,7 @@ from prunas.statistics.rows import Metric, Row, SearchCost, TrialRow
 if TYPE_CHECKING:
     from prunas.experiments.latency import Latency
 
-__all__ = ["Record", "committed_evidence", "load_records", "merge", "record_of", "save"]
+__all__ = ["Record", "check_known", "committed_evidence", "load_records", "merge", "record_of", "save"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,14 +110,9 @@ class Record:
             raise InputError(f"{source} is damaged ({error}); repeat the search to replace it") from error
 
     def differences(self) -> list[summary.Difference]:
-        """What was found against the tapered shape of the same params and MACs, paired by seed."""
-        found = {row.proposer for row in self.rows if row.kind in ("automatic", "sampler", "predefined")}
-        return [
-            difference
-            for proposer in dict.fromkeys(row.proposer for row in self.rows)
-            if proposer in found
-            for difference in summary.differences(self.rows, proposer)
-        ]
+        """What was found against the tapered shape with its params and MACs, paired by seed."""
+        found = [row.proposer for row in self.rows if row.kind in ("automatic", "sampler", "predefined")]
+        return summary.comparisons(self.rows, list(dict.fromkeys(found)))
 
     def tables(
         self,
@@ -163,6 +160,7 @@ class Record:
             recipe=self.recipe,
             epochs=self.epochs,
             dense=dense.mean if dense else None,
+            left_out=curves.undrawn(self.rows),
             name="efficiency" if metric == "params" else f"efficiency-{metric}",
         )
 
@@ -173,6 +171,10 @@ def record_of(plan: Plan, findings: Findings) -> Record:
     if plan.align is not None:
         to, mode = plan.align
         notes += (f"widths were aligned to multiples of {to} ({mode}) after they were proposed",)
+    if few := few_steps(
+        setting, plan.protocols, any("dense" in entry(name).needs for name in plan.proposers)
+    ):
+        notes += (few,)
     if plan.source is not None:
         notes += stage_notes(plan.source.space, setting.space, plan.proposers)
     return Record(
@@ -222,13 +224,35 @@ def load_records(root: Path, space: str | None = None) -> list[Record]:
         InputError: There is none, one is damaged, or the folder is no store that this version reads.
     """
     Store(root, notice=lambda text: None)
-    paths = sorted(root.glob(f"{space or '*'}/searches/*.json"))
-    if not paths:
+    paths = sorted(root.glob("*/searches/*.json"))
+    searched = {path.parent.parent.name for path in paths}
+    if space is not None and space not in searched and not (root / space).is_dir():
+        check_known(space, searched, root)
+    chosen = [path for path in paths if space in (None, path.parent.parent.name)]
+    if not chosen:
         what = f"space {space!r}" if space else "any space"
-        raise InputError(
-            f"{root} holds no finished search of {what}; run `prunas search {space or ''}` first"
-        )
-    return merge([Record.from_document(read_json(path), path) for path in paths])
+        command = f"prunas search {space}" if space else "prunas search"
+        raise InputError(f"{root} holds no finished search of {what}; run `{command}` first")
+    return merge([Record.from_document(read_json(path), path) for path in chosen])
+
+
+def check_known(space: str, stored: Iterable[str], root: Path) -> None:
+    """Refuses a name that neither a stored space nor a bundled or installed one has, with the nearest ones.
+
+    Args:
+        space: What the user typed.
+        stored: Names of the spaces that have something in `root`.
+        root: The folder given as --out.
+
+    Raises:
+        InputError: Nothing is called so.
+    """
+    names, offered = set(stored), installed_spaces()[0]
+    if space in names or space in offered:
+        return
+    if names:
+        raise unknown(f"space in {root}:", space, names)
+    raise unknown("space", space, offered)
 
 
 def committed_evidence() -> dict[str, Record]:

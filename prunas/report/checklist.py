@@ -11,7 +11,7 @@ from typing import Any, Literal
 from prunas.report.evidence import Evidence
 from prunas.report.headline import is_fresh, only_tuned
 from prunas.statistics.ranking import rankings
-from prunas.statistics.rows import FINISHED, PENALTY_NOT_ACTED
+from prunas.statistics.rows import CHANCE_LEVEL, FINISHED, PENALTY_NOT_ACTED
 from prunas.statistics.summary import spent
 from prunas.statistics.text import asked_text, duration
 
@@ -55,6 +55,7 @@ def checklist(evidence: Evidence) -> list[Item]:
         _telling,
         _cost,
         _acted,
+        _chance,
         _complete,
         _machine,
         _repeat,
@@ -99,7 +100,16 @@ def _control(evidence: Evidence, practice: str, name: str) -> Item:
 
 
 def _taper(evidence: Evidence) -> Item:
-    return _control(evidence, "Compared with tapered shapes of the same parameters and MACs", "taper")
+    practice = "Compared with tapered shapes of the same parameters and MACs"
+    tapers = [row for row in evidence.rows if row.proposer == "taper"]
+    unmatched = sum("macs_not_matched" in row.flags for row in tapers)
+    if not unmatched:
+        return _control(evidence, practice, "taper")
+    return Item(
+        "partly",
+        practice,
+        f"{unmatched} of {len(tapers)} tapers miss the parameters or the MACs of their points by more than 1 %",
+    )
 
 
 def _uniform(evidence: Evidence) -> Item:
@@ -219,6 +229,18 @@ def _acted(evidence: Evidence) -> Item:
         "done" if not idle else "partly" if len(idle) < len(points) else "not done"
     )
     return Item(status, practice, f"not acted for {len(idle)} of {len(points)} points (drawn hollow)")
+
+
+def _chance(evidence: Evidence) -> Item:
+    practice = "Networks that learnt more than guessing"
+    tested = [row for row in evidence.rows if row.accuracy is not None]
+    if not tested or any(row.chance is None for row in tested):
+        return Item("unknown", practice, "the runs do not say what guessing reaches")
+    idle = [row for row in tested if CHANCE_LEVEL in row.all_flags]
+    status: Literal["done", "partly", "not done"] = (
+        "done" if not idle else "partly" if len(idle) < len(tested) else "not done"
+    )
+    return Item(status, practice, f"{len(idle)} of {len(tested)} cannot be told from guessing (drawn hollow)")
 
 
 def _complete(evidence: Evidence) -> Item:

@@ -18,6 +18,7 @@ from prunas.report.figure import (
     accuracy_axis,
     cost_axis,
     draw_means,
+    flag_sentences,
     mark_look,
     save,
     sheet,
@@ -26,6 +27,7 @@ from prunas.report.figure import (
 )
 from prunas.report.styles import Style
 from prunas.statistics.curves import Curve
+from prunas.statistics.flags import doubts, ordered
 
 __all__ = ["draw_efficiency", "efficiency_figure"]
 
@@ -43,13 +45,14 @@ def draw_efficiency(
     recipe: str,
     epochs: int,
     dense: float | None = None,
+    left_out: Sequence[str] = (),
     name: str = "efficiency",
 ) -> tuple[Path, Path]:
     """Draws the curves into `folder` as SVG and PNG, the same bytes for the same input.
 
     There is one panel for each protocol and sort of network (masked or narrow). A mark with a white face
-    stands for a search whose penalty had not acted. In the SVG every single training is a group with the id
-    `run-<id of the run>`.
+    stands for a flagged point, and the caption names the flags. In the SVG every single training is a group with
+    the id `run-<id of the run>`.
 
     Args:
         curves: At least one, all over the same metric, at most one for each proposer in a panel.
@@ -59,6 +62,7 @@ def draw_efficiency(
         recipe: Name of the recipe, for the caption.
         epochs: Of the recipe.
         dense: Accuracy of the dense network in percent, drawn as a reference line.
+        left_out: What the curves do not show, for the caption; see `prunas.statistics.curves.undrawn`.
         name: Of the files, without suffix.
 
     Returns:
@@ -67,7 +71,9 @@ def draw_efficiency(
     Raises:
         InputError: There are no curves, or a file cannot be written.
     """
-    figure = efficiency_figure(curves, space=space, data=data, recipe=recipe, epochs=epochs, dense=dense)
+    figure = efficiency_figure(
+        curves, space=space, data=data, recipe=recipe, epochs=epochs, dense=dense, left_out=left_out
+    )
     return save(figure, folder, name)
 
 
@@ -80,6 +86,7 @@ def efficiency_figure(
     recipe: str,
     epochs: int,
     dense: float | None = None,
+    left_out: Sequence[str] = (),
 ) -> Figure:
     """The figure that `draw_efficiency` writes; arguments and errors as there."""
     if not curves:
@@ -87,11 +94,13 @@ def efficiency_figure(
     if len({curve.metric for curve in curves}) > 1:
         raise ValueError("curves over different metrics cannot share a figure")
     panels = sorted({(curve.masked, curve.protocol) for curve in curves})
+    flags = _flags(curves)
     figure, axes, looks = sheet(
         [curve.proposer for curve in curves],
-        _caption(curves, f"{space} on {data}, recipe {recipe} ({epochs} epochs)"),
+        _caption(curves, f"{space} on {data}, recipe {recipe} ({epochs} epochs)", flags, left_out),
         panels=len(panels),
         across=2,
+        flagged=bool(flags),
         sharex=True,
         sharey=True,
     )
@@ -156,7 +165,18 @@ def _panel(
             drawn.set_gid(f"run-{point.run}")
 
 
-def _caption(curves: Sequence[Curve], setting: str) -> str:
+def _flags(curves: Sequence[Curve]) -> dict[str, list[str]]:
+    """The proposers whose points carry each flag that makes a mark hollow."""
+    names: dict[str, list[str]] = {}
+    for curve in curves:
+        for flag in {flag for points in curve.points for point in points for flag in doubts(point.flags)}:
+            names.setdefault(flag, []).append(curve.proposer)
+    return {flag: names[flag] for flag in ordered(names)}
+
+
+def _caption(
+    curves: Sequence[Curve], setting: str, flags: Mapping[str, Sequence[str]], left_out: Sequence[str]
+) -> str:
     sizes = sorted({len(points) for curve in curves for points in curve.points})
     n = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     protocols = sorted({curve.protocol for curve in curves})
@@ -169,12 +189,13 @@ def _caption(curves: Sequence[Curve], setting: str) -> str:
         sentences.append("Every mark is a single training.")
     if len({curve.proposer for curve in curves}) > 1:
         sentences.append("Curves are set a little apart sideways.")
-    if any(point.hollow for curve in curves for points in curve.points for point in points):
-        sentences.append("White face: the sparsity penalty had not acted.")
+    sentences += flag_sentences(flags)
     if any(curve.masked for curve in curves):
         sentences.append("Masked networks count the weights that exist; a dense device executes all of them.")
     if curves[0].metric == "macs":
         sentences.append(
             "MACs of convolutions and linear layers; norms, activations and pooling are not counted."
         )
+    if left_out:
+        sentences.append(f"Left out: {'; '.join(left_out)}.")
     return " ".join(sentences)

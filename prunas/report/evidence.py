@@ -19,7 +19,7 @@ from prunas.space import SearchSpace, load_space
 from prunas.statistics.claims import controls_of
 from prunas.statistics.curves import dense_accuracy
 from prunas.statistics.patterns import PatternSpread, pattern_spread
-from prunas.statistics.retraining import Course, budgeted, courses
+from prunas.statistics.retraining import Course, course_protocols, courses
 from prunas.statistics.rows import Row, SearchCost
 from prunas.statistics.summary import grouped
 from prunas.statistics.widths import Agreement, WidthSpread, agreement, width_spread
@@ -217,7 +217,8 @@ class Evidence:
 
     def logs(self) -> list[Losses]:
         """Training losses of all final trainings but those of a retraining budget, by target from the largest."""
-        rows = [row for row in self.rows if not budgeted(row.protocol)]
+        of_courses = course_protocols(self.rows)
+        rows = [row for row in self.rows if row.protocol not in of_courses]
         ordered = sorted(rows, key=lambda row: (row.protocol, row.asked.metric, -row.asked.value))
         return [
             Losses(

@@ -3,7 +3,7 @@
 import io
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -16,22 +16,25 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocator, ScalarFormatter
 from matplotlib.transforms import Transform, offset_copy
 
 from prunas.files import write_atomic
 from prunas.report.styles import Style, styles
+from prunas.statistics.flags import flag_words
 from prunas.statistics.summary import Summary
 
 __all__ = [
     "COLUMN",
     "FAINT",
+    "FLAGGED",
     "GRID",
     "INK",
     "accuracy_axis",
     "as_svg",
     "cost_axis",
     "draw_means",
+    "flag_sentences",
     "line_look",
     "mark_look",
     "nice_ticks",
@@ -45,6 +48,10 @@ COLUMN = 3.5
 """Width of one column of a printed page, in inches."""
 
 INK, FAINT, GRID = "#222222", "#6B6B6B", "#E6E6E6"
+FLAGGED = "flagged"
+"""What the legend calls hollow marks."""
+
+_FLAGGED_LOOK = Style(FAINT, "o", (0, ()))
 _STYLE: Any = {  # matplotlib types the keys as literals
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -79,6 +86,7 @@ _STYLE: Any = {  # matplotlib types the keys as literals
 }
 _SIDESTEP = 4.6  # points between neighbouring curves: the single trainings of one fit in before the next
 _SPREAD = 20.0  # points from the first curve to the last, at most
+_LEAST_SPAN = 2.0  # percentage points on an accuracy axis
 _P = ParamSpec("_P")
 
 
@@ -132,6 +140,7 @@ def sheet(
     panels: int,
     across: int,
     panel: tuple[float, float] = (COLUMN, 2.5),
+    flagged: bool = False,
     **shared: Any,
 ) -> tuple[Figure, list[Axes], dict[str, Style]]:
     """An empty figure: panels, a legend of proposers above them, a caption below.
@@ -142,6 +151,7 @@ def sheet(
         panels: Number of panels.
         across: Most panels in a row.
         panel: Width and height of one panel with its labels, in inches.
+        flagged: Whether the legend explains hollow marks.
         shared: `sharex` and `sharey` of `Figure.subplots`.
 
     Returns:
@@ -151,8 +161,14 @@ def sheet(
     across = min(across, panels)
     down = math.ceil(panels / across)
     width = across * panel[0]
-    columns = _columns(list(looks), width)
-    legend = 0.17 * math.ceil(len(looks) / columns) + 0.06
+    handles = [
+        Line2D([], [], color=look.color, label=name, **line_look(look), **mark_look(look))
+        for name, look in looks.items()
+    ]
+    if flagged:
+        handles.append(Line2D([], [], label=FLAGGED, linestyle="none", **mark_look(_FLAGGED_LOOK, True)))
+    columns = _columns([str(handle.get_label()) for handle in handles], width)
+    legend = 0.17 * math.ceil(len(handles) / columns) + 0.06
     lines = textwrap.wrap(caption, width=int(width * 22.5))
     foot = 0.118 * len(lines) + 0.05
     height = down * panel[1] + legend + foot
@@ -165,10 +181,7 @@ def sheet(
     for ax in axes[panels:]:
         ax.remove()
     figure.legend(
-        handles=[
-            Line2D([], [], color=look.color, label=name, **line_look(look), **mark_look(look))
-            for name, look in looks.items()
-        ],
+        handles=handles,
         loc="outside upper left",
         ncols=columns,
         handlelength=2.5,
@@ -182,6 +195,18 @@ def sheet(
     return figure, axes[:panels], looks
 
 
+def flag_sentences(flags: Mapping[str, Iterable[str]]) -> list[str]:
+    """Sentences of a caption that say which marks are hollow.
+
+    Args:
+        flags: Whose marks carry each flag.
+    """
+    if not flags:
+        return []
+    parts = [f"{flag_words(flag)} ({', '.join(sorted(set(names)))})" for flag, names in flags.items()]
+    return [f"White face, flagged: {'; '.join(parts)}."]
+
+
 def line_look(look: Style) -> dict[str, Any]:
     """Arguments of `plot` for a proposer's line."""
     return {"linestyle": look.dash, "linewidth": 1.1}
@@ -192,7 +217,7 @@ def mark_look(look: Style, hollow: bool = False, size: float = 4.2) -> Mapping[s
 
     Args:
         look: Of the proposer.
-        hollow: White inside: the search's penalty had not acted.
+        hollow: White inside: the point is flagged.
         size: In points.
     """
     return {
@@ -246,14 +271,20 @@ def draw_means(
 
 
 def accuracy_axis(ax: Axes, heights: Sequence[float]) -> None:
-    """Limits and ticks around accuracies in percent; what lies beyond 0 and 100 is cut off."""
+    """Limits and ticks around accuracies in percent; what lies beyond 0 and 100 is cut off.
+
+    The axis spans two percentage points at least, so that a single value has an axis too.
+    """
     bottom, top = max(0.0, min(heights)), min(100.0, max(heights))
-    room = max(0.06 * (top - bottom), 0.05)
+    short = max(0.0, _LEAST_SPAN - (top - bottom)) / 2
+    bottom, top = max(0.0, bottom - short), min(100.0, top + short)
+    room = 0.06 * (top - bottom)
     ax.set_ylim(bottom - room, top + room)
     ticks = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(bottom, top)
     ax.yaxis.set_major_locator(
         FixedLocator([tick for tick in ticks if bottom - room <= tick <= min(100, top + room)])
     )
+    ax.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
 
 
 def cost_axis(ax: Axes, costs: Sequence[float]) -> None:

@@ -5,19 +5,17 @@ from dataclasses import dataclass
 
 from prunas.recipe import PROTOCOLS
 from prunas.statistics.claims import Verdict, verdict
+from prunas.statistics.flags import count_flags, flags_text
 from prunas.statistics.ranking import MARGIN, mean_difference, rankings
-from prunas.statistics.retraining import budgeted
+from prunas.statistics.retraining import course_protocols
 from prunas.statistics.rows import Row
-from prunas.statistics.summary import Summary, differences, grouped
+from prunas.statistics.summary import Difference, Summary, differences, grouped
+from prunas.statistics.text import size_text
 
 __all__ = ["Finding", "findings", "is_fresh", "only_tuned"]
 
 _FOUND = ("automatic", "predefined", "sampler")
-_CONTROLS = {
-    "taper": "tapered shapes of the same parameters and MACs (taper)",
-    "uniform": "uniform shapes of the same budget",
-    "random": "random shapes of the same budget",
-}
+_CONTROLS = {"taper": "tapered shapes", "uniform": "uniform shapes", "random": "random shapes"}
 _WORDS: dict[Verdict, str] = {
     "ahead": "The interval lies above 0: what was found is better than the control.",
     "behind": "The interval lies below 0: what was found is worse than the control.",
@@ -58,7 +56,8 @@ def findings(rows: Sequence[Row], dense: float | None) -> list[Finding]:
         rows: Trainings of one space under one recipe; those of a retraining budget have no say.
         dense: Mean test accuracy of the dense network in percent, if it was tested.
     """
-    rows = [row for row in rows if not budgeted(row.protocol)]
+    of_courses = course_protocols(rows)
+    rows = [row for row in rows if row.protocol not in of_courses]
     telling = {(ranking.protocol, ranking.masked): ranking.targets for ranking in rankings(rows, dense)}
     found = []
     proposers = dict.fromkeys(row.proposer for row in rows if row.kind in _FOUND)
@@ -71,6 +70,7 @@ def findings(rows: Sequence[Row], dense: float | None) -> list[Finding]:
                 if pooled is None:
                     continue
                 difference, targets = pooled
+                compared = able or every
                 found.append(
                     Finding(
                         proposer=proposer,
@@ -79,7 +79,8 @@ def findings(rows: Sequence[Row], dense: float | None) -> list[Finding]:
                         fresh=is_fresh(protocol),
                         difference=difference,
                         verdict=verdict(difference),
-                        sentence=_sentence(proposer, against, protocol, difference, targets, bool(able)),
+                        sentence=_sentence(compared, difference, targets, bool(able))
+                        + _flagged(rows, compared),
                     )
                 )
     return sorted(found, key=lambda finding: not finding.fresh)
@@ -97,17 +98,52 @@ def only_tuned(rows: Iterable[Row]) -> list[str]:
     return [name for name, own in protocols.items() if not any(is_fresh(row.protocol) for row in own)]
 
 
-def _sentence(
-    proposer: str, against: str, protocol: str, difference: Summary, targets: int, able: bool
-) -> str:
+def _sentence(compared: Sequence[Difference], difference: Summary, targets: int, able: bool) -> str:
+    proposer, protocol = compared[0].proposer, compared[0].protocol
     mean = difference.mean
     how = "more" if mean > 0 else "less"
     where = f"{targets} target{'s' if targets > 1 else ''}"
     seeds = f"{difference.n} seed{'s' if difference.n > 1 else ''}"
-    text = f"Shapes found by {proposer} score {abs(mean):.2f} points {how} than {_CONTROLS[against]}"
+    text = f"Shapes found by {proposer} score {abs(mean):.2f} points {how} than {_control(compared)}"
     if difference.low is None or difference.high is None:
-        return f"{text}: mean over {where}, {protocol}, one seed, so there is no interval and nothing is decided."
+        why = "one seed" if difference.n == 1 else f"{seeds} with equal differences"
+        return (
+            f"{text}: mean over {where}, {protocol}, {why}, so there is no interval and nothing is decided."
+        )
     text += f", 95 % interval [{difference.low:+.2f}, {difference.high:+.2f}]: "
     text += f"mean over {where}, {seeds}, {protocol}."
     easy = "" if able else " Every target is too easy to tell proposers apart."
     return f"{text} {_WORDS[verdict(difference)]}{easy}"
+
+
+def _control(compared: Sequence[Difference]) -> str:
+    """The control in words, with what it was to share with the points and by how much it misses that."""
+    against, metrics = compared[0].against, {each.asked.metric for each in compared}
+    params_off = max((each.params_off for each in compared), key=abs)
+    macs_off = max((each.macs_off for each in compared), key=abs)
+    if against == "taper":
+        shared, missed = "the same parameters and MACs (taper)", size_text(params_off, macs_off)
+    else:  # these answer the budget alone
+        shared = "the same budget"
+        missed = size_text(params_off if "params" in metrics else 0.0, macs_off if "macs" in metrics else 0.0)
+    if not missed:
+        return f"{_CONTROLS[against]} of {shared}"
+    return f"{_CONTROLS[against]} that were to have {shared} and miss them by up to {missed}"
+
+
+def _flagged(rows: Iterable[Row], compared: Sequence[Difference]) -> str:
+    """Which of the compared trainings carry flags, as a sentence; empty if none does."""
+    first = compared[0]
+    pairs = {(each.asked, seed) for each in compared for seed in each.seeds}
+    parts = []
+    for name in (first.proposer, first.against):
+        points = [
+            row
+            for row in rows
+            if (row.proposer, row.protocol, row.masked) == (name, first.protocol, first.masked)
+            and row.accuracy is not None
+            and (row.asked, row.search_seed) in pairs
+        ]
+        if flags := flags_text(count_flags(points), len(points)):
+            parts.append(f"{name} ({flags})")
+    return f" Flagged: {'; '.join(parts)}." if parts else ""

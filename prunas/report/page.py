@@ -26,13 +26,13 @@ from prunas.report.learning import learning_figure
 from prunas.report.pareto import pareto_figure
 from prunas.report.price import price_figure
 from prunas.report.widths import widths_figure
-from prunas.statistics.curves import curves
+from prunas.statistics.curves import curves, undrawn
 from prunas.statistics.patterns import pattern_table
 from prunas.statistics.prices import prices
 from prunas.statistics.ranking import rankings
-from prunas.statistics.retraining import budgeted, crossings, retraining_table
+from prunas.statistics.retraining import course_protocols, crossings, retraining_table
 from prunas.statistics.rows import Row
-from prunas.statistics.summary import Line, cost_table, differences, grouped, table
+from prunas.statistics.summary import Line, comparisons, cost_table, grouped, table
 from prunas.statistics.text import Table, asked_text, count, difference_table, result_table
 from prunas.statistics.text import cost_table as cost_text
 from prunas.statistics.trade import areas, hypervolume
@@ -115,6 +115,7 @@ def _drawings(evidence: Evidence, prefix: str) -> Iterable[_Drawing]:
         "recipe": evidence.recipe,
         "epochs": evidence.epochs,
         "dense": evidence.dense_mean,
+        "left_out": undrawn(evidence.rows),
     }
     makers: dict[str, Callable[[], Figure]] = {
         "Accuracy over parameters": lambda: efficiency_figure(curves(evidence.rows), **named),
@@ -162,11 +163,10 @@ def _tables(evidence: Evidence) -> Iterable[tuple[str, Table]]:
     found = list(
         dict.fromkeys(row.proposer for row in rows if row.kind in ("automatic", "predefined", "sampler"))
     )
-    controls = ("taper", "uniform", "random")
-    paired = [each for against in controls for name in found for each in differences(rows, name, against)]
-    if paired:
+    if paired := comparisons(rows, found, ("taper", "uniform", "random")):
         yield "Found against controls", difference_table(paired)
-    if compared := [line for line in lines if not budgeted(line.protocol)]:
+    of_courses = course_protocols(rows)
+    if compared := [line for line in lines if line.protocol not in of_courses]:
         yield "Over all targets", _overall(evidence, compared)
     if retrained := evidence.budgets():
         yield "Retraining budget", retraining_table(retrained)

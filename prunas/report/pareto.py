@@ -8,7 +8,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from prunas.errors import InputError
-from prunas.report.figure import FAINT, INK, accuracy_axis, cost_axis, mark_look, sheet, styled
+from prunas.report.figure import (
+    FAINT,
+    INK,
+    accuracy_axis,
+    cost_axis,
+    flag_sentences,
+    mark_look,
+    sheet,
+    styled,
+)
+from prunas.statistics.flags import doubts
 from prunas.statistics.summary import Line, grouped
 from prunas.statistics.text import asked_text
 from prunas.statistics.trade import front
@@ -33,13 +43,19 @@ def pareto_figure(lines: Sequence[Line], *, setting: str) -> Figure:
     if not tested:
         raise InputError("nothing to plot: no finished run has a test accuracy yet")
     panels = sorted(grouped(tested, lambda line: (line.masked, line.protocol)).items())
+    flags: dict[str, list[str]] = {
+        flag: [line.proposer for line in tested if flag in line.flags]
+        for flag in doubts(flag for line in tested for flag in line.flags)
+    }
     figure, axes, looks = sheet(
         [line.proposer for line in tested],
         f"{setting}. Marks are means over seeds, bars ± 1 standard deviation. The line is the Pareto front of "
-        "the means: no other point is at most as dear and at least as accurate. Points off the front are small, "
-        "pale and without a bar; those on it carry their target where there is room.",
+        "the means: no other point costs no more and is at least as accurate. Points off the front are small, "
+        "pale and without a bar; those on it carry their target where there is room."
+        + "".join(f" {sentence}" for sentence in (*flag_sentences(flags), *_left_out(lines))),
         panels=2 * len(panels),
         across=2,
+        flagged=bool(flags),
         sharey=True,
     )
     for row, ((masked, protocol), own) in enumerate(panels):
@@ -91,7 +107,7 @@ def _panel(ax: Axes, lines: Sequence[Line], looks: Any, metric: str) -> None:
             linestyle="none",
             alpha=1 if on else 0.5,
             zorder=5 if on else 4,
-            **mark_look(look, size=5.2 if on else 3.4),
+            **mark_look(look, bool(doubts(line.flags)), size=5.2 if on else 3.4),
         )
         if i in labelled:
             ax.annotate(
@@ -103,6 +119,17 @@ def _panel(ax: Axes, lines: Sequence[Line], looks: Any, metric: str) -> None:
                 fontsize=6,
                 color=FAINT,
             )
+
+
+def _left_out(lines: Sequence[Line]) -> list[str]:
+    """What is not drawn: points without a tested run, and runs that the means do without."""
+    points, runs = sum(line.accuracy is None for line in lines), sum(line.left_out for line in lines)
+    if not runs:
+        return []
+    return [
+        f"Left out: {runs} run{'s' if runs > 1 else ''} without a test accuracy"
+        + (f", all of {points} point{'s' if points > 1 else ''}." if points else ".")
+    ]
 
 
 def _apart(before: tuple[float, float], point: tuple[float, float], span: float) -> bool:

@@ -8,7 +8,7 @@ from typing import Literal
 from scipy.special import stdtrit
 
 from prunas.costs import Target
-from prunas.statistics.inference import LEVEL
+from prunas.statistics.inference import DIFFERENCE, LEVEL
 from prunas.statistics.ranking import MARGIN
 from prunas.statistics.rows import Row
 from prunas.statistics.summary import Summary, grouped, summarise
@@ -74,7 +74,7 @@ def compared(rows: Iterable[Row], left: Side, right: Side, asked: Target | None 
     by_seed = grouped(shared, lambda key: key[1])
     whole = [keys for keys in by_seed.values() if len(keys) == len(targets)]
     values = [fmean(ours[key] - theirs[key] for key in keys) for keys in whole]
-    return summarise(values) if values else None
+    return summarise(values, DIFFERENCE) if values else None
 
 
 def verdict(difference: Summary) -> Verdict:

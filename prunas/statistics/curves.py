@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from prunas.costs import Target
-from prunas.statistics.retraining import budgeted
-from prunas.statistics.rows import PENALTY_NOT_ACTED, Metric, Row
+from prunas.statistics.flags import doubts
+from prunas.statistics.inference import ACCURACY
+from prunas.statistics.retraining import course_protocols
+from prunas.statistics.rows import Metric, Row
 from prunas.statistics.summary import Summary, grouped, seed_order, summarise
 
-__all__ = ["Curve", "Point", "curves", "dense_accuracy"]
+__all__ = ["Curve", "Point", "curves", "dense_accuracy", "undrawn"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,15 +23,20 @@ class Point:
         x: Cost reached, in units of the curve's metric; above 0, because the axis is logarithmic.
         accuracy: On the test split, in percent.
         seed: The search seed.
-        hollow: Whether the search's penalty had not acted, so that the point is not what its method finds.
         run: Id of the run, by which its architecture can be looked up.
+        flags: What a reader must know about it, `chance_level` included.
     """
 
     x: float
     accuracy: float
     seed: int
-    hollow: bool
     run: str
+    flags: tuple[str, ...] = ()
+
+    @property
+    def hollow(self) -> bool:
+        """Whether its mark is white inside: a flag puts it in doubt."""
+        return bool(doubts(self.flags))
 
     def __post_init__(self) -> None:
         """Refuses what cannot be drawn."""
@@ -87,12 +94,16 @@ def curves(rows: Iterable[Row], metric: Metric = "params") -> list[Curve]:
 
     Args:
         rows: Trainings of one space under one recipe, in any order; those of the dense network are ignored, and so
-            are those of a retraining budget.
+            are those that `undrawn` tells of.
         metric: The cost axis.
     """
     found = []
+    rows = list(rows)
+    of_courses = course_protocols(rows)
     tested = [
-        row for row in rows if row.accuracy is not None and row.kind != "dense" and not budgeted(row.protocol)
+        row
+        for row in rows
+        if row.accuracy is not None and row.kind != "dense" and row.protocol not in of_courses
     ]
     by_curve = grouped(tested, lambda row: (row.protocol, row.masked, row.proposer))
     for (protocol, masked, proposer), group in sorted(by_curve.items()):
@@ -109,7 +120,7 @@ def curves(rows: Iterable[Row], metric: Metric = "params") -> list[Curve]:
                 metric=metric,
                 asked=tuple(asked for _, asked, _ in stops),
                 xs=tuple(x for x, _, _ in stops),
-                accuracy=tuple(summarise([p.accuracy for p in points]) for _, _, points in stops),
+                accuracy=tuple(summarise([p.accuracy for p in points], ACCURACY) for _, _, points in stops),
                 points=tuple(points for _, _, points in stops),
             )
         )
@@ -126,7 +137,25 @@ def dense_accuracy(rows: Iterable[Row]) -> Summary | None:
         for row in rows
         if row.kind == "dense" and row.accuracy is not None and not row.protocol.startswith("dsd")
     ]
-    return summarise(values) if values else None
+    return summarise(values, ACCURACY) if values else None
+
+
+def undrawn(rows: Iterable[Row]) -> tuple[str, ...]:
+    """What `curves` does not show, a phrase a reason: retraining budgets, runs not tested, runs not made."""
+    rows = [row for row in rows if row.kind != "dense"]
+    of_courses = course_protocols(rows)
+    untested = sum(row.accuracy is None and row.protocol not in of_courses for row in rows)
+    drawn = [row for row in rows if row.protocol not in of_courses]
+    names = {row.proposer for row in drawn}
+    phrases = []
+    for protocol, trained in sorted(grouped(drawn, lambda row: row.protocol).items()):
+        if missing := sorted(names - {row.proposer for row in trained}):
+            phrases.append(f"{', '.join(missing)} by {protocol} (no runs)")
+    if of_courses:
+        phrases.append(f"{', '.join(sorted(of_courses))} (retraining budgets: see `prunas plot budget`)")
+    if untested:
+        phrases.append(f"{untested} run{'s' if untested > 1 else ''} without a test accuracy")
+    return tuple(phrases)
 
 
 def _point(row: Row, metric: Metric) -> Point:
@@ -135,6 +164,6 @@ def _point(row: Row, metric: Metric) -> Point:
         x=row.reached.params if metric == "params" else row.reached.macs,
         accuracy=row.accuracy,
         seed=row.search_seed,
-        hollow=PENALTY_NOT_ACTED in row.flags,
         run=row.id,
+        flags=row.all_flags,
     )

@@ -1,12 +1,39 @@
-"""Uncertainty beyond the t interval: bootstrap intervals, p values of paired differences, Holm's correction."""
+"""Uncertainty: t and bootstrap intervals, p values of paired differences, Holm's correction, the reach of chance.
+
+A sample whose values are all equal has no interval and no p value: it does not tell how far others would lie.
+"""
 
 import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from scipy.special import stdtr
+from scipy.special import bdtr, stdtr, stdtrit
 
-__all__ = ["BOOTSTRAP_FROM", "LEVEL", "bootstrap", "holm", "paired_p"]
+__all__ = [
+    "ACCURACY",
+    "BOOTSTRAP_FROM",
+    "DIFFERENCE",
+    "LEVEL",
+    "SHARE_DIFFERENCE",
+    "UNBOUNDED",
+    "Bounds",
+    "bootstrap",
+    "chance_ceiling",
+    "holm",
+    "paired_p",
+    "t_interval",
+]
+
+Bounds = tuple[float, float]
+"""Smallest and largest value that a mean can have."""
+
+UNBOUNDED: Bounds = (-math.inf, math.inf)
+ACCURACY: Bounds = (0.0, 100.0)
+DIFFERENCE: Bounds = (-100.0, 100.0)
+"""Of two accuracies, in percentage points."""
+
+SHARE_DIFFERENCE: Bounds = (-1.0, 1.0)
+"""Of two shares, such as distances between shapes in shares of the dense widths."""
 
 LEVEL = 0.95
 """Coverage of every interval."""
@@ -18,16 +45,35 @@ _RESAMPLES = 9999
 _ROUNDING = 1e-9  # percentage points: differences of equal pairs differ by less
 
 
+def t_interval(values: Sequence[float], bounds: Bounds = UNBOUNDED) -> tuple[float, float] | None:
+    """Two-sided t interval of the mean at `LEVEL`, cut at the bounds of what was measured.
+
+    The mean lies within the bounds whatever the sample is, so the cut takes no coverage away; where n is small and
+    the interval reaches over the range, it says that the sample decides nothing.
+
+    Args:
+        values: The sample.
+        bounds: Between which the mean must lie.
+
+    Returns:
+        Its ends, or None where the sample has no spread to judge by: one value, or all equal.
+    """
+    n = len(values)
+    if n < 2 or _equal(values):
+        return None
+    mean = fmean(values)
+    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * stdev(values) / math.sqrt(n)
+    return max(bounds[0], mean - half), min(bounds[1], mean + half)
+
+
 def bootstrap(values: Sequence[float]) -> tuple[float, float] | None:
     """BCa bootstrap interval of the mean at `LEVEL` (Efron 1987), the same for the same values.
 
     Returns:
-        Its ends, or None for fewer than `BOOTSTRAP_FROM` values.
+        Its ends, or None for fewer than `BOOTSTRAP_FROM` values and where all are equal.
     """
-    if len(values) < BOOTSTRAP_FROM:
+    if len(values) < BOOTSTRAP_FROM or _equal(values):
         return None
-    if max(values) - min(values) <= _ROUNDING:
-        return values[0], values[0]  # BCa divides by the spread
     import numpy as np
     from scipy.stats import bootstrap as resample
 
@@ -49,7 +95,7 @@ def paired_p(differences: Sequence[float]) -> float | None:
         The p value, or None where the sample has no spread to test against: one value, or all equal.
     """
     n = len(differences)
-    if n < 2 or max(differences) - min(differences) <= _ROUNDING:
+    if n < 2 or _equal(differences):
         return None
     t = fmean(differences) / (stdev(differences) / math.sqrt(n))
     return float(2 * stdtr(n - 1, -abs(t)))
@@ -70,3 +116,23 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
         highest = max(highest, min(1.0, (m - rank) * p))
         adjusted[index] = highest
     return adjusted
+
+
+def chance_ceiling(share: float, images: int) -> float:
+    """Highest accuracy that guessing reaches by chance in `LEVEL` of all tests.
+
+    Args:
+        share: Probability, in (0, 1], that a guess is right: the share of the most frequent class.
+        images: Images of the test split, at least 1.
+
+    Returns:
+        In percent: the quantile of a binomial distribution at `LEVEL`, over its number of images.
+    """
+    hits = int(share * images)  # no larger than the median
+    while bdtr(hits, images, share) < LEVEL:
+        hits += 1
+    return 100 * hits / images
+
+
+def _equal(values: Sequence[float]) -> bool:
+    return max(values) - min(values) <= _ROUNDING

@@ -9,7 +9,7 @@ import numpy as np
 
 from prunas.costs import Target
 from prunas.kernels import CROSS
-from prunas.statistics.inference import LEVEL
+from prunas.statistics.inference import LEVEL, SHARE_DIFFERENCE
 from prunas.statistics.summary import Summary, summarise
 from prunas.statistics.text import Table, asked_text, interval_text
 
@@ -99,8 +99,8 @@ def pattern_spread(
         stages=tuple(stages),
         mean=tuple(tuple(map(float, row)) for row in table.mean(axis=0)),
         std=tuple(tuple(map(float, row)) for row in std),
-        by_stage=tuple(summarise(column) for column in contrasts.T.tolist()),
-        contrast=summarise([fmean(row) for row in contrasts.tolist()]),
+        by_stage=tuple(summarise(column, SHARE_DIFFERENCE) for column in contrasts.T.tolist()),
+        contrast=summarise([fmean(row) for row in contrasts.tolist()], SHARE_DIFFERENCE),
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from prunas.costs import Target
+from prunas.statistics.inference import ACCURACY
 from prunas.statistics.rows import Row, SearchCost
 from prunas.statistics.summary import CostLine, Summary, cost_table, grouped, summarise
 
@@ -52,7 +53,7 @@ def prices(rows: Iterable[Row], costs: Iterable[SearchCost]) -> list[Price]:
                 masked=masked,
                 cost=known[proposer],
                 targets=targets,
-                accuracy=summarise(means),
+                accuracy=summarise(means, ACCURACY),
             )
             for proposer, own in by_proposer.items()
             if (means := _per_seed(own, targets))

@@ -7,6 +7,7 @@ from statistics import fmean
 from scipy.stats import rankdata
 
 from prunas.costs import Target
+from prunas.statistics.inference import DIFFERENCE
 from prunas.statistics.rows import Row
 from prunas.statistics.summary import Difference, Line, Summary, grouped, summarise, table
 
@@ -104,7 +105,7 @@ def mean_difference(differences: Sequence[Difference]) -> tuple[Summary, int] | 
     if not shared:
         return None
     means = [fmean(values[seed] for values in by_seed) for seed in shared]
-    return summarise(means), len(differences)
+    return summarise(means, DIFFERENCE), len(differences)
 
 
 def _mean(line: Line) -> float:

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from prunas.costs import Target
-from prunas.statistics.inference import LEVEL
+from prunas.statistics.inference import ACCURACY, DIFFERENCE, LEVEL
 from prunas.statistics.rows import Row
 from prunas.statistics.summary import Summary, grouped, summarise
 from prunas.statistics.text import Table, asked_text, interval_text
@@ -19,6 +19,7 @@ __all__ = [
     "Course",
     "Crossing",
     "budgeted",
+    "course_protocols",
     "courses",
     "crossings",
     "retraining_table",
@@ -33,6 +34,20 @@ def budgeted(protocol: str) -> bool:
     """Whether a protocol names its own epochs, as `finetune:20` does: a point of a course, not of a comparison."""
     family, colon, _ = protocol.partition(":")
     return bool(colon) and family in FAMILIES
+
+
+def course_protocols(rows: Iterable[Row]) -> set[str]:
+    """The protocols that are points of a course: they name their own epochs, and their family has several lengths.
+
+    Args:
+        rows: Trainings of one space under one recipe.
+    """
+    lengths: dict[str, set[int]] = {}
+    protocols = set()
+    for row in rows:
+        protocols.add(row.protocol)
+        lengths.setdefault(row.protocol.partition(":")[0], set()).add(row.epochs)
+    return {name for name in protocols if budgeted(name) and len(lengths[name.partition(":")[0]]) > 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +75,7 @@ class Course:
     @property
     def accuracy(self) -> tuple[Summary, ...]:
         """Test accuracy at each budget, in percent."""
-        return tuple(summarise(list(points.values())) for points in self.points)
+        return tuple(summarise(list(points.values()), ACCURACY) for points in self.points)
 
 
 def courses(rows: Iterable[Row]) -> list[Course]:
@@ -221,7 +236,7 @@ def _crossing(proposer: str, asked: Target, scratch: Course, other: Course) -> C
     }
     if len(paired) < 2:
         return None
-    summaries = [summarise(list(values.values())) for values in paired.values()]
+    summaries = [summarise(list(values.values()), DIFFERENCE) for values in paired.values()]
     whole = sorted(set.intersection(*(set(values) for values in paired.values())))
     return Crossing(
         proposer=proposer,

@@ -12,6 +12,7 @@ from prunas.costs import Cost, Target
 from prunas.errors import InputError
 
 __all__ = [
+    "CHANCE_LEVEL",
     "FINISHED",
     "NONE_LEFT_OUT",
     "PENALTY_NOT_ACTED",
@@ -30,6 +31,7 @@ FINISHED = "finished"
 PENALTY_NOT_ACTED = "penalty_not_acted"
 NONE_LEFT_OUT = "none_left_out"
 """Flag of a design that is made of the shapes of all seeds, so that n counts trainings and not searches."""
+CHANCE_LEVEL = "chance_level"
 
 _Count = Annotated[int, Field(ge=0)]
 _Percent = Annotated[float, Field(ge=0, le=100)]
@@ -85,6 +87,7 @@ class Row:
         folder: Of the run.
         flags: What a reader must know about the point, for example `penalty_not_acted`.
         proposed: The point before its widths were aligned; None in a search that aligns none.
+        chance: The highest test accuracy in percent that guessing reaches by chance; None where it is not known.
     """
 
     id: str
@@ -104,6 +107,13 @@ class Row:
     folder: str
     flags: tuple[str, ...] = ()
     proposed: Proposed | None = None
+    chance: _Percent | None = None
+
+    @property
+    def all_flags(self) -> tuple[str, ...]:
+        """The flags of the point, and `chance_level` if its accuracy cannot be told from guessing."""
+        guessing = self.accuracy is not None and self.chance is not None and self.accuracy <= self.chance
+        return (*self.flags, CHANCE_LEVEL) if guessing else self.flags
 
     @property
     def accuracy(self) -> float | None:

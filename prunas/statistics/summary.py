@@ -1,16 +1,23 @@
 """Means and their uncertainty: a line per proposer and target, differences of pairs, what searching cost."""
 
 import dataclasses
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any, TypeVar
 
-from scipy.special import stdtrit
-
 from prunas.costs import Target
-from prunas.statistics.inference import LEVEL, holm, paired_p
+from prunas.statistics.flags import count_flags
+from prunas.statistics.inference import (
+    ACCURACY,
+    DIFFERENCE,
+    LEVEL,
+    UNBOUNDED,
+    Bounds,
+    holm,
+    paired_p,
+    t_interval,
+)
 from prunas.statistics.rows import Kind, Row, SearchCost, Spent
 
 __all__ = [
@@ -19,6 +26,7 @@ __all__ = [
     "Difference",
     "Line",
     "Summary",
+    "comparisons",
     "cost_table",
     "differences",
     "grouped",
@@ -41,8 +49,9 @@ class Summary:
         mean: Of the sample.
         std: With n - 1 in the denominator; None for n = 1.
         n: Size of the sample, at least 1.
-        low: Lower end of the two-sided t interval of the mean, at `LEVEL`; None for n = 1.
-        high: Its upper end. Not clipped: that of an accuracy may pass 100 % when n is small.
+        low: Lower end of the two-sided t interval of the mean, at `LEVEL`; see `t_interval`. None for n = 1 and
+            where all values are equal, which is no certainty.
+        high: Its upper end.
     """
 
     mean: float
@@ -52,14 +61,16 @@ class Summary:
     high: float | None
 
 
-def summarise(values: Sequence[float]) -> Summary:
-    """Mean, standard deviation and t interval of a sample of at least one value."""
-    mean, n = fmean(values), len(values)
-    if n == 1:
-        return Summary(mean=mean, std=None, n=1, low=None, high=None)
-    std = stdev(values)
-    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * std / math.sqrt(n)
-    return Summary(mean=mean, std=std, n=n, low=mean - half, high=mean + half)
+def summarise(values: Sequence[float], bounds: Bounds = UNBOUNDED) -> Summary:
+    """Mean, standard deviation and t interval of a sample.
+
+    Args:
+        values: At least one.
+        bounds: Between which the mean must lie, such as `ACCURACY`: the interval ends there.
+    """
+    n = len(values)
+    low, high = t_interval(values, bounds) or (None, None)
+    return Summary(mean=fmean(values), std=stdev(values) if n > 1 else None, n=n, low=low, high=high)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +91,7 @@ class Line:
         points: Every single test accuracy, in percent, in order of the seeds.
         train_macs: Mean multiply-accumulates of one training.
         left_out: Runs without a test accuracy: not finished, or not tested.
+        flags: How many of the runs behind the means carry each flag, `chance_level` included.
     """
 
     proposer: str
@@ -93,6 +105,7 @@ class Line:
     points: tuple[float, ...]
     train_macs: float
     left_out: int
+    flags: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     def to_json(self) -> dict[str, Any]:
         """One record, the numbers of `accuracy` spread into it; None where there is no such number."""
@@ -121,10 +134,11 @@ def table(rows: Iterable[Row]) -> list[Line]:
                 asked=asked,
                 params=fmean(row.reached.params for row in counted),
                 macs=fmean(row.reached.macs for row in counted),
-                accuracy=summarise(points) if points else None,
+                accuracy=summarise(points, ACCURACY) if points else None,
                 points=points,
                 train_macs=fmean(row.train_macs for row in counted),
                 left_out=len(group) - len(tested),
+                flags=count_flags(counted),
             )
         )
     return sorted(lines, key=_reading_order)
@@ -144,8 +158,11 @@ class Difference:
         values: One difference of test accuracies per seed, in percentage points; above 0 where `proposer`
             is better.
         summary: Of `values`.
+        params_off: Parameters of the control over those of the proposer's point, minus 1, in the pair where they
+            are furthest apart.
+        macs_off: The same of the multiply-accumulates per image.
         p: Two-sided p value of the paired t test; None where the values have no spread.
-        p_holm: The same, corrected over all targets of the comparison.
+        p_holm: The same, corrected over all differences that were asked for together.
     """
 
     proposer: str
@@ -156,6 +173,8 @@ class Difference:
     seeds: tuple[int, ...]
     values: tuple[float, ...]
     summary: Summary
+    params_off: float = 0.0
+    macs_off: float = 0.0
     p: float | None = None
     p_holm: float | None = None
 
@@ -168,7 +187,8 @@ def differences(rows: Iterable[Row], proposer: str, against: str = "taper") -> l
     """Differences paired by search seed, at every target both proposers were tested at.
 
     Several trainings of one proposer that share a search seed (draws of `shuffled`, say) count as their mean,
-    so that a pair is one search against one control.
+    so that a pair is one search against one control. Of several tapers of a seed, one for every pruning method,
+    the one with the cost of the proposer's point counts.
 
     Args:
         rows: Trainings of one space under one recipe.
@@ -176,7 +196,31 @@ def differences(rows: Iterable[Row], proposer: str, against: str = "taper") -> l
         against: The control. `taper` is the primary one: it asks whether a search found more than "keep the
             early layers wide".
     """
-    found = []
+    return comparisons(rows, [proposer], [against])
+
+
+def comparisons(
+    rows: Iterable[Row], proposers: Sequence[str], controls: Sequence[str] = ("taper",)
+) -> list[Difference]:
+    """The differences of several proposers from several controls, their p values corrected over all of them.
+
+    Args:
+        rows: Trainings of one space under one recipe.
+        proposers: Whose points are to be better.
+        controls: What each is compared with.
+
+    Returns:
+        Control by control, proposer by proposer, target by target from the largest.
+    """
+    rows = list(rows)
+    pairs = [(proposer, against) for against in controls for proposer in proposers]
+    together = [each for proposer, against in pairs for each in _differences(rows, proposer, against)]
+    adjusted = holm([each.p for each in together])
+    return [dataclasses.replace(each, p_holm=p) for each, p in zip(together, adjusted, strict=True)]
+
+
+def _differences(rows: Sequence[Row], proposer: str, against: str) -> list[Difference]:
+    paired = []
     tested = [row for row in rows if row.accuracy is not None]
     groups = grouped(tested, lambda row: (row.asked, row.protocol, row.masked))
     for (asked, protocol, masked), group in groups.items():
@@ -184,8 +228,10 @@ def differences(rows: Iterable[Row], proposer: str, against: str = "taper") -> l
         seeds = tuple(sorted(ours.keys() & theirs.keys()))
         if not seeds:
             continue
-        values = tuple(ours[seed] - theirs[seed] for seed in seeds)
-        found.append(
+        if against == "taper":
+            theirs = {seed: _nearest(theirs[seed], ours[seed]) for seed in seeds}
+        values = tuple(_accuracy(ours[seed]) - _accuracy(theirs[seed]) for seed in seeds)
+        paired.append(
             Difference(
                 proposer=proposer,
                 against=against,
@@ -194,11 +240,13 @@ def differences(rows: Iterable[Row], proposer: str, against: str = "taper") -> l
                 asked=asked,
                 seeds=seeds,
                 values=values,
-                summary=summarise(values),
+                summary=summarise(values, DIFFERENCE),
+                params_off=max((_params(theirs[s]) / _params(ours[s]) - 1 for s in seeds), key=abs),
+                macs_off=max((_macs(theirs[s]) / _macs(ours[s]) - 1 for s in seeds), key=abs),
                 p=paired_p(values),
             )
         )
-    return sorted(_corrected(found), key=_target_order)
+    return sorted(paired, key=_target_order)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,33 +338,51 @@ def seed_order(row: Row) -> tuple[int, int, str]:
     return row.search_seed, row.train_seed, row.id
 
 
-def _corrected(found: Iterable[Difference]) -> Iterator[Difference]:
-    for family in grouped(found, lambda each: (each.protocol, each.masked)).values():
-        for each, p in zip(family, holm([each.p for each in family]), strict=True):
-            yield dataclasses.replace(each, p_holm=p)
-
-
 def _record(line: Line | Difference, summary: Summary | None, name: str) -> dict[str, Any]:
     record: dict[str, Any] = {}
-    for field in dataclasses.fields(line):
-        value = getattr(line, field.name)
-        if field.name == name:
+    for item in dataclasses.fields(line):
+        value = getattr(line, item.name)
+        if item.name == name:
             record |= dict.fromkeys(("mean", "std", "n", "low", "high"))
             record |= dataclasses.asdict(summary) if summary else {"n": 0}
         elif isinstance(value, Target):
-            record[field.name] = value.to_json()
+            record[item.name] = value.to_json()
         else:
-            record[field.name] = list(value) if isinstance(value, tuple) else value
+            record[item.name] = _plain(value)
     return record
 
 
-def _by_seed(rows: Sequence[Row], proposer: str) -> dict[int, float]:
-    own = [row for row in rows if row.proposer == proposer]
-    groups = grouped(own, lambda row: row.search_seed)
-    return {
-        seed: fmean(row.accuracy for row in group if row.accuracy is not None)
-        for seed, group in groups.items()
-    }
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _by_seed(rows: Sequence[Row], proposer: str) -> dict[int, list[Row]]:
+    return grouped((row for row in rows if row.proposer == proposer), lambda row: row.search_seed)
+
+
+def _nearest(rows: Sequence[Row], points: Sequence[Row]) -> list[Row]:
+    """Those of `rows` whose cost is nearest to that of `points`; several only where they cost the same."""
+    params, macs = _params(points), _macs(points)
+
+    def apart(row: Row) -> float:
+        return max(abs(row.reached.params / params - 1), abs(row.reached.macs / macs - 1))
+
+    least = min(map(apart, rows))
+    return [row for row in rows if apart(row) == least]
+
+
+def _accuracy(rows: Sequence[Row]) -> float:
+    return fmean(row.accuracy for row in rows if row.accuracy is not None)
+
+
+def _params(rows: Sequence[Row]) -> float:
+    return fmean(row.reached.params for row in rows)
+
+
+def _macs(rows: Sequence[Row]) -> float:
+    return fmean(row.reached.macs for row in rows)
 
 
 def _target_order(line: Line | Difference) -> tuple[str, bool, str, int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunas.costs import Target
+from prunas.statistics.flags import flag_note, flags_text
 from prunas.statistics.inference import BOOTSTRAP_FROM, LEVEL, bootstrap
 from prunas.statistics.summary import CostLine, Difference, Line, Summary
 
@@ -23,12 +24,16 @@ __all__ = [
     "duration",
     "interval_text",
     "result_table",
+    "size_text",
 ]
 
 _METRICS = {"macs": "MACs", "channels": "channels", "conv-params": "convolution weights"}
 _UNITS = ("", "k", "M", "G", "T", "P", "E")
 _INTERVAL = f"{100 * LEVEL:.0f} % interval"
 _RESAMPLED = f"{100 * LEVEL:.0f} % bootstrap"
+_SAME = (
+    0.01  # relative: within it a control costs the same, as a point that misses its target by less has met it
+)
 
 
 def count(value: float) -> str:
@@ -83,7 +88,7 @@ class Table:
 def result_table(lines: Sequence[Line]) -> Table:
     """The table of a comparison, one row per line.
 
-    A protocol that all lines share is said once, in a note.
+    A protocol that all lines share is said once, in a note. Where a run is flagged, a last column says so.
     """
     protocols = [line.protocol + (", masked" if line.masked else "") for line in lines]
     single = len(set(protocols)) == 1
@@ -92,36 +97,57 @@ def result_table(lines: Sequence[Line]) -> Table:
     if left_out:
         runs = "1 run is" if left_out == 1 else f"{left_out} runs are"
         notes.append(f"{runs} left out: not finished, or not tested.")
+    notes += _equal_note(line.accuracy for line in lines)
+    flagged = {flag for line in lines for flag in line.flags}
+    notes += [note] if (note := flag_note(flagged)) else []
     rows = []
     for line, protocol in zip(lines, protocols, strict=True):
         who = (asked_text(line.asked), line.proposer, line.kind, *([] if single else [protocol]))
         cost = count(line.params), count(line.macs)
-        rows.append((*who, *cost, *_summary_cells(line.accuracy), count(line.train_macs)))
+        marks = (
+            [flags_text(line.flags, line.accuracy.n if line.accuracy else line.left_out)] if flagged else []
+        )
+        rows.append((*who, *cost, *_summary_cells(line.accuracy), count(line.train_macs), *marks))
     return Table(
         columns=(
             *("asked", "proposer", "kind", *([] if single else ["protocol"])),
             *("params", "MACs", "test %", "std", "n", _INTERVAL, "train MACs"),
+            *(["flags"] if flagged else []),
         ),
-        align="lll" + ("" if single else "l") + "rrrrrlr",
+        align="lll" + ("" if single else "l") + "rrrrrlr" + ("l" if flagged else ""),
         rows=tuple(rows),
         notes=tuple(notes),
     )
 
 
 def difference_table(differences: Sequence[Difference]) -> Table:
-    """Paired differences in percentage points, one row per target; with a bootstrap interval if n allows it."""
+    """Paired differences in percentage points, one row per target; with a bootstrap interval if n allows it.
+
+    Args:
+        differences: What stands in the table, its p values corrected over all of it; see `comparisons`. Where a
+            control costs more or less than the points it is compared with, a last column says how much.
+    """
     resampled = any(each.summary.n >= BOOTSTRAP_FROM for each in differences)
-    note = (
+    rows = "its one row" if len(differences) == 1 else f"all {len(differences)} rows of this table"
+    notes = [
         "Differences of test accuracy in percentage points, paired by search seed; "
-        "p of a t test, corrected over targets (Holm)."
-    )
+        f"p of a t test, corrected over {rows} (Holm).",
+        *_equal_note(each.summary for each in differences),
+    ]
+    sizes = [size_text(each.params_off, each.macs_off) for each in differences]
+    if any(sizes):
+        notes.append(
+            "Control's size: what it has more or less than the point it is compared with, in the pair that is "
+            "furthest apart, if over 1 %."
+        )
     return Table(
         columns=(
             *("asked", "proposer", "against", "protocol", "difference", "std", "n", _INTERVAL),
             *([_RESAMPLED] if resampled else []),
             "p",
+            *(["control's size"] if any(sizes) else []),
         ),
-        align="llllrrrl" + ("l" if resampled else "") + "r",
+        align="llllrrrl" + ("l" if resampled else "") + "r" + ("l" if any(sizes) else ""),
         rows=tuple(
             (
                 asked_text(each.asked),
@@ -131,11 +157,23 @@ def difference_table(differences: Sequence[Difference]) -> Table:
                 *_summary_cells(each.summary, sign="+"),
                 *([_interval(bootstrap(each.values), "+")] if resampled else []),
                 "-" if each.p_holm is None else f"{each.p_holm:.3f}",
+                *([size] if any(sizes) else []),
             )
-            for each in differences
+            for each, size in zip(differences, sizes, strict=True)
         ),
-        notes=(note,),
+        notes=tuple(notes),
     )
+
+
+def size_text(params_off: float, macs_off: float) -> str:
+    """How a control's cost differs from that of what it is compared with: `+2.4 % MACs`; empty within 1 %.
+
+    Args:
+        params_off: Its parameters over the other's, minus 1.
+        macs_off: The same of the multiply-accumulates.
+    """
+    parts = ((params_off, "params"), (macs_off, "MACs"))
+    return ", ".join(f"{100 * off:+.1f} % {metric}" for off, metric in parts if abs(off) > _SAME)
 
 
 def cost_table(lines: Sequence[CostLine]) -> Table:
@@ -210,12 +248,13 @@ def as_csv(records: Iterable[Mapping[str, Any]]) -> str:
     """What `to_json` of lines, differences, costs or rows gave, unrounded, under one heading.
 
     A mapping inside a record becomes columns of its own (`asked.value`), a list one cell separated by spaces,
-    None an empty cell.
+    None an empty cell, and so does a column that only other records have (`flags.target_missed`).
     """
     flat = [_flat(record) for record in records]
     file = io.StringIO()
     if flat:
-        writer = csv.DictWriter(file, fieldnames=list(flat[0]), lineterminator="\n")
+        columns = dict.fromkeys(column for record in flat for column in record)
+        writer = csv.DictWriter(file, fieldnames=list(columns), lineterminator="\n")
         writer.writeheader()
         writer.writerows(flat)
     return file.getvalue()
@@ -226,6 +265,13 @@ def _summary_cells(summary: Summary | None, sign: str = "") -> tuple[str, str, s
         return "-", "-", "0", "-"
     std = "-" if summary.std is None else f"{summary.std:.2f}"
     return f"{summary.mean:{sign}.2f}", std, str(summary.n), interval_text(summary, sign)
+
+
+def _equal_note(summaries: Iterable[Summary | None]) -> list[str]:
+    """Why a row of several values has no interval, if one has none."""
+    if any(each is not None and each.n > 1 and each.low is None for each in summaries):
+        return ["No interval where all values are equal: they do not tell how far others would lie."]
+    return []
 
 
 def _interval(ends: tuple[float, float] | None, sign: str = "") -> str:

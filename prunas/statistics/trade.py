@@ -8,6 +8,7 @@ from statistics import fmean
 import numpy as np
 
 from prunas.statistics.curves import Curve, Point
+from prunas.statistics.inference import ACCURACY
 from prunas.statistics.summary import Summary, grouped, summarise
 
 __all__ = ["Area", "areas", "front", "hypervolume"]
@@ -95,7 +96,7 @@ def areas(curves: Iterable[Curve]) -> list[Area]:
                 masked=masked,
                 low=low,
                 high=high,
-                accuracy=summarise([_mean_height(line, low, high) for line in seeds]),
+                accuracy=summarise([_mean_height(line, low, high) for line in seeds], ACCURACY),
             )
             for proposer, seeds in per_seed.items()
             if seeds

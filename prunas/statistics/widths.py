@@ -10,7 +10,7 @@ import numpy as np
 
 from prunas.costs import Target
 from prunas.statistics.claims import controls_of, jointly, judge
-from prunas.statistics.inference import LEVEL
+from prunas.statistics.inference import LEVEL, SHARE_DIFFERENCE
 from prunas.statistics.summary import Summary, grouped, summarise
 from prunas.statistics.text import Table, asked_text, interval_text
 
@@ -151,7 +151,8 @@ def agreement(
     n, whole = len(seeds), margin(seeds)
     if n > 2:
         without = [margin([other for other in seeds if other != seed]) for seed in seeds]
-        spread = summarise([n * whole - (n - 1) * rest for rest in without])  # their mean is `whole`
+        # The mean of these is `whole`.
+        spread = summarise([n * whole - (n - 1) * rest for rest in without], SHARE_DIFFERENCE)
     else:
         spread = Summary(mean=whole, std=None, n=n, low=None, high=None)
     return Agreement(

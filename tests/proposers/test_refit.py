@@ -280,7 +280,7 @@ def test_layer_after_layer_is_better_than_each_for_itself(method, digits, brief)
     told = brief(space, state, targets=(space.target(keep=0.1),), calibration=images)
     (point,) = Reconstruction().propose(told, [])
     how = {"images": 400, "places": 10, "seed": 0}
-    unseen = torch.cat([batch for batch, _ in calibration("digits", 1000, 1)])
+    unseen = torch.cat([batch for batch, _ in calibration("digits", 1000, 1, 0)])
     left = [
         lost(space, point, doubled(state), doubled(changed), unseen)
         for changed in (

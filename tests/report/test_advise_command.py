@@ -35,23 +35,28 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     root = tmp_path_factory.mktemp("runs")
     searches = {"plain": made(root, ("slimming", "uniform"), keeps=(0.1,), epochs=30)}
-    for protocol, epochs, accuracy in (
-        ("finetune:4", 4, 80.0),
-        ("scratch-e:4", 4, 70.0),
-        ("finetune:16", 16, 82.0),
-        ("scratch-e:16", 16, 87.0),
+    for protocol, epochs, accuracy, apart in (
+        ("finetune:4", 4, 80.0, 0.1),
+        ("scratch-e:4", 4, 70.0, 0.2),
+        ("finetune:16", 16, 82.0, 0.1),
+        ("scratch-e:16", 16, 87.0, 0.2),
     ):
         searches[protocol] = made(root, ("slimming",), keeps=(0.1,), protocol=protocol, epochs=epochs)
         rows = searches[protocol].rows
         document = dict(searches[protocol].searches[0])
         document["epochs"] = 30
         document["runs"] = [
-            row.to_json() | {"id": f"{protocol}{row.id}", "test_acc": accuracy + row.search_seed / 10}
+            row.to_json()
+            | {"id": f"{protocol}{row.id}", "test_acc": accuracy + apart * (row.search_seed - 1)}
             for row in rows
         ]
         write(root / "vgg11-digits" / "searches" / f"{protocol.replace(':', '-')}.json", document)
     plain = dict(searches["plain"].searches[0])
-    plain["runs"] = [row.to_json() for row in searches["plain"].rows]
+    apart = {"slimming": 0.1, "uniform": 0.2}
+    plain["runs"] = [
+        row.to_json() | {"test_acc": row.test_acc + apart[row.proposer] * row.search_seed}
+        for row in searches["plain"].rows
+    ]
     write(root / "vgg11-digits" / "searches" / "0123456789ab.json", plain)
     return root
 

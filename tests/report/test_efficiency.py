@@ -32,8 +32,8 @@ def curve(
                 x=x,
                 accuracy=80.0 + 5 * stop + seed,
                 seed=seed,
-                hollow=stop == 0 and seed in hollow,
                 run=f"{proposer}-{protocol}-{kind}-{stop}-{seed}",
+                flags=("penalty_not_acted",) if stop == 0 and seed in hollow else (),
             )
             for seed in range(n)
         )
@@ -169,3 +169,19 @@ def test_nothing_to_plot_is_one_clear_line(tmp_path: Path) -> None:
 def test_different_cost_axes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="metrics"):
         draw(tmp_path, curve("slimming"), curve("uniform", metric="macs"))
+
+
+def test_the_caption_names_flags_and_what_is_left_out(tmp_path: Path) -> None:
+    svg, _ = draw_efficiency(
+        [curve("slimming", hollow=(0,)), curve("uniform")],
+        tmp_path,
+        space="vgg11-digits",
+        data="digits",
+        recipe="short",
+        epochs=30,
+        left_out=("finetune:5, finetune:20 (retraining budgets)", "2 runs without a test accuracy"),
+    )
+    shown = " ".join(texts(svg))
+    assert "White face, flagged: penalty not acted (slimming)." in shown
+    assert "Left out: finetune:5, finetune:20 (retraining budgets); 2 runs without a test accuracy." in shown
+    assert "flagged" in texts(svg)

@@ -12,12 +12,14 @@ from matplotlib.figure import Figure
 from prunas.costs import Target
 from prunas.errors import InputError
 from prunas.report.budget import budget_figure
+from prunas.report.efficiency import efficiency_figure
 from prunas.report.evidence import Evidence
 from prunas.report.figure import as_svg, save
 from prunas.report.learning import Losses, learning_figure
 from prunas.report.pareto import pareto_figure
 from prunas.report.price import price_figure
 from prunas.report.widths import widths_figure
+from prunas.statistics.curves import curves
 from prunas.statistics.prices import prices
 from prunas.statistics.summary import table
 from prunas.statistics.widths import width_spread
@@ -133,6 +135,42 @@ def test_many_proposers_deep_networks_and_two_protocols_still_draw(tmp_path: Pat
     asked = Target(metric="params", value=1000, keep=0.1)
     deep = width_spread("slimming", asked, [[8] * 100, [7] * 100], [16] * 100)
     assert widths_figure([deep], [i // 33 for i in range(100)], setting="here").get_figwidth() == 7
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 10.02227171492205, 99.9, 100.0])
+def test_one_point_has_an_axis_that_can_be_read(accuracy: float, tmp_path: Path) -> None:
+    evidence = made(tmp_path, ("slimming",), keeps=(0.1,), seeds=1, test_acc=accuracy)
+    figures = [
+        efficiency_figure(curves(evidence.rows), space="s", data="d", recipe="r", epochs=3),
+        FIGURES["pareto"](evidence),
+        FIGURES["cost"](evidence),
+    ]
+    for figure in figures:
+        shown = texts(figure)
+        ax = figure.axes[0]
+        low, high = ax.get_ylim()
+        ticks = [tick.get_text() for tick in ax.get_yticklabels()]
+        assert low < accuracy < high and high - low >= 1
+        assert len(set(ticks)) >= 3  # before: 0.000000000000000 at every tick, and an offset beside the axis
+        assert all(low <= float(text) <= high and len(text) <= 5 for text in ticks)
+        assert not any("e+" in text or "1e" in text for text in shown)
+
+
+def test_the_front_draws_flagged_points_hollow_and_says_what_it_leaves_out(tmp_path: Path) -> None:
+    evidence = made(tmp_path)
+    rows = [
+        replace(row, flags=("target_missed",)) if row.proposer == "taper" else row
+        for row in evidence.rows
+        if row.proposer != "random"
+    ]
+    rows[0] = replace(rows[0], status="failed")
+    lone = [replace(row, proposer="cross", status="failed", kind="design") for row in rows[:2]]
+    shown = " ".join(texts(pareto_figure(table([*rows, *lone]), setting="here")))
+    assert "White face, flagged: target missed (taper)." in shown
+    assert "flagged" in texts(pareto_figure(table(rows), setting="here"))
+    assert "Left out: 3 runs without a test accuracy, all of 1 point." in shown
+    plain = texts(pareto_figure(table(evidence.rows), setting="here"))
+    assert "flagged" not in plain and "Left out" not in " ".join(plain)
 
 
 # Retraining budgets

@@ -95,3 +95,51 @@ def test_an_unknown_form_is_one_clear_line(root: Path, capsys: pytest.CaptureFix
         main(["compare", "--out", str(root), "--format", "tex"])
     assert ended.value.code == 2
     assert "did you mean" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("compare", "vgg11-digit"), "unknown space in {out}: 'vgg11-digit'; did you mean vgg11-digits?"),
+        (("plot", "efficiency", "vgg11-digit"), "did you mean vgg11-digits?"),
+        (("plot", "pareto", "vgg11-digit"), "did you mean vgg11-digits?"),
+        (("report", "vgg11-digit"), "did you mean vgg11-digits?"),
+        (("runs", "vgg11-digit"), "did you mean vgg11-digits?"),
+        (("compare", "NOSUCHSPACE"), "there are: vgg11-digits"),
+        (
+            ("compare", "vgg16-c10"),
+            "no finished search of space 'vgg16-c10'; run `prunas search vgg16-c10` first",
+        ),
+        (("compare", "--markdown", "--format", "csv"), "--markdown and --format csv contradict each other"),
+        (("report", "--to", "{out}"), "--to {out} is a folder; name a file in it"),
+        (
+            ("report", "--to", "{out}/vgg11-digits/searches/0123456789ab.json/r.html"),
+            "is not a folder; name a",
+        ),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(
+    words: tuple[str, ...], message: str, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(root.rglob("*"))
+    with pytest.raises(SystemExit) as ended:
+        main([*(word.format(out=root) for word in words), "--out", str(root)])
+    printed = capsys.readouterr()
+    assert ended.value.code == 2
+    assert message.format(out=root) in printed.err
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
+    assert sorted(root.rglob("*")) == before
+
+
+def test_files_of_a_design_and_of_an_export_are_named_by_their_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, flag in (
+        (("design", "uniform", "vgg11-digits", "--keep", "0.3", "--to"), "--to"),
+        (("export", "vgg11-digits", "--init", "0", "--to", "safetensors", "--file"), "--file"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main([*words, str(tmp_path)])
+        assert ended.value.code == 2
+        assert f"{flag} {tmp_path} is a folder; name a file in it" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

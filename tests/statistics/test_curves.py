@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 from result_rows import a_row, costing, keeping, masked
 
-from prunas.statistics.curves import Curve, Point, curves, dense_accuracy
+from prunas.statistics.curves import Curve, Point, curves, dense_accuracy, undrawn
 from prunas.statistics.summary import summarise
 
 
@@ -74,7 +74,7 @@ def test_the_dense_accuracy_is_that_of_dense_rows_only() -> None:
     "changes", [{"x": 0.0}, {"x": float("inf")}, {"accuracy": 101.0}, {"accuracy": -1.0}]
 )
 def test_a_point_that_cannot_be_drawn_is_refused(changes: dict[str, float]) -> None:
-    point = Point(x=1.0, accuracy=50.0, seed=0, hollow=False, run="r")
+    point = Point(x=1.0, accuracy=50.0, seed=0, run="r")
     with pytest.raises(ValueError, match="run r"):
         dataclasses.replace(point, **changes)
 
@@ -93,3 +93,29 @@ def test_a_curve_whose_parts_disagree_is_refused() -> None:
         dataclasses.replace(curve, asked=curve.asked[:1])
     with pytest.raises(ValueError, match="one entry per target"):
         dataclasses.replace(curve, asked=(), xs=(), accuracy=(), points=())
+
+
+def test_a_single_length_is_drawn_and_a_course_of_lengths_is_left_out_with_a_word() -> None:
+    rows = [a_row(name, protocol="scratch-e:2", epochs=2) for name in ("slimming", "uniform")]
+    rows += [a_row(protocol="finetune", epochs=1)]
+    assert [(curve.protocol, curve.proposer) for curve in curves(rows)] == [
+        ("finetune", "slimming"),
+        ("scratch-e:2", "slimming"),
+        ("scratch-e:2", "uniform"),
+    ]
+    assert undrawn(rows) == ("uniform by finetune (no runs)",)
+    rows += [a_row(protocol="scratch-e:8", epochs=8), a_row(test_acc=None, protocol="finetune", epochs=1)]
+    assert [curve.protocol for curve in curves(rows)] == ["finetune"]
+    assert undrawn(rows) == (
+        "scratch-e:2, scratch-e:8 (retraining budgets: see `prunas plot budget`)",
+        "1 run without a test accuracy",
+    )
+
+
+def test_points_are_hollow_for_every_flag_but_a_floor() -> None:
+    flags = ("floor", "target_missed", "macs_not_matched", "penalty_not_acted", "of_a_plug_in")
+    rows = [a_row(seed=seed, flags=(flag,)) for seed, flag in enumerate(flags)]
+    rows += [a_row(seed=5), a_row(seed=6, test_acc=10.0, chance=10.5)]
+    ((points,),) = (curve.points for curve in curves(rows))
+    assert [point.hollow for point in points] == [False, True, True, True, True, False, True]
+    assert points[-1].flags == ("chance_level",)

@@ -1,9 +1,18 @@
 import math
 import random
+from fractions import Fraction
 
 import pytest
 
-from prunas.statistics.inference import BOOTSTRAP_FROM, bootstrap, holm, paired_p
+from prunas.statistics.inference import (
+    ACCURACY,
+    BOOTSTRAP_FROM,
+    bootstrap,
+    chance_ceiling,
+    holm,
+    paired_p,
+    t_interval,
+)
 
 # Student 1908, the extra sleep of ten patients under two drugs, as in R's data set `sleep`.
 SLEEP = (1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4)
@@ -56,6 +65,38 @@ def test_bootstrap_leans_to_the_side_of_the_long_tail() -> None:
     assert ends[1] - mean > 1.2 * (mean - ends[0])
 
 
-def test_bootstrap_of_equal_values_is_that_value_and_repeats_exactly() -> None:
-    assert bootstrap([0.1] * 12) == (0.1, 0.1)
+def test_bootstrap_of_equal_values_is_none_and_repeats_exactly() -> None:
+    assert bootstrap([0.1] * 12) is None
     assert bootstrap(SLEEP) == bootstrap(SLEEP)
+
+
+def test_the_interval_of_an_accuracy_stays_within_0_and_100_percent() -> None:
+    # Mean 23.83, standard deviation 11.65, t of one degree of freedom 12.7062: 23.83 +- 104.71.
+    values = (15.5886, 32.0714)
+    assert t_interval(values) == pytest.approx((-80.88, 128.54), abs=0.01)
+    assert t_interval(values, ACCURACY) == (0.0, 100.0)
+    # An interval inside the range is Student's.
+    assert t_interval((91.0, 92.0, 93.0), ACCURACY) == t_interval((91.0, 92.0, 93.0))
+
+
+@pytest.mark.parametrize("values", [(10.02,), (10.02, 10.02), (98.2 - 98.0, 97.7 - 97.5, 96.3 - 96.1)])
+def test_equal_values_are_no_certainty(values: tuple[float, ...]) -> None:
+    assert t_interval(values, ACCURACY) is None
+
+
+@pytest.mark.parametrize(
+    ("share", "images", "hits"),
+    [
+        # Smallest k with P(X <= k) >= 0.95, summed in exact fractions.
+        *((share, images, None) for share in (0.1, 0.01, 0.5) for images in (1, 20, 450)),
+        (0.1, 20, 4),  # any table of the binomial distribution: P(X <= 3) = 0.867, P(X <= 4) = 0.957
+        (0.1, 10_000, 1050),  # 1000 + 1.645 * 30 = 1049.3 and a half for continuity
+    ],
+)
+def test_guessing_reaches_its_quantile(share: float, images: int, hits: int | None) -> None:
+    if hits is None:
+        p, total, hits = Fraction(share), Fraction(0), -1
+        while total < Fraction(95, 100):
+            hits += 1
+            total += math.comb(images, hits) * p**hits * (1 - p) ** (images - hits)
+    assert chance_ceiling(share, images) == pytest.approx(100 * hits / images)

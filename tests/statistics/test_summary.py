@@ -1,14 +1,15 @@
+import dataclasses
 import json
 import math
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from result_rows import a_row, costing, keeping, masked
 
 from prunas.statistics.rows import SearchCost
-from prunas.statistics.summary import cost_table, differences, summarise, table
+from prunas.statistics.summary import comparisons, cost_table, differences, summarise, table
 
 # Student, The probable error of a mean, Biometrika 1908: hours of sleep gained under two drugs. The interval
 # is that of R's t.test(paired = TRUE) on its data set `sleep`.
@@ -38,9 +39,9 @@ def test_one_value_has_no_spread() -> None:
     assert (found.mean, found.std, found.n, found.low, found.high) == (93.5, None, 1, None, None)
 
 
-def test_equal_values_have_a_spread_of_exactly_zero() -> None:
+def test_equal_values_have_a_spread_of_exactly_zero_and_no_interval() -> None:
     found = summarise([0.1] * 7)
-    assert (found.std, found.low, found.high) == (0, 0.1, 0.1)
+    assert (found.std, found.low, found.high) == (0, None, None)
 
 
 @given(
@@ -49,6 +50,7 @@ def test_equal_values_have_a_spread_of_exactly_zero() -> None:
     factor=st.floats(0.1, 10),
 )
 def test_a_summary_moves_and_scales_with_its_sample(values: list[float], shift: float, factor: float) -> None:
+    assume(max(values) - min(values) > 1e-6)  # equal values have no interval
     before, after = summarise(values), summarise([shift + factor * value for value in values])
     assert before.std is not None and after.std is not None and before.low is not None
     assert after.mean == pytest.approx(shift + factor * before.mean, abs=1e-6)
@@ -172,3 +174,61 @@ def test_search_costs_are_means_over_seeds() -> None:
     ]
     found = [(line.proposer, line.n, line.trainings, line.macs, line.seconds) for line in cost_table(costs)]
     assert found == [("tpe", 3, 30, 101, 10), ("uniform", 1, 0, 0, 0)]
+
+
+def test_the_line_of_an_accuracy_stays_within_its_range() -> None:
+    (line,) = table([a_row(test_acc=15.5886, seed=0), a_row(test_acc=32.0714, seed=1)])
+    assert line.accuracy is not None
+    assert (line.accuracy.low, line.accuracy.high) == (0.0, 100.0)  # by t alone [-80.88, 128.54]
+    (found,) = differences(
+        [a_row(name, test_acc=at, seed=s) for s, at in ((0, 0.0), (1, 90.0)) for name in ("slimming",)]
+        + [a_row("taper", test_acc=0.0, seed=s) for s in (0, 1)],
+        "slimming",
+    )
+    assert (found.summary.low, found.summary.high) == (-100.0, 100.0)
+
+
+def test_a_line_counts_the_flags_of_its_runs() -> None:
+    rows = [
+        a_row(test_acc=10.4, seed=0, flags=("floor", "target_missed"), chance=10.5),
+        a_row(test_acc=10.6, seed=1, flags=("target_missed",), chance=10.5),
+        a_row(test_acc=None, seed=2, flags=("penalty_not_acted",), chance=10.5),
+        a_row(test_acc=10.5, seed=3, flags=("of_a_plug_in",), chance=10.5),
+    ]
+    (line,) = table(rows)
+    assert line.flags == {"target_missed": 2, "floor": 1, "chance_level": 2, "of_a_plug_in": 1}
+    assert line.to_json()["flags"] == line.flags
+    (line,) = table([a_row(test_acc=3.0)])  # nobody knows what guessing reaches
+    assert line.flags == {}
+
+
+def test_p_values_are_corrected_over_all_rows_that_stand_together() -> None:
+    # t = 2 and 20 with one degree of freedom, where Student's t is Cauchy's: p = 1 - 2 atan(t) / pi.
+    small, large = (1 - 2 * math.atan(t) / math.pi for t in (20, 2))
+    rows = [a_row("taper", test_acc=50.0, seed=seed) for seed in (0, 1)]
+    rows += [a_row("slimming", test_acc=50.0 + value, seed=seed) for seed, value in enumerate((19.0, 21.0))]
+    rows += [a_row("l1", test_acc=50.0 + value, seed=seed) for seed, value in enumerate((1.0, 3.0))]
+    first, second = comparisons(rows, ["slimming", "l1"])
+    assert (first.proposer, second.proposer) == ("slimming", "l1")
+    assert (first.p_holm, second.p_holm) == pytest.approx((2 * small, large))
+    # Another control is in the same family, and so is another protocol.
+    more = [dataclasses.replace(row, proposer="uniform") for row in rows if row.proposer == "taper"]
+    rows += more + [dataclasses.replace(row, protocol="scratch-b") for row in rows + more]
+    found = comparisons(rows, ["slimming", "l1"], ["taper", "uniform"])
+    assert len(found) == 8
+    assert [each.p_holm for each in found if each.proposer == "slimming"] == pytest.approx([8 * small] * 4)
+    (alone,) = differences(rows[:6], "slimming")
+    assert alone.p_holm == pytest.approx(small)
+
+
+def test_of_several_tapers_the_one_that_answers_the_point_is_its_partner() -> None:
+    rows = [
+        a_row("slimming", test_acc=90.0, reached=costing(1000, 5000)),
+        a_row("l1", test_acc=90.0, reached=costing(1000, 9000)),
+        a_row("taper", test_acc=80.0, reached=costing(1000, 5000), id="a"),
+        a_row("taper", test_acc=70.0, reached=costing(990, 9216), id="b"),
+    ]
+    first, second = comparisons(rows, ["slimming", "l1"])
+    assert (first.values, second.values) == ((10.0,), (20.0,))
+    assert (first.params_off, first.macs_off) == (0, 0)
+    assert (second.params_off, second.macs_off) == pytest.approx((-0.01, 0.024))

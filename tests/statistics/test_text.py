@@ -195,3 +195,36 @@ def test_a_price_says_what_it_is_spread_over_and_when_nobody_knows_it() -> None:
 def test_a_ragged_table_is_refused() -> None:
     with pytest.raises(ValueError, match="2 columns"):
         Table(columns=("a", "b"), align="ll", rows=(("1",),))
+
+
+def test_flags_have_a_column_and_a_meaning() -> None:
+    rows = [a_row(seed=seed, flags=("target_missed",) if seed else ()) for seed in (0, 1)]
+    rows += [a_row("taper", seed=seed, test_acc=10.0 + seed, chance=12.0) for seed in (0, 1)]
+    shown = result_table(table([*rows, a_row("uniform")]))
+    assert shown.columns[-1] == "flags"
+    assert [row[-1] for row in shown.rows] == ["target missed 1 of 2", "chance level", ""]
+    assert shown.notes[-1] == (
+        "Flags: target missed: more than 1 % off the target that was asked for; "
+        "chance level: an accuracy that cannot be told from guessing."
+    )
+    records = csv.DictReader(io.StringIO(as_csv([line.to_json() for line in table(rows)])))
+    assert [(row["flags.target_missed"], row["flags.chance_level"]) for row in records] == [
+        ("1", ""),
+        ("", "2"),
+    ]
+
+
+def test_equal_values_print_no_interval() -> None:
+    shown = result_table(table([a_row(seed=seed, test_acc=10.02) for seed in (0, 1)]))
+    assert shown.rows[0][5:9] == ("10.02", "0.00", "2", "-")
+    assert (
+        shown.notes[1] == "No interval where all values are equal: they do not tell how far others would lie."
+    )
+
+
+def test_a_control_of_another_size_is_told() -> None:
+    rows = [a_row("slimming", 90.0 + seed, seed, reached=costing(1000, 5000)) for seed in (0, 1)]
+    rows += [a_row("taper", 89.5, seed, reached=costing(1009, 5000 - 120 * seed)) for seed in (0, 1)]
+    shown = difference_text(differences(rows, "slimming"))
+    assert (shown.columns[-1], shown.rows[0][-1]) == ("control's size", "-2.4 % MACs")
+    assert "corrected over its one row (Holm)" in shown.notes[0]

@@ -1,0 +1,55 @@
+"""Flags: what a reader must know about a point before its numbers mean anything."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from prunas.statistics.rows import CHANCE_LEVEL, PENALTY_NOT_ACTED, Row
+
+__all__ = ["FLAGS", "count_flags", "doubts", "flag_note", "flag_words", "flags_text", "ordered"]
+
+FLAGS: Mapping[str, str] = MappingProxyType(
+    {
+        "target_missed": "more than 1 % off the target that was asked for",
+        "macs_not_matched": "no such shape has the parameters and the MACs of the point it answers, to 1 %",
+        PENALTY_NOT_ACTED: "fewer scales ended near 0 than were pruned, so the penalty did not decide what goes",
+        "floor": "a layer would have been emptied and kept its least width",
+        CHANCE_LEVEL: "an accuracy that cannot be told from guessing",
+    }
+)
+"""Meaning of every flag that prunas sets, in the order of a table; proposers of other packages may set others."""
+
+
+def flag_words(flag: str) -> str:
+    """A flag as a table shows it: `target missed`."""
+    return flag.replace("macs", "MACs").replace("_", " ")
+
+
+def count_flags(rows: Iterable[Row]) -> dict[str, int]:
+    """How many of the rows carry each flag, `chance_level` included; flags that none carries are left out."""
+    counts = Counter(flag for row in rows for flag in dict.fromkeys(row.all_flags))
+    return {flag: counts[flag] for flag in ordered(counts)}
+
+
+def flags_text(flags: Mapping[str, int], runs: int) -> str:
+    """The flags of so many runs: `target missed, floor 1 of 3`; empty without any."""
+    return ", ".join(
+        flag_words(flag) + (f" {count} of {runs}" if count < runs else "") for flag, count in flags.items()
+    )
+
+
+def flag_note(flags: Iterable[str]) -> str:
+    """What these flags mean, in one sentence."""
+    meanings = [f"{flag_words(flag)}: {FLAGS[flag]}" for flag in ordered(set(flags)) if flag in FLAGS]
+    return f"Flags: {'; '.join(meanings)}." if meanings else ""
+
+
+def doubts(flags: Iterable[str]) -> list[str]:
+    """The flags for which a mark is hollow: all but `floor`, which tells how a point came to be what it is."""
+    return [flag for flag in ordered(flags) if flag != "floor"]
+
+
+def ordered(flags: Iterable[str]) -> list[str]:
+    """Each flag once, in the order of a table."""
+    given = set(flags)
+    return [*(flag for flag in FLAGS if flag in given), *sorted(given - FLAGS.keys())]
