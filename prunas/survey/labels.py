@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from prunas.build.construct import CONSTRUCTORS
 from prunas.build.layers import ChannelPad
+from prunas.build.residual import arguments
 from prunas.survey.ledger import NOTHING, Ledger, Mismatch, Vector
 
 __all__ = [
@@ -795,8 +796,7 @@ def alike(first: fx.Graph, second: fx.Graph) -> bool:
             return False
         if one.op == "call_function" and operation(one) in RANDOM:
             continue
-        given = [str(fx.node.map_arg((n.args, n.kwargs), lambda n: str(place[n]))) for n in (one, two)]
-        if given[0] != given[1]:
+        if arguments(one, place.__getitem__) != arguments(two, place.__getitem__):
             return False
     return True
 

@@ -5,13 +5,21 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from torch import fx, nn
 
 from prunas.build.build import fingerprint
 from prunas.build.layers import SELECTING, ChannelPad
-from prunas.build.residual import ADDITIONS, Branch, changes_in_place, find_branch, find_branches, is_fresh
+from prunas.build.residual import (
+    ADDITIONS,
+    Branch,
+    changes_in_place,
+    find_branch,
+    find_branches,
+    is_fresh,
+    structure,
+)
 from prunas.structure import FIXED, Block, Form, Frozen, Gate, Group, Layer, Row, Site, Survey
 from prunas.survey.labels import CONVOLUTIONS, NORMS, RANDOM, LabelPass, commutes, operation
 from prunas.survey.ledger import Grouping, Ledger
@@ -169,7 +177,7 @@ class _Record:
             any(node.op == "call_function" and operation(node) in RANDOM for node in rest)
             or path not in training
             or (other := find_branch(training[path], self.passes[0].modules)) is None
-            or _written(block, branch) != _written(training[path], other)
+            or _remainder(block, branch) != _remainder(training[path], other)
         ):
             why = "what is left without the branch differs between training and evaluation"
         if why:
@@ -466,13 +474,12 @@ class _Record:
         return sites, rows
 
 
-def _written(block: Sequence[fx.Node], branch: Branch) -> list[str]:
-    """What is left of a block without its branch, as text."""
+def _remainder(block: Sequence[fx.Node], branch: Branch) -> list[Any]:
+    """What is left of a block without its branch, to be compared."""
     kept = [node for node in block if node not in branch.nodes and node is not branch.addition]
-    names = {node: f"%{i}" for i, node in enumerate(kept)}
-    names[branch.addition] = "sum"
-    every = [fx.node.map_arg((n.args, n.kwargs), lambda before: names.get(before, "input")) for n in kept]
-    return [f"{n.op} {n.target} {args}" for n, args in zip(kept, every, strict=True)]
+    place: dict[fx.Node, int | str] = {node: i for i, node in enumerate(kept)}
+    place[branch.addition] = "sum"
+    return structure(kept, lambda node: place.get(node, "input"))
 
 
 def _weighs(module: nn.Module) -> bool:

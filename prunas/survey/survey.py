@@ -19,7 +19,7 @@ from torch.nn.utils import parametrize
 
 from prunas.build.build import shrink
 from prunas.build.construct import CONSTRUCTORS, Factory, construction_order, layers_on_meta
-from prunas.build.residual import Tracer, pass_through
+from prunas.build.residual import Tracer, pass_through, structure
 from prunas.errors import InputError
 from prunas.structure import FIXED, Block, Frozen, Survey
 from prunas.survey.compare import detour, difference
@@ -421,13 +421,14 @@ def _stuck(net: nn.Module, draft: Survey, graphs: Mapping[bool, fx.Graph], image
     return Failure(fails(guilty[:1]) or why, blocks=tuple(block.name for block in guilty))
 
 
-def _around(graph: fx.Graph, inside: set[str]) -> list[str]:
-    """What a graph does outside some modules, as text."""
-    return [
-        f"{node.op} {node.target} {fx.node.map_arg((node.args, node.kwargs), lambda _: '')}"
+def _around(graph: fx.Graph, inside: set[str]) -> list[Any]:
+    """What a graph does outside some modules, to be compared."""
+    outside = [
+        node
         for node in graph.nodes
         if str(node.target) not in inside
         # What one of them returns may be a symbol, which is asked for its parts, or be these parts.
         and not (operation(node) == "getitem" and str(node.all_input_nodes[0].target) in inside)
         and inside.isdisjoint(path for path, _ in (node.meta.get("nn_module_stack") or {}).values())
     ]
+    return structure(outside, lambda _: None)
