@@ -69,6 +69,28 @@ class Tracer(fx.Tracer):
     def __init__(self, lines: bool = False) -> None:
         super().__init__()
         self.lines = lines
+        self._names: dict[int, str] = {}
+
+    def trace(self, root: nn.Module | Callable[..., Any], concrete_args: Any = None) -> fx.Graph:
+        """The graph of a network."""
+        assert isinstance(root, nn.Module)
+        # By identity; torch's own way searches the whole network whenever a tensor is read.
+        self._names = {id(tensor): name for name, tensor in (*root.named_buffers(), *root.named_parameters())}
+        return super().trace(root, concrete_args)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
+        """What a module's attribute is while it is traced: the symbol of a parameter, else its value."""
+        name = self._names.get(id(attr_val)) if isinstance(attr_val, nn.Parameter) else None
+        if name is None:
+            return super().getattr(attr, attr_val, parameter_proxy_cache)
+        if name not in parameter_proxy_cache:
+            parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
+        return parameter_proxy_cache[name]
+
+    def create_arg(self, a: Any) -> Any:
+        """A value as an argument of a node."""
+        name = self._names.get(id(a)) if isinstance(a, Tensor) else None
+        return super().create_arg(a) if name is None else self.create_node("get_attr", name, (), {})
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         """Appends a node."""

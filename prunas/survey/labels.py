@@ -306,10 +306,8 @@ class LabelPass:
         if node.op == "call_module":
             module = self.modules[str(node.target)]
             plain = len(args) == 1 and isinstance(args[0], Tensor) and not kwargs
-            shape = _shape_of(module, args[0]) if plain else None
-            if shape is None:
-                return module(*args, **kwargs)
-            return args[0] if shape == args[0].shape else args[0].new_empty(shape)
+            result = _result_of(module, args[0]) if plain else None
+            return module(*args, **kwargs) if result is None else result
         if node.op == "call_function":
             name = operation(node)
             if name in SHAPE_KEEPING and len(node.all_input_nodes) == 1 and isinstance(args[0], Tensor):
@@ -317,6 +315,10 @@ class LabelPass:
             if name in BINARY and len(args) == 2 and not kwargs and _alike(*args):
                 return args[0]
             target = cast(Callable[..., Any], node.target)
+            if (path := functional(node, self.modules)) and args and isinstance(args[0], Tensor):
+                result = _result_of(self.modules[path], args[0])
+                if result is not None:
+                    return result
             if not node.all_input_nodes or not _tensors([*args, *kwargs.values()]):
                 with torch.device("meta"):  # what it makes has no values either
                     return target(*args, **kwargs)
@@ -824,7 +826,9 @@ def _landed(moved: Tensor, labels: Vector, axis: int) -> Channels | Spread:
     if not moved.ndim:
         raise Refused("a single channel is taken by position")
     size = moved.shape[axis := min(axis, moved.ndim - 1)]
-    for other in range(moved.ndim):
+    for other in sorted(
+        range(moved.ndim), key=lambda axis: moved.stride(axis) != 0
+    ):  # expanded ones are free
         if moved.shape[other] > 1:
             first = moved.narrow(other, 0, 1)
             if not moved.stride(other) or bool((moved == first).all()):
@@ -845,14 +849,14 @@ def _alike(first: Any, second: Any) -> bool:
     return first.is_floating_point() and isinstance(second, int | float)
 
 
-def _shape_of(module: nn.Module, given: Tensor) -> torch.Size | None:
-    """The shape of what a common layer returns; None where torch must be asked.
+def _result_of(module: nn.Module, given: Tensor) -> Tensor | None:
+    """A tensor that looks like what a common layer returns; None where torch must be asked.
 
     Raises:
         ValueError: The layer does not accept such an input.
     """
     if isinstance(module, POINTWISE_MODULES):
-        return given.shape
+        return given
     expected, axis = 0, -1
     if isinstance(module, _BatchNorm):
         module._check_input_dim(given)  # type: ignore[no-untyped-call]
@@ -866,5 +870,5 @@ def _shape_of(module: nn.Module, given: Tensor) -> torch.Size | None:
     if given.shape[axis] != expected:
         raise ValueError(f"a {what.format(expected)} was given {given.shape[axis]}")
     return (
-        torch.Size((*given.shape[:-1], module.out_features)) if isinstance(module, nn.Linear) else given.shape
+        given.new_empty((*given.shape[:-1], module.out_features)) if isinstance(module, nn.Linear) else given
     )
