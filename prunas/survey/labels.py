@@ -826,12 +826,11 @@ def _landed(moved: Tensor, labels: Vector, axis: int) -> Channels | Spread:
     if not moved.ndim:
         raise Refused("a single channel is taken by position")
     size = moved.shape[axis := min(axis, moved.ndim - 1)]
-    for other in sorted(
-        range(moved.ndim), key=lambda axis: moved.stride(axis) != 0
-    ):  # expanded ones are free
+    strides = moved.stride()
+    for other in sorted(range(moved.ndim), key=lambda axis: bool(strides[axis])):  # expanded ones are free
         if moved.shape[other] > 1:
             first = moved.narrow(other, 0, 1)
-            if not moved.stride(other) or bool((moved == first).all()):
+            if not strides[other] or bool((moved == first).all()):
                 moved = first
     here = labels[moved.numpy()]
     axes = [other for other, extent in enumerate(here.shape) if extent > 1]
