@@ -301,11 +301,17 @@ class _Record:
         taken = dict(size)
         for join, nodes in self.regions():
             inside = [path for path in size if not nodes.isdisjoint(self.inference.calls.get(path, ()))]
-            shape, labels = tuple(values[join].shape), self.inference.labels[join]
-            if isinstance(labels, Channels):
-                taken.update(dict.fromkeys(inside, shape[1 : labels.axis] + shape[labels.axis + 1 :]))
-            else:  # its channels are opaque: before or behind its positions, as for some layer inside
-                fitting = [size[path] for path in inside if size[path] in (shape[2:], shape[1:-1])]
+            shape = tuple(values[join].shape)
+            labels = (
+                self.inference.labels[n]
+                for n in (join, *join.all_input_nodes)
+                if getattr(values[n], "shape", None) == shape
+            )
+            axis = next((carried.axis for carried in labels if isinstance(carried, Channels)), None)
+            if axis is not None:
+                taken.update(dict.fromkeys(inside, shape[1:axis] + shape[axis + 1 :]))
+            else:  # its channels are opaque: before or behind its positions, as for a layer, rather one inside
+                fitting = [size[path] for path in (*size, *inside) if size[path] in (shape[2:], shape[1:-1])]
                 taken.update(dict.fromkeys(inside, fitting[-1]) if fitting else {})
         largest: Shape = ()
         for path in reversed(taken):
