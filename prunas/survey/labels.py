@@ -301,8 +301,8 @@ class LabelPass:
 
     def _execute(self, node: fx.Node) -> Any:
         """The value of a node; on the meta device only its shape matters, and torch's own way there is slow."""
-        args: Any = fx.node.map_arg(node.args, lambda n: self.values[n])
-        kwargs: Any = fx.node.map_arg(node.kwargs, lambda n: self.values[n])
+        args: Any = _changeable(fx.node.map_arg(node.args, lambda n: self.values[n]))
+        kwargs: Any = _changeable(fx.node.map_arg(node.kwargs, lambda n: self.values[n]))
         if node.op == "call_module":
             module = self.modules[str(node.target)]
             plain = len(args) == 1 and isinstance(args[0], Tensor) and not kwargs
@@ -779,6 +779,15 @@ def _batched(name: str, value: Tensor) -> bool:
 
 def _tensors(value: Any) -> bool:
     return any(isinstance(item, Tensor) for item in (value if isinstance(value, list | tuple) else (value,)))
+
+
+def _changeable(value: Any) -> Any:
+    """Arguments in plain lists and dictionaries, which a function may change; torch.fx keeps immutable ones."""
+    if isinstance(value, list):
+        return [_changeable(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _changeable(item) for key, item in value.items()}
+    return tuple(map(_changeable, value)) if type(value) is tuple else value
 
 
 def _described(value: Any) -> Any:
