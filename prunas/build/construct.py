@@ -129,15 +129,26 @@ def construct(
         path = order[len(made)] if len(made) < len(order) else ""
         made.append(module)
         if not _as_expected(arguments, dense.get(path, {})):
-            raise _different(factory, order, dense, path)
+            raise _Unexpected(path)
         arguments.update(counts.get(path, {}))
 
-    with _intercepted(visit):
-        net = factory()
+    try:
+        with _intercepted(visit):
+            net = factory()
+    except _Unexpected as error:
+        raise _different(factory, order, dense, error.path) from None
     paths = {id(module): path for path, module in net.named_modules()}
     if tuple(paths.get(id(module), "") for module in made) != tuple(order):
         raise _different(factory, order, dense)
     return net
+
+
+class _Unexpected(Exception):
+    """A layer is given another size than the dense network's."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
 
 
 def _as_expected(arguments: Mapping[str, Any], dense: Mapping[str, int]) -> bool:
@@ -172,9 +183,10 @@ def _different(
     if tuple(paths.get(id(module), "") for module in made) == tuple(order) and all(
         _as_expected(arguments, dense.get(layer, {})) for layer, arguments in zip(order, given, strict=True)
     ):
+        what = f"a size of {path!r}" if path else "which layers it makes"
         return InputError(
-            f"the network's factory computes {f'a size of {path!r}' if path else 'which layers it makes'} from the "
-            "size of a layer that it made before, and that one is narrowed; give it the sizes as numbers"
+            f"the network's factory computes {what} from the size of a layer that it made before, and that one is "
+            "narrowed; give it the sizes as numbers"
         )
     return InputError(
         "the network's factory makes other layers than when it was surveyed; it must return the same network at "
