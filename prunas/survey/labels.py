@@ -36,6 +36,7 @@ __all__ = [
     "altered",
     "commutes",
     "functional",
+    "known",
     "operation",
     "where",
 ]
@@ -113,6 +114,11 @@ FUNCTIONAL: dict[str, tuple[type[nn.Module] | tuple[type[nn.Module], ...], tuple
     "group_norm": (nn.GroupNorm, ("input", "num_groups", "weight", "bias")),
 }
 """Functions that do a layer's work, the layer whose parameters they may take, and the names of their arguments."""
+
+ELEMENTWISE_WEIGHTS = frozenset(
+    {"embedding", "embedding_bag", "batch_norm", "layer_norm", "rms_norm", "prelu"}
+)
+"""Functions whose weights scale elements, or are looked up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -770,6 +776,11 @@ _HANDLERS: dict[str, Callable[[LabelPass, fx.Node, Any], Labels]] = {
     "glu": LabelPass._gate,
     "pad": LabelPass._pad,
 }
+
+
+def known(name: str) -> bool:
+    """Whether a function moves, reduces or maps elements, or reads its weights element by element."""
+    return name in _HANDLERS or name in ELEMENTWISE_WEIGHTS
 
 
 def _batched(name: str, value: Tensor) -> bool:

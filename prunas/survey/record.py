@@ -3,13 +3,13 @@
 import inspect
 import math
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
 import networkx as nx
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from prunas.build.build import fingerprint
@@ -24,7 +24,17 @@ from prunas.build.residual import (
     structure,
 )
 from prunas.structure import FIXED, Block, Form, Frozen, Gate, Group, Layer, Row, Site, Survey
-from prunas.survey.labels import CONVOLUTIONS, NORMS, RANDOM, Channels, LabelPass, commutes, operation
+from prunas.survey.labels import (
+    CONVOLUTIONS,
+    NORMS,
+    RANDOM,
+    Channels,
+    LabelPass,
+    commutes,
+    known,
+    operation,
+    where,
+)
 from prunas.survey.ledger import Grouping, Ledger
 
 __all__ = ["record"]
@@ -36,6 +46,9 @@ OWN = frozenset({"weight", "bias", "running_mean", "running_var", "num_batches_t
 
 JOINS = frozenset({"add", "iadd", "mul", "imul"})
 """Functions in which what was made of a tensor meets it again."""
+
+NO_FACTORS = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
+"""Layers that read their weights element by element, or some rows of them."""
 
 KEEPS_ZEROS = RANDOM | {"getitem", "mul", "imul"}
 """Functions behind the last module of a branch that leave zeros as they are."""
@@ -96,7 +109,7 @@ class _Record:
             groups=tuple(self.groups()),
             gates=tuple(gates),
             blocks=tuple(blocks),
-            frozen=(*self.grouping.frozen, *self.refused),
+            frozen=(*self.grouping.frozen, *self.refused, *self.unfollowed({site.tensor for site in sites})),
             stages=(*self.maps, ()),
             forms=tuple(self.index),
             layers=tuple(layers),
@@ -462,6 +475,25 @@ class _Record:
 
     # Tensors and costs
 
+    def unfollowed(self, surveyed: Container[str]) -> list[Frozen]:
+        """Every weight that multiplies but is not among the `surveyed` tensors, and what reads it."""
+        names = {
+            id(tensor): name
+            for name, tensor in self.net.named_parameters()
+            if any(n > 1 for n in tensor.shape[1:])
+        }
+        reasons: dict[str, Frozen] = {}
+        for labelled in self.passes:
+            for node, weight in _factors(labelled):
+                name = names.get(id(weight), "")
+                if name and name not in surveyed:
+                    module = labelled.modules.get(str(node.target)) if node.op == "call_module" else None
+                    what = type(module).__name__ if module else operation(node)
+                    held = self.ledger.forbidden.get(name.rpartition(".")[0])
+                    why, place = held or (f"{what} reads it and is not followed", where(node))
+                    reasons.setdefault(name, Frozen(name, why, place))
+        return list(reasons.values())
+
     def sites_and_rows(
         self,
         layers: Sequence[Layer],
@@ -544,6 +576,27 @@ def _remainder(block: Sequence[fx.Node], branch: Branch) -> list[Any]:
     place: dict[fx.Node, int | str] = {node: i for i, node in enumerate(kept)}
     place[branch.addition] = "sum"
     return structure(kept, lambda node: place.get(node, "input"))
+
+
+def _factors(labelled: LabelPass) -> Iterator[tuple[fx.Node, Tensor]]:
+    """The nodes that multiply by the network's own tensors, or by what is computed from these alone, with them."""
+    dependent: set[fx.Node] = set()  # on the input
+    for node in labelled.graph.nodes:
+        if node.op == "placeholder" or not dependent.isdisjoint(node.all_input_nodes):
+            dependent.add(node)
+        if node.op == "call_module":
+            module = labelled.modules[str(node.target)]
+            if not isinstance(module, NO_FACTORS):
+                yield from ((node, weight) for weight in module.parameters())
+        elif node in dependent and node.op.startswith("call") and not known(operation(node)):
+            waiting, seen = list(node.all_input_nodes), set(dependent)
+            while waiting:
+                before = waiting.pop(0)
+                if before not in seen and before.op == "get_attr":
+                    yield node, labelled.values[before]
+                elif before not in seen:
+                    waiting.extend(before.all_input_nodes)
+                seen.add(before)
 
 
 def _weighs(module: nn.Module) -> bool:
