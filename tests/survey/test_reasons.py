@@ -199,9 +199,9 @@ class OneMore(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        first = nn.Conv2d(3, 12, 3)
-        more = [nn.Conv2d(4, 4, 1)] if first.out_channels > 8 else []
-        self.layers = nn.Sequential(first, nn.Conv2d(12, 4, 1), *more)
+        self.layers = nn.Sequential(nn.Conv2d(3, 12, 3), nn.Conv2d(12, 4, 1))
+        if self.layers[0].out_channels > 8:
+            self.layers.append(nn.Conv2d(4, 4, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
