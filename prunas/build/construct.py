@@ -141,23 +141,71 @@ def construct(
         InputError: The factory makes other layers than it did for the survey.
     """
     made: list[nn.Module] = []
-    different = InputError(
-        "the network's factory makes other layers than when it was surveyed; it must return the same network at "
-        "every call"
-    )
 
     def visit(module: nn.Module, arguments: dict[str, Any]) -> None:
         path = order[len(made)] if len(made) < len(order) else ""
         made.append(module)
-        for name, given in arguments.items():
-            expected = dense.get(path, {}).get(name, given)
-            if expected not in (given, *(given if isinstance(given, Sequence) else ())):
-                raise different
+        if not _as_expected(arguments, dense.get(path, {})):
+            raise _Unexpected(path)
         arguments.update(counts.get(path, {}))
+
+    try:
+        with _intercepted(visit):
+            net = factory()
+    except _Unexpected as error:
+        raise _different(factory, order, dense, error.path) from None
+    paths = {id(module): path for path, module in net.named_modules()}
+    if tuple(paths.get(id(module), "") for module in made) != tuple(order):
+        raise _different(factory, order, dense)
+    return net
+
+
+class _Unexpected(Exception):
+    """A layer is given another size than the dense network's."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+
+def _as_expected(arguments: Mapping[str, Any], dense: Mapping[str, int]) -> bool:
+    """Whether a constructor is given the dense network's numbers."""
+    return all(
+        dense.get(name, given) in (given, *(given if isinstance(given, Sequence) else ()))
+        for name, given in arguments.items()
+    )
+
+
+def _different(
+    factory: Factory, order: Sequence[str], dense: Mapping[str, Mapping[str, int]], path: str = ""
+) -> InputError:
+    """The error of a factory that makes other layers; it is run again, untouched, to tell why.
+
+    Args:
+        factory: The network's own factory.
+        order: What `construction_order` noted.
+        dense: The arguments that the factory is expected to give itself.
+        path: The layer that shows it, if there is one.
+    """
+    given: list[dict[str, Any]] = []
+    made: list[nn.Module] = []
+
+    def visit(module: nn.Module, arguments: dict[str, Any]) -> None:
+        made.append(module)
+        given.append(dict(arguments))
 
     with _intercepted(visit):
         net = made_by(factory)
     paths = {id(module): path for path, module in net.named_modules()}
-    if tuple(paths.get(id(module), "") for module in made) != tuple(order):
-        raise different
-    return net
+    if tuple(paths.get(id(module), "") for module in made) == tuple(order) and all(
+        _as_expected(arguments, dense.get(layer, {})) for layer, arguments in zip(order, given, strict=True)
+    ):
+        what = f"a size of {path!r}" if path else "which layers it makes"
+        return InputError(
+            f"the network's factory computes {what} from the size of a layer that it made before, and that one is "
+            "narrowed; give it the sizes as numbers"
+        )
+    return InputError(
+        "the network's factory makes other layers than when it was surveyed; it must return the same network at "
+        "every call"
+    )

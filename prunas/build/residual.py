@@ -1,8 +1,9 @@
 """Residual blocks: where the branch is, and what the block is without it."""
 
 import operator
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ __all__ = [
     "ADDITIONS",
     "Branch",
     "Tracer",
+    "arguments",
     "changes_in_place",
     "find_branch",
     "find_branches",
     "is_fresh",
     "pass_through",
+    "structure",
     "without_branch",
 ]
 
@@ -38,6 +41,8 @@ ARITHMETIC = frozenset({
 """Functions of which the same is true."""
 FUNCTIONS = frozenset({"conv1d", "conv2d", "conv3d", "linear", "scaled_dot_product_attention"})
 """Functions that do the work of such layers."""
+SYMBOL = re.compile(r"Proxy\(\w+\)")
+"""How torch.fx writes a symbol into a text: by the name of its node, which is numbered anew in every graph."""
 MACHINERY = tuple(f"{path}/" for path in (Path(torch.__file__).parent, *Path(__file__).parents[:1]))
 """Where the source of the tracer itself lies."""
 
@@ -64,6 +69,28 @@ class Tracer(fx.Tracer):
     def __init__(self, lines: bool = False) -> None:
         super().__init__()
         self.lines = lines
+        self._names: dict[int, str] = {}
+
+    def trace(self, root: nn.Module | Callable[..., Any], concrete_args: Any = None) -> fx.Graph:
+        """The graph of a network."""
+        assert isinstance(root, nn.Module)
+        # By identity; torch's own way searches the whole network whenever a tensor is read.
+        self._names = {id(tensor): name for name, tensor in (*root.named_buffers(), *root.named_parameters())}
+        return super().trace(root, concrete_args)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
+        """What a module's attribute is while it is traced: the symbol of a parameter, else its value."""
+        name = self._names.get(id(attr_val)) if isinstance(attr_val, nn.Parameter) else None
+        if name is None:
+            return super().getattr(attr, attr_val, parameter_proxy_cache)
+        if name not in parameter_proxy_cache:
+            parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
+        return parameter_proxy_cache[name]
+
+    def create_arg(self, a: Any) -> Any:
+        """A value as an argument of a node."""
+        name = self._names.get(id(a)) if isinstance(a, Tensor) else None
+        return super().create_arg(a) if name is None else self.create_node("get_attr", name, (), {})
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         """Appends a node."""
@@ -85,6 +112,30 @@ class Tracer(fx.Tracer):
         """Whether a module is one node of the graph."""
         ours: tuple[type[nn.Module], ...] = (ChannelPad, *SELECTING.values())
         return isinstance(m, ours) or super().is_leaf_module(m, module_qualified_name)
+
+
+def arguments(node: fx.Node, operand: Callable[[fx.Node], Any]) -> Any:
+    """The positional and named arguments of a node, as far as they decide what it computes.
+
+    The message of an assertion is left out, for it may hold sizes; so are the names of symbols in any other text.
+
+    Args:
+        node: The node.
+        operand: What stands for each operand.
+    """
+
+    def plain(part: Any) -> Any:
+        if isinstance(part, fx.Node):
+            return operand(part)
+        return SYMBOL.sub("", part) if isinstance(part, str) else part
+
+    given = (node.args[:1], {}) if node.target is torch._assert else (node.args, node.kwargs)
+    return fx.node.map_aggregate(given, plain)
+
+
+def structure(nodes: Iterable[fx.Node], operand: Callable[[fx.Node], Any]) -> list[Any]:
+    """What some nodes do, in order and whatever they are called, to be compared; `operand` as in `arguments`."""
+    return [(node.op, node.target, arguments(node, operand)) for node in nodes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +305,11 @@ def without_branch(block: nn.Module) -> nn.Module:
         block.train(training)
         rests.append(_rest(block))
     block.train(was_training)
-    if str(rests[0]) != str(rests[1]):
+    places = [{node: i for i, node in enumerate(rest.nodes)} for rest in rests]
+    in_training, in_evaluation = (
+        structure(rest.nodes, place.__getitem__) for rest, place in zip(rests, places, strict=True)
+    )
+    if in_training != in_evaluation:
         raise ValueError("what is left without the branch differs between training and evaluation")
     kept = [node for node in rests[0].nodes if node.op not in ("placeholder", "output")]
     if all(

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
+from prunas.build.residual import arguments
 from prunas.survey.labels import (
     FUNCTIONAL,
     RESHAPING,
@@ -75,14 +76,13 @@ def _shape(value: Any, labels: Channels | Spread | None) -> list[int]:
 
 def _arguments(node: fx.Node, labelled: LabelPass, place: dict[fx.Node, int]) -> Any:
     """The arguments of a node, its operands by their places, without sizes of channels."""
-    args: tuple[Any, ...] = node.args
+    args, kwargs = arguments(node, lambda operand: operand)
     name = operation(node)
     if name == "getitem" and isinstance(args[1], tuple):
         before = labelled.labels[args[0]]
         if isinstance(before, Channels) and all(isinstance(part, int | slice) for part in args[1]):
             # Which channels it takes, the labels tell.
             args = args[0], tuple(part for axis, part in enumerate(args[1]) if axis != before.axis)
-    kwargs = dict(node.kwargs)
     if functional(node, labelled.modules):
         args = tuple(arg for arg, known in zip(args, FUNCTIONAL[name][1], strict=False) if known not in TOLD)
         kwargs = {key: value for key, value in kwargs.items() if key not in TOLD}

@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from prunas.build.construct import CONSTRUCTORS
 from prunas.build.layers import ChannelPad
+from prunas.build.residual import arguments
 from prunas.survey.ledger import NOTHING, Ledger, Mismatch, Vector
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "altered",
     "commutes",
     "functional",
+    "known",
     "operation",
     "where",
 ]
@@ -112,6 +114,11 @@ FUNCTIONAL: dict[str, tuple[type[nn.Module] | tuple[type[nn.Module], ...], tuple
     "group_norm": (nn.GroupNorm, ("input", "num_groups", "weight", "bias")),
 }
 """Functions that do a layer's work, the layer whose parameters they may take, and the names of their arguments."""
+
+ELEMENTWISE_WEIGHTS = frozenset(
+    {"embedding", "embedding_bag", "batch_norm", "layer_norm", "rms_norm", "prelu"}
+)
+"""Functions whose weights scale elements, or are looked up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,15 +307,13 @@ class LabelPass:
 
     def _execute(self, node: fx.Node) -> Any:
         """The value of a node; on the meta device only its shape matters, and torch's own way there is slow."""
-        args: Any = fx.node.map_arg(node.args, lambda n: self.values[n])
-        kwargs: Any = fx.node.map_arg(node.kwargs, lambda n: self.values[n])
+        args: Any = _changeable(fx.node.map_arg(node.args, lambda n: self.values[n]))
+        kwargs: Any = _changeable(fx.node.map_arg(node.kwargs, lambda n: self.values[n]))
         if node.op == "call_module":
             module = self.modules[str(node.target)]
             plain = len(args) == 1 and isinstance(args[0], Tensor) and not kwargs
-            shape = _shape_of(module, args[0]) if plain else None
-            if shape is None:
-                return module(*args, **kwargs)
-            return args[0] if shape == args[0].shape else args[0].new_empty(shape)
+            result = _result_of(module, args[0]) if plain else None
+            return module(*args, **kwargs) if result is None else result
         if node.op == "call_function":
             name = operation(node)
             if name in SHAPE_KEEPING and len(node.all_input_nodes) == 1 and isinstance(args[0], Tensor):
@@ -316,6 +321,10 @@ class LabelPass:
             if name in BINARY and len(args) == 2 and not kwargs and _alike(*args):
                 return args[0]
             target = cast(Callable[..., Any], node.target)
+            if (path := functional(node, self.modules)) and args and isinstance(args[0], Tensor):
+                result = _result_of(self.modules[path], args[0])
+                if result is not None:
+                    return result
             if not node.all_input_nodes or not _tensors([*args, *kwargs.values()]):
                 with torch.device("meta"):  # what it makes has no values either
                     return target(*args, **kwargs)
@@ -769,6 +778,11 @@ _HANDLERS: dict[str, Callable[[LabelPass, fx.Node, Any], Labels]] = {
 }
 
 
+def known(name: str) -> bool:
+    """Whether a function moves, reduces or maps elements, or reads its weights element by element."""
+    return name in _HANDLERS or name in ELEMENTWISE_WEIGHTS
+
+
 def _batched(name: str, value: Tensor) -> bool:
     """Whether a layer or function, called `max_pool2d` say, has a batch and channels before its positions."""
     return not name.endswith(("1d", "2d", "3d")) or value.ndim >= int(name[-2]) + 2
@@ -776,6 +790,15 @@ def _batched(name: str, value: Tensor) -> bool:
 
 def _tensors(value: Any) -> bool:
     return any(isinstance(item, Tensor) for item in (value if isinstance(value, list | tuple) else (value,)))
+
+
+def _changeable(value: Any) -> Any:
+    """Arguments in plain lists and dictionaries, which a function may change; torch.fx keeps immutable ones."""
+    if isinstance(value, list):
+        return [_changeable(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _changeable(item) for key, item in value.items()}
+    return tuple(map(_changeable, value)) if type(value) is tuple else value
 
 
 def _described(value: Any) -> Any:
@@ -795,8 +818,7 @@ def alike(first: fx.Graph, second: fx.Graph) -> bool:
             return False
         if one.op == "call_function" and operation(one) in RANDOM:
             continue
-        given = [str(fx.node.map_arg((n.args, n.kwargs), lambda n: str(place[n]))) for n in (one, two)]
-        if given[0] != given[1]:
+        if arguments(one, place.__getitem__) != arguments(two, place.__getitem__):
             return False
     return True
 
@@ -824,10 +846,11 @@ def _landed(moved: Tensor, labels: Vector, axis: int) -> Channels | Spread:
     if not moved.ndim:
         raise Refused("a single channel is taken by position")
     size = moved.shape[axis := min(axis, moved.ndim - 1)]
-    for other in range(moved.ndim):
+    strides = moved.stride()
+    for other in sorted(range(moved.ndim), key=lambda axis: bool(strides[axis])):  # expanded ones are free
         if moved.shape[other] > 1:
             first = moved.narrow(other, 0, 1)
-            if not moved.stride(other) or bool((moved == first).all()):
+            if not strides[other] or bool((moved == first).all()):
                 moved = first
     here = labels[moved.numpy()]
     axes = [other for other, extent in enumerate(here.shape) if extent > 1]
@@ -845,14 +868,14 @@ def _alike(first: Any, second: Any) -> bool:
     return first.is_floating_point() and isinstance(second, int | float)
 
 
-def _shape_of(module: nn.Module, given: Tensor) -> torch.Size | None:
-    """The shape of what a common layer returns; None where torch must be asked.
+def _result_of(module: nn.Module, given: Tensor) -> Tensor | None:
+    """A tensor that looks like what a common layer returns; None where torch must be asked.
 
     Raises:
         ValueError: The layer does not accept such an input.
     """
     if isinstance(module, POINTWISE_MODULES):
-        return given.shape
+        return given
     expected, axis = 0, -1
     if isinstance(module, _BatchNorm):
         module._check_input_dim(given)  # type: ignore[no-untyped-call]
@@ -866,5 +889,5 @@ def _shape_of(module: nn.Module, given: Tensor) -> torch.Size | None:
     if given.shape[axis] != expected:
         raise ValueError(f"a {what.format(expected)} was given {given.shape[axis]}")
     return (
-        torch.Size((*given.shape[:-1], module.out_features)) if isinstance(module, nn.Linear) else given.shape
+        given.new_empty((*given.shape[:-1], module.out_features)) if isinstance(module, nn.Linear) else given
     )

@@ -3,17 +3,38 @@
 import inspect
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
-from torch import fx, nn
+import networkx as nx
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from prunas.build.build import fingerprint
 from prunas.build.layers import SELECTING, ChannelPad
-from prunas.build.residual import ADDITIONS, Branch, changes_in_place, find_branch, find_branches, is_fresh
+from prunas.build.residual import (
+    ADDITIONS,
+    Branch,
+    changes_in_place,
+    find_branch,
+    find_branches,
+    is_fresh,
+    structure,
+)
 from prunas.structure import FIXED, Block, Form, Frozen, Gate, Group, Layer, Row, Site, Survey
-from prunas.survey.labels import CONVOLUTIONS, NORMS, RANDOM, LabelPass, commutes, operation
+from prunas.survey.labels import (
+    CONVOLUTIONS,
+    NORMS,
+    RANDOM,
+    Channels,
+    LabelPass,
+    commutes,
+    known,
+    operation,
+    where,
+)
 from prunas.survey.ledger import Grouping, Ledger
 
 __all__ = ["record"]
@@ -22,6 +43,12 @@ Shape = tuple[int, ...]
 
 OWN = frozenset({"weight", "bias", "running_mean", "running_var", "num_batches_tracked"})
 """The tensors of a layer that follow its channels."""
+
+JOINS = frozenset({"add", "iadd", "mul", "imul"})
+"""Functions in which what was made of a tensor meets it again."""
+
+NO_FACTORS = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
+"""Layers that read their weights element by element, or some rows of them."""
 
 KEEPS_ZEROS = RANDOM | {"getitem", "mul", "imul"}
 """Functions behind the last module of a branch that leave zeros as they are."""
@@ -70,7 +97,7 @@ class _Record:
     def survey(self, order: tuple[str, ...], input_shape: Shape) -> Survey:
         """Everything, in the order in which it depends on each other."""
         branches = self.branches()
-        self.maps, self.stage_of = self.stages(branches)
+        self.maps, self.stage_of = self.stages()
         blocks = [self.block(name, branch) for name, branch in branches.items()]
         layers = [self.layer(path) for path in self.called]
         gates = self.gates()
@@ -82,7 +109,7 @@ class _Record:
             groups=tuple(self.groups()),
             gates=tuple(gates),
             blocks=tuple(blocks),
-            frozen=(*self.grouping.frozen, *self.refused),
+            frozen=(*self.grouping.frozen, *self.refused, *self.unfollowed({site.tensor for site in sites})),
             stages=(*self.maps, ()),
             forms=tuple(self.index),
             layers=tuple(layers),
@@ -169,7 +196,7 @@ class _Record:
             any(node.op == "call_function" and operation(node) in RANDOM for node in rest)
             or path not in training
             or (other := find_branch(training[path], self.passes[0].modules)) is None
-            or _written(block, branch) != _written(training[path], other)
+            or _remainder(block, branch) != _remainder(training[path], other)
         ):
             why = "what is left without the branch differs between training and evaluation"
         if why:
@@ -271,11 +298,12 @@ class _Record:
 
     # Stages
 
-    def stages(self, branches: dict[str, Branch]) -> tuple[list[Shape], dict[str, int]]:
+    def stages(self) -> tuple[list[Shape], dict[str, int]]:
         """Feature-map sizes in order, and the stage of every layer; see `Layer.stage`.
 
-        A layer inside a residual branch takes the size of the branch's output. A layer on a smaller map than one
-        that comes later (squeeze and excitation) takes the later one's.
+        A layer of a residual branch takes the map of the branch's sum, and one that pools its input to scale or
+        shift it (squeeze and excitation, say) the map of what it scales. Any other layer on a smaller map than one
+        that comes later takes the later one's.
         """
         values = self.inference.values
         size: dict[str, Shape] = {}
@@ -283,15 +311,72 @@ class _Record:
             for node in self.inference.calls.get(path, ()):
                 last = isinstance(self.modules[path], nn.Linear | nn.LayerNorm)
                 size[path] = tuple(values[node].shape[1:-1] if last else values[node].shape[2:])
-        for branch in branches.values():
-            inside = [str(node.target) for node in branch.nodes if str(node.target) in size]
-            size.update((name, size[inside[-1]]) for name in inside)
+        taken = dict(size)
+        for join, nodes in self.regions():
+            inside = [path for path in size if not nodes.isdisjoint(self.inference.calls.get(path, ()))]
+            shape = tuple(values[join].shape)
+            labels = (
+                self.inference.labels[n]
+                for n in (join, *join.all_input_nodes)
+                if getattr(values[n], "shape", None) == shape
+            )
+            axis = next((carried.axis for carried in labels if isinstance(carried, Channels)), None)
+            if axis is not None:
+                taken.update(dict.fromkeys(inside, shape[1:axis] + shape[axis + 1 :]))
+            else:  # its channels are opaque: before or behind its positions, as for a layer, rather one inside
+                fitting = [size[path] for path in (*size, *inside) if size[path] in (shape[2:], shape[1:-1])]
+                taken.update(dict.fromkeys(inside, fitting[-1]) if fitting else {})
         largest: Shape = ()
-        for path in reversed(size):
-            largest = max(size[path], largest, key=lambda shape: math.prod(shape) if shape else 0)
-            size[path] = largest
-        maps = sorted({shape for shape in size.values() if shape}, key=math.prod, reverse=True)
-        return maps, {path: maps.index(shape) if shape else len(maps) for path, shape in size.items()}
+        for path in reversed(taken):
+            largest = max(taken[path], largest, key=lambda shape: math.prod(shape) if shape else 0)
+            taken[path] = largest
+        maps = sorted({shape for shape in taken.values() if shape}, key=math.prod, reverse=True)
+        return maps, {path: maps.index(shape) if shape else len(maps) for path, shape in taken.items()}
+
+    def regions(self) -> list[tuple[fx.Node, set[fx.Node]]]:
+        """Every sum and product in which what was made of one tensor meets again, with the nodes in between.
+
+        Nothing but the sum or product reads from these. Residual sums come last, and of nested ones the outer ones
+        first: what comes later is to count.
+        """
+        graph, values = self.inference.graph, self.inference.values
+        entry = next(node for node in graph.nodes if node.op == "placeholder")
+        # A size or a device that is asked for is no tensor that is passed on.
+        passing = {n for n in graph.nodes if any(map(torch.is_tensor, pytree.tree_leaves(values[n])))}
+        read: set[fx.Node] = set()
+        for node in reversed(graph.nodes):
+            if node in passing and (node.op == "output" or not read.isdisjoint(node.users)):
+                read.add(node)
+        operands = {node: [n for n in node.all_input_nodes if n in passing] for node in read}
+        edges = [(before, node) for node in graph.nodes if node in read for before in operands[node]]
+        dominators = nx.immediate_dominators(nx.DiGraph([(entry, entry), *edges]), entry)
+        regions = []
+        for join in dominators:
+            if operation(join) not in JOINS or len(operands[join]) < 2:
+                continue
+            sides = [self.between(dominators[join], operand, dominators) for operand in operands[join]]
+            nodes = set.union(*sides)
+            readers = {reader for node in nodes for reader in node.users} & read
+            if len(nodes) < sum(map(len, sides)) or readers - nodes - {join}:
+                continue
+            for node in reversed(graph.nodes):  # what does not depend on the input and serves them alone
+                if node in read and node not in dominators and nodes.issuperset(read & node.users.keys()):
+                    nodes.add(node)
+            alike = len({values[operand].shape for operand in operands[join]}) == 1
+            regions.append((alike and operation(join) in ("add", "iadd"), len(nodes), join, nodes))
+        regions.sort(key=lambda region: (region[0], -region[1]))
+        return [(join, nodes) for _, _, join, nodes in regions]
+
+    def between(self, start: fx.Node, end: fx.Node, live: Container[fx.Node]) -> set[fx.Node]:
+        """The live nodes on the ways from `start`, which is left out, to `end`."""
+        nodes: set[fx.Node] = set()
+        waiting = [end]
+        while waiting:
+            node = waiting.pop()
+            if node is not start and node in live and node not in nodes:
+                nodes.add(node)
+                waiting.extend(node.all_input_nodes)
+        return nodes
 
     def stage(self, path: str) -> int:
         return self.stage_of.get(path, len(self.maps))
@@ -390,6 +475,25 @@ class _Record:
 
     # Tensors and costs
 
+    def unfollowed(self, surveyed: Container[str]) -> list[Frozen]:
+        """Every weight that multiplies but is not among the `surveyed` tensors, and what reads it."""
+        names = {
+            id(tensor): name
+            for name, tensor in self.net.named_parameters()
+            if any(n > 1 for n in tensor.shape[1:])
+        }
+        reasons: dict[str, Frozen] = {}
+        for labelled in self.passes:
+            for node, weight in _factors(labelled):
+                name = names.get(id(weight), "")
+                if name and name not in surveyed:
+                    module = labelled.modules.get(str(node.target)) if node.op == "call_module" else None
+                    what = type(module).__name__ if module else operation(node)
+                    held = self.ledger.forbidden.get(name.rpartition(".")[0])
+                    why, place = held or (f"{what} reads it and is not followed", where(node))
+                    reasons.setdefault(name, Frozen(name, why, place))
+        return list(reasons.values())
+
     def sites_and_rows(
         self,
         layers: Sequence[Layer],
@@ -466,13 +570,33 @@ class _Record:
         return sites, rows
 
 
-def _written(block: Sequence[fx.Node], branch: Branch) -> list[str]:
-    """What is left of a block without its branch, as text."""
+def _remainder(block: Sequence[fx.Node], branch: Branch) -> list[Any]:
+    """What is left of a block without its branch, to be compared."""
     kept = [node for node in block if node not in branch.nodes and node is not branch.addition]
-    names = {node: f"%{i}" for i, node in enumerate(kept)}
-    names[branch.addition] = "sum"
-    every = [fx.node.map_arg((n.args, n.kwargs), lambda before: names.get(before, "input")) for n in kept]
-    return [f"{n.op} {n.target} {args}" for n, args in zip(kept, every, strict=True)]
+    place: dict[fx.Node, int | str] = {node: i for i, node in enumerate(kept)}
+    place[branch.addition] = "sum"
+    return structure(kept, lambda node: place.get(node, "input"))
+
+
+def _factors(labelled: LabelPass) -> Iterator[tuple[fx.Node, Tensor]]:
+    """The nodes that multiply by the network's own tensors, or by what is computed from these alone, with them."""
+    dependent: set[fx.Node] = set()  # on the input
+    for node in labelled.graph.nodes:
+        if node.op == "placeholder" or not dependent.isdisjoint(node.all_input_nodes):
+            dependent.add(node)
+        if node.op == "call_module":
+            module = labelled.modules[str(node.target)]
+            if not isinstance(module, NO_FACTORS):
+                yield from ((node, weight) for weight in module.parameters())
+        elif node in dependent and node.op.startswith("call") and not known(operation(node)):
+            waiting, seen = list(node.all_input_nodes), set(dependent)
+            while waiting:
+                before = waiting.pop(0)
+                if before not in seen and before.op == "get_attr":
+                    yield node, labelled.values[before]
+                elif before not in seen:
+                    waiting.extend(before.all_input_nodes)
+                seen.add(before)
 
 
 def _weighs(module: nn.Module) -> bool:

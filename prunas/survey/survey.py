@@ -1,5 +1,6 @@
 """The survey: trace, label, condense, record, verify."""
 
+import copy
 import dataclasses
 import inspect
 import random
@@ -19,7 +20,7 @@ from torch.nn.utils import parametrize
 
 from prunas.build.build import shrink
 from prunas.build.construct import CONSTRUCTORS, Factory, construction_order, layers_on_meta
-from prunas.build.residual import Tracer, pass_through
+from prunas.build.residual import Tracer, pass_through, structure
 from prunas.errors import InputError
 from prunas.structure import FIXED, Block, Frozen, Survey
 from prunas.survey.compare import detour, difference
@@ -96,23 +97,7 @@ def survey(factory: Factory, input_shape: Sequence[int], seed: int = 0) -> Surve
     _forbid_shared(net, ledger)
     types = [p.dtype for p in net.parameters() if p.dtype.is_floating_point]
     image = torch.empty(BATCH, *shape, device="meta", dtype=types[0] if types else None)
-    trace, traces, notes = _traces(net, image)
-    passes: dict[bool, LabelPass] = {}
-    for training, graph in traces.items():
-        try:
-            passes[training] = _label(net, graph, ledger, image, training)
-        except Mismatch as error:
-            cause = str(error.__cause__).partition("\n")[0]
-            place = where(_named(error.node, graph))
-            if isinstance(error.__cause__, NotImplementedError) or "meta tensor" in cause:
-                raise InputError(
-                    f"the network reads the values of its tensors [{place}], and a survey knows shapes only: "
-                    f"{cause}"
-                ) from error
-            raise InputError(
-                f"the network does not accept an input of shape {shape}: {cause} [{place}]; give the shape of one "
-                "input without the batch"
-            ) from error
+    trace, passes, ledger, notes = _labelled(net, image, ledger)
     generator = random.Random(seed)
     standing: dict[str, str] = {}  # blocks that cannot be removed, and why
     narrowest, remaining, grouping = True, 1, ledger.group()  # Python may branch on a width
@@ -167,25 +152,56 @@ def _on_meta(make: Callable[[], T]) -> T:
         raise Untraceable(f"{type(error).__name__}: {_said(error)}", _place(error)) from error
 
 
-def _traces(net: nn.Module, image: Tensor) -> tuple[Trace, dict[bool, fx.Graph], tuple[Frozen, ...]]:
-    """How the network can be traced, and its graphs in train and eval mode, in that order.
+def _labelled(
+    net: nn.Module, image: Tensor, ledger: Ledger
+) -> tuple[Trace, dict[bool, LabelPass], Ledger, tuple[Frozen, ...]]:
+    """Traces the network and labels its channels, by torch.export if torch.fx cannot follow it.
+
+    Args:
+        net: The network, on the meta device.
+        image: A batch of inputs there.
+        ledger: The books so far; they are left as they are.
 
     Returns:
-        The way, the graphs by mode (only the one in eval mode if they are alike), and what to tell of the way.
+        The way of tracing, the passes by mode (train, eval; only the latter if they are alike), the books with
+        what the passes noted, and what to tell of the way.
     """
     refused: list[Untraceable] = []
     for trace in (_traced, _exported):
+        books = copy.deepcopy(ledger)
         try:
             graphs = {training: _trace(trace, net, image, training, lines=True) for training in MODES}
             if alike(graphs[True], graphs[False]):
                 del graphs[True]
+            passes: dict[bool, LabelPass] = {}
+            for training, graph in graphs.items():
+                try:
+                    passes[training] = _label(net, graph, books, image, training)
+                except Mismatch as error:
+                    raise _failed(net, graph, image, error) from error
         except Untraceable as error:
             refused.append(error)
             continue
         why = "torch.fx cannot trace the network, and only there are blocks found: "
-        return trace, graphs, tuple(Frozen("every block", why + error.why, error.place) for error in refused)
+        return trace, passes, books, tuple(Frozen("every block", why + e.why, e.place) for e in refused)
     first, second = refused
     raise InputError(f"the network cannot be traced, not by torch.fx: {first}; nor by torch.export: {second}")
+
+
+def _failed(net: nn.Module, graph: fx.Graph, image: Tensor, error: Mismatch) -> Untraceable | InputError:
+    """What to raise for a node that fails: the input is to blame only if the network itself fails on it too."""
+    cause, place = str(error.__cause__).partition("\n")[0], where(_named(error.node, graph))
+    with suppress(Exception), torch.no_grad():
+        net(image)
+        return Untraceable(cause, place)
+    if isinstance(error.__cause__, NotImplementedError) or "meta tensor" in cause:
+        return InputError(
+            f"the network reads the values of its tensors [{place}], and a survey knows shapes only: {cause}"
+        )
+    return InputError(
+        f"the network does not accept an input of shape {tuple(image.shape[1:])}: {cause} [{place}]; give the "
+        "shape of one input without the batch"
+    )
 
 
 def _trace(trace: Trace, net: nn.Module, image: Tensor, training: bool, lines: bool = False) -> fx.Graph:
@@ -421,13 +437,14 @@ def _stuck(net: nn.Module, draft: Survey, graphs: Mapping[bool, fx.Graph], image
     return Failure(fails(guilty[:1]) or why, blocks=tuple(block.name for block in guilty))
 
 
-def _around(graph: fx.Graph, inside: set[str]) -> list[str]:
-    """What a graph does outside some modules, as text."""
-    return [
-        f"{node.op} {node.target} {fx.node.map_arg((node.args, node.kwargs), lambda _: '')}"
+def _around(graph: fx.Graph, inside: set[str]) -> list[Any]:
+    """What a graph does outside some modules, to be compared."""
+    outside = [
+        node
         for node in graph.nodes
         if str(node.target) not in inside
         # What one of them returns may be a symbol, which is asked for its parts, or be these parts.
         and not (operation(node) == "getitem" and str(node.all_input_nodes[0].target) in inside)
         and inside.isdisjoint(path for path, _ in (node.meta.get("nn_module_stack") or {}).values())
     ]
+    return structure(outside, lambda _: None)

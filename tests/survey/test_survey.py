@@ -458,7 +458,10 @@ def test_functional_layers_with_other_weights_are_held_and_their_work_is_counted
 
     made = survey(Case, SHAPE)
     assert groups(made) == []
-    assert reasons(made) == {"a": "conv2d is not understood"}
+    assert reasons(made) == {
+        "a": "conv2d is not understood",
+        "b.weight": "forward reads its weight besides calling it",
+    }
     cost = CostModel(made).of(Architecture("t", made.fingerprint))
     assert (cost.params, cost.macs) == (3 * 8 + 8 + 64 + 8 + 32 + 4, 36 * (24 + 64 + 32))
 
