@@ -7,7 +7,8 @@ shuffle), the parts are paired: they keep their labels and vary together. Every 
 list freezes the channels it meets, with its name and source line.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.modules.padding import _CircularPadNd, _ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd
+from torch.nn.utils import parametrize
 from torch.utils.flop_counter import FlopCounterMode
 
 from prunas.build.construct import CONSTRUCTORS
@@ -30,6 +32,7 @@ __all__ = [
     "NORMS",
     "RANDOM",
     "LabelPass",
+    "Work",
     "alike",
     "along",
     "altered",
@@ -137,6 +140,19 @@ class Bare:
     value: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a network does for one image in eval mode.
+
+    Attributes:
+        positions: Output positions of every layer, summed over its calls.
+        macs: Multiply-accumulates of the operations that are not understood, by node.
+    """
+
+    positions: Mapping[str, int]
+    macs: Mapping[fx.Node, int]
+
+
 Labels = Channels | Spread | Bare | list["Channels | Spread | None"] | None
 """What a node carries: None where no channel varies, a list for an operation with several results."""
 
@@ -224,9 +240,9 @@ class LabelPass:
             given; the passes of one survey share it.
 
     Attributes:
-        called: Layers met, in order, with the number of output positions per image summed over their calls.
+        called: Layers met, in order, with the number of output positions in the batch summed over their calls.
         calls: The nodes that call each layer.
-        macs: Multiply-accumulates per image of the operations that are not understood, by node.
+        macs: Multiply-accumulates in the batch of the operations that are not understood, by node.
         values: Value of each node on the meta device.
         labels: Labels of each node.
     """
@@ -250,7 +266,6 @@ class LabelPass:
         self.values: dict[fx.Node, Any] = {}
         self.labels: dict[fx.Node, Labels] = {}
         self.memo = {} if memo is None else memo
-        self._batched: set[fx.Node] = set()  # what depends on the input, and so is computed once per image
         # Which scalars are channel counts; for a whole shape, one entry per axis.
         self._counts: dict[fx.Node, Vector | tuple[Vector | None, ...]] = {}
 
@@ -268,12 +283,9 @@ class LabelPass:
                     raise Mismatch(node.name) from why
                 value = waiting.pop() if waiting else node.args[0]
                 self.values[node], self.labels[node] = value, None
-                self._batched.add(node)
                 if isinstance(value, Tensor) and value.ndim > 1:
                     self.labels[node] = Channels(1, self.ledger.fixed(value.shape[1]))
                 continue
-            if not self._batched.isdisjoint(node.all_input_nodes):
-                self._batched.add(node)
             try:
                 value = self.values[node] = self._execute(node)
             except Exception as error:  # a built network that does not run at all is the plainest mismatch
@@ -305,6 +317,7 @@ class LabelPass:
         if node.op == "call_module":
             module = self.modules[str(node.target)]
             plain = len(args) == 1 and isinstance(args[0], Tensor) and not kwargs
+            plain = plain and not altered(module) and not parametrize.is_parametrized(module)
             shape = _shape_of(module, args[0]) if plain else None
             if shape is None:
                 return module(*args, **kwargs)
@@ -328,7 +341,7 @@ class LabelPass:
                 self.memo[key] = result, counter.get_total_flops() // 2
             result, macs = self.memo[key]
             if macs:
-                self.macs[node] = macs // self._images(node)
+                self.macs[node] = macs
             return result
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
@@ -336,7 +349,8 @@ class LabelPass:
             value: Any = self.net
             for part in str(node.target).split("."):
                 value = getattr(value, part)
-            return value
+            # torch's counter of operations looks for the gradient of what a module is given.
+            return value.detach() if isinstance(value, nn.Parameter) else value
         return args[0]
 
     def _label(self, node: fx.Node, value: Any) -> Labels:
@@ -384,18 +398,21 @@ class LabelPass:
         )
 
     def _not_understood(self, node: fx.Node, name: str) -> Refused:
-        """The refusal of a node, whose multiply-accumulates are those of the widths it will always have."""
-        if node not in self.macs:
-            with FlopCounterMode(display=False) as counter:
-                self._execute(node)
-            if macs := counter.get_total_flops() // 2 // self._images(node):
-                self.macs[node] = macs
+        """The refusal of a node that calls `name`."""
         heads = ": heads stay, their number is an attribute of the module, their size sets the scale"
-        return Refused(f"{name} is not understood" + heads * (name in ATTENTION))
+        return self._refused(node, f"{name} is not understood" + heads * (name in ATTENTION))
 
-    def _images(self, node: fx.Node) -> int:
-        """For how many images at once a node works."""
-        return len(self.image) if node in self._batched else 1
+    def _refused(self, node: fx.Node, why: str) -> Refused:
+        """The refusal of a node, whose multiply-accumulates are those of the widths it will always have."""
+        if node not in self.macs and (macs := self._counted_macs(node)):
+            self.macs[node] = macs
+        return Refused(why)
+
+    def _counted_macs(self, node: fx.Node) -> int:
+        """Multiply-accumulates of a node in the batch, as torch counts them."""
+        with FlopCounterMode(display=False) as counter:
+            self._execute(node)
+        return counter.get_total_flops() // 2
 
     def _source(self, node: fx.Node) -> fx.Node:
         """The tensor that an operation works on."""
@@ -420,7 +437,7 @@ class LabelPass:
         """A module's call, or a function that does its work."""
         module = self.modules[path]
         if (why := altered(module)) and not isinstance(module, tuple(CONSTRUCTORS)):  # those are forbidden
-            raise Refused(why)
+            raise self._refused(node, why)
         if isinstance(value, Tensor):
             if isinstance(module, POINTWISE_MODULES):
                 return self.labels[self._source(node)]
@@ -462,9 +479,12 @@ class LabelPass:
         """Books the call of a layer; the labels it reads."""
         channels = self._reading(node, axis)
         self.ledger.occur((path, "reads"), channels, node.name)
-        positions = value.numel() // (self._images(node) * value.shape[axis])
-        self.called[path] = self.called.get(path, 0) + positions
+        self.called[path] = self.called.get(path, 0) + value.numel() // value.shape[axis]
         self.calls.setdefault(path, []).append(node)
+        module = self.modules[path]
+        if node.op == "call_module" and (altered(module) or parametrize.is_parametrized(module)):
+            if extra := self._counted_macs(node) - value.numel() * _summands(module):
+                self.macs[node] = extra  # what a hook multiplies, or what makes the weight
         return channels
 
     def _norm(self, node: fx.Node, path: str, value: Tensor, axis: int) -> Channels:
@@ -485,15 +505,16 @@ class LabelPass:
 
     def _convolve(self, node: fx.Node, path: str, conv: nn.Module, value: Tensor) -> Channels:
         assert isinstance(conv, CONVOLUTIONS)
-        channels = self._layer(node, path, value, 1)
-        writes, filters = (path, "writes"), value.shape[1] // conv.groups
+        axis = value.ndim - 1 - len(conv.kernel_size)  # 0 where there is no batch
+        channels = self._layer(node, path, value, axis - value.ndim)
+        writes, filters = (path, "writes"), conv.out_channels // conv.groups
         if self.ledger.is_depthwise(path, conv):  # a channel in is `filters` channels out
             out = np.repeat(channels, filters)
             self.ledger.occur(writes, out, node.name)
         else:
             self.ledger.occur((path, "inner"), self._tile(channels, conv.groups, node), node.name)
             out = self.ledger.produce(writes, filters, conv.groups, node.name)
-        return Channels(1, out)
+        return Channels(axis, out)
 
     # Functions
 
@@ -772,6 +793,13 @@ _HANDLERS: dict[str, Callable[[LabelPass, fx.Node, Any], Labels]] = {
 def _batched(name: str, value: Tensor) -> bool:
     """Whether a layer or function, called `max_pool2d` say, has a batch and channels before its positions."""
     return not name.endswith(("1d", "2d", "3d")) or value.ndim >= int(name[-2]) + 2
+
+
+def _summands(layer: nn.Module) -> int:
+    """Multiply-accumulates of a layer per number in its result."""
+    if isinstance(layer, CONVOLUTIONS):
+        return layer.in_channels // layer.groups * math.prod(layer.kernel_size)
+    return layer.in_features if isinstance(layer, nn.Linear) else 0
 
 
 def _tensors(value: Any) -> bool:

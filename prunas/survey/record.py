@@ -13,7 +13,7 @@ from prunas.build.build import fingerprint
 from prunas.build.layers import SELECTING, ChannelPad
 from prunas.build.residual import ADDITIONS, Branch, changes_in_place, find_branch, find_branches, is_fresh
 from prunas.structure import FIXED, Block, Form, Frozen, Gate, Group, Layer, Row, Site, Survey
-from prunas.survey.labels import CONVOLUTIONS, NORMS, RANDOM, LabelPass, commutes, operation
+from prunas.survey.labels import CONVOLUTIONS, NORMS, RANDOM, LabelPass, Work, commutes, operation
 from prunas.survey.ledger import Grouping, Ledger
 
 __all__ = ["record"]
@@ -34,10 +34,11 @@ def record(
     ledger: Ledger,
     grouping: Grouping,
     passes: Sequence[LabelPass],
+    work: Work,
     standing: Mapping[str, str],
 ) -> Survey:
     """The survey of `net`, the last pass being the one in eval mode; blocks that are `standing` stay, and why."""
-    return _Record(net, ledger, grouping, passes, standing).survey(order, input_shape)
+    return _Record(net, ledger, grouping, passes, work, standing).survey(order, input_shape)
 
 
 class _Record:
@@ -47,10 +48,11 @@ class _Record:
         ledger: Ledger,
         grouping: Grouping,
         passes: Sequence[LabelPass],
+        work: Work,
         standing: Mapping[str, str],
     ) -> None:
         self.net, self.ledger, self.grouping, self.passes = net, ledger, grouping, passes
-        self.standing = standing
+        self.work, self.standing = work, standing
         self.calls = {labelled: self.calls_of_blocks(labelled) for labelled in passes}
         self.owners = {labelled: self.nodes_of_modules(labelled) for labelled in passes}
         self.inference = passes[-1]
@@ -318,7 +320,7 @@ class _Record:
     def layer(self, path: str) -> Layer:
         module = self.modules[path]
         reads, writes = (self.form(self.grouping.forms[path, side]) for side in ("reads", "writes"))
-        stage, positions = self.stage(path), self.inference.called.get(path, 0)
+        stage, positions = self.stage(path), self.work.positions.get(path, 0)
         if isinstance(module, CONVOLUTIONS):
             depthwise = self.ledger.is_depthwise(path, module)
             kernel = tuple(module.kernel_size)
@@ -460,7 +462,7 @@ class _Record:
         rows += [
             Row("other parameters", FIXED, FIXED, count, 0, blocks=within) for within, count in rest.items()
         ]
-        for node, macs in self.inference.macs.items():
+        for node, macs in self.work.macs.items():
             within = tuple(i for i, branch in enumerate(branches) if node in branch.nodes)
             rows.append(Row(node.name, FIXED, FIXED, 0, macs, blocks=within))
         return sites, rows

@@ -24,7 +24,7 @@ from prunas.errors import InputError
 from prunas.structure import FIXED, Block, Frozen, Survey
 from prunas.survey.compare import detour, difference
 from prunas.survey.exported import export
-from prunas.survey.labels import LabelPass, alike, altered, operation, where
+from prunas.survey.labels import LabelPass, Work, alike, altered, operation, where
 from prunas.survey.ledger import Axis, Expectation, Grouping, Ledger, Mismatch, Vector
 from prunas.survey.record import record
 
@@ -113,12 +113,13 @@ def survey(factory: Factory, input_shape: Sequence[int], seed: int = 0) -> Surve
                 f"the network does not accept an input of shape {shape}: {cause} [{place}]; give the shape of one "
                 "input without the batch"
             ) from error
+    work = _work_of_one_image(net, trace, passes[False])
     generator = random.Random(seed)
     standing: dict[str, str] = {}  # blocks that cannot be removed, and why
     narrowest, remaining, grouping = True, 1, ledger.group()  # Python may branch on a width
     draft: Survey | None = None
     for _ in range(ATTEMPTS):
-        draft = draft or record(net, order, shape, ledger, grouping, [*passes.values()], standing)
+        draft = draft or record(net, order, shape, ledger, grouping, [*passes.values()], work, standing)
         widths = [
             1 if narrowest else generator.randint(max(1, group.units // 3), group.units - 1)
             for group in draft.groups
@@ -252,6 +253,41 @@ def _label(
     with torch.no_grad():
         labelled.run()
     return labelled
+
+
+def _work_of_one_image(net: nn.Module, trace: Trace, labelled: LabelPass) -> Work:
+    """What the network does for one image.
+
+    Not every value has a batch, and what has one shows only when the number of images changes: a grid made from
+    the input's size has none, a parameter expanded to the number of images has one, a mean over images has lost it.
+
+    Args:
+        net: The dense network.
+        trace: How it is traced.
+        labelled: The pass over it in eval mode, which had several images.
+    """
+    shape = labelled.image.shape[1:]
+    for images in (1, BATCH + 1):
+        image = labelled.image.new_empty(images, *shape)
+        try:
+            graph = labelled.graph if trace is _traced else _trace(trace, net, image, training=False)
+            other = _label(net, graph, Ledger(), image, False, labelled.memo)
+        except (Mismatch, Untraceable):
+            continue  # it may not take a single image: squeeze() then takes the batch away
+        if images == 1:
+            return Work(other.called, other.macs)
+        if detour(labelled.graph, graph) is None:
+            # What every image adds is the difference to one image fewer.
+            twins = zip(labelled.graph.nodes, graph.nodes, strict=True)
+            macs = {node: 2 * labelled.macs.get(node, 0) - other.macs.get(twin, 0) for node, twin in twins}
+            return Work(
+                {path: 2 * count - other.called[path] for path, count in labelled.called.items()},
+                {node: count for node, count in macs.items() if count},
+            )
+    return Work(
+        {path: count // BATCH for path, count in labelled.called.items()},
+        {node: count // BATCH for node, count in labelled.macs.items()},
+    )
 
 
 def _named(name: str, graph: fx.Graph) -> fx.Node:
