@@ -10,6 +10,7 @@ list freezes the channels it meets, with its name and source line.
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -24,7 +25,7 @@ from torch.nn.utils import parametrize
 from torch.utils.flop_counter import FlopCounterMode
 
 from prunas.build.construct import CONSTRUCTORS
-from prunas.build.layers import ChannelPad
+from prunas.build.layers import SELECTING, ChannelPad
 from prunas.survey.ledger import NOTHING, Ledger, Mismatch, Vector
 
 __all__ = [
@@ -238,6 +239,7 @@ class LabelPass:
         image: A batch of inputs on the meta device.
         memo: What functions that are not understood return, and their multiply-accumulates, by what they are
             given; the passes of one survey share it.
+        selecting: Positions of the inputs that pass, by the module path of the layer that selects them.
 
     Attributes:
         called: Layers met, in order, with the number of output positions in the batch summed over their calls.
@@ -254,6 +256,7 @@ class LabelPass:
         ledger: Ledger,
         image: Tensor,
         memo: dict[str, tuple[Any, int]] | None = None,
+        selecting: Mapping[str, Sequence[int]] = MappingProxyType({}),
     ) -> None:
         self.net = net
         self.graph = graph
@@ -266,6 +269,7 @@ class LabelPass:
         self.values: dict[fx.Node, Any] = {}
         self.labels: dict[fx.Node, Labels] = {}
         self.memo = {} if memo is None else memo
+        self.selecting = selecting
         # Which scalars are channel counts; for a whole shape, one entry per axis.
         self._counts: dict[fx.Node, Vector | tuple[Vector | None, ...]] = {}
 
@@ -452,7 +456,7 @@ class LabelPass:
             if isinstance(module, CONVOLUTIONS):
                 return self._convolve(node, path, module, value)
             if isinstance(module, nn.Linear):
-                channels = self._layer(node, path, value, -1)
+                channels = self._passing(path, self._layer(node, path, value, -1))
                 self.ledger.occur((path, "inner"), channels, node.name)
                 out = self.ledger.produce((path, "writes"), module.out_features, 1, node.name)
                 return Channels(value.ndim - 1, out)
@@ -483,16 +487,21 @@ class LabelPass:
         self.calls.setdefault(path, []).append(node)
         module = self.modules[path]
         if node.op == "call_module" and (altered(module) or parametrize.is_parametrized(module)):
-            if extra := self._counted_macs(node) - value.numel() * _summands(module):
-                self.macs[node] = extra  # what a hook multiplies, or what makes the weight
+            # What a hook multiplies, or what makes the weight.
+            self.macs[node] = self._counted_macs(node) - value.numel() * _summands(module)
         return channels
+
+    def _passing(self, path: str, channels: Vector) -> Vector:
+        """Those of the channels that a layer reads which pass its selection, if it has one."""
+        positions = self.selecting.get(path)
+        return channels if positions is None else channels[list(positions)]
 
     def _norm(self, node: fx.Node, path: str, value: Tensor, axis: int) -> Channels:
         if isinstance(self.modules[path], _InstanceNorm) and not _batched(
             type(self.modules[path]).__name__, value
         ):
             raise Refused("its norm takes the channels for positions")
-        channels = self._layer(node, path, value, axis)
+        channels = self._passing(path, self._layer(node, path, value, axis))
         self.ledger.occur((path, "writes"), channels, node.name)
         return Channels(axis % value.ndim, channels)
 
@@ -506,7 +515,7 @@ class LabelPass:
     def _convolve(self, node: fx.Node, path: str, conv: nn.Module, value: Tensor) -> Channels:
         assert isinstance(conv, CONVOLUTIONS)
         axis = value.ndim - 1 - len(conv.kernel_size)  # 0 where there is no batch
-        channels = self._layer(node, path, value, axis - value.ndim)
+        channels = self._passing(path, self._layer(node, path, value, axis - value.ndim))
         writes, filters = (path, "writes"), conv.out_channels // conv.groups
         if self.ledger.is_depthwise(path, conv):  # a channel in is `filters` channels out
             out = np.repeat(channels, filters)
@@ -881,6 +890,8 @@ def _shape_of(module: nn.Module, given: Tensor) -> torch.Size | None:
     """
     if isinstance(module, POINTWISE_MODULES):
         return given.shape
+    if isinstance(module, tuple(SELECTING.values())):
+        return None
     expected, axis = 0, -1
     if isinstance(module, _BatchNorm):
         module._check_input_dim(given)  # type: ignore[no-untyped-call]

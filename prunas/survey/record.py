@@ -36,9 +36,22 @@ def record(
     passes: Sequence[LabelPass],
     work: Work,
     standing: Mapping[str, str],
+    closed: Mapping[str, Frozen],
 ) -> Survey:
-    """The survey of `net`, the last pass being the one in eval mode; blocks that are `standing` stay, and why."""
-    return _Record(net, ledger, grouping, passes, work, standing).survey(order, input_shape)
+    """The survey of a network.
+
+    Args:
+        net: The network.
+        order: Module path of every layer with channel counts in the order of construction.
+        input_shape: Shape of one input without the batch.
+        ledger: The books.
+        grouping: What they condense to.
+        passes: The last one is the one in eval mode.
+        work: What the network does for one image.
+        standing: Blocks that cannot be removed, and why.
+        closed: Gates that cannot select, and why.
+    """
+    return _Record(net, ledger, grouping, passes, work, standing, closed).survey(order, input_shape)
 
 
 class _Record:
@@ -50,9 +63,10 @@ class _Record:
         passes: Sequence[LabelPass],
         work: Work,
         standing: Mapping[str, str],
+        closed: Mapping[str, Frozen],
     ) -> None:
         self.net, self.ledger, self.grouping, self.passes = net, ledger, grouping, passes
-        self.work, self.standing = work, standing
+        self.work, self.standing, self.closed = work, standing, closed
         self.calls = {labelled: self.calls_of_blocks(labelled) for labelled in passes}
         self.owners = {labelled: self.nodes_of_modules(labelled) for labelled in passes}
         self.inference = passes[-1]
@@ -347,6 +361,9 @@ class _Record:
                 and {node.op for node in self.only_calls(path)} == {"call_module"}
                 and path not in self.ledger.forbidden
             ):
+                if path in self.closed:
+                    self.refused.append(self.closed[path])
+                    continue
                 form = self.grouping.forms[path, "reads"]
                 gates.append(Gate(path, self.serving_norm(path), self.form(form), self.stage(path)))
         return gates
