@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -154,6 +154,8 @@ class Work:
     macs: Mapping[fx.Node, int]
 
 
+T = TypeVar("T")
+
 Labels = Channels | Spread | Bare | list["Channels | Spread | None"] | None
 """What a node carries: None where no channel varies, a list for an operation with several results."""
 
@@ -238,13 +240,14 @@ class LabelPass:
         ledger: Where labels are booked; a checking ledger raises `Mismatch`.
         image: A batch of inputs on the meta device.
         memo: What functions that are not understood return, and their multiply-accumulates, by what they are
-            given; the passes of one survey share it.
+            given; the passes of one survey that count nothing share it.
         selecting: Positions of the inputs that pass, by the module path of the layer that selects them.
+        counting: Whether multiply-accumulates are counted, which takes time.
 
     Attributes:
         called: Layers met, in order, with the number of output positions in the batch summed over their calls.
         calls: The nodes that call each layer.
-        macs: Multiply-accumulates in the batch of the operations that are not understood, by node.
+        macs: Multiply-accumulates in the batch of the operations that are not understood, by node; if counted.
         values: Value of each node on the meta device.
         labels: Labels of each node.
     """
@@ -257,6 +260,7 @@ class LabelPass:
         image: Tensor,
         memo: dict[str, tuple[Any, int]] | None = None,
         selecting: Mapping[str, Sequence[int]] = MappingProxyType({}),
+        counting: bool = False,
     ) -> None:
         self.net = net
         self.graph = graph
@@ -270,6 +274,7 @@ class LabelPass:
         self.labels: dict[fx.Node, Labels] = {}
         self.memo = {} if memo is None else memo
         self.selecting = selecting
+        self.counting = counting
         # Which scalars are channel counts; for a whole shape, one entry per axis.
         self._counts: dict[fx.Node, Vector | tuple[Vector | None, ...]] = {}
 
@@ -340,9 +345,7 @@ class LabelPass:
                 return target(*args, **kwargs)
             key = f"{id(target)} {fx.node.map_aggregate((args, kwargs), _described)}"
             if key not in self.memo:
-                with FlopCounterMode(display=False) as counter:  # attention is unfused on the meta device
-                    result = target(*args, **kwargs)
-                self.memo[key] = result, counter.get_total_flops() // 2
+                self.memo[key] = self._counted_macs(lambda: target(*args, **kwargs))
             result, macs = self.memo[key]
             if macs:
                 self.macs[node] = macs
@@ -408,15 +411,19 @@ class LabelPass:
 
     def _refused(self, node: fx.Node, why: str) -> Refused:
         """The refusal of a node, whose multiply-accumulates are those of the widths it will always have."""
-        if node not in self.macs and (macs := self._counted_macs(node)):
-            self.macs[node] = macs
+        if self.counting and node not in self.macs:
+            _, macs = self._counted_macs(lambda: self._execute(node))
+            if macs:
+                self.macs[node] = macs
         return Refused(why)
 
-    def _counted_macs(self, node: fx.Node) -> int:
-        """Multiply-accumulates of a node in the batch, as torch counts them."""
-        with FlopCounterMode(display=False) as counter:
-            self._execute(node)
-        return counter.get_total_flops() // 2
+    def _counted_macs(self, call: Callable[[], T]) -> tuple[T, int]:
+        """What a call returns, and its multiply-accumulates in the batch as torch counts them, if wanted."""
+        if not self.counting:
+            return call(), 0
+        with FlopCounterMode(display=False) as counter:  # attention is unfused on the meta device
+            result = call()
+        return result, counter.get_total_flops() // 2
 
     def _source(self, node: fx.Node) -> fx.Node:
         """The tensor that an operation works on."""
@@ -486,9 +493,12 @@ class LabelPass:
         self.called[path] = self.called.get(path, 0) + value.numel() // value.shape[axis]
         self.calls.setdefault(path, []).append(node)
         module = self.modules[path]
-        if node.op == "call_module" and (altered(module) or parametrize.is_parametrized(module)):
+        derived = altered(module) or parametrize.is_parametrized(module)
+        if self.counting and derived and node.op == "call_module":
             # What a hook multiplies, or what makes the weight.
-            self.macs[node] = self._counted_macs(node) - value.numel() * _summands(module)
+            self.macs[node] = self._counted_macs(lambda: self._execute(node))[1] - value.numel() * _summands(
+                module
+            )
         return channels
 
     def _passing(self, path: str, channels: Vector) -> Vector:
@@ -891,6 +901,8 @@ def _shape_of(module: nn.Module, given: Tensor) -> torch.Size | None:
     if isinstance(module, POINTWISE_MODULES):
         return given.shape
     if isinstance(module, tuple(SELECTING.values())):
+        if isinstance(module, _BatchNorm):
+            return torch.Size((given.shape[0], module.num_features, *given.shape[2:]))
         return None
     expected, axis = 0, -1
     if isinstance(module, _BatchNorm):

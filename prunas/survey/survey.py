@@ -28,6 +28,7 @@ from prunas.survey.exported import export
 from prunas.survey.labels import LabelPass, Work, alike, altered, operation, where
 from prunas.survey.ledger import Axis, Expectation, Grouping, Ledger, Mismatch, Vector
 from prunas.survey.record import record
+from prunas.survey.untouched import untouched
 
 __all__ = ["survey"]
 
@@ -88,12 +89,21 @@ def survey(factory: Factory, input_shape: Sequence[int], seed: int = 0) -> Surve
     shape = tuple(input_shape)
     if not all(isinstance(size, int) for size in shape):
         raise InputError(f"the input shape {shape} is not one list of sizes; only one input is surveyed")
+    with untouched(factory) as watch:
+        return _survey(factory, shape, seed, watch)
+
+
+def _survey(
+    factory: Factory, shape: tuple[int, ...], seed: int, watch: Callable[[nn.Module], None]
+) -> Survey:
+    """See `survey`; `watch` takes the network's own objects into care."""
     ledger = Ledger()
     try:
         net, order = _on_meta(lambda: construction_order(factory))
         _forbid_unmade(net, order, factory, ledger)
     except Untraceable as error:
         raise InputError(f"the network cannot be made: {error}") from error
+    watch(net)
     _forbid_shared(net, ledger)
     types = [p.dtype for p in net.parameters() if p.dtype.is_floating_point]
     image = torch.empty(BATCH, *shape, device="meta", dtype=types[0] if types else None)
@@ -263,10 +273,11 @@ def _label(
     training: bool,
     memo: dict[str, tuple[Any, int]] | None = None,
     selecting: Mapping[str, Sequence[int]] = MappingProxyType({}),
+    counting: bool = False,
 ) -> LabelPass:
     _to_meta(net)
     net.train(training)
-    labelled = LabelPass(net, graph, ledger, image, memo, selecting)
+    labelled = LabelPass(net, graph, ledger, image, memo, selecting, counting)
     with torch.no_grad():
         labelled.run()
     return labelled
@@ -284,26 +295,30 @@ def _work_of_one_image(net: nn.Module, trace: Trace, labelled: LabelPass) -> Wor
         labelled: The pass over it in eval mode, which had several images.
     """
     shape = labelled.image.shape[1:]
-    for images in (1, BATCH + 1):
+
+    def counted(images: int) -> LabelPass | None:
         image = labelled.image.new_empty(images, *shape)
         try:
             graph = labelled.graph if trace is _traced else _trace(trace, net, image, training=False)
-            other = _label(net, graph, Ledger(), image, False, labelled.memo)
+            return _label(net, graph, Ledger(), image, False, counting=True)
         except (Mismatch, Untraceable):
-            continue  # it may not take a single image: squeeze() then takes the batch away
-        if images == 1:
-            return Work(other.called, other.macs)
-        if detour(labelled.graph, graph) is None:
-            # What every image adds is the difference to one image fewer.
-            twins = zip(labelled.graph.nodes, graph.nodes, strict=True)
-            macs = {node: 2 * labelled.macs.get(node, 0) - other.macs.get(twin, 0) for node, twin in twins}
-            return Work(
-                {path: 2 * count - other.called[path] for path, count in labelled.called.items()},
-                {node: count for node, count in macs.items() if count},
-            )
+            return None  # it may not take a single image: squeeze() then takes the batch away
+
+    if (one := counted(1)) is not None:
+        return Work(one.called, one.macs)
+    some, twice = counted(BATCH), counted(2 * BATCH)
+    if some is None or twice is None or detour(some.graph, twice.graph) is not None:
+        raise InputError(f"the network takes neither 1 nor {2 * BATCH} images; its cost for one is unknown")
+
+    def of_one(few: int, many: int) -> int:
+        """From the line through both counts."""
+        return few - (many - few) // BATCH * (BATCH - 1)
+
+    twins = zip(some.graph.nodes, twice.graph.nodes, strict=True)
+    macs = {node: of_one(some.macs.get(node, 0), twice.macs.get(twin, 0)) for node, twin in twins}
     return Work(
-        {path: count // BATCH for path, count in labelled.called.items()},
-        {node: count // BATCH for node, count in labelled.macs.items()},
+        {path: of_one(count, twice.called[path]) for path, count in some.called.items()},
+        {node: count for node, count in macs.items() if count},
     )
 
 
@@ -408,7 +423,9 @@ def _failure(
             if narrowest:
                 single = LabelPass(net, graph, Ledger(), dense.image, dense.memo, selecting)
                 if (node := _apart(dense, single)) is not None:
-                    why = "a single channel changes the shape here (squeeze() takes it away? give it the axes)"
+                    why = (
+                        "a single channel changes the shape here (squeeze() takes it away? give it the axes)"
+                    )
                     return Failure(why, where(_named(node, dense.graph)), node)
                 continue
             ledger = Expectation(expected)
