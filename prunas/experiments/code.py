@@ -85,7 +85,9 @@ def _cfg(space: SearchSpace, widths: dict[str, int]) -> list[int | str] | None:
     from torch import nn
     from torch.nn.modules.conv import _ConvNd
 
-    with torch.device("meta"):
+    from prunas.survey.untouched import running, untouched
+
+    with untouched(space.factory), running(), torch.device("meta"):
         net = space.factory()
     parents = {path.rpartition(".")[0] for path, module in net.named_modules() if isinstance(module, _ConvNd)}
     if len(parents) != 1 or not isinstance(

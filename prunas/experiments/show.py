@@ -114,14 +114,15 @@ def _thop(space: SearchSpace, arch: Architecture) -> str:
         return "thop cannot count layers that select their inputs"
     import warnings
 
+    import thop
     import torch
 
-    with torch.device("meta"):
-        net = space.build(arch).eval()
-        images = torch.zeros(1, *space.survey.input)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        import thop
+    from prunas.survey.untouched import running, untouched
 
+    with untouched(space.factory), running(), warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        with torch.device("meta"):
+            net = space.build(arch).eval()
+            images = torch.zeros(1, *space.survey.input)
         macs, _ = thop.profile(net, (images,), verbose=False)
     return f"thop counts {round(macs):,} MACs (norms among them)"

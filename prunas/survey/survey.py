@@ -28,7 +28,7 @@ from prunas.survey.exported import export
 from prunas.survey.labels import LabelPass, Work, alike, altered, operation, where
 from prunas.survey.ledger import Axis, Expectation, Grouping, Ledger, Mismatch, Vector
 from prunas.survey.record import record
-from prunas.survey.untouched import untouched
+from prunas.survey.untouched import running, untouched
 
 __all__ = ["survey"]
 
@@ -185,9 +185,10 @@ def _on_meta(make: Callable[[], T]) -> T:
         with torch.random.fork_rng(devices=[]):
             for device in (torch.device("meta"), layers_on_meta()):
                 # A factory may read values of tensors it makes, then only the layers go there; or even of those.
-                with suppress(NotImplementedError, RuntimeError), device:
+                with suppress(NotImplementedError, RuntimeError), running(), device:
                     return make()
-            return make()
+            with running():
+                return make()
     except InputError:
         raise
     except Exception as error:  # whatever a user's factory raises
@@ -218,7 +219,8 @@ def _traces(net: nn.Module, image: Tensor) -> tuple[Trace, dict[bool, fx.Graph],
 def _trace(trace: Trace, net: nn.Module, image: Tensor, training: bool, lines: bool = False) -> fx.Graph:
     net.train(training)
     try:
-        return trace(net, image, lines)
+        with running():
+            return trace(net, image, lines)
     except Exception as error:  # whatever a user's forward raises when it is traced
         raise Untraceable(_said(error), _place(error)) from error
 
@@ -278,7 +280,7 @@ def _label(
     _to_meta(net)
     net.train(training)
     labelled = LabelPass(net, graph, ledger, image, memo, selecting, counting)
-    with torch.no_grad():
+    with running(), torch.no_grad():
         labelled.run()
     return labelled
 
@@ -446,7 +448,7 @@ def _apart(dense: LabelPass, narrowed: LabelPass) -> str | None:
     _to_meta(narrowed.net)
     stopped = None
     try:
-        with torch.no_grad():
+        with running(), torch.no_grad():
             narrowed.run()
     except Mismatch as error:
         stopped = error.node

@@ -11,11 +11,12 @@ import types
 from collections import deque
 from collections.abc import Callable, Iterator, MutableSet
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from torch import Tensor, fx, nn
 
-__all__ = ["untouched"]
+__all__ = ["running", "untouched"]
 
 FOREIGN = frozenset(sys.stdlib_module_names) | {"torch", "numpy", "scipy", "networkx", "prunas"}
 """Packages whose own objects are not looked at."""
@@ -32,7 +33,7 @@ MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))
 
 @contextmanager
 def untouched(root: Callable[[], Any]) -> Iterator[Callable[[nn.Module], None]]:
-    """While active, code may keep tensors without data; at the end what it kept is as it was.
+    """While active, code may run within `running` and keep tensors without data: each time what it kept goes.
 
     Only if such a tensor was kept is anything put back, and then all data that the code can reach: a tensor and
     the flag that it is there belong together.
@@ -46,10 +47,28 @@ def untouched(root: Callable[[], Any]) -> Iterator[Callable[[nn.Module], None]]:
     """
     reached = _Reached()
     reached.watch(root)
+    before = _present.set(reached)
     try:
         yield reached.watch_network
     finally:
+        _present.reset(before)
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """While active, within `untouched`, the code runs: what it has kept before has no data either."""
+    reached = _present.get()
+    if reached is None:
+        yield
+        return
+    try:
+        reached.set_aside()
+        yield
+    finally:
         reached.put_back()
+
+
+_present: ContextVar["_Reached | None"] = ContextVar("present", default=None)
 
 
 class _Reached:
@@ -64,7 +83,7 @@ class _Reached:
         self.containers: list[tuple[Any, Any]] = []
         self.names: dict[tuple[int, str], tuple[Any, str, Any]] = {}
         self.cells: list[tuple[types.CellType, Any]] = []
-        self.caches: list[tuple[Any, int]] = []
+        self.caches: dict[Any, int] = {}  # how often each has computed something
 
     def watch(self, root: Any) -> None:
         """Notes everything that can be reached from an object and is not noted yet."""
@@ -97,7 +116,7 @@ class _Reached:
         elif isinstance(value, property):
             yield from (value.fget, value.fset)
         elif hasattr(value, "cache_clear") and hasattr(value, "cache_info"):
-            self.caches.append((value, value.cache_info().currsize))
+            self.caches[value] = value.cache_info().misses
             yield value.__wrapped__
         elif isinstance(value, types.FunctionType):
             yield from self._of_function(value)
@@ -144,10 +163,26 @@ class _Reached:
         self.seen[id(owner)] = self.seen.get(id(owner), owner)
         return value
 
+    def set_aside(self) -> None:
+        """Puts tensors without data in the place of those that were kept, which do not mix with what will come."""
+        self.caches = {cache: cache.cache_info().misses for cache in self.caches}
+        for container, content in self.containers:
+            if any(_has_data(item) for item in (content.values() if isinstance(content, dict) else content)):
+                if isinstance(container, dict):
+                    container.update({key: _on_meta(item) for key, item in content.items()})
+                elif not isinstance(container, MutableSet):
+                    container[:] = map(_on_meta, content)
+        for owner, name, value in self.names.values():
+            if _has_data(value):
+                _put(owner, name, _on_meta(value))
+        for cell, value in self.cells:
+            if _has_data(value):
+                cell.cell_contents = _on_meta(value)
+
     def put_back(self) -> None:
         """Undoes what was kept, if a tensor without data is among it."""
-        for cache, size in self.caches:
-            if cache.cache_info().currsize != size:
+        for cache, misses in self.caches.items():
+            if cache.cache_info().misses != misses:  # nobody can see what is in it
                 cache.cache_clear()
         containers = [(now, before) for now, before in self.containers if not _same(now, before)]
         names = [entry for entry in self.names.values() if _now(*entry[:2]) is not entry[2]]
@@ -172,19 +207,32 @@ class _Reached:
         for owner, name, before in names:
             if isinstance(_now(owner, name), CODE):
                 continue
-            if isinstance(owner, dict):
-                owner.pop(name, None)
-                if before is not MISSING:
-                    owner[name] = before
-            elif before is MISSING:
-                delattr(owner, name)
-            else:
-                setattr(owner, name, before)
+            _put(owner, name, before)
         for cell, before in cells:
             if before is MISSING:
                 del cell.cell_contents
             else:
                 cell.cell_contents = before
+
+
+def _put(owner: Any, name: str, value: Any) -> None:
+    """Makes a name of a namespace, class or object stand for a value, or for nothing if it is `MISSING`."""
+    if isinstance(owner, dict):
+        owner.pop(name, None)
+        if value is not MISSING:
+            owner[name] = value
+    elif value is MISSING:
+        delattr(owner, name)
+    else:
+        setattr(owner, name, value)
+
+
+def _has_data(value: Any) -> bool:
+    return isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and not value.is_meta
+
+
+def _on_meta(value: Any) -> Any:
+    return value.to("meta") if _has_data(value) else value
 
 
 def _foreign(module: str) -> bool:
