@@ -114,13 +114,14 @@ def _thop(space: SearchSpace, arch: Architecture) -> str:
         return "thop cannot count layers that select their inputs"
     import warnings
 
-    import thop
     import torch
 
     from prunas.survey.untouched import running, untouched
 
     with untouched(space.factory), running(), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
+        import thop
+
         with torch.device("meta"):
             net = space.build(arch).eval()
             images = torch.zeros(1, *space.survey.input)

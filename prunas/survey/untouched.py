@@ -24,6 +24,7 @@ FOREIGN = frozenset(sys.stdlib_module_names) | {"torch", "numpy", "scipy", "netw
 CODE = (types.ModuleType, types.FunctionType, types.BuiltinFunctionType, type)
 PLAIN = (str, bytes, int, float, complex, type(None), Tensor, types.CodeType)
 CONTAINERS = (dict, list, set, deque)
+CACHED = type(functools.cache(lambda: None))
 DEPTH = 4
 """How deep a kept object is searched for tensors."""
 
@@ -115,7 +116,7 @@ class _Reached:
             yield value.__func__
         elif isinstance(value, property):
             yield from (value.fget, value.fset)
-        elif hasattr(value, "cache_clear") and hasattr(value, "cache_info"):
+        elif isinstance(value, CACHED):
             self.caches[value] = value.cache_info().misses
             yield value.__wrapped__
         elif isinstance(value, types.FunctionType):
@@ -136,7 +137,7 @@ class _Reached:
             yield from value
         elif isinstance(value, nn.Module) or not _foreign(type(value).__module__):
             yield type(value)
-            for name, attribute in list(getattr(value, "__dict__", {}).items()):
+            for name, attribute in list(_attributes(value).items()):
                 yield self._name(value, name, attribute)
 
     def _of_function(self, function: types.FunctionType) -> Iterator[Any]:
@@ -255,8 +256,20 @@ def _content(cell: types.CellType) -> Any:
         return MISSING
 
 
+def _attributes(value: Any) -> dict[str, Any]:
+    """An object's own attributes, without running code of its class."""
+    try:
+        attributes: dict[str, Any] = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return {}
+    return attributes
+
+
 def _now(owner: Any, name: str) -> Any:
-    return (owner if isinstance(owner, dict) else vars(owner)).get(name, MISSING)
+    attributes = (
+        owner if isinstance(owner, dict) else vars(owner) if isinstance(owner, type) else _attributes(owner)
+    )
+    return attributes.get(name, MISSING)
 
 
 def _same(now: Any, before: Any) -> bool:
@@ -282,4 +295,4 @@ def _dataless(value: Any, depth: int = 0) -> bool:
         return any(_dataless(item, depth + 1) for item in value.values())
     if isinstance(value, list | set | tuple | deque | frozenset):
         return any(_dataless(item, depth + 1) for item in value)
-    return any(_dataless(item, depth + 1) for item in getattr(value, "__dict__", {}).values())
+    return any(_dataless(item, depth + 1) for item in _attributes(value).values())
