@@ -32,6 +32,7 @@ __all__ = [
     "CONVOLUTIONS",
     "NORMS",
     "RANDOM",
+    "RESHAPING",
     "LabelPass",
     "Work",
     "alike",

@@ -25,7 +25,7 @@ from prunas.errors import InputError
 from prunas.structure import FIXED, Block, Frozen, Survey
 from prunas.survey.compare import detour, difference, reshaped
 from prunas.survey.exported import export
-from prunas.survey.labels import LabelPass, Work, alike, altered, operation, where
+from prunas.survey.labels import RESHAPING, LabelPass, Work, alike, altered, operation, where
 from prunas.survey.ledger import Axis, Expectation, Grouping, Ledger, Mismatch, Vector
 from prunas.survey.record import record
 from prunas.survey.untouched import running, untouched
@@ -35,6 +35,9 @@ __all__ = ["survey"]
 BATCH = 2
 ATTEMPTS = 30
 MODES = (True, False)
+COMPUTES_ELSE = "a narrowed network computes something else here (a size used as a number?)"
+OTHER_CHANNELS = "a narrowed network has other channels here than expected (a size written as a number?)"
+SQUEEZED = "squeeze takes a single channel away; give it the axes that it is to take"
 
 T = TypeVar("T")
 Trace = Callable[[nn.Module, Tensor, bool], fx.Graph]
@@ -424,21 +427,22 @@ def _failure(
                 return Failure(why, where(_named(node, dense.graph)), node)
             if narrowest:
                 single = LabelPass(net, graph, Ledger(), dense.image, dense.memo, selecting)
-                if (node := _apart(dense, single)) is not None:
-                    why = (
-                        "a single channel changes the shape here (squeeze() takes it away? give it the axes)"
-                    )
-                    return Failure(why, where(_named(node, dense.graph)), node)
+                if (name := _apart(dense, single)) is not None:
+                    apart = _named(name, dense.graph)
+                    why = COMPUTES_ELSE
+                    if operation(apart) in RESHAPING:
+                        why = OTHER_CHANNELS
+                    elif operation(apart) == "squeeze":
+                        why = SQUEEZED
+                    return Failure(why, where(apart), name)
                 continue
             ledger = Expectation(expected)
             built = _label(net, graph, ledger, dense.image, training, dense.memo, selecting)
             if (node := difference(dense, built)) is not None:
-                why = "a narrowed network computes something else here (a size used as a number?)"
-                return Failure(why, where(_named(node, dense.graph)), node)
+                return Failure(COMPUTES_ELSE, where(_named(node, dense.graph)), node)
         return _stuck(net, draft, graphs, dense.image) if narrowest else None
     except Mismatch as error:
-        why = "a narrowed network has other channels here than expected (a size written as a number?)"
-        return Failure(why, where(_named(error.node, graph)), error.node)
+        return Failure(OTHER_CHANNELS, where(_named(error.node, graph)), error.node)
     except Untraceable as error:
         return Failure(f"a narrowed network fails: {error.why}", error.place)
 
