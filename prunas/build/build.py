@@ -17,7 +17,7 @@ from prunas.errors import InputError, unknown
 from prunas.files import digest
 from prunas.structure import Survey
 
-__all__ = ["Kept", "build", "fingerprint", "inherit", "shrink"]
+__all__ = ["Kept", "build", "fingerprint", "gated_axes", "inherit", "select_inputs", "shrink"]
 
 Kept = Mapping[str, Sequence[int]]
 """Which units of each group stay, ascending, by group name; a group that is missing keeps all."""
@@ -56,9 +56,7 @@ def build(
     model = CostModel(survey)
     units = model.widths(arch)
     net = shrink(factory, survey, units.tolist(), {gate: len(p) for gate, p in arch.selected})
-    selecting = {survey.gate_named[gate].norm or gate: positions for gate, positions in arch.selected}
-    for path, positions in selecting.items():
-        select(net.get_submodule(path), positions)
+    selecting = select_inputs(net, survey, dict(arch.selected))
     for block in arch.removed:
         if chain := survey.blocks[survey.block_index[block]].chain:
             pass_through(net, chain)
@@ -106,6 +104,36 @@ def shrink(
     )
     _fit_bare(net, survey, widths)
     return net
+
+
+def select_inputs(
+    net: nn.Module, survey: Survey, selected: Mapping[str, Sequence[int]]
+) -> Mapping[str, Sequence[int]]:
+    """Turns layers of a network, born as narrow as their gates, into their selecting subclasses.
+
+    Args:
+        net: The network, changed in place.
+        survey: Of the dense network.
+        selected: Positions that pass each gate that selects, ascending.
+
+    Returns:
+        The positions by the module path of the layer that selects them.
+    """
+    selecting = {survey.gate_named[gate].norm or gate: positions for gate, positions in selected.items()}
+    for path, positions in selecting.items():
+        select(net.get_submodule(path), positions)
+    return selecting
+
+
+def gated_axes(survey: Survey, selected: Mapping[str, Sequence[int]]) -> dict[tuple[str, int], Sequence[int]]:
+    """Every axis, as (tensor, axis), that gates narrow, with the positions that stay."""
+    axes: dict[tuple[str, int], Sequence[int]] = {}
+    for name, positions in selected.items():
+        axes[f"{name}.weight", 1] = positions
+        if norm := survey.gate_named[name].norm:
+            for part in ("weight", "bias", "running_mean", "running_var"):
+                axes[f"{norm}.{part}", 0] = positions
+    return axes
 
 
 def _counts(survey: Survey, widths: Sequence[int], selected: Mapping[str, int]) -> dict[str, dict[str, int]]:
@@ -182,13 +210,7 @@ def inherit(
                 "pass `kept` as the proposal gives it"
             )
         units.append(chosen)
-    gated: dict[tuple[str, int], tuple[int, ...]] = {}
-    for name, positions in arch.selected:
-        gate = survey.gate_named[name]
-        gated[f"{name}.weight", 1] = positions
-        if gate.norm:
-            for part in ("weight", "bias", "running_mean", "running_var"):
-                gated[f"{gate.norm}.{part}", 0] = positions
+    gated = gated_axes(survey, dict(arch.selected))
     slices = dict(weights)
     dense = [group.units for group in survey.groups]
     for site in survey.sites:

@@ -86,8 +86,9 @@ def _cfg(space: SearchSpace, widths: dict[str, int]) -> list[int | str] | None:
     from torch.nn.modules.conv import _ConvNd
 
     from prunas.build.construct import made_by
+    from prunas.survey.untouched import running, untouched
 
-    with torch.device("meta"):
+    with untouched(space.factory), running(), torch.device("meta"):
         net = made_by(space.factory)
     parents = {path.rpartition(".")[0] for path, module in net.named_modules() if isinstance(module, _ConvNd)}
     if len(parents) != 1 or not isinstance(

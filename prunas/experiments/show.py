@@ -116,12 +116,14 @@ def _thop(space: SearchSpace, arch: Architecture) -> str:
 
     import torch
 
-    with torch.device("meta"):
-        net = space.build(arch).eval()
-        images = torch.zeros(1, *space.survey.input)
-    with warnings.catch_warnings(), torch.no_grad():
+    from prunas.survey.untouched import running, untouched
+
+    with untouched(space.factory), running(), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         import thop
 
+        with torch.device("meta"):
+            net = space.build(arch).eval()
+            images = torch.zeros(1, *space.survey.input)
         macs, _ = thop.profile(net, (images,), verbose=False)
     return f"thop counts {round(macs):,} MACs (norms among them)"

@@ -19,7 +19,7 @@ from prunas.survey.labels import (
     operation,
 )
 
-__all__ = ["detour", "difference"]
+__all__ = ["detour", "difference", "reshaped"]
 
 TOLD = frozenset({"normalized_shape", "num_groups", "groups"})
 """Arguments by which a layer's function is told its sizes."""
@@ -54,13 +54,26 @@ def difference(dense: LabelPass, narrowed: LabelPass) -> str | None:
     return None
 
 
+def reshaped(dense: LabelPass, narrowed: LabelPass) -> str | None:
+    """Name of the first node of the dense graph whose result has another shape in the narrowed network.
+
+    Channels aside, as in `difference`. Both must have the same operations; the narrowed network may have stopped.
+    """
+    for node, twin in zip(dense.graph.nodes, narrowed.graph.nodes, strict=True):
+        if node.op == "output" or twin not in narrowed.values:
+            return None
+        if _reshaped(dense.labels[node], dense.values[node], narrowed.values[twin]):
+            return str(node.name)
+    return None
+
+
 def _reshaped(carried: Labels, value: Any, built: Any) -> bool:
     """Whether two results have different shapes apart from their channels."""
     values = value if isinstance(value, list | tuple) else [value]
     others = built if isinstance(built, list | tuple) else [built]
     labels = carried if isinstance(carried, list) else [carried] * len(values)
     return len(values) != len(others) or any(
-        _shape(one, label) != _shape(two, label)
+        one.ndim != two.ndim or _shape(one, label) != _shape(two, label)
         for one, two, label in zip(values, others, labels, strict=True)
         if isinstance(one, Tensor) and (label is None or isinstance(label, Channels | Spread))
     )

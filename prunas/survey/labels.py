@@ -7,9 +7,11 @@ shuffle), the parts are paired: they keep their labels and vary together. Every 
 list freezes the channels it meets, with its name and source line.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from types import MappingProxyType
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -19,10 +21,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.modules.padding import _CircularPadNd, _ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd
+from torch.nn.utils import parametrize
 from torch.utils.flop_counter import FlopCounterMode
 
 from prunas.build.construct import CONSTRUCTORS
-from prunas.build.layers import ChannelPad
+from prunas.build.layers import SELECTING, ChannelPad
 from prunas.build.residual import arguments
 from prunas.survey.ledger import NOTHING, Ledger, Mismatch, Vector
 
@@ -30,7 +33,9 @@ __all__ = [
     "CONVOLUTIONS",
     "NORMS",
     "RANDOM",
+    "RESHAPING",
     "LabelPass",
+    "Work",
     "alike",
     "along",
     "altered",
@@ -144,6 +149,21 @@ class Bare:
     value: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a network does for one image in eval mode.
+
+    Attributes:
+        positions: Output positions of every layer, summed over its calls.
+        macs: Multiply-accumulates of the operations that are not understood, by node.
+    """
+
+    positions: Mapping[str, int]
+    macs: Mapping[fx.Node, int]
+
+
+T = TypeVar("T")
+
 Labels = Channels | Spread | Bare | list["Channels | Spread | None"] | None
 """What a node carries: None where no channel varies, a list for an operation with several results."""
 
@@ -228,12 +248,14 @@ class LabelPass:
         ledger: Where labels are booked; a checking ledger raises `Mismatch`.
         image: A batch of inputs on the meta device.
         memo: What functions that are not understood return, and their multiply-accumulates, by what they are
-            given; the passes of one survey share it.
+            given; the passes of one survey that count nothing share it.
+        selecting: Positions of the inputs that pass, by the module path of the layer that selects them.
+        counting: Whether multiply-accumulates are counted, which takes time.
 
     Attributes:
-        called: Layers met, in order, with the number of output positions per image summed over their calls.
+        called: Layers met, in order, with the number of output positions in the batch summed over their calls.
         calls: The nodes that call each layer.
-        macs: Multiply-accumulates per image of the operations that are not understood, by node.
+        macs: Multiply-accumulates in the batch of the operations that are not understood, by node; if counted.
         values: Value of each node on the meta device.
         labels: Labels of each node.
     """
@@ -245,6 +267,8 @@ class LabelPass:
         ledger: Ledger,
         image: Tensor,
         memo: dict[str, tuple[Any, int]] | None = None,
+        selecting: Mapping[str, Sequence[int]] = MappingProxyType({}),
+        counting: bool = False,
     ) -> None:
         self.net = net
         self.graph = graph
@@ -257,7 +281,8 @@ class LabelPass:
         self.values: dict[fx.Node, Any] = {}
         self.labels: dict[fx.Node, Labels] = {}
         self.memo = {} if memo is None else memo
-        self._batched: set[fx.Node] = set()  # what depends on the input, and so is computed once per image
+        self.selecting = selecting
+        self.counting = counting
         # Which scalars are channel counts; for a whole shape, one entry per axis.
         self._counts: dict[fx.Node, Vector | tuple[Vector | None, ...]] = {}
 
@@ -275,12 +300,9 @@ class LabelPass:
                     raise Mismatch(node.name) from why
                 value = waiting.pop() if waiting else node.args[0]
                 self.values[node], self.labels[node] = value, None
-                self._batched.add(node)
                 if isinstance(value, Tensor) and value.ndim > 1:
                     self.labels[node] = Channels(1, self.ledger.fixed(value.shape[1]))
                 continue
-            if not self._batched.isdisjoint(node.all_input_nodes):
-                self._batched.add(node)
             try:
                 value = self.values[node] = self._execute(node)
             except Exception as error:  # a built network that does not run at all is the plainest mismatch
@@ -312,6 +334,7 @@ class LabelPass:
         if node.op == "call_module":
             module = self.modules[str(node.target)]
             plain = len(args) == 1 and isinstance(args[0], Tensor) and not kwargs
+            plain = plain and not altered(module) and not parametrize.is_parametrized(module)
             result = _result_of(module, args[0]) if plain else None
             return module(*args, **kwargs) if result is None else result
         if node.op == "call_function":
@@ -322,8 +345,8 @@ class LabelPass:
                 return args[0]
             target = cast(Callable[..., Any], node.target)
             if (path := functional(node, self.modules)) and args and isinstance(args[0], Tensor):
-                result = _result_of(self.modules[path], args[0])
-                if result is not None:
+                plain = not parametrize.is_parametrized(self.modules[path])
+                if plain and (result := _result_of(self.modules[path], args[0])) is not None:
                     return result
             if not node.all_input_nodes or not _tensors([*args, *kwargs.values()]):
                 with torch.device("meta"):  # what it makes has no values either
@@ -332,12 +355,10 @@ class LabelPass:
                 return target(*args, **kwargs)
             key = f"{id(target)} {fx.node.map_aggregate((args, kwargs), _described)}"
             if key not in self.memo:
-                with FlopCounterMode(display=False) as counter:  # attention is unfused on the meta device
-                    result = target(*args, **kwargs)
-                self.memo[key] = result, counter.get_total_flops() // 2
+                self.memo[key] = self._counted_macs(lambda: target(*args, **kwargs))
             result, macs = self.memo[key]
             if macs:
-                self.macs[node] = macs // self._images(node)
+                self.macs[node] = macs
             return result
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
@@ -345,7 +366,8 @@ class LabelPass:
             value: Any = self.net
             for part in str(node.target).split("."):
                 value = getattr(value, part)
-            return value
+            # torch's counter of operations looks for the gradient of what a module is given.
+            return value.detach() if isinstance(value, nn.Parameter) else value
         return args[0]
 
     def _label(self, node: fx.Node, value: Any) -> Labels:
@@ -393,18 +415,25 @@ class LabelPass:
         )
 
     def _not_understood(self, node: fx.Node, name: str) -> Refused:
-        """The refusal of a node, whose multiply-accumulates are those of the widths it will always have."""
-        if node not in self.macs:
-            with FlopCounterMode(display=False) as counter:
-                self._execute(node)
-            if macs := counter.get_total_flops() // 2 // self._images(node):
-                self.macs[node] = macs
+        """The refusal of a node that calls `name`."""
         heads = ": heads stay, their number is an attribute of the module, their size sets the scale"
-        return Refused(f"{name} is not understood" + heads * (name in ATTENTION))
+        return self._refused(node, f"{name} is not understood" + heads * (name in ATTENTION))
 
-    def _images(self, node: fx.Node) -> int:
-        """For how many images at once a node works."""
-        return len(self.image) if node in self._batched else 1
+    def _refused(self, node: fx.Node, why: str) -> Refused:
+        """The refusal of a node, whose multiply-accumulates are those of the widths it will always have."""
+        if self.counting and node not in self.macs:
+            _, macs = self._counted_macs(lambda: self._execute(node))
+            if macs:
+                self.macs[node] = macs
+        return Refused(why)
+
+    def _counted_macs(self, call: Callable[[], T]) -> tuple[T, int]:
+        """What a call returns, and its multiply-accumulates in the batch as torch counts them, if wanted."""
+        if not self.counting:
+            return call(), 0
+        with FlopCounterMode(display=False) as counter:  # attention is unfused on the meta device
+            result = call()
+        return result, counter.get_total_flops() // 2
 
     def _source(self, node: fx.Node) -> fx.Node:
         """The tensor that an operation works on."""
@@ -429,7 +458,7 @@ class LabelPass:
         """A module's call, or a function that does its work."""
         module = self.modules[path]
         if (why := altered(module)) and not isinstance(module, tuple(CONSTRUCTORS)):  # those are forbidden
-            raise Refused(why)
+            raise self._refused(node, why)
         if isinstance(value, Tensor):
             if isinstance(module, POINTWISE_MODULES):
                 return self.labels[self._source(node)]
@@ -444,7 +473,7 @@ class LabelPass:
             if isinstance(module, CONVOLUTIONS):
                 return self._convolve(node, path, module, value)
             if isinstance(module, nn.Linear):
-                channels = self._layer(node, path, value, -1)
+                channels = self._passing(path, self._layer(node, path, value, -1))
                 self.ledger.occur((path, "inner"), channels, node.name)
                 out = self.ledger.produce((path, "writes"), module.out_features, 1, node.name)
                 return Channels(value.ndim - 1, out)
@@ -471,17 +500,28 @@ class LabelPass:
         """Books the call of a layer; the labels it reads."""
         channels = self._reading(node, axis)
         self.ledger.occur((path, "reads"), channels, node.name)
-        positions = value.numel() // (self._images(node) * value.shape[axis])
-        self.called[path] = self.called.get(path, 0) + positions
+        self.called[path] = self.called.get(path, 0) + value.numel() // value.shape[axis]
         self.calls.setdefault(path, []).append(node)
+        module = self.modules[path]
+        derived = altered(module) or parametrize.is_parametrized(module)
+        if self.counting and derived and node.op == "call_module":
+            # What a hook multiplies, or what makes the weight.
+            self.macs[node] = self._counted_macs(lambda: self._execute(node))[1] - value.numel() * _summands(
+                module
+            )
         return channels
+
+    def _passing(self, path: str, channels: Vector) -> Vector:
+        """Those of the channels that a layer reads which pass its selection, if it has one."""
+        positions = self.selecting.get(path)
+        return channels if positions is None else channels[list(positions)]
 
     def _norm(self, node: fx.Node, path: str, value: Tensor, axis: int) -> Channels:
         if isinstance(self.modules[path], _InstanceNorm) and not _batched(
             type(self.modules[path]).__name__, value
         ):
             raise Refused("its norm takes the channels for positions")
-        channels = self._layer(node, path, value, axis)
+        channels = self._passing(path, self._layer(node, path, value, axis))
         self.ledger.occur((path, "writes"), channels, node.name)
         return Channels(axis % value.ndim, channels)
 
@@ -494,15 +534,16 @@ class LabelPass:
 
     def _convolve(self, node: fx.Node, path: str, conv: nn.Module, value: Tensor) -> Channels:
         assert isinstance(conv, CONVOLUTIONS)
-        channels = self._layer(node, path, value, 1)
-        writes, filters = (path, "writes"), value.shape[1] // conv.groups
+        axis = value.ndim - 1 - len(conv.kernel_size)  # 0 where there is no batch
+        channels = self._passing(path, self._layer(node, path, value, axis - value.ndim))
+        writes, filters = (path, "writes"), conv.out_channels // conv.groups
         if self.ledger.is_depthwise(path, conv):  # a channel in is `filters` channels out
             out = np.repeat(channels, filters)
             self.ledger.occur(writes, out, node.name)
         else:
             self.ledger.occur((path, "inner"), self._tile(channels, conv.groups, node), node.name)
             out = self.ledger.produce(writes, filters, conv.groups, node.name)
-        return Channels(1, out)
+        return Channels(axis, out)
 
     # Functions
 
@@ -788,6 +829,13 @@ def _batched(name: str, value: Tensor) -> bool:
     return not name.endswith(("1d", "2d", "3d")) or value.ndim >= int(name[-2]) + 2
 
 
+def _summands(layer: nn.Module) -> int:
+    """Multiply-accumulates of a layer per number in its result."""
+    if isinstance(layer, CONVOLUTIONS):
+        return layer.in_channels // layer.groups * math.prod(layer.kernel_size)
+    return layer.in_features if isinstance(layer, nn.Linear) else 0
+
+
 def _tensors(value: Any) -> bool:
     return any(isinstance(item, Tensor) for item in (value if isinstance(value, list | tuple) else (value,)))
 
@@ -876,6 +924,10 @@ def _result_of(module: nn.Module, given: Tensor) -> Tensor | None:
     """
     if isinstance(module, POINTWISE_MODULES):
         return given
+    if isinstance(module, tuple(SELECTING.values())):
+        if isinstance(module, _BatchNorm):
+            return given.new_empty((given.shape[0], module.num_features, *given.shape[2:]))
+        return None
     expected, axis = 0, -1
     if isinstance(module, _BatchNorm):
         module._check_input_dim(given)  # type: ignore[no-untyped-call]

@@ -30,6 +30,7 @@ from prunas.survey.labels import (
     RANDOM,
     Channels,
     LabelPass,
+    Work,
     commutes,
     known,
     operation,
@@ -61,10 +62,24 @@ def record(
     ledger: Ledger,
     grouping: Grouping,
     passes: Sequence[LabelPass],
+    work: Work,
     standing: Mapping[str, str],
+    closed: Mapping[str, Frozen],
 ) -> Survey:
-    """The survey of `net`, the last pass being the one in eval mode; blocks that are `standing` stay, and why."""
-    return _Record(net, ledger, grouping, passes, standing).survey(order, input_shape)
+    """The survey of a network.
+
+    Args:
+        net: The network.
+        order: Module path of every layer with channel counts in the order of construction.
+        input_shape: Shape of one input without the batch.
+        ledger: The books.
+        grouping: What they condense to.
+        passes: The last one is the one in eval mode.
+        work: What the network does for one image.
+        standing: Blocks that cannot be removed, and why.
+        closed: Gates that cannot select, and why.
+    """
+    return _Record(net, ledger, grouping, passes, work, standing, closed).survey(order, input_shape)
 
 
 class _Record:
@@ -74,10 +89,12 @@ class _Record:
         ledger: Ledger,
         grouping: Grouping,
         passes: Sequence[LabelPass],
+        work: Work,
         standing: Mapping[str, str],
+        closed: Mapping[str, Frozen],
     ) -> None:
         self.net, self.ledger, self.grouping, self.passes = net, ledger, grouping, passes
-        self.standing = standing
+        self.work, self.standing, self.closed = work, standing, closed
         self.calls = {labelled: self.calls_of_blocks(labelled) for labelled in passes}
         self.owners = {labelled: self.nodes_of_modules(labelled) for labelled in passes}
         self.inference = passes[-1]
@@ -403,7 +420,7 @@ class _Record:
     def layer(self, path: str) -> Layer:
         module = self.modules[path]
         reads, writes = (self.form(self.grouping.forms[path, side]) for side in ("reads", "writes"))
-        stage, positions = self.stage(path), self.inference.called.get(path, 0)
+        stage, positions = self.stage(path), self.work.positions.get(path, 0)
         if isinstance(module, CONVOLUTIONS):
             depthwise = self.ledger.is_depthwise(path, module)
             kernel = tuple(module.kernel_size)
@@ -430,6 +447,9 @@ class _Record:
                 and {node.op for node in self.only_calls(path)} == {"call_module"}
                 and path not in self.ledger.forbidden
             ):
+                if path in self.closed:
+                    self.refused.append(self.closed[path])
+                    continue
                 form = self.grouping.forms[path, "reads"]
                 gates.append(Gate(path, self.serving_norm(path), self.form(form), self.stage(path)))
         return gates
@@ -564,7 +584,7 @@ class _Record:
         rows += [
             Row("other parameters", FIXED, FIXED, count, 0, blocks=within) for within, count in rest.items()
         ]
-        for node, macs in self.inference.macs.items():
+        for node, macs in self.work.macs.items():
             within = tuple(i for i, branch in enumerate(branches) if node in branch.nodes)
             rows.append(Row(node.name, FIXED, FIXED, 0, macs, blocks=within))
         return sites, rows

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,22 +19,26 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils import parametrize
 
-from prunas.build.build import shrink
+from prunas.build.build import gated_axes, select_inputs, shrink
 from prunas.build.construct import CONSTRUCTORS, Factory, construction_order, layers_on_meta
 from prunas.build.residual import Tracer, pass_through, structure
 from prunas.errors import InputError
 from prunas.structure import FIXED, Block, Frozen, Survey
-from prunas.survey.compare import detour, difference
+from prunas.survey.compare import detour, difference, reshaped
 from prunas.survey.exported import export
-from prunas.survey.labels import LabelPass, alike, altered, operation, where
+from prunas.survey.labels import RESHAPING, LabelPass, Work, alike, altered, operation, where
 from prunas.survey.ledger import Axis, Expectation, Grouping, Ledger, Mismatch, Vector
 from prunas.survey.record import record
+from prunas.survey.untouched import running, untouched
 
 __all__ = ["survey"]
 
 BATCH = 2
 ATTEMPTS = 30
 MODES = (True, False)
+COMPUTES_ELSE = "a narrowed network computes something else here (a size used as a number?)"
+OTHER_CHANNELS = "a narrowed network has other channels here than expected (a size written as a number?)"
+SQUEEZED = "squeeze takes a single channel away; give it the axes that it is to take"
 
 T = TypeVar("T")
 Trace = Callable[[nn.Module, Tensor, bool], fx.Graph]
@@ -88,28 +93,53 @@ def survey(factory: Factory, input_shape: Sequence[int], seed: int = 0) -> Surve
     shape = tuple(input_shape)
     if not all(isinstance(size, int) for size in shape):
         raise InputError(f"the input shape {shape} is not one list of sizes; only one input is surveyed")
+    with untouched(factory) as watch:
+        return _survey(factory, shape, seed, watch)
+
+
+def _survey(
+    factory: Factory, shape: tuple[int, ...], seed: int, watch: Callable[[nn.Module], None]
+) -> Survey:
+    """See `survey`; `watch` takes the network's own objects into care."""
     ledger = Ledger()
     try:
         net, order = _on_meta(lambda: construction_order(factory))
         _forbid_unmade(net, order, factory, ledger)
     except Untraceable as error:
         raise InputError(f"the network cannot be made: {error}") from error
+    watch(net)
     _forbid_shared(net, ledger)
     types = [p.dtype for p in net.parameters() if p.dtype.is_floating_point]
     image = torch.empty(BATCH, *shape, device="meta", dtype=types[0] if types else None)
     trace, passes, ledger, notes = _labelled(net, image, ledger)
+    work = _work_of_one_image(net, trace, passes[False])
     generator = random.Random(seed)
     standing: dict[str, str] = {}  # blocks that cannot be removed, and why
+    closed: dict[str, Frozen] = {}  # gates that cannot select, and why
     narrowest, remaining, grouping = True, 1, ledger.group()  # Python may branch on a width
     draft: Survey | None = None
     for _ in range(ATTEMPTS):
-        draft = draft or record(net, order, shape, ledger, grouping, [*passes.values()], standing)
+        draft = draft or record(
+            net, order, shape, ledger, grouping, [*passes.values()], work, standing, closed
+        )
         widths = [
             1 if narrowest else generator.randint(max(1, group.units // 3), group.units - 1)
             for group in draft.groups
         ]
+        selected = _selections(draft, widths, generator)
         fails = partial(_failure, factory, draft, grouping, passes, trace, narrowest)
-        failed = fails(widths)
+        failed = fails(widths, selected)
+        if failed is not None and selected and not failed.blocks:
+            unselected = fails(widths, {})
+            if unselected is None:
+                for gate in _bisected(lambda names: fails(widths, _some(selected, names)), [*selected]):  # noqa: B023
+                    why = fails(widths, _some(selected, [gate])) or failed
+                    closed[gate] = Frozen(
+                        gate, f"its inputs cannot be selected: {why.why}", why.place or gate
+                    )
+                draft = None
+                continue
+            failed = unselected
         if failed is None:
             remaining -= not narrowest
             narrowest = False
@@ -143,9 +173,10 @@ def _on_meta(make: Callable[[], T]) -> T:
         with torch.random.fork_rng(devices=[]):
             for device in (torch.device("meta"), layers_on_meta()):
                 # A factory may read values of tensors it makes, then only the layers go there; or even of those.
-                with suppress(NotImplementedError, RuntimeError), device:
+                with suppress(NotImplementedError, RuntimeError), running(), device:
                     return make()
-            return make()
+            with running():
+                return make()
     except InputError:
         raise
     except Exception as error:  # whatever a user's factory raises
@@ -191,7 +222,7 @@ def _labelled(
 def _failed(net: nn.Module, graph: fx.Graph, image: Tensor, error: Mismatch) -> Untraceable | InputError:
     """What to raise for a node that fails: the input is to blame only if the network itself fails on it too."""
     cause, place = str(error.__cause__).partition("\n")[0], where(_named(error.node, graph))
-    with suppress(Exception), torch.no_grad():
+    with suppress(Exception), running(), torch.no_grad():
         net(image)
         return Untraceable(cause, place)
     if isinstance(error.__cause__, NotImplementedError) or "meta tensor" in cause:
@@ -207,7 +238,8 @@ def _failed(net: nn.Module, graph: fx.Graph, image: Tensor, error: Mismatch) -> 
 def _trace(trace: Trace, net: nn.Module, image: Tensor, training: bool, lines: bool = False) -> fx.Graph:
     net.train(training)
     try:
-        return trace(net, image, lines)
+        with running():
+            return trace(net, image, lines)
     except Exception as error:  # whatever a user's forward raises when it is traced
         raise Untraceable(_said(error), _place(error)) from error
 
@@ -261,13 +293,54 @@ def _label(
     image: Tensor,
     training: bool,
     memo: dict[str, tuple[Any, int]] | None = None,
+    selecting: Mapping[str, Sequence[int]] = MappingProxyType({}),
+    counting: bool = False,
 ) -> LabelPass:
     _to_meta(net)
     net.train(training)
-    labelled = LabelPass(net, graph, ledger, image, memo)
-    with torch.no_grad():
+    labelled = LabelPass(net, graph, ledger, image, memo, selecting, counting)
+    with running(), torch.no_grad():
         labelled.run()
     return labelled
+
+
+def _work_of_one_image(net: nn.Module, trace: Trace, labelled: LabelPass) -> Work:
+    """What the network does for one image.
+
+    Not every value has a batch, and what has one shows only when the number of images changes: a grid made from
+    the input's size has none, a parameter expanded to the images has one, a mean over images has lost it.
+
+    Args:
+        net: The dense network.
+        trace: How it is traced.
+        labelled: The pass over it in eval mode, which had several images.
+    """
+    shape = labelled.image.shape[1:]
+
+    def counted(images: int) -> LabelPass | None:
+        image = labelled.image.new_empty(images, *shape)
+        try:
+            graph = labelled.graph if trace is _traced else _trace(trace, net, image, training=False)
+            return _label(net, graph, Ledger(), image, False, counting=True)
+        except (Mismatch, Untraceable):
+            return None  # it may not take a single image: squeeze() then takes the batch away
+
+    if (one := counted(1)) is not None:
+        return Work(one.called, one.macs)
+    some, twice = counted(BATCH), counted(2 * BATCH)
+    if some is None or twice is None or detour(some.graph, twice.graph) is not None:
+        raise InputError(f"the network takes neither 1 nor {2 * BATCH} images; its cost for one is unknown")
+
+    def of_one(few: int, many: int) -> int:
+        """From the line through both counts."""
+        return few - (many - few) // BATCH * (BATCH - 1)
+
+    twins = zip(some.graph.nodes, twice.graph.nodes, strict=True)
+    macs = {node: of_one(some.macs.get(node, 0), twice.macs.get(twin, 0)) for node, twin in twins}
+    return Work(
+        {path: of_one(count, twice.called[path]) for path, count in some.called.items()},
+        {node: count for node, count in macs.items() if count},
+    )
 
 
 def _named(name: str, graph: fx.Graph) -> fx.Node:
@@ -330,6 +403,7 @@ def _failure(
     trace: Trace,
     narrowest: bool,
     widths: Sequence[int],
+    selected: Mapping[str, Sequence[int]],
 ) -> Failure | None:
     """Builds a point and compares it with what is expected of it.
 
@@ -339,9 +413,10 @@ def _failure(
         grouping: What it was recorded from.
         passes: Over the dense network, by the mode it was traced in.
         trace: How.
-        narrowest: Whether only the operations are compared, and those without blocks: a single channel does not
-            show where it goes.
+        narrowest: Whether only operations and shapes are compared, and the operations without blocks: a single
+            channel does not show where it goes.
         widths: The point.
+        selected: Positions of the inputs that pass each gate that selects.
     """
     limit = np.array([*widths, 1])  # the last one serves FIXED, whose units are all 0
     start = np.cumsum([0, *(group.units for group in draft.groups)])
@@ -349,9 +424,15 @@ def _failure(
     for axis, (group, unit) in grouping.axes.items():
         labels = np.where(group == FIXED, FIXED, start[group] + unit)
         expected[axis] = labels[unit < limit[group]]
+    for name, positions in selected.items():
+        norm = draft.gate_named[name].norm
+        narrower = [(name, "inner")] if norm is None else [(norm, "writes"), (name, "reads"), (name, "inner")]
+        expected |= {axis: expected[axis][list(positions)] for axis in narrower}
+    counts = {gate: len(positions) for gate, positions in selected.items()}
     try:
-        net = _on_meta(lambda: shrink(factory, draft, widths))
-        if path := _misshapen(net, draft, widths):
+        net = _on_meta(lambda: shrink(factory, draft, widths, counts))
+        selecting = select_inputs(net, draft, selected)
+        if path := _misshapen(net, draft, widths, selected):
             why = "its factory gives it tensors of a size of their own"
             return Failure(why, path, layer=path)
         graphs: dict[bool, fx.Graph] = {}
@@ -361,35 +442,78 @@ def _failure(
                 why = "a narrowed network does something else here (a branch of Python on a size?)"
                 return Failure(why, where(_named(node, dense.graph)), node)
             if narrowest:
+                single = LabelPass(net, graph, Ledger(), dense.image, dense.memo, selecting)
+                if (parted := _apart(dense, single)) is not None:
+                    apart = _named(parted, dense.graph)
+                    why = COMPUTES_ELSE
+                    if operation(apart) in RESHAPING:
+                        why = OTHER_CHANNELS
+                    elif operation(apart) == "squeeze":
+                        why = SQUEEZED
+                    return Failure(why, where(apart), parted)
                 continue
-            built = _label(net, graph, Expectation(expected), dense.image, training, dense.memo)
+            ledger = Expectation(expected)
+            built = _label(net, graph, ledger, dense.image, training, dense.memo, selecting)
             if (node := difference(dense, built)) is not None:
-                why = "a narrowed network computes something else here (a size used as a number?)"
-                return Failure(why, where(_named(node, dense.graph)), node)
+                return Failure(COMPUTES_ELSE, where(_named(node, dense.graph)), node)
         return _stuck(net, draft, graphs, dense.image) if narrowest else None
     except Mismatch as error:
-        why = "a narrowed network has other channels here than expected (a size written as a number?)"
-        return Failure(why, where(_named(error.node, graph)), error.node)
+        return Failure(OTHER_CHANNELS, where(_named(error.node, graph)), error.node)
     except Untraceable as error:
         return Failure(f"a narrowed network fails: {error.why}", error.place)
 
 
-def _misshapen(net: nn.Module, draft: Survey, widths: Sequence[int]) -> str | None:
+def _apart(dense: LabelPass, narrowed: LabelPass) -> str | None:
+    """Runs a narrowed network; name of the dense graph's first node that has another shape in it, or stops it."""
+    _to_meta(narrowed.net)
+    stopped = None
+    try:
+        with running(), torch.no_grad():
+            narrowed.run()
+    except Mismatch as error:
+        stopped = error.node
+    return reshaped(dense, narrowed) or stopped
+
+
+def _selections(draft: Survey, widths: Sequence[int], generator: random.Random) -> dict[str, list[int]]:
+    """Random inputs for every gate of a point that reads several: a single one for half of the gates."""
+    selected = {}
+    for gate in draft.gates:
+        if (inputs := draft.size(gate.form, widths)) > 1:
+            count = generator.choice((1, generator.randint(1, inputs - 1)))
+            selected[gate.name] = sorted(generator.sample(range(inputs), count))
+    return selected
+
+
+def _some(selected: Mapping[str, list[int]], gates: Sequence[str]) -> dict[str, list[int]]:
+    return {gate: selected[gate] for gate in gates}
+
+
+def _misshapen(
+    net: nn.Module, draft: Survey, widths: Sequence[int], selected: Mapping[str, Sequence[int]]
+) -> str | None:
     """Module path of a tensor that is not as large as the point says: somebody put it there."""
+    gated = gated_axes(draft, selected)
     for site in draft.sites:
         path, _, name = site.tensor.rpartition(".")
-        if getattr(net.get_submodule(path), name).shape[site.axis] != draft.size(site.form, widths):
+        positions = gated.get((site.tensor, site.axis))
+        size = draft.size(site.form, widths) if positions is None else len(positions)
+        if getattr(net.get_submodule(path), name).shape[site.axis] != size:
             return path
     return None
 
 
 def _guilty(
-    fails: Callable[[Sequence[int]], Failure | None], draft: Survey, widths: Sequence[int]
+    fails: Callable[[Sequence[int], Mapping[str, list[int]]], Failure | None],
+    draft: Survey,
+    widths: Sequence[int],
 ) -> list[int]:
     """The groups that make a point fail when they are narrowed and the others are not; all if none does alone."""
 
     return _bisected(
-        lambda part: fails([widths[i] if i in part else group.units for i, group in enumerate(draft.groups)]),
+        lambda part: fails(
+            [widths[i] if i in part else group.units for i, group in enumerate(draft.groups)], {}
+        ),
         range(len(draft.groups)),
     )
 
