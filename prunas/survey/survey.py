@@ -427,8 +427,8 @@ def _failure(
                 return Failure(why, where(_named(node, dense.graph)), node)
             if narrowest:
                 single = LabelPass(net, graph, Ledger(), dense.image, dense.memo, selecting)
-                if (name := _apart(dense, single)) is not None:
-                    apart = _named(name, dense.graph)
+                if (changed := _apart(dense, single)) is not None:
+                    apart = _named(changed, dense.graph)
                     why = COMPUTES_ELSE
                     if operation(apart) in RESHAPING:
                         why = OTHER_CHANNELS
