@@ -434,7 +434,7 @@ def _failure(
                         why = OTHER_CHANNELS
                     elif operation(apart) == "squeeze":
                         why = SQUEEZED
-                    return Failure(why, where(apart), name)
+                    return Failure(why, where(apart), changed)
                 continue
             ledger = Expectation(expected)
             built = _label(net, graph, ledger, dense.image, training, dense.memo, selecting)
