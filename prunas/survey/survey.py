@@ -443,14 +443,14 @@ def _failure(
                 return Failure(why, where(_named(node, dense.graph)), node)
             if narrowest:
                 single = LabelPass(net, graph, Ledger(), dense.image, dense.memo, selecting)
-                if (parted := _apart(dense, single)) is not None:
-                    apart = _named(parted, dense.graph)
+                if (changed := _apart(dense, single)) is not None:
+                    apart = _named(changed, dense.graph)
                     why = COMPUTES_ELSE
                     if operation(apart) in RESHAPING:
                         why = OTHER_CHANNELS
                     elif operation(apart) == "squeeze":
                         why = SQUEEZED
-                    return Failure(why, where(apart), parted)
+                    return Failure(why, where(apart), changed)
                 continue
             ledger = Expectation(expected)
             built = _label(net, graph, ledger, dense.image, training, dense.memo, selecting)
