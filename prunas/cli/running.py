@@ -1,20 +1,22 @@
-"""What a command needs while trainings run: their store, an executor, signals, a progress bar."""
+"""What a command needs while trainings run: their store, an executor, signals."""
 
 import json
+import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunas.cli.output import say
+from prunas.cli.progress import Tally
 from prunas.errors import InputError
 
 if TYPE_CHECKING:
-    from prunas.runs.executors import Executor, Report
+    from prunas.runs.executors import Executor
     from prunas.runs.store import Store
 
-__all__ = ["executor_of", "progress", "stopping", "store_at"]
+__all__ = ["executor_of", "stopping", "store_at"]
 
 
 def store_at(out: Path) -> "Store":
@@ -29,12 +31,14 @@ def executor_of(
     workers: int | None,
     settings: Sequence[str] | None,
     store: "Store",
-    report: "Report",
+    tally: Tally,
     stop: Callable[[], bool],
+    side_by_side: int = 1,
 ) -> "Executor":
     """The executor of that name, with `KEY=VALUE` settings; several workers at a serial one mean processes.
 
-    Without a name: streams on a machine with a GPU (processes for several workers on several GPUs), else serial.
+    Without a name: streams on a machine with a GPU (processes for several workers on several GPUs); on a CPU
+    `side_by_side` worker processes, or serial if that is 1 or anything else was said.
     """
     from prunas.runs.executors import executor
     from prunas.runs.processes import visible_gpus
@@ -49,11 +53,14 @@ def executor_of(
         except ValueError:
             options[key] = value
     if name is None:
+        on_cpu = os.environ.get("PRUNAS_DEVICE", "cpu") == "cpu"
         gpus = len(visible_gpus())
         name = "serial" if not gpus else "processes" if gpus > 1 and workers is not None else "streams"
+        if name == "serial" and not options and on_cpu and side_by_side > 1:
+            name, options = "processes", {"workers": side_by_side}
     if name == "serial" and workers is not None:
         name = "processes"
-    return executor(name, store, report, stop, **options)
+    return tally.watch(executor(name, store, tally, stop, **options))
 
 
 @contextmanager
@@ -70,27 +77,3 @@ def stopping() -> Iterator[Callable[[], bool]]:
         yield lambda: asked
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def progress(total: int) -> Iterator["Report"]:
-    """A live bar on standard error, if that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    seen: dict[str, int] = {}
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("starting", total=total)
-
-        def report(job: Any, message: Mapping[str, Any]) -> None:
-            seen.setdefault(job.id, len(seen))
-            done = max(0, len(seen) - 1)
-            if "epoch" in message:
-                state = f"epoch {message['epoch']}/{message['epochs']} loss {message['loss']:.3f}"
-            else:
-                state = str(message.get("waiting", ""))
-            bar.update(task, completed=done, total=max(total, len(seen)), description=f"{job.label} {state}")
-
-        yield report

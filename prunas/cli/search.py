@@ -40,11 +40,13 @@ from prunas.cli.options import (
     setting_of,
 )
 from prunas.cli.output import FAILED, PREEMPTED, print_json, print_rows, say
-from prunas.cli.running import executor_of, progress, stopping, store_at
+from prunas.cli.progress import progress
+from prunas.cli.running import executor_of, stopping, store_at
 
 if TYPE_CHECKING:
     from prunas.experiments.jobs import Setting
     from prunas.experiments.search import Findings, Plan
+    from prunas.runs.executors import Executor
     from prunas.runs.store import Store
 
 __all__ = ["search", "train", "transfer"]
@@ -139,12 +141,16 @@ def search(
         f"{plan.setting.space.name}: {', '.join(plan.proposers)} at {len(plan.targets)} targets, {seeds} seeds, "
         f"{work.trainings} trainings in {out}"
     )
-    with stopping() as stop, progress(work.trainings) as report:
+    with stopping() as stop:
         if not yes:
             _confirm(plan)
-        findings = run_search(
-            plan, store, lambda: executor_of(executor, workers, executor_set, store, report, stop)
-        )
+        with progress(work.trainings, work.epochs) as tally:
+
+            def make() -> "Executor":
+                at_once = work.workers(plan)
+                return executor_of(executor, workers, executor_set, store, tally, stop, at_once)
+
+            findings = run_search(plan, store, make)
     _finish(plan, findings, store, stop, as_json)
 
 
@@ -214,23 +220,28 @@ def transfer(
         say(note)
     _warn(setting)
     store = store_at(out)
+    work = forecast(plan)
+    trainings, epochs_left = work.trainings, work.epochs
     if from_found:
         found, trained = load_source(load(source), proposer), 0
-    with stopping() as stop, progress(forecast(plan).trainings) as report:
+    else:
+        first = source_plan(
+            make_plan(setting_of(source, recipe, data, download, *changes), (proposer,), **common), proposer
+        )
+        finding = forecast(first)
+        trainings, epochs_left = trainings + finding.trainings, epochs_left + finding.epochs
+    with stopping() as stop, progress(trainings, epochs_left) as tally:
+
+        def make(side_by_side: int) -> "Executor":
+            return executor_of(executor, workers, executor_set, store, tally, stop, side_by_side)
+
         if not from_found:
-            first = make_plan(setting_of(source, recipe, data, download, *changes), (proposer,), **common)
             say(
                 f"{source}: {proposer} at {len(first.targets)} targets, {seeds} seeds, to be carried to {target}"
             )
-            found, trained = find_source(
-                source_plan(first, proposer),
-                store,
-                lambda: executor_of(executor, workers, executor_set, store, report, stop),
-            )
+            found, trained = find_source(first, store, lambda: make(finding.workers(first)))
         plan = make_plan(setting, names, source=found, **asked)
-        findings = run_search(
-            plan, store, lambda: executor_of(executor, workers, executor_set, store, report, stop)
-        )
+        findings = run_search(plan, store, lambda: make(work.workers(plan)))
     _finish(plan, findings, store, stop, as_json, trained)
 
 
@@ -272,8 +283,8 @@ def train(
     store = store_at(out)
     with (
         stopping() as stop,
-        progress(1) as report,
-        executor_of("serial", None, None, store, report, stop) as executor,
+        progress(1, training.epochs) as tally,
+        executor_of("serial", None, None, store, tally, stop) as executor,
     ):
         executor.submit(training.job)
         (outcome,) = executor.completed()
