@@ -54,7 +54,8 @@ def workers(macs: int, steps: int) -> int:
         macs: Of one batch of the largest network, forward: a training that can use all cores leaves none idle.
         steps: Training steps of the whole search.
     """
-    return 1 if macs >= ONE_THREAD else max(1, min(cores(), steps // STEPS_OF_A_WORKER))
+    most = min(cores(), os.cpu_count() or 1)
+    return 1 if macs >= ONE_THREAD else max(1, min(most, steps // STEPS_OF_A_WORKER))
 
 
 def onednn_pays(space: SearchSpace, arch: Architecture, recipe: Recipe) -> bool:
