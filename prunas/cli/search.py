@@ -317,7 +317,8 @@ def _warn(setting: "Setting") -> None:
 
     if not fast_bf16(device()):
         say(
-            "bf16 will be slow: this processor has no AVX512-BF16 or AMX; --precision auto takes what is fast"
+            "bf16 will be slow, about a tenth of fp32's speed: it is emulated on a processor without AVX512-BF16 or "
+            "AMX; --precision auto takes what is fast"
         )
 
 
