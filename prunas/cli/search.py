@@ -317,8 +317,8 @@ def _warn(setting: "Setting") -> None:
 
     if not fast_bf16(device()):
         say(
-            "bf16 will be slow, about a tenth of fp32's speed: it is emulated on a processor without AVX512-BF16 or "
-            "AMX; --precision auto takes what is fast"
+            "bf16 will be slow, a tenth of fp32's speed: a processor without AVX512-BF16 or AMX emulates it; "
+            "--precision auto takes what is fast"
         )
 
 
