@@ -243,7 +243,7 @@ RECIPES: Mapping[str, Recipe] = _table(
     Recipe(name="sss", epochs=100, batch=128, lr=0.1, milestones=(0.3, 0.6, 0.9), nesterov=True),
     Recipe(name="tiny", epochs=4, batch=128, lr=0.1, schedule="one-cycle", weight_decay=5e-4),
     Recipe(
-        name="digits", epochs=30, batch=32, lr=0.05, schedule="one-cycle", weight_decay=5e-4, augment=False
+        name="digits", epochs=15, batch=32, lr=0.05, schedule="one-cycle", weight_decay=5e-4, augment=False
     ),
 )
 

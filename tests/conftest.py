@@ -1,6 +1,8 @@
-"""What several rooms' tests share: one thread, a survey cache of the test run's own, small spaces."""
+"""What several rooms' tests share: one thread, Ctrl-C, a survey cache of the test run's own, small spaces."""
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,14 @@ pull = 1.0
 def _one_thread_and_own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     torch.set_num_threads(1)
     os.environ.setdefault("PRUNAS_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible() -> Iterator[None]:
+    """A suite that a shell started in the background ignores SIGINT, and so would every process it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

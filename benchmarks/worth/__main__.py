@@ -40,7 +40,8 @@ def main() -> int:
     parser.add_argument("--retrain", type=int, default=3, help="fresh trainings of every winner")
     parser.add_argument("--pulls", type=float, nargs="+", default=[5.0, 2.5, 10.0], help="of slimming")
     parser.add_argument("--proxy", type=float, default=1 / 3, help="share of the schedule of a short trial")
-    for name in ("epochs", "images", "batch"):
+    parser.add_argument("--epochs", type=int, default=30, help="of a training")
+    for name in ("images", "batch"):
         parser.add_argument(f"--{name}", type=int, help="instead of the recipe's")
     parser.add_argument("--lr", type=float)
     parser.add_argument("--precision", choices=("fp32", "bf16"))

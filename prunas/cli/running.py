@@ -1,21 +1,22 @@
-"""What a command needs while trainings run: their store, an executor, signals, a progress bar."""
+"""What a command needs while trainings run: their store, an executor, signals."""
 
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunas.cli.output import say
+from prunas.cli.progress import Tally
 from prunas.errors import InputError
 
 if TYPE_CHECKING:
-    from prunas.runs.executors import Executor, Report
+    from prunas.runs.executors import Executor
     from prunas.runs.store import Store
 
-__all__ = ["check_executor", "executor_of", "progress", "stopping", "store_at"]
+__all__ = ["check_executor", "executor_of", "stopping", "store_at"]
 
 
 def store_at(out: Path) -> "Store":
@@ -30,17 +31,19 @@ def executor_of(
     workers: int | None,
     settings: Sequence[str] | None,
     store: "Store",
-    report: "Report",
+    tally: Tally,
     stop: Callable[[], bool],
+    side_by_side: int = 1,
 ) -> "Executor":
     """The executor of that name, with `KEY=VALUE` settings; several workers at a serial one mean processes.
 
-    Without a name: streams on a machine with a GPU (processes for several workers on several GPUs), else serial.
+    Without a name: streams on a machine with a GPU (processes for several workers on several GPUs); on a CPU
+    `side_by_side` worker processes, or serial if that is 1 or anything else was said.
     """
     from prunas.runs.executors import executor
 
-    named, options = _executor_named(name, workers, settings)
-    return executor(named, store, report, stop, **options)
+    named, options = _executor_named(name, workers, settings, side_by_side)
+    return tally.watch(executor(named, store, tally, stop, **options))
 
 
 def check_executor(
@@ -54,7 +57,7 @@ def check_executor(
 
 
 def _executor_named(
-    name: str | None, workers: int | None, settings: Sequence[str] | None
+    name: str | None, workers: int | None, settings: Sequence[str] | None, side_by_side: int = 1
 ) -> tuple[str, dict[str, Any]]:
     """See `executor_of`."""
     from prunas.runs.processes import visible_gpus
@@ -69,8 +72,11 @@ def _executor_named(
         except ValueError:
             options[key] = value
     if name is None:
+        on_cpu = os.environ.get("PRUNAS_DEVICE", "cpu") == "cpu"
         gpus = len(visible_gpus())
         name = "serial" if not gpus else "processes" if gpus > 1 and workers is not None else "streams"
+        if name == "serial" and not options and on_cpu and side_by_side > 1:
+            name, options = "processes", {"workers": side_by_side}
     if name == "serial" and workers is not None:
         name = "processes"
     return name, options
@@ -103,27 +109,3 @@ def stopping() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def progress(total: int) -> Iterator["Report"]:
-    """A live bar on standard error, if that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    seen: dict[str, int] = {}
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("starting", total=total)
-
-        def report(job: Any, message: Mapping[str, Any]) -> None:
-            seen.setdefault(job.id, len(seen))
-            done = max(0, len(seen) - 1)
-            if "epoch" in message:
-                state = f"epoch {message['epoch']}/{message['epochs']} loss {message['loss']:.3f}"
-            else:
-                state = str(message.get("waiting", ""))
-            bar.update(task, completed=done, total=max(total, len(seen)), description=f"{job.label} {state}")
-
-        yield report

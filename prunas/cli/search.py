@@ -40,13 +40,15 @@ from prunas.cli.options import (
     setting_of,
 )
 from prunas.cli.output import FAILED, PREEMPTED, print_json, print_rows, say
-from prunas.cli.running import check_executor, executor_of, progress, stopping, store_at
+from prunas.cli.progress import progress
+from prunas.cli.running import check_executor, executor_of, stopping, store_at
 from prunas.errors import InputError
 
 if TYPE_CHECKING:
     from prunas.experiments.jobs import Setting
     from prunas.experiments.search import Findings, Plan
     from prunas.recipe import Protocol
+    from prunas.runs.executors import Executor
     from prunas.runs.store import Store
 
 __all__ = ["search", "train", "transfer"]
@@ -150,12 +152,16 @@ def search(
         f"{plan.setting.space.name}: {', '.join(plan.proposers)} at {len(plan.targets)} targets, {seeds} seeds, "
         f"{work.trainings} trainings in {out}"
     )
-    with stopping() as stop, progress(work.trainings) as report:
+    with stopping() as stop:
         if not yes:
             _confirm(plan)
-        findings = run_search(
-            plan, store, lambda: executor_of(executor, workers, executor_set, store, report, stop)
-        )
+        with progress(work.trainings, work.epochs) as tally:
+
+            def make() -> "Executor":
+                at_once = work.workers(plan)
+                return executor_of(executor, workers, executor_set, store, tally, stop, at_once)
+
+            findings = run_search(plan, store, make)
     _finish(plan, findings, store, stop, as_json)
 
 
@@ -242,20 +248,23 @@ def transfer(
     if dry_run:
         _print_plan(plan, as_json, first)
         return
-    with stopping() as stop, progress(forecast(plan).trainings) as report:
-        if first is not None:
+    work = forecast(plan)
+    source_work = None if first is None else forecast(first)
+    trainings = work.trainings + (0 if source_work is None else source_work.trainings)
+    epochs_left = work.epochs + (0 if source_work is None else source_work.epochs)
+    with stopping() as stop, progress(trainings, epochs_left) as tally:
+
+        def make(side_by_side: int) -> "Executor":
+            return executor_of(executor, workers, executor_set, store, tally, stop, side_by_side)
+
+        if first is not None and source_work is not None:
             say(
                 f"{source}: {proposer} at {len(first.targets)} targets, {seeds} seeds, to be carried to {target}"
             )
-            found, trained = find_source(
-                first,
-                store,
-                lambda: executor_of(executor, workers, executor_set, store, report, stop),
-            )
+            beside_each_other = source_work.workers(first)
+            found, trained = find_source(first, store, lambda: make(beside_each_other))
         plan = make_plan(setting, names, source=found, **asked)
-        findings = run_search(
-            plan, store, lambda: executor_of(executor, workers, executor_set, store, report, stop)
-        )
+        findings = run_search(plan, store, lambda: make(work.workers(plan)))
     _finish(plan, findings, store, stop, as_json, trained)
 
 
@@ -301,8 +310,8 @@ def train(
     store = store_at(out)
     with (
         stopping() as stop,
-        progress(1) as report,
-        executor_of("serial", None, None, store, report, stop) as executor,
+        progress(1, training.epochs) as tally,
+        executor_of("serial", None, None, store, tally, stop) as executor,
     ):
         executor.submit(training.job)
         (outcome,) = executor.completed()
@@ -357,7 +366,8 @@ def _warn(setting: "Setting", protocols: "Sequence[Protocol]", proposers: Sequen
 
     if not fast_bf16(device()):
         say(
-            "bf16 will be slow: this processor has no AVX512-BF16 or AMX; --precision auto takes what is fast"
+            "bf16 will be slow, a tenth of fp32's speed: a processor without AVX512-BF16 or AMX emulates it; "
+            "--precision auto takes what is fast"
         )
 
 

@@ -12,6 +12,7 @@ from prunas import data as datasets
 from prunas import designs
 from prunas.costs import Metric, Target
 from prunas.errors import InputError
+from prunas.experiments import processor
 from prunas.experiments.jobs import BACKWARD, Setting
 from prunas.experiments.search import Plan
 from prunas.proposers import FINDERS, PROPOSERS, Entry, configured, entry
@@ -274,38 +275,49 @@ class Forecast:
         trainings: How many.
         macs: Multiply-accumulates of all of them.
         steps: Optimiser steps of all of them.
+        epochs: Epochs of all of them.
     """
 
     trainings: int
     macs: int
     steps: int
+    epochs: int
+
+    def workers(self, plan: Plan) -> int:
+        """Trainings at a time on a CPU, unless told otherwise; see `prunas.experiments.processor`."""
+        dense = plan.setting.space.cost(plan.setting.space.dense)
+        return processor.workers(dense.macs * plan.setting.recipe.batch, self.steps)
 
     def seconds(self, plan: Plan) -> float:
         """An estimate of the time, from a few training steps of the dense network, timed now.
 
         A narrow network does not save time in proportion: a step is taken to cost at least a quarter of the
-        dense one's.
+        dense one's. Trainings side by side are taken to share the processor evenly.
         """
         import torch
 
-        from prunas.experiments.work import device, limit_threads
+        from prunas.experiments.work import device
+        from prunas.training.step import autocast
 
         setting = plan.setting
         recipe = setting.recipe
         where = device()
         with torch.random.fork_rng(devices=[]):
             net = setting.space.build().to(where)
-        limit_threads(setting.space.cost(setting.space.dense).macs * recipe.batch)
+        torch.set_num_threads(processor.threads(setting.space.cost(setting.space.dense).macs * recipe.batch))
         images = torch.zeros(recipe.batch, *setting.space.survey.input, device=where)
         best = float("inf")
         for _ in range(3):
             start = time.perf_counter()
-            net(images).sum().backward()
+            with autocast(recipe, where):
+                total = net(images).sum()
+            total.backward()
             if where.type == "cuda":
                 torch.cuda.synchronize()
             best = min(best, time.perf_counter() - start)
         dense_step = BACKWARD * setting.space.cost(setting.space.dense).macs * recipe.batch
-        return best * max(self.macs / dense_step, self.steps / 4)
+        at_once = self.workers(plan) if where.type == "cpu" else 1
+        return best * max(self.macs / dense_step, self.steps / 4) / at_once
 
 
 def forecast(plan: Plan) -> Forecast:
@@ -315,14 +327,15 @@ def forecast(plan: Plan) -> Forecast:
     dense_metric = {"params": dense_cost.params, "macs": dense_cost.macs}
     dense_metric["conv-params"] = setting.space.costs.conv_params(setting.space.dense)
     epochs, batch = setting.recipe.epochs, setting.recipe.batch
-    trainings = macs = steps = 0
+    trainings = macs = steps = passed = 0
 
     def add(count: int, share: float, split: str, factor: float = 1.0) -> None:
-        nonlocal trainings, macs, steps
+        nonlocal trainings, macs, steps, passed
         trainings += count
         passes = epochs * factor * count
         macs += round(BACKWARD * dense_cost.macs * share * setting.images[split] * passes)
         steps += round(-(-setting.images[split] // batch) * passes)
+        passed += round(passes)
 
     tuning = setting.finetuning[0] / epochs
 
@@ -352,7 +365,7 @@ def forecast(plan: Plan) -> Forecast:
                     add(plan.seeds, share, "train+val", factor(how, share))
     for how in plan.references:
         add(plan.seeds, 1.0, "train+val", factor(how, 1.0))
-    return Forecast(trainings, macs, steps)
+    return Forecast(trainings, macs, steps, passed)
 
 
 def dry_rows(plan: Plan) -> list[dict[str, Any]]:

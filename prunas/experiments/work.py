@@ -19,13 +19,14 @@ from prunas.build.masks import kernel_masks
 from prunas.data import load
 from prunas.data.dataset import Batch, stream_seed
 from prunas.errors import InputError
+from prunas.experiments import processor
 from prunas.plugins import resolve
 from prunas.recipe import Recipe
 from prunas.space import SearchSpace, load_space
 from prunas.training.graph import Benches, cuda_recorder
 from prunas.training.loop import Preempted, Progress, train
 
-__all__ = ["calibration", "check_environment", "device", "initial", "limit_threads", "run", "weights"]
+__all__ = ["calibration", "check_environment", "device", "initial", "run", "weights"]
 
 CALIBRATION_BATCH = 64
 """Images a method sees at once: a large network's activations of a few hundred would not fit a small machine."""
@@ -51,7 +52,7 @@ def check_environment() -> None:
         InputError: PRUNAS_DEVICE is no device of this machine, or a number cannot be read.
     """
     _checkpoint_seconds()
-    _threads()
+    processor.cores()
     try:
         torch.empty(1, device=device())
     except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -104,7 +105,8 @@ def _run(
     space = _space(json.dumps(spec["space"]))
     arch = Architecture.from_json(spec["architecture"])
     recipe = Recipe.from_json(spec["recipe"])
-    limit_threads(space.cost(arch).macs * recipe.batch)
+    torch.set_num_threads(processor.threads(space.cost(arch).macs * recipe.batch))
+    onednn = where.type != "cpu" or processor.onednn_pays(space, arch, recipe)
     data = load(spec["data"]["name"])
     if data.identity != spec["data"]["identity"]:
         raise InputError(f"data set {data.name!r} is not the one this run was planned with; check --data")
@@ -135,24 +137,25 @@ def _run(
         progress(message)
 
     try:
-        trained = train(
-            net,
-            data,
-            recipe,
-            epochs=spec["epochs"],
-            seed=spec["seed"],
-            split=spec["split"],
-            score=spec["score"],
-            device=where,
-            regulariser=regulariser,
-            masks={name: torch.as_tensor(mask) for name, mask in masks.items()} or None,
-            folder=folder,
-            checkpoint_every=_checkpoint_seconds(),
-            keep_weights=spec["keep_weights"],
-            progress=tell,
-            stop=stop,
-            prepare=partial(_BENCHES.bench, (space.name, arch.digest, data.identity)),
-        )
+        with processor.convolutions(onednn):
+            trained = train(
+                net,
+                data,
+                recipe,
+                epochs=spec["epochs"],
+                seed=spec["seed"],
+                split=spec["split"],
+                score=spec["score"],
+                device=where,
+                regulariser=regulariser,
+                masks={name: torch.as_tensor(mask) for name, mask in masks.items()} or None,
+                folder=folder,
+                checkpoint_every=_checkpoint_seconds(),
+                keep_weights=spec["keep_weights"],
+                progress=tell,
+                stop=stop,
+                prepare=partial(_BENCHES.bench, (space.name, arch.digest, data.identity)),
+            )
     except Preempted:
         return None
     return {
@@ -167,6 +170,7 @@ def _run(
         "notes": list(data.notes),
         "execution": {
             **trained.execution,
+            "onednn": torch.backends.mkldnn.enabled and onednn if where.type == "cpu" else None,
             "at_once": seat.most,
             "deterministic": torch.are_deterministic_algorithms_enabled(),
             "cudnn_benchmark": torch.backends.cudnn.benchmark if where.type == "cuda" else None,
@@ -224,7 +228,8 @@ def _side_by_side(
     On a CUDA device it gets a stream of its own, so that what several have launched runs side by side.
 
     Returns:
-        Its seat, and what to ask instead of `stop`: random state, threads and thereby results are unharmed by it.
+        Its seat, and what to ask instead of `stop`: random state, threads, kernels and thereby results are as
+        without it.
     """
     cuda = torch.cuda.default_generators[where.index or 0] if where.type == "cuda" else None
     outside = torch.get_rng_state(), cuda.graphsafe_get_state() if cuda else None
@@ -241,10 +246,11 @@ def _side_by_side(
 
     def stepped() -> bool:
         nonlocal outside
-        threads = torch.get_num_threads()
+        threads, onednn = torch.get_num_threads(), torch.backends.mkldnn.enabled
         mine = swap(outside)
         answer = stop()
         outside = swap(mine)
+        torch.backends.mkldnn.enabled = onednn
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
         return answer
@@ -275,24 +281,6 @@ def _checkpoint_seconds() -> float:
     if not 0 < seconds < float("inf"):
         raise InputError(f"PRUNAS_CHECKPOINT_SECONDS must be a number above 0, not {text!r}")
     return seconds
-
-
-def limit_threads(macs: int) -> None:
-    """Gives a training as many CPU threads as it can use.
-
-    Args:
-        macs: Of one batch, forward. Below half a billion a second thread costs more than it brings: measured on
-            two cores, a small VGG on digits trains as fast with one thread and spends half the processor time.
-    """
-    torch.set_num_threads(1 if macs < 500_000_000 else _threads())
-
-
-def _threads() -> int:
-    """OMP_NUM_THREADS, or as many threads as there are processors."""
-    text = (os.environ.get("OMP_NUM_THREADS") or str(os.cpu_count() or 1)).partition(",")[0]
-    if not (text.isdecimal() and int(text) > 0):
-        raise InputError(f"OMP_NUM_THREADS must be a whole number above 0, not {text!r}")
-    return int(text)
 
 
 def initial(space: SearchSpace, seed: int) -> dict[str, torch.Tensor]:

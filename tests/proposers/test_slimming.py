@@ -366,7 +366,7 @@ class Small(nn.Module):
         return self.fc(self.bn2(self.conv2(x)).relu().mean((2, 3)))
 
 
-@pytest.mark.parametrize("pull", [1.0, 0.0])
+@pytest.mark.parametrize("pull", [0.6, 0.0])
 def test_a_real_training_drives_useless_channels_out(pull):
     useless = [1, 4, 5, 9, 12, 15]
     read = torch.ones(16, 16, 3, 3)
@@ -391,9 +391,13 @@ def test_a_real_training_drives_useless_channels_out(pull):
     with torch.random.fork_rng(devices=[]):
         (found,) = Slimming(pull=pull).propose(told, [])
         scales = dense(penalty(pull, told.lr_sum, told.momentum)).weights()["bn1.weight"].abs()
+    useful = sorted(set(range(16)) - set(useless))
     if pull:
-        assert scales[useless].max() < 0.01
-        assert set(found.kept["conv1"]) == set(range(16)) - set(useless)
+        # Just enough for scales that only the penalty moves: 0.5 to 0.002, whatever convolutions round.
+        # A stronger pull takes useful ones to zero too, and rounding decides which; these stay above 0.05.
+        assert scales[useless].max() < 0.005
+        assert scales[useful].min() > 0.02
+        assert found.kept["conv1"] == tuple(useful)
         assert found.flags == ()
     else:
         assert scales[useless].min() > 0.1

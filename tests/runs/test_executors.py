@@ -62,14 +62,6 @@ def _light_works_everywhere():
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _interruptible():
-    """A suite that a shell started in the background ignores SIGINT, and so would every process it starts."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.fixture(scope="session")
 def cluster():
     """A ray cluster of one machine with two places, and this process's connection to it."""

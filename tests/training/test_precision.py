@@ -24,12 +24,22 @@ def processor(tmp_path, monkeypatch):
         monkeypatch.setattr(precision, "CPUINFO", tmp_path / "cpuinfo")
 
     monkeypatch.setenv("PRUNAS_DEVICE", "cpu")
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     return make
 
 
 @pytest.mark.parametrize(("flags", "fast"), FLAGS.items(), ids=["avx512", "amx", "neither", "elsewhere"])
 def test_a_processor_is_fast_in_bf16_if_it_says_so(processor, flags, fast):
     processor(flags)
+    assert fast_bf16(CPU) is fast
+
+
+@pytest.mark.parametrize(
+    ("limit", "fast"), [("AVX2", False), ("avx512_core", False), ("AVX512_CORE_BF16", True), ("ALL", True)]
+)
+def test_a_process_may_be_kept_from_what_its_processor_can(processor, monkeypatch, limit, fast):
+    processor(next(iter(FLAGS)))
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
     assert fast_bf16(CPU) is fast
 
 
@@ -60,3 +70,21 @@ def test_who_asks_for_emulated_bf16_is_told(processor, small_space, tmp_path, ca
     assert not ended.value.code
     said = capsys.readouterr().err
     assert ("bf16 will be slow" in said) is not warned
+
+
+def test_a_transfer_is_told_too(processor, small_space, tmp_path, capsys):
+    processor("flags\t\t: fpu sse2 avx2\n")
+    command = [
+        "transfer",
+        "--from",
+        str(small_space),
+        "--to",
+        str(small_space),
+        "--no-controls",
+        "--no-dense",
+    ]
+    shorter = ["--keep", "0.5", "--seeds", "1", "--epochs", "1", "--images", "64", "--precision", "bf16"]
+    with pytest.raises(SystemExit) as ended:
+        main([*command, *shorter, "--out", str(tmp_path / "runs"), "--json"])
+    assert not ended.value.code
+    assert capsys.readouterr().err.count("bf16 will be slow") == 1
