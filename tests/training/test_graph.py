@@ -67,7 +67,7 @@ def test_a_replayed_step_gives_the_bits_of_an_eager_one(benches, recorders, case
     assert [t.execution["step"] for t in trained] == ["eager", "captured"]
     steps = 6 * case.get("epochs", 3)
     # One capture for full batches, one for the last of an epoch.
-    assert recorders[0].counts == {"warm-ups": 2, "captures": 2, "replays": steps}
+    assert recorders[0].counts == {"warm-ups": 4, "captures": 2, "replays": steps}
 
 
 def test_all_seeds_share_the_capture_of_an_architecture(benches, recorders):
@@ -168,10 +168,10 @@ def test_a_step_that_cannot_be_captured_runs_eagerly_with_the_same_numbers(tmp_p
     assert same(*nets)
     assert result(found) == result(expected)
     assert found.execution["step"] == "eager"
-    assert found.execution["notice"].endswith("operation not permitted when stream is capturing")
+    assert found.execution["notice"].endswith("called a synchronizing CUDA operation")
     notes = [line for line in logged(tmp_path) if "warning" in line]
     assert notes == [{"warning": found.execution["notice"]}]
-    assert recorders[0].counts == {"warm-ups": 1, "captures": 1}
+    assert recorders[0].counts == {"warm-ups": 2}  # what waits never gets as far as a capture
     assert not benches.drop()
 
 
