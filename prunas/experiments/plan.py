@@ -235,6 +235,7 @@ class Forecast:
         import torch
 
         from prunas.experiments.work import device, limit_threads
+        from prunas.training.step import arithmetic, autocast
 
         setting = plan.setting
         recipe = setting.recipe
@@ -243,10 +244,14 @@ class Forecast:
             net = setting.space.build().to(where)
         limit_threads(setting.space.cost(setting.space.dense).macs * recipe.batch)
         images = torch.zeros(recipe.batch, *setting.space.survey.input, device=where)
+        arithmetic(recipe, where)
+        context = autocast(recipe, where)
         best = float("inf")
         for _ in range(3):
             start = time.perf_counter()
-            net(images).sum().backward()
+            with context:
+                output = net(images)
+            output.sum().backward()
             if where.type == "cuda":
                 torch.cuda.synchronize()
             best = min(best, time.perf_counter() - start)

@@ -42,11 +42,12 @@ class Recorder(Protocol):
     def strict(self) -> contextlib.AbstractContextManager[object]:
         """Inside, work that could not be recorded because it waits for the device raises a RuntimeError."""
 
-    def record(self, work: Callable[[], None]) -> Callable[[], object]:
+    def record(self, work: Callable[[], object]) -> Callable[[], object]:
         """Records `work` without changing a value that matters later, and gives back what replays it.
 
         Raises:
-            RuntimeError: `work` does something that cannot be recorded, such as waiting for the device.
+            RuntimeError: `work` does something that cannot be recorded, such as waiting for the device. If `work`
+                itself raises, its own error.
         """
 
 
@@ -82,20 +83,26 @@ class _CudaRecorder:
             finally:
                 torch.cuda.set_sync_debug_mode(before)
 
-    def record(self, work: Callable[[], None]) -> Callable[[], object]:
+    def record(self, work: Callable[[], object]) -> Callable[[], object]:
         graph = torch.cuda.CUDAGraph()
         here = torch.cuda.current_stream(self._device)
+        reason: BaseException | None = None
         # cuBLAS has a workspace for each stream, and torch hands out 32 streams in turn. Without one at hand the
         # capture takes its workspace from its own pool, and no other stream or graph shares or frees it.
         torch._C._cuda_clearCublasWorkspaces()
         try:
             # thread_local: what another thread does meanwhile, such as pinning a batch, is not captured.
             with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
-                work()
-        except BaseException:
+                try:
+                    work()
+                except BaseException as error:
+                    reason = error
+                    raise
+        except BaseException as error:
             self._abandon(here)
-            raise
+            raise (reason or error) from None  # closing a failed capture raises once more
         finally:
+            reason = None  # its traceback holds this frame
             torch._C._cuda_clearCublasWorkspaces()
         # What came before the capture, such as a search for algorithms, says nothing of the steps to come.
         torch.cuda.reset_peak_memory_stats(self._device)
@@ -172,12 +179,11 @@ class Replay:
             with self._recorder.aside(), self._recorder.strict():
                 self._step(static)
             self._recorded[shape] = static, self._recorder.record(lambda: self._step(static))
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
-            reason = _innermost(error)
-            if isinstance(reason, torch.OutOfMemoryError):
-                raise reason from None
-            line = (str(reason).strip().splitlines() or [type(reason).__name__])[0]
-            self.failure = f"the training step cannot be captured and runs eagerly: {line}"
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            self.failure = f"the training step cannot be captured and runs eagerly: {lines[0]}"
             self._step.release()
             _replace_generator(self._device)
         with torch.no_grad():
@@ -186,13 +192,6 @@ class Replay:
         _set_random_state(random, self._device)
         if self._captured is not None:
             self._captured()
-
-
-def _innermost(error: BaseException) -> BaseException:
-    """What an error began with: a capture that failed raises once more when it is closed."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return error
 
 
 @dataclass(slots=True)
