@@ -143,13 +143,9 @@ class _Lane:
         self.job, self.thread = job, thread
         self.asked = False
         self.steps = 0
+        self.warm = False  # has finished an epoch
         self.message: Mapping[str, Any] | None = None
         thread.lane = self
-
-    @property
-    def warm(self) -> bool:
-        """Whether it has finished an epoch."""
-        return self.message is not None and "epoch" in self.message
 
 
 class _Lanes:
@@ -262,6 +258,7 @@ class _Lanes:
 
         def tell(message: Mapping[str, Any]) -> None:
             lane.message = dict(message)
+            lane.warm = lane.warm or "epoch" in message
             # While there may be one lane only, all that took memory before has ended; the first to tell counts.
             if "memory" in message and self._pace.lanes == 1 and self._measured in (None, lane.job.id):
                 self._measured = lane.job.id
