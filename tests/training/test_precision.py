@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from prunas.cli import main
-from prunas.experiments.plan import make_setting
+from prunas.experiments.plan import forecast, make_plan, make_setting
 from prunas.recipe import RECIPES
 from prunas.space import load_space
-from prunas.training import precision
+from prunas.training import precision, step
 from prunas.training.precision import algorithm_search, fast_bf16, fastest, float32_arithmetic
 
 CPU = torch.device("cpu")
@@ -93,3 +93,21 @@ def test_a_search_for_algorithms_is_as_before_afterwards():
             raise ZeroDivisionError
         assert torch.backends.cudnn.benchmark
     assert torch.backends.cudnn.benchmark is before
+
+
+@pytest.mark.parametrize("kind", ["fp32", "bf16"])
+def test_a_forecast_is_timed_in_the_precision_of_the_trainings(processor, small_space, monkeypatch, kind):
+    setting = make_setting(load_space(str(small_space)), changes={"epochs": 1, "precision": kind})
+    plan = make_plan(setting, ["uniform"], seeds=1, controls=False, dense=False)
+    computed, told = set(), []
+    linear = torch.nn.Linear.forward
+
+    def noting(self, x):
+        computed.add((output := linear(self, x)).dtype)
+        return output
+
+    monkeypatch.setattr(torch.nn.Linear, "forward", noting)
+    monkeypatch.setattr(step, "arithmetic", lambda recipe, device: told.append(recipe.precision))
+    forecast(plan).seconds(plan)
+    assert computed == {torch.bfloat16 if kind == "bf16" else torch.float32}
+    assert told == [kind]
