@@ -14,6 +14,7 @@ from benchmarks.speed import parts
 from benchmarks.speed.timing import where
 from prunas import data as datasets
 from prunas.recipe import RECIPES
+from prunas.training.precision import SEARCHED
 
 
 def main() -> None:
@@ -37,6 +38,7 @@ def main() -> None:
     if given.data:
         os.environ["PRUNAS_DATA"] = given.data
     torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.benchmark_limit = SEARCHED  # as trainings have it
     end = time.monotonic() + 60 * given.minutes
     given.out.mkdir(parents=True, exist_ok=True)
     chosen = [name for name in given.only.split(",") if name]

@@ -10,6 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from prunas.training.precision import float32_arithmetic
+
 FREE = frozenset(
     [
         "view",
@@ -60,10 +62,10 @@ def rates(device: torch.device) -> dict[str, float]:
     found = {}
     for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         a, b = (torch.randn(n, n, device=device, dtype=kind) for _ in range(2))
-        torch.backends.cuda.matmul.fp32_precision = "ieee"
+        float32_arithmetic(device, convolutions="ieee", products="ieee")
         found[f"gemm {name}"] = 2 * n**3 / best_seconds(lambda a=a, b=b: a @ b, device)
         if cuda and kind == torch.float32:
-            torch.backends.cuda.matmul.fp32_precision = "tf32"
+            float32_arithmetic(device, convolutions="tf32", products="tf32")
             found["gemm tf32"] = 2 * n**3 / best_seconds(lambda a=a, b=b: a @ b, device)
     x = torch.zeros((1 << 30) if cuda else (1 << 26), dtype=torch.uint8, device=device)
     y = torch.empty_like(x)

@@ -1,7 +1,8 @@
 """The loop that the study's scripts train with, written anew for today's torch.
 
 One DataLoader worker prepares single images with Pillow (pad, crop, mirror, to tensor, normalise); the network
-is fp32 and NCHW; SGD updates one weight after another; loss and hits are read back after every step.
+is fp32 and NCHW; SGD updates one weight after another; loss and hits are read back after every step. On a GPU
+float32 is multiplied exactly, or as torch does unless told otherwise: convolutions in TF32.
 """
 
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from prunas.data.resident import Resident
+from prunas.training.precision import Float32, float32_arithmetic
 
 
 class Images(Dataset[tuple[Tensor, int]]):
@@ -57,15 +59,25 @@ class Loop:
 
     Args:
         read_back: Whether loss and hits are read after every step.
+        convolutions: How they multiply float32 on a GPU. Set before every step: other loops leave theirs behind.
     """
 
-    def __init__(self, net: nn.Module, device: torch.device, *, read_back: bool = True) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        device: torch.device,
+        *,
+        read_back: bool = True,
+        convolutions: Float32 = "ieee",
+    ) -> None:
+        self.convolutions: Float32 = convolutions
         self.net, self.device, self.read_back = net.to(device).train(), device, read_back
         self.sgd = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9, weight_decay=1e-4, foreach=False)
         self.loss_sum, self.hits = 0.0, 0
 
     def step(self, x: Tensor, y: Tensor) -> None:
         """Trains on one batch."""
+        float32_arithmetic(self.device, convolutions=self.convolutions, products="ieee")
         x, y = x.to(self.device), y.to(self.device)
         self.sgd.zero_grad()
         output = self.net(x)

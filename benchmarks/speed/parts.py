@@ -20,6 +20,7 @@ from prunas.data.resident import Resident, resident
 from prunas.recipe import RECIPES, Recipe
 from prunas.training.graph import Bench, Benches, cuda_recorder, eager
 from prunas.training.loop import train
+from prunas.training.precision import algorithm_search
 
 PAPER = RECIPES["paper"]
 FAST = PAPER.replace(precision="bf16", channels_last=True)
@@ -107,7 +108,7 @@ def ladder(
         runner = partial(Runner, stack, make, data, device=device)
         same = data.batches("train", batch, device=device, seed=0, augment=True)  # restarted in every round
 
-        def from_loader() -> float:
+        def from_loader(loop: official.Loop) -> float:
             for x, y in (next(source) for _ in range(steps)):
                 loop.step(x, y)
             return steps * batch
@@ -125,7 +126,7 @@ def ladder(
         last = runner(recipe=paper.replace(channels_last=True))
         bf16 = runner(recipe=fast)
         variants: dict[str, Callable[[], float]] = {
-            "official loop": from_loader,
+            "official loop": lambda: from_loader(loop),
             "+ resident images": lambda: from_device(loop),
             "+ no read-back": lambda: from_device(quiet),
             "+ fused SGD": lambda: fused.run(steps),
@@ -135,17 +136,17 @@ def ladder(
         if cuda:
             graph, exact = runner(recipe=fast, captured=True), runner(recipe=paper, captured=True)
             tf32 = runner(recipe=paper.replace(precision="tf32", channels_last=True), captured=True)
-            plain = runner(recipe=fast, captured=True)
+            # A batch of another size: cuDNN would find the algorithms that were searched for this one.
+            plain = runner(recipe=fast.replace(batch=batch - 1), captured=True)
+            defaults = official.Loop(make(), device, convolutions="tf32")
 
             def without_search() -> float:
-                torch.backends.cudnn.benchmark = False  # matters in the first call, which captures
-                try:
+                with algorithm_search(False):  # matters in the first call, which captures
                     return plain.run(steps)
-                finally:
-                    torch.backends.cudnn.benchmark = True
 
+            variants["official loop, torch's defaults (TF32)"] = lambda: from_loader(defaults)
             variants["+ CUDA graph"] = lambda: graph.run(steps)
-            variants["CUDA graph, no search for algorithms"] = without_search
+            variants[f"CUDA graph, no search for algorithms, batch {batch - 1}"] = without_search
             variants["CUDA graph, tf32, channels_last"] = lambda: tf32.run(steps)
             variants["CUDA graph, fp32, NCHW"] = lambda: exact.run(steps)
         whole = Whole(make, data, device, steps)
@@ -243,15 +244,16 @@ def at_once(
 def preparation(name: str, data: Resident, device: torch.device, *, epochs: int = 30) -> dict[str, Any]:
     """Seconds to build a network, warm up and capture its step, over those of a short training.
 
-    Every repetition has a batch of its own size: shapes not yet seen, as the convolutions of a pruned network are,
-    for which cuDNN searches algorithms again.
+    Every repetition has a batch of its own size, with search and without: shapes not yet seen, as the convolutions
+    of a pruned network are. cuDNN finds algorithms again whether or not it may search.
     """
     rows = []
+    sizes = {True: range(FAST.batch - 5, FAST.batch - 1), False: range(FAST.batch - 9, FAST.batch - 5)}
     for search in (True, False) if device.type == "cuda" else (False,):
-        torch.backends.cudnn.benchmark = search
         built, first = [], []
-        for batch in (FAST.batch - 4, FAST.batch - 3, FAST.batch - 2, FAST.batch - 1):
+        for batch in sizes[search]:
             with ExitStack() as stack:
+                stack.enter_context(algorithm_search(search))
                 start = time.perf_counter()
                 made = NETWORKS[name]()
                 built.append(time.perf_counter() - start)
@@ -271,7 +273,6 @@ def preparation(name: str, data: Resident, device: torch.device, *, epochs: int 
         once = min(built[1:]) + max(0.0, min(first[1:]) - step)  # the very first also loads libraries
         row = {"search": search, "build_seconds": min(built[1:]), "first_step_seconds": min(first[1:])}
         rows.append(row | {"step_seconds": step, "training_seconds": training, "share": once / training})
-    torch.backends.cudnn.benchmark = True
     return {"network": name, "epochs": epochs, "rows": rows}
 
 

@@ -6,8 +6,9 @@ from.
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -23,6 +24,8 @@ from prunas.space import SearchSpace, load_space
 from prunas.statistics import summary
 from prunas.statistics.rows import Row
 from prunas.statistics.text import Table
+from prunas.training.graph import WARM_UP, Recorder, cuda_recorder
+from prunas.training.precision import algorithm_search, float32_arithmetic
 
 __all__ = ["Latency", "latency_of", "latency_of_rows", "latency_text", "place", "with_latency"]
 
@@ -35,7 +38,7 @@ TURN = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """How long one forward pass takes: evaluation mode, float32, channels first, eager.
+    """How long one forward pass takes: evaluation mode, float32 multiplied exactly, channels first.
 
     Attributes:
         architecture: Digest of the point.
@@ -46,6 +49,8 @@ class Latency:
         device: `cpu`, or the name of the accelerator.
         threads: CPU threads.
         torch: Its version.
+        captured: Whether a pass was replayed as a CUDA graph. Eager passes of a few images take a GPU as long as
+            Python takes to launch them, whatever their widths.
         masked: Whether the point has a kernel pattern. It is timed without: its zeros are multiplied like any
             weight.
     """
@@ -58,6 +63,7 @@ class Latency:
     device: str
     threads: int
     torch: str
+    captured: bool
     masked: bool
 
     def to_json(self) -> dict[str, Any]:
@@ -96,13 +102,17 @@ def latency_of(space: SearchSpace, arch: Architecture, *, batch: int, device: to
     narrow, threads = space.canonical(arch.replace(kernels=None)), torch.get_num_threads()
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(batch, *space.survey.input, generator=generator).to(device)
-    timers = {}
     with torch.random.fork_rng(devices=[]):
-        for shape in dict.fromkeys([space.dense, narrow]):
-            net = space.build(shape).to(device).eval()
-            timers[shape] = Timer("net(images)", globals={"net": net, "images": images}, num_threads=threads)
+        nets = {s: space.build(s).to(device).eval() for s in dict.fromkeys([space.dense, narrow])}
+    float32_arithmetic(device, convolutions="ieee", products="ieee")
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), algorithm_search(False):
+            passes_of = {shape: partial(net, images) for shape, net in nets.items()}
+            replayed = _recorded(list(passes_of.values()), cuda_recorder(device))
+            timers = {
+                shape: Timer("run()", globals={"run": run}, num_threads=threads)
+                for shape, run in zip(nets, replayed or passes_of.values(), strict=True)
+            }
             passes = max(1, round(TURN / timers[space.dense].timeit(1).mean))
             turns: list[dict[Architecture, float]] = []
             start = time.perf_counter()
@@ -119,8 +129,29 @@ def latency_of(space: SearchSpace, arch: Architecture, *, batch: int, device: to
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         threads=threads,
         torch=torch.__version__,
+        captured=replayed is not None,
         masked=arch.masked,
     )
+
+
+def _recorded(
+    passes: Sequence[Callable[[], object]], recorder: Recorder | None
+) -> list[Callable[[], object]] | None:
+    """What replays the passes; None where one of them cannot be recorded, because only like compares with like."""
+    if recorder is None:
+        return None
+    recorded = []
+    try:
+        for run in passes:
+            with recorder.aside(), recorder.strict():
+                for _ in range(WARM_UP):
+                    run()
+            recorded.append(recorder.record(run))
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:
+        return None
+    return recorded
 
 
 def latency_of_rows(
@@ -176,9 +207,10 @@ def conditions(latency: Latency) -> str:
     """Under which conditions something was timed, in words."""
     threads = f"{latency.threads} thread{'s' * (latency.threads > 1)}"
     where = f"{latency.device} ({threads})" if latency.device == "cpu" else latency.device
+    way = "replayed as a CUDA graph" if latency.captured else "eager"
     return (
-        f"a pass of {latency.batch} images on {where}, fp32, eager, torch {latency.torch}; the ratio is to the "
-        "dense network, timed in turns; masked networks take as long as without masks"
+        f"a pass of {latency.batch} images on {where}, fp32, {way}, torch {latency.torch}; the ratio is to "
+        "the dense network, timed in turns; masked networks take as long as without masks"
     )
 
 

@@ -297,7 +297,7 @@ class Forecast:
         import torch
 
         from prunas.experiments.work import device
-        from prunas.training.step import autocast
+        from prunas.training.step import arithmetic, autocast
 
         setting = plan.setting
         recipe = setting.recipe
@@ -306,12 +306,14 @@ class Forecast:
             net = setting.space.build().to(where)
         torch.set_num_threads(processor.threads(setting.space.cost(setting.space.dense).macs * recipe.batch))
         images = torch.zeros(recipe.batch, *setting.space.survey.input, device=where)
+        arithmetic(recipe, where)
+        context = autocast(recipe, where)
         best = float("inf")
         for _ in range(3):
             start = time.perf_counter()
-            with autocast(recipe, where):
-                total = net(images).sum()
-            total.backward()
+            with context:
+                output = net(images)
+            output.sum().backward()
             if where.type == "cuda":
                 torch.cuda.synchronize()
             best = min(best, time.perf_counter() - start)

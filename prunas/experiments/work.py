@@ -25,6 +25,7 @@ from prunas.recipe import Recipe
 from prunas.space import SearchSpace, load_space
 from prunas.training.graph import Benches, cuda_recorder
 from prunas.training.loop import Preempted, Progress, train
+from prunas.training.precision import SEARCHED
 
 __all__ = ["calibration", "check_environment", "device", "initial", "run", "weights"]
 
@@ -82,6 +83,9 @@ def run(
     where = device()
     _choose_algorithms(where)
     with _side_by_side(where, stop) as (seat, stepped):
+        again = (
+            True  # once even if nothing was idle: memory in the cache of another stream is free after this
+        )
         while True:
             try:
                 return _run(spec, where, folder, progress, stepped, seat)
@@ -90,8 +94,9 @@ def run(
             # Not in the handler: the traceback holds the tensors of the attempt.
             idle = _BENCHES.drop()
             torch.cuda.empty_cache()
-            if not idle:
+            if not (idle or again):
                 raise MemoryError(f"{shortage}; lower --batch, or take a GPU with more memory")
+            again = False
 
 
 def _run(
@@ -134,6 +139,7 @@ def _run(
         if where.type == "cuda":
             total = torch.cuda.get_device_properties(where).total_memory
             message["memory"] = torch.cuda.max_memory_reserved(where) / total
+            message["captures"] = _BENCHES.captures
         progress(message)
 
     try:
@@ -193,6 +199,7 @@ def _choose_algorithms(where: torch.device) -> None:
     if where.type == "cuda":
         torch.cuda.init()  # type: ignore[no-untyped-call]
         torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
+        torch.backends.cudnn.benchmark_limit = SEARCHED
 
 
 @dataclass(eq=False, slots=True)

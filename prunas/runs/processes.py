@@ -1,6 +1,7 @@
 """Workers on this machine: processes that live on from job to job, because importing torch costs seconds."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -201,8 +202,19 @@ def visible_gpus() -> list[str]:
         return []
     with suppress(OSError, subprocess.SubprocessError):
         found = subprocess.run([tool, "--list-gpus"], capture_output=True, text=True, timeout=20, check=True)
-        return [str(number) for number, line in enumerate(found.stdout.splitlines()) if line.strip()]
+        return _listed(found.stdout)
     return []
+
+
+def _listed(text: str) -> list[str]:
+    """The devices that `nvidia-smi --list-gpus` names: a GPU by its number, a divided one by its MIG instances."""
+    devices: list[list[str]] = []
+    for line in text.splitlines():
+        if line.startswith("GPU "):
+            devices.append([])
+        elif devices and (instance := re.search(r"UUID: (MIG-[^)\s]+)", line)):
+            devices[-1].append(instance[1])
+    return [name for number, parts in enumerate(devices) for name in parts or [str(number)]]
 
 
 @contextmanager

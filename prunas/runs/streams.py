@@ -29,8 +29,8 @@ __all__ = ["Pace", "streams"]
 WORTH = 1.05
 """One more training at once must raise the steps per second of all together by this factor."""
 
-WARM, WINDOW = 20, 3.0
-"""Steps that every lane takes before rates count, and the seconds over which they are taken."""
+WINDOW = 3.0
+"""Seconds over which a rate is taken."""
 
 FULL = 0.9
 """Share of the device's memory that may be planned with."""
@@ -40,9 +40,9 @@ class Pace:
     """How many lanes there are: as many as was asked for, or as many as measurements say.
 
     It begins with one. While more of them do more than 5 % more steps per second and fit into memory, there is
-    one more; the first that does not pay is taken back, and the number stays. Lanes are of one experiment, so
-    their steps are of one batch size. Networks differ in size, so this is a rule of thumb; being wrong by one
-    costs little.
+    one more; the first that does not pay in two windows is taken back, and the number stays. Lanes are of one
+    experiment, so their steps are of one batch size. Networks differ in size, so this is a rule of thumb; being
+    wrong by one costs little.
 
     Attributes:
         lanes: How many there may be.
@@ -60,6 +60,7 @@ class Pace:
         self._clock = clock
         self._fit = 1
         self._best = 0.0
+        self._doubted = False
         self._steps, self._since = 0, math.nan
 
     def memory(self, share: float) -> None:
@@ -67,7 +68,7 @@ class Pace:
         self._fit = max(1, int(FULL / share))
 
     def restart(self) -> None:
-        """Forgets the steps counted: the lanes are other ones now."""
+        """Forgets the steps counted: the lanes are other ones now, or one of them has captured a step."""
         self._since = math.nan
 
     def step(self, lanes: int, warm: bool) -> None:
@@ -75,7 +76,7 @@ class Pace:
 
         Args:
             lanes: How many there are.
-            warm: Whether all of them have taken `WARM` steps.
+            warm: Whether all of them have finished an epoch: until then they warm up and capture their steps.
         """
         if self._settled:
             return
@@ -92,12 +93,16 @@ class Pace:
             self.restart()
 
     def _judge(self, rate: float) -> None:
-        if rate <= WORTH * self._best:
+        if rate > WORTH * self._best:
+            self._doubted = False
+            if self.lanes < self._fit:
+                self._best = rate
+                self.lanes += 1
+        elif not self._doubted:
+            self._doubted = True  # an evaluation, or an epoch of odd length, may have fallen into the window
+        else:
             self.lanes -= 1
             self._settled = True
-        elif self.lanes < self._fit:
-            self._best = rate
-            self.lanes += 1
 
     def crowded(self, lanes: int) -> None:
         """Memory did not suffice for so many: from now on there is one less."""
@@ -105,19 +110,42 @@ class Pace:
         self._settled = True
 
 
-class _Lane:
-    """One attempt at a job, in a thread of its own."""
+class _Thread:
+    """Makes one attempt after another. cuDNN keeps its plans by thread: a new one would build them all again."""
 
-    def __init__(self, job: Job, run: Callable[["_Lane"], None]) -> None:
-        self.job = job
+    def __init__(self, run: Callable[["_Lane"], None]) -> None:
         self.go = threading.Lock()
         self.go.acquire()
+        self.lane: _Lane | None = None
+        self._run = run
+        # A daemon: a driver that was interrupted twice must not wait for it.
+        self._thread = threading.Thread(target=self._live, daemon=True)
+        self._thread.start()
+
+    def _live(self) -> None:
+        while True:
+            self.go.acquire()
+            if self.lane is None:
+                return
+            self._run(self.lane)
+
+    def end(self) -> None:
+        """Ends the thread, which has nothing to do."""
+        self.lane = None
+        self.go.release()
+        self._thread.join()
+
+
+class _Lane:
+    """One attempt at a job, in a thread that makes no other meanwhile."""
+
+    def __init__(self, job: Job, thread: _Thread) -> None:
+        self.job, self.thread = job, thread
         self.asked = False
         self.steps = 0
+        self.warm = False  # has finished an epoch
         self.message: Mapping[str, Any] | None = None
-        # A daemon: a driver that was interrupted twice must not wait for it.
-        self.thread = threading.Thread(target=run, args=(self,), name=job.name, daemon=True)
-        self.thread.start()
+        thread.lane = self
 
 
 class _Lanes:
@@ -126,7 +154,10 @@ class _Lanes:
     def __init__(self, root: Path, pace: Pace) -> None:
         self._root, self._pace = root, pace
         self._ring: deque[_Lane] = deque()  # the first is at work, or next
+        self._idle: list[_Thread] = []
         self._last: dict[str, _Lane] = {}
+        self._measured: str | None = None  # the job whose memory, alone, is known
+        self._captures = 0
         self._ended: list[tuple[_Lane, Ended]] = []
         self._holder: _Lane | None = None  # None: the driver
         self._back = threading.Event()
@@ -137,7 +168,7 @@ class _Lanes:
         return self._pace.lanes
 
     def start(self, job: Job) -> None:
-        lane = self._last[job.id] = _Lane(job, self._run)
+        lane = self._last[job.id] = _Lane(job, self._idle.pop() if self._idle else _Thread(self._run))
         self._ring.append(lane)
         self._pace.restart()
 
@@ -166,11 +197,11 @@ class _Lanes:
 
     def close(self) -> None:
         self.stop([lane.job for lane in self._ring])
+        while self._idle:
+            self._idle.pop().end()
 
     def _collected(self) -> list[Ended]:
         found, self._ended = self._ended, []
-        for lane, _ in found:
-            lane.thread.join()
         return [ended for _, ended in found]
 
     def _let_run(self, lane: _Lane, until: float) -> None:
@@ -195,23 +226,22 @@ class _Lanes:
         if lane is None:
             self._back.set()
         else:
-            lane.go.release()
+            lane.thread.go.release()
 
     def _step_done(self, lane: _Lane) -> bool:
         """What a lane's work asks after every step: whether to stop. Meanwhile the others have their turns."""
         lane.steps += 1
-        self._pace.step(len(self._ring), all(other.steps >= WARM for other in self._ring))
+        self._pace.step(len(self._ring), all(other.warm for other in self._ring))
         if not lane.asked:
             self._ring.rotate(-self._ring.index(lane) - 1)
             following = None if time.monotonic() >= self._until else self._ring[0]
             if following is not lane:
                 self._give(following)
-                lane.go.acquire()
+                lane.thread.go.acquire()
         return lane.asked
 
     def _run(self, lane: _Lane) -> None:
-        """The life of a lane's thread."""
-        lane.go.acquire()
+        """What a lane's thread does, once it has the baton."""
         answer: Answer | str
         try:
             answer = self._attempt(lane)
@@ -219,6 +249,7 @@ class _Lanes:
             answer = f"with {type(error).__name__}: {error}"
         self._ring.remove(lane)
         self._pace.restart()
+        self._idle.append(lane.thread)
         self._ended.append((lane, Ended(lane.job, answer)))
         self._give(None)
 
@@ -227,8 +258,14 @@ class _Lanes:
 
         def tell(message: Mapping[str, Any]) -> None:
             lane.message = dict(message)
-            if "memory" in message and len(self._last) == 1:
+            lane.warm = lane.warm or "epoch" in message
+            # While there may be one lane only, all that took memory before has ended; the first to tell counts.
+            if "memory" in message and self._pace.lanes == 1 and self._measured in (None, lane.job.id):
+                self._measured = lane.job.id
                 self._pace.memory(message["memory"])
+            if (captures := message.get("captures", self._captures)) != self._captures:
+                self._captures = captures
+                self._pace.restart()
 
         def crowded() -> bool:
             if len(self._ring) == 1:

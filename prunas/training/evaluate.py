@@ -1,10 +1,13 @@
 """Accuracy of a network on a split."""
 
+import math
+
 import torch
 from torch import nn
 
 from prunas.data.dataset import DataSet, Split
 from prunas.recipe import Recipe
+from prunas.training.precision import algorithm_search
 from prunas.training.step import arithmetic, autocast
 
 __all__ = ["evaluate"]
@@ -19,23 +22,24 @@ def evaluate(net: nn.Module, data: DataSet, split: Split, *, device: torch.devic
         recipe: Gives precision and memory layout.
     """
     modes = [(module, module.training) for module in net.modules()]
+    members = data.members(split)
     # A million pixels a batch: small images by the thousand, large ones as the recipe has them.
-    batch = max(recipe.batch, 2**20 // (data.shape[1] * data.shape[2]))
-    feed = data.feed(data.members(split), batch, device=device, channels_last=recipe.channels_last)
+    largest = max(recipe.batch, 2**20 // (data.shape[1] * data.shape[2]))
+    # Equal batches: cuDNN plans every convolution anew for a last one of another size.
+    batch = math.ceil(len(members) / math.ceil(len(members) / largest))
+    feed = data.feed(members, batch, device=device, channels_last=recipe.channels_last)
     context = autocast(recipe, device)
     arithmetic(recipe, device)
     hits = torch.zeros((), dtype=torch.int64, device=device)
-    # A pass or two is over before a search for algorithms would pay.
-    search, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False
     net.eval()
     try:
-        for draw in feed.draws(None):
-            x, y = feed.gather(draw)
-            with context:
-                output = net(x)
-            hits += (output.argmax(1) == y).sum()
+        with algorithm_search(False):  # a pass or two is over before a search would pay
+            for draw in feed.draws(None):
+                x, y = feed.gather(draw)
+                with context:
+                    output = net(x)
+                hits += (output.argmax(1) == y).sum()
     finally:
-        torch.backends.cudnn.benchmark = search
         for module, mode in modes:
             module.training = mode
     return 100 * int(hits) / data.sizes[split]

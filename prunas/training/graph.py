@@ -6,6 +6,7 @@ replays one. `Benches` keeps captured steps for the next training of the same ar
 
 import contextlib
 import dataclasses
+import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -38,11 +39,15 @@ class Recorder(Protocol):
     def aside(self) -> contextlib.AbstractContextManager[object]:
         """Inside, work is kept apart from what the device still has to do."""
 
-    def record(self, work: Callable[[], None]) -> Callable[[], object]:
+    def strict(self) -> contextlib.AbstractContextManager[object]:
+        """Inside, work that could not be recorded because it waits for the device raises a RuntimeError."""
+
+    def record(self, work: Callable[[], object]) -> Callable[[], object]:
         """Records `work` without changing a value that matters later, and gives back what replays it.
 
         Raises:
-            RuntimeError: `work` does something that cannot be recorded, such as waiting for the device.
+            RuntimeError: `work` does something that cannot be recorded, such as waiting for the device. If `work`
+                itself raises, its own error.
         """
 
 
@@ -61,16 +66,59 @@ class _CudaRecorder:
     def aside(self) -> Iterator[None]:
         here = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(here)
-        with torch.cuda.stream(self._stream):
-            yield
-        here.wait_stream(self._stream)
+        try:
+            with torch.cuda.stream(self._stream):
+                yield
+        finally:
+            here.wait_stream(self._stream)
 
-    def record(self, work: Callable[[], None]) -> Callable[[], object]:
+    @contextlib.contextmanager
+    def strict(self) -> Iterator[None]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch calls the mode a prototype that does not see every wait
+            before = torch.cuda.get_sync_debug_mode()
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                yield
+            finally:
+                torch.cuda.set_sync_debug_mode(before)
+
+    def record(self, work: Callable[[], object]) -> Callable[[], object]:
         graph = torch.cuda.CUDAGraph()
-        # thread_local: what another thread does meanwhile, such as pinning a batch, is not part of the capture.
-        with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
-            work()
+        here = torch.cuda.current_stream(self._device)
+        reason: BaseException | None = None
+        # cuBLAS has a workspace for each stream, and torch hands out 32 streams in turn. Without one at hand the
+        # capture takes its workspace from its own pool, and no other stream or graph shares or frees it.
+        torch._C._cuda_clearCublasWorkspaces()
+        try:
+            # thread_local: what another thread does meanwhile, such as pinning a batch, is not captured.
+            with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
+                try:
+                    work()
+                except BaseException as error:
+                    reason = error
+                    raise
+        except BaseException as error:
+            self._abandon(here)
+            raise (reason or error) from None  # closing a failed capture raises once more
+        finally:
+            reason = None  # its traceback holds this frame
+            torch._C._cuda_clearCublasWorkspaces()
+        # What came before the capture, such as a search for algorithms, says nothing of the steps to come.
+        torch.cuda.reset_peak_memory_stats(self._device)
         return graph.replay
+
+    def _abandon(self, here: torch.cuda.Stream) -> None:
+        """After a failed capture, does what torch then leaves undone: the stream is left, and the pool closed.
+
+        As long as the allocator believes that a capture is under way, it gives no cached memory back.
+        """
+        torch.cuda.set_stream(here)
+        with contextlib.suppress(
+            RuntimeError
+        ):  # the first raises where torch, later than 2.11, has done both
+            torch._C._cuda_endAllocateToPool(self._stream.device_index, self._pool)
+            torch._C._cuda_releasePool(self._stream.device_index, self._pool)
 
 
 def cuda_recorder(device: torch.device) -> Recorder | None:
@@ -87,7 +135,15 @@ class Replay:
         failure: Why it cannot be recorded, one line; None as long as it can.
     """
 
-    def __init__(self, step: Step, recorder: Recorder, device: torch.device) -> None:
+    def __init__(
+        self, step: Step, recorder: Recorder, device: torch.device, captured: Callable[[], None] | None = None
+    ) -> None:
+        """Records nothing yet.
+
+        Args:
+            captured: Called after every attempt to record.
+        """
+        self._captured = captured
         self._step, self._recorder, self._device = step, recorder, device
         self._recorded: dict[Hashable, tuple[Draw, Callable[[], object]]] = {}
         self.failure: str | None = None
@@ -117,9 +173,11 @@ class Replay:
         state = {name: (tensor, tensor.detach().clone()) for name, tensor in self._step.state().items()}
         random = _random_state(self._device)
         with self._recorder.aside():
-            for _ in range(WARM_UP):
+            for _ in range(WARM_UP - 1):
                 self._step(static)
         try:
+            with self._recorder.aside(), self._recorder.strict():
+                self._step(static)
             self._recorded[shape] = static, self._recorder.record(lambda: self._step(static))
         except torch.OutOfMemoryError:
             raise
@@ -132,6 +190,8 @@ class Replay:
             for tensor, before in state.values():
                 tensor.copy_(before)
         _set_random_state(random, self._device)
+        if self._captured is not None:
+            self._captured()
 
 
 @dataclass(slots=True)
@@ -195,6 +255,9 @@ class Benches:
     A step that is taken up again gets the new network's weights, no momentum and the new masks, in place. One
     training at a time holds it; a second one at the same time gets another. Trainings with a regulariser do not
     share theirs: a regulariser may have changed its network, and there is one such training per search.
+
+    Attributes:
+        captures: Recordings made so far, by all of them.
     """
 
     def __init__(self, recorder: Callable[[torch.device], Recorder | None] = cuda_recorder) -> None:
@@ -204,6 +267,7 @@ class Benches:
             recorder: Called with a device, gives what records there; None means eager steps.
         """
         self._recorder = recorder
+        self.captures = 0
         self._idle: list[tuple[Hashable, Bench]] = []
 
     @contextlib.contextmanager
@@ -232,14 +296,21 @@ class Benches:
             if (recorder := self._recorder(device)) is not None:
                 self._make_room(device)
             step = Step(net, gather, recipe, device, regulariser, masks)
-            advance = step if recorder is None else Replay(step, recorder, device)
+            advance = step if recorder is None else Replay(step, recorder, device, self._count)
             found = Bench(step, advance, _new_generator(device))
         _wait(device)  # what this stream has made, such as the resident images, other streams may read
-        yield found
-        # Not in a `finally`: after an exception nobody knows what state it is in.
+        try:
+            yield found
+        except BaseException:
+            with contextlib.suppress(RuntimeError):
+                _wait(device)  # its memory must not go to others while it still computes
+            raise  # and the bench with it: nobody knows what state it is in
         _wait(device)
         if regulariser is None and isinstance(found.advance, Replay) and found.notice is None:
             self._idle = [*self._idle[1 - IDLE :], (key, found)]
+
+    def _count(self) -> None:
+        self.captures += 1
 
     def _take(self, key: Hashable) -> Bench | None:
         for place in reversed(range(len(self._idle))):

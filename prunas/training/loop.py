@@ -21,6 +21,7 @@ from prunas.errors import InputError
 from prunas.files import digest, write_atomic
 from prunas.recipe import Recipe
 from prunas.training.checkpoint import Unusable, read_checkpoint, write_checkpoint
+from prunas.training.determinism import refusal
 from prunas.training.evaluate import evaluate
 from prunas.training.graph import Prepare, eager, random_layers
 from prunas.training.regulariser import Regulariser
@@ -128,7 +129,7 @@ def train(
         prepare: Gives the training its steps; see `prunas.training.graph`.
 
     Raises:
-        InputError: The arguments do not fit together.
+        InputError: The arguments do not fit together, or deterministic algorithms are wanted that a layer lacks.
         Diverged: The loss of an epoch is not finite.
         Preempted: `stop` said so; a checkpoint was written.
         KeyboardInterrupt: Ctrl-C; with a folder, a checkpoint was written.
@@ -190,7 +191,13 @@ def train(
             step.net.train()
             for draw in feed.draws(seed, epoch, first):
                 step.set_lr(lr := recipe.lr_at(record.done, per_epoch, epochs))
-                bench.advance(draw)
+                try:
+                    bench.advance(draw)
+                except RuntimeError as error:
+                    # About the whole process's setting, so no other training would fare better.
+                    if (refused := refusal(error, step.net, feed.gather(draw)[0])) is not None:
+                        raise refused from error
+                    raise
                 record.done += 1
                 record.spent = time.perf_counter() - started
                 if record.done % per_epoch:

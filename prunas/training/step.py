@@ -11,6 +11,7 @@ from torch.optim.sgd import sgd
 from prunas.data.dataset import Batch, Draw
 from prunas.errors import unknown
 from prunas.recipe import Recipe
+from prunas.training.precision import Float32, algorithm_search, float32_arithmetic
 from prunas.training.regulariser import Regulariser
 
 __all__ = ["Step", "arithmetic", "autocast"]
@@ -25,14 +26,9 @@ def autocast(recipe: Recipe, device: torch.device) -> contextlib.AbstractContext
 
 
 def arithmetic(recipe: Recipe, device: torch.device) -> None:
-    """Sets how CUDA multiplies float32 from here on: exactly, or in TF32 where the recipe says so.
-
-    A setting of the process, so whoever computes in it sets it first: another training may have changed it.
-    """
-    if device.type == "cuda":
-        kind = "tf32" if recipe.precision == "tf32" else "ieee"
-        torch.backends.cuda.matmul.fp32_precision = kind
-        torch.backends.cudnn.conv.fp32_precision = kind  # type: ignore[attr-defined]  # there since 2.9
+    """Sets how CUDA multiplies float32 from here on: exactly, or in TF32 where the recipe says so."""
+    kind: Float32 = "tf32" if recipe.precision == "tf32" else "ieee"
+    float32_arithmetic(device, convolutions=kind, products=kind)
 
 
 class Step:
@@ -129,6 +125,11 @@ class Step:
         """Trains on one batch and adds to the totals of the epoch."""
         arithmetic(self._recipe, self._device)
         x, y = self._gather(draw)
+        # The last batch of an epoch comes once in it: a search for its algorithms would cost more than it brings.
+        with algorithm_search(torch.backends.cudnn.benchmark and len(y) == self._recipe.batch):
+            self._train(x, y)
+
+    def _train(self, x: Tensor, y: Tensor) -> None:
         with self._autocast:
             output = self.net(x)
         if self._recipe.precision == "bf16":

@@ -64,6 +64,41 @@ def test_rounds_end_with_the_time_but_not_before_there_are_some():
     assert rows[0]["rounds"] == 3
 
 
+def test_a_batch_size_is_searched_or_not_but_never_both(monkeypatch):
+    """cuDNN keeps what it has searched, so a second setting must meet shapes of its own."""
+    met = set()
+
+    class Runner:
+        def __init__(self, stack, make, data, recipe, device, captured):
+            self.batch = recipe.batch
+
+        def run(self, steps):
+            met.add((self.batch, torch.backends.cudnn.benchmark))
+
+    monkeypatch.setattr(parts, "Runner", Runner)
+    monkeypatch.setattr(parts, "_wait", lambda device: None)
+    monkeypatch.setitem(parts.NETWORKS, "none", torch.nn.Identity)
+    before = torch.backends.cudnn.benchmark
+    answer = parts.preparation("none", None, torch.device("cuda"))
+    assert [row["search"] for row in answer["rows"]] == [True, False]
+    assert len(met) == len({batch for batch, _ in met}) == 8
+    assert {search for _, search in met} == {True, False}
+    # Nor those of the ladder, which comes first in the same process.
+    assert not {batch for batch, _ in met} & {parts.FAST.batch, parts.FAST.batch - 1}
+    assert torch.backends.cudnn.benchmark is before
+
+
+@pytest.mark.parametrize("convolutions", ["ieee", "tf32"])
+def test_the_official_loop_does_not_inherit_the_precision_of_others(monkeypatch, convolutions):
+    told = []
+    monkeypatch.setattr(official, "float32_arithmetic", lambda device, **how: told.append((device.type, how)))
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 6))
+    loop = official.Loop(net, torch.device("cpu"), convolutions=convolutions)
+    for _ in range(2):
+        loop.step(torch.zeros(2, 3, 8, 8), torch.zeros(2, dtype=torch.int64))
+    assert told == [("cpu", {"convolutions": convolutions, "products": "ieee"})] * 2
+
+
 def test_what_a_step_asks_is_known_from_elsewhere():
     found = floor.demand(parts.NETWORKS["ResNet-20"], (3, 32, 32))
     # 40.6 million MACs forward, twice as many backward, but no gradient for the images.

@@ -1,6 +1,8 @@
 """Latency: what is timed and what is said about it; never how fast it was."""
 
+import contextlib
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from prunas.architecture import KernelPattern
 from prunas.cli import main
 from prunas.errors import InputError
 from prunas.experiments import latency as timing
-from prunas.experiments.latency import latency_of, place
+from prunas.experiments.latency import conditions, latency_of, place
 from prunas.space import load_space
 
 CPU = torch.device("cpu")
@@ -25,13 +27,14 @@ class Clock:
     turns = 0
 
     def __init__(self, statement: str, globals: dict[str, Any], num_threads: int) -> None:
-        self.net, self.images = globals["net"], globals["images"]
-        assert (statement, num_threads) == ("net(images)", torch.get_num_threads())
+        self.run = globals["run"]
+        self.net = self.run.func
+        assert (statement, num_threads) == ("run()", torch.get_num_threads())
         assert not self.net.training
 
     def timeit(self, passes: int) -> Any:
         assert torch.is_inference_mode_enabled()
-        self.net(self.images)
+        self.run()
         Clock.turns += 1
         seconds = 1e-6 * sum(p.numel() for p in self.net.parameters())
         slow = 1 + (Clock.turns // 2) % 2  # neighbours share it
@@ -60,6 +63,66 @@ def test_masked_networks_are_timed_without_their_masks(monkeypatch: pytest.Monke
     monkeypatch.setattr(timing, "Timer", Clock)
     found = latency_of(space, space.point(kernels=pattern), batch=1, device=CPU)
     assert (found.ratio, found.masked) == (1.0, True)
+
+
+class Recorder:
+    """Replays by calling again; cannot record the given one of what it is asked for."""
+
+    def __init__(self, fails: int | None = None) -> None:
+        self.fails, self.replays = fails, []
+
+    aside = strict = staticmethod(contextlib.nullcontext)
+
+    def record(self, work: Any) -> Any:
+        if self.fails == len(self.replays):
+            raise RuntimeError("operation not permitted when stream is capturing")
+        work()  # while it records
+        self.replays.append(partial(work.func, *work.args))  # where the clock finds the network
+        return self.replays[-1]
+
+
+@pytest.mark.parametrize(("fails", "captured"), [(None, True), (0, False), (1, False)])
+def test_a_gpu_replays_both_networks_or_neither(
+    monkeypatch: pytest.MonkeyPatch, fails: int | None, captured: bool
+) -> None:
+    space = load_space("vgg11-digits")
+    recorder, timed = Recorder(fails), []
+
+    class Noting(Clock):
+        def __init__(self, statement: str, globals: dict[str, Any], num_threads: int) -> None:
+            super().__init__(statement, globals, num_threads)
+            timed.append(self.run)
+
+    monkeypatch.setattr(timing, "Timer", Noting)
+    monkeypatch.setattr(timing, "cuda_recorder", lambda device: recorder)
+    found = latency_of(space, designs.uniform(space, space.target(keep=0.25)), batch=2, device=CPU)
+    assert found.captured is captured
+    assert len(timed) == 2
+    assert [run in recorder.replays for run in timed] == [captured, captured]
+    said = conditions(found)
+    assert ("replayed as a CUDA graph" in said) is captured
+    assert ("eager" in said) is not captured
+
+
+def test_precision_is_set_whatever_was_computed_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    space, asked = load_space("vgg11-digits"), []
+    monkeypatch.setattr(timing, "Timer", Clock)
+    monkeypatch.setattr(timing, "float32_arithmetic", lambda device, **how: asked.append((device, how)))
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    seen = []
+    monkeypatch.setattr(Clock, "timeit", _noting_search(Clock.timeit, seen))
+    latency_of(space, space.dense, batch=1, device=CPU)
+    assert asked == [(CPU, {"convolutions": "ieee", "products": "ieee"})]
+    assert set(seen) == {False}
+    assert torch.backends.cudnn.benchmark
+
+
+def _noting_search(timeit: Any, seen: list[bool]) -> Any:
+    def noting(self: Clock, passes: int) -> Any:
+        seen.append(torch.backends.cudnn.benchmark)
+        return timeit(self, passes)
+
+    return noting
 
 
 def test_show_and_compare_on_request(

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -159,6 +160,23 @@ def paces(spec, folder, progress, stop):
         if stop() and step + 1 < spec["steps"]:
             return None
     return {"steps": spec["steps"], "memory": spec.get("memory")}
+
+
+def thread(spec, folder, progress, stop):
+    """Which thread of its process it runs in."""
+    for _ in range(3):
+        stop()
+    return {"thread": threading.get_ident()}
+
+
+def tells(spec, folder, progress, stop):
+    """Sends messages, and takes a step after each."""
+    for message in spec["messages"]:
+        progress(message)
+        stop()
+    if spec.get("fails"):
+        raise ZeroDivisionError("planted")
+    return {}
 
 
 def hungry(spec, folder, progress, stop):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections import Counter
 from functools import partial
 
@@ -19,6 +20,7 @@ from prunas.runs.driver import Driver
 from prunas.runs.execute import execute, never
 from prunas.runs.executors import executor, silent
 from prunas.runs.job import Job
+from prunas.runs.processes import _listed
 from prunas.runs.store import Store
 from prunas.runs.streams import Pace, _Lanes
 from prunas.space import load_space
@@ -89,6 +91,16 @@ def test_ctrl_c_lets_lanes_save_after_their_step(tmp_path, diary, pacing):
     saved = {job.label: int((Store(tmp_path / "runs").folder(job) / "done").read_text()) for job in jobs}
     assert saved == taken
     assert all(0 < steps < 100_000 for steps in saved.values())
+
+
+def test_threads_live_on_from_job_to_job(tmp_path):
+    jobs = [Job("light_work:thread", {"number": i}, "space", str(i)) for i in range(6)]
+    before = threading.active_count()
+    outcomes, _ = run(tmp_path / "runs", jobs, 2)
+    threads = Counter(outcome.result.values["thread"] for outcome in outcomes)
+    assert sorted(threads.values()) == [3, 3]
+    assert threading.get_ident() not in threads
+    assert threading.active_count() == before  # and no longer than the executor
 
 
 # --- memory
@@ -175,6 +187,68 @@ def test_rates_are_not_judged_while_lanes_are_idle_cold_or_changing():
     assert device.pace.lanes == 2
     assert device.run(4) == 3
     assert device.run(60) == 2
+
+
+@pytest.mark.parametrize(("dips", "lanes"), [(1, 3), (2, 2)])
+def test_two_windows_in_a_row_must_be_slow(dips, lanes):
+    device = Device({1: 100, 2: 190, 3: 280}, 0.3)
+    assert device.run(3.5) == 2
+    usual, device.rates[2] = device.rates[2], 50
+    device.run(3.5 * dips)
+    device.rates[2] = usual
+    device.run(60)
+    assert device.pace.lanes == (lanes if dips == 1 else 1)
+
+
+class Noting(Pace):
+    """Notes what it is told."""
+
+    def __init__(self):
+        super().__init__(None)
+        self.told = []
+
+    def memory(self, share):
+        self.told.append(share)
+
+    def step(self, lanes, warm):
+        self.told.append(warm)
+
+    def restart(self):
+        self.told.append("restart")
+
+
+@pytest.fixture
+def noting(tmp_path):
+    def tell(*jobs):
+        """What a pace is told while jobs run one after another."""
+        pool = _Lanes(tmp_path / "runs", pace := Noting())
+        for number, spec in enumerate(jobs):
+            pool.start(Job("light_work:tells", {"number": number} | spec, "space", str(number)))
+            while not pool.wait(60.0):
+                pass
+        pool.close()
+        return pace.told
+
+    return tell
+
+
+def test_a_lane_is_warm_once_an_epoch_is_over(noting):
+    told = noting({"messages": [{"waiting": 1}, {"epoch": 1}, {"epoch": 2}]})
+    # Begins, is asked whether to, takes three steps, ends.
+    assert told == ["restart", False, False, True, True, "restart"]
+
+
+def test_a_capture_restarts_the_window(noting):
+    messages = [{"epoch": 1, "captures": 2}, {"epoch": 2, "captures": 2}, {"epoch": 3, "captures": 3}]
+    told = noting({"messages": [*messages, {"epoch": 4}]})
+    assert told[2:-1] == ["restart", True, True, "restart", True, True]
+
+
+def test_the_first_training_that_tells_its_memory_is_the_measure(noting):
+    dense = {"messages": [{"epoch": 1, "memory": 0.2}, {"epoch": 2, "memory": 0.3}]}
+    other = {"messages": [{"epoch": 1, "memory": 0.9}]}
+    told = noting({"messages": [], "fails": True}, dense, other)
+    assert [share for share in told if type(share) is float] == [0.2, 0.3]
 
 
 def test_what_was_asked_for_stays_but_for_memory():
@@ -294,7 +368,37 @@ def test_too_little_memory_drops_idle_steps_before_anything_else(tmp_path, train
     assert execute(trainings[0], Store(tmp_path / "runs")).status == "finished"
 
 
+def test_memory_that_only_a_cache_held_is_tried_once_more(tmp_path, trainings, monkeypatch):
+    real, left = work.train, [1]
+
+    def short(*args, **how):
+        if left[0]:
+            left[0] -= 1
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has")
+        return real(*args, **how)
+
+    emptied = []
+    monkeypatch.setattr(work, "train", short)
+    monkeypatch.setattr(work._BENCHES, "drop", lambda: False)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
+    assert execute(trainings[0], Store(tmp_path / "runs")).status == "finished"
+    assert emptied == [1]
+
+
 # --- what a command line says
+
+
+def test_a_divided_gpu_is_its_instances():
+    plain = "GPU 0: NVIDIA H200 (UUID: GPU-11)\nGPU 1: NVIDIA H200 (UUID: GPU-22)\n"
+    assert _listed(plain) == ["0", "1"]
+    divided = (
+        "GPU 0: NVIDIA H200 (UUID: GPU-11)\n"
+        "  MIG 3g.71gb     Device  0: (UUID: MIG-aa)\n"
+        "  MIG 3g.71gb     Device  1: (UUID: MIG-bb)\n"
+        "GPU 1: NVIDIA H200 (UUID: GPU-22)\n"
+    )
+    assert _listed(divided) == ["MIG-aa", "MIG-bb", "1"]
+    assert _listed("No devices found.\n") == []
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,15 @@ class Tape(TorchDispatchMode):
                 old.copy_(new)
 
 
+class Strict(TorchDispatchMode):
+    """Refuses what waits for the device, as torch's mode for finding it does."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func in READS:
+            raise RuntimeError("called a synchronizing CUDA operation")
+        return func(*args, **(kwargs or {}))
+
+
 class TapeRecorder:
     """A `Recorder` that counts what is asked of it."""
 
@@ -50,6 +59,11 @@ class TapeRecorder:
     def aside(self):
         self.counts["warm-ups"] += 1
         yield
+
+    @contextlib.contextmanager
+    def strict(self):
+        with Strict():
+            yield
 
     def record(self, work):
         self.counts["captures"] += 1

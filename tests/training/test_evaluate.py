@@ -17,7 +17,7 @@ class Brightness(nn.Module):
 
 
 def test_percent_of_a_split_over_several_batches():
-    # Two batches of 1,024 and 476; images 0..599 are labelled as they look, the rest are not.
+    # Two batches at most 1,024 each; images 0..599 are labelled as they look, the rest are not.
     n = 1500
     bright = np.arange(n) % 2
     pixels = (bright[:, None, None, None] * np.ones((1, 32, 32, 1)) * 255).astype(np.uint8)
@@ -37,7 +37,10 @@ def test_percent_of_a_split_over_several_batches():
     net.train()
     net[2].eval()
     device = torch.device("cpu")
+    sizes = []
+    net.register_forward_pre_hook(lambda module, given: sizes.append(len(given[0])))
     scores = [evaluate(net, data, s, device=device, recipe=recipe("paper")) for s in ("train", "val", "test")]
     assert scores == pytest.approx([100, 0, 40])
+    assert sizes == [600, 100, 750, 750]  # as equal as they can be
     assert [m.training for m in net.modules()] == [True, True, True, False]
     assert net[2].num_batches_tracked == 0

@@ -2,11 +2,11 @@ import pytest
 import torch
 
 from prunas.cli import main
-from prunas.experiments.plan import make_setting
+from prunas.experiments.plan import forecast, make_plan, make_setting
 from prunas.recipe import RECIPES
 from prunas.space import load_space
-from prunas.training import precision
-from prunas.training.precision import fast_bf16, fastest
+from prunas.training import precision, step
+from prunas.training.precision import algorithm_search, fast_bf16, fastest, float32_arithmetic
 
 CPU = torch.device("cpu")
 FLAGS = {
@@ -88,3 +88,54 @@ def test_a_transfer_is_told_too(processor, small_space, tmp_path, capsys):
         main([*command, *shorter, "--out", str(tmp_path / "runs"), "--json"])
     assert not ended.value.code
     assert capsys.readouterr().err.count("bf16 will be slow") == 1
+
+
+@pytest.fixture
+def defaults():
+    """Afterwards torch multiplies as a fresh process does."""
+    yield
+    float32_arithmetic(torch.device("cuda"), convolutions="tf32", products="ieee")
+
+
+@pytest.mark.parametrize("convolutions", ["ieee", "tf32"])
+@pytest.mark.parametrize("products", ["ieee", "tf32"])
+def test_old_and_new_switches_of_float32_agree(defaults, convolutions, products):
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    for before in ("tf32", "ieee"):
+        float32_arithmetic(torch.device("cuda"), convolutions=before, products=before)
+        float32_arithmetic(CPU, convolutions="tf32", products="tf32")  # says nothing to CUDA
+        assert (cudnn.conv.fp32_precision, matmul.fp32_precision) == (before, before)
+        float32_arithmetic(torch.device("cuda"), convolutions=convolutions, products=products)
+        assert (cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision) == (convolutions, convolutions)
+        assert matmul.fp32_precision == products
+        # torch raises here if the two kinds of switches contradict each other.
+        assert (cudnn.allow_tf32, matmul.allow_tf32) == (convolutions == "tf32", products == "tf32")
+        assert torch.get_float32_matmul_precision() == ("high" if products == "tf32" else "highest")
+
+
+def test_a_search_for_algorithms_is_as_before_afterwards():
+    before = torch.backends.cudnn.benchmark
+    with algorithm_search(True):
+        with pytest.raises(ZeroDivisionError), algorithm_search(False):
+            assert not torch.backends.cudnn.benchmark
+            raise ZeroDivisionError
+        assert torch.backends.cudnn.benchmark
+    assert torch.backends.cudnn.benchmark is before
+
+
+@pytest.mark.parametrize("kind", ["fp32", "bf16"])
+def test_a_forecast_is_timed_in_the_precision_of_the_trainings(processor, small_space, monkeypatch, kind):
+    setting = make_setting(load_space(str(small_space)), changes={"epochs": 1, "precision": kind})
+    plan = make_plan(setting, ["uniform"], seeds=1, controls=False, dense=False)
+    computed, told = set(), []
+    linear = torch.nn.Linear.forward
+
+    def noting(self, x):
+        computed.add((output := linear(self, x)).dtype)
+        return output
+
+    monkeypatch.setattr(torch.nn.Linear, "forward", noting)
+    monkeypatch.setattr(step, "arithmetic", lambda recipe, device: told.append(recipe.precision))
+    forecast(plan).seconds(plan)
+    assert computed == {torch.bfloat16 if kind == "bf16" else torch.float32}
+    assert told == [kind]
