@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prunas import designs
     from prunas.architecture import Architecture, KernelPattern
-    from prunas.costs import Cost, Target
+    from prunas.costs.counted import Cost
+    from prunas.costs.target import Target
     from prunas.errors import InputError
-    from prunas.space import SearchSpace, load_point, load_space
+    from prunas.spaces.load import load_point, load_space
+    from prunas.spaces.space import SearchSpace
 
 __version__ = "0.1.0"
 SCHEMA = 1
@@ -37,13 +39,13 @@ __all__ = [
 
 _HOMES = {
     "Architecture": "prunas.architecture",
-    "Cost": "prunas.costs",
+    "Cost": "prunas.costs.counted",
     "InputError": "prunas.errors",
     "KernelPattern": "prunas.architecture",
-    "SearchSpace": "prunas.space",
-    "Target": "prunas.costs",
-    "load_point": "prunas.space",
-    "load_space": "prunas.space",
+    "SearchSpace": "prunas.spaces.space",
+    "Target": "prunas.costs.counted",
+    "load_point": "prunas.spaces.space",
+    "load_space": "prunas.spaces.space",
 }
 
 

@@ -1,7 +1,7 @@
 """One point of a search space: a shape, never weights.
 
 Everything here is plain data: no torch, no network. What a name means is the business of the `Survey` the
-point belongs to (`prunas.structure`); whether the point is legal is the business of its `SearchSpace`.
+point belongs to (`prunas.survey`); whether the point is legal is the business of its `SearchSpace`.
 """
 
 import base64

@@ -8,19 +8,19 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, get_args
 
-__all__ = ["REGISTERED", "Registry"]
+__all__ = ["DIMENSIONS", "FINDERS", "REGISTERED", "Kind", "Registry"]
 
 Registry = Literal["prunas.works", "prunas.penalties", "prunas.rebuilds"]
 
 _TABLES: dict[Registry, dict[str, str]] = {
-    "prunas.works": {"train": "prunas.experiments.work:run"},
+    "prunas.works": {"train": "prunas.works.train:run"},
     "prunas.penalties": {
-        "slimming/scale": "prunas.proposers.slimming:ScalePenalty",
-        "sss/branch": "prunas.proposers.sss:BranchScales",
+        "slimming/scale": "prunas.proposers.pruning.slimming:ScalePenalty",
+        "sss/branch": "prunas.proposers.pruning.sss:BranchScales",
     },
     "prunas.rebuilds": {
-        "thinet/rescaled": "prunas.proposers.refit:rescaled",
-        "reconstruction/refitted": "prunas.proposers.refit:refitted",
+        "thinet/rescaled": "prunas.proposers.pruning.refit:rescaled",
+        "reconstruction/refitted": "prunas.proposers.pruning.refit:refitted",
     },
 }
 
@@ -28,3 +28,9 @@ REGISTERED: Mapping[Registry, Mapping[str, str]] = MappingProxyType(
     {registry: MappingProxyType(_TABLES[registry]) for registry in get_args(Registry)}
 )
 """Import paths of works, penalties and weight rebuilds by name; other packages add theirs by entry points."""
+
+
+Kind = Literal["predefined", "automatic", "sampler", "design", "control"]
+DIMENSIONS = ("width", "depth", "kernel")
+FINDERS = ("automatic", "predefined")
+"""Kinds that find points by pruning."""

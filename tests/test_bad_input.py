@@ -15,9 +15,10 @@ from prunas.errors import InputError
 from prunas.experiments.plan import make_plan, make_setting
 from prunas.experiments.preflight import preflight
 from prunas.experiments.search import search
-from prunas.runs.serial import Serial
+from prunas.runs.pools.serial import Serial
 from prunas.runs.store import Store
-from prunas.space import SearchSpace, load_space
+from prunas.spaces.load import load_space
+from prunas.spaces.space import SearchSpace
 
 Refused = Callable[..., str]
 

@@ -9,7 +9,8 @@ import pytest
 from torch import nn
 
 from prunas.errors import InputError
-from prunas.space import SearchSpace, load_space
+from prunas.spaces.load import load_space
+from prunas.spaces.space import SearchSpace
 
 NET = "nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(512, 10))"
 SPACE = 'network = "network.py:{name}"\ninput = [1, 8, 8]\ndata = "digits"\nrecipe = "tiny"\nkeep = [0.5]\n'

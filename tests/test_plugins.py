@@ -16,10 +16,11 @@ from prunas.cli import main
 from prunas.errors import InputError
 from prunas.names import REGISTERED, Registry
 from prunas.plugins import resolve
-from prunas.proposers import PROPOSERS, entry, installed_proposers
 from prunas.proposers.brief import Penalty
+from prunas.proposers.registry import entry, installed_proposers
+from prunas.proposers.table import PROPOSERS
 from prunas.runs.job import Job
-from prunas.space import bundled_spaces, installed_spaces, load_space
+from prunas.spaces.load import bundled_spaces, installed_spaces, load_space
 
 PAGE = (Path(prunas.__file__).parent.parent / "docs" / "plugins.md").read_text()
 Install = Callable[..., Path]
@@ -100,7 +101,7 @@ def test_listings_hold_what_is_installed(ramp: Path) -> None:
 
 
 ENTRY = """
-from prunas.proposers import Entry
+from prunas.proposers.registry import Entry
 X = Entry("other:X", {kind!r}, "d", "r", dimensions=({dimension!r},))
 """
 
@@ -118,7 +119,7 @@ X = Entry("other:X", {kind!r}, "d", "r", dimensions=({dimension!r},))
 def test_a_broken_proposer_is_one_line_and_breaks_nothing_else(
     install: Install, source: str, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    install("broken-pack", {"broken.py": source}, {"prunas.proposers": {"bad": "broken:X"}})
+    install("broken-pack", {"broken.py": source}, {"prunas.proposers.registry": {"bad": "broken:X"}})
     with pytest.raises(InputError, match=re.escape(says)) as raised:
         entry("bad")
     assert "proposer 'bad' of package broken-pack 1.0" in str(raised.value)
@@ -152,7 +153,7 @@ def test_a_broken_space_is_one_line(install: Install, value: str, says: str) -> 
 
 def test_names_that_clash(install: Install) -> None:
     for name in ("one", "two"):
-        install(name, {}, {"prunas.proposers": {"mine": "other:X", "slimming": "other:X"}})
+        install(name, {}, {"prunas.proposers.registry": {"mine": "other:X", "slimming": "other:X"}})
     assert entry("slimming") is PROPOSERS["slimming"]
     with pytest.raises(InputError, match=r"of packages .*one 1\.0.*uninstall all but one"):
         entry("mine")
@@ -163,13 +164,13 @@ def test_names_that_clash(install: Install) -> None:
 
 
 def test_a_name_that_cannot_be_typed(install: Install) -> None:
-    install("broken-pack", {"other.py": ""}, {"prunas.proposers": {"my.name": "other:X"}})
+    install("broken-pack", {"other.py": ""}, {"prunas.proposers.registry": {"my.name": "other:X"}})
     with pytest.raises(InputError, match="rename it"):
         entry("my.name")
 
 
 def test_doctor_names_a_broken_package(install: Install, tmp_path: Path) -> None:
-    from prunas.experiments.doctor import examine
+    from prunas.cli.doctor import examine
 
     install("broken-pack", {"broken.py": "X = 3"}, {"prunas.spaces": {"bad": "broken:X"}})
     (check,) = [check for check in examine(None, tmp_path) if check["what"] == "plug-in"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import prunas
-from prunas.costs import Target
+from prunas.costs.target import Target
 from prunas.experiments.record import Record
 from prunas.statistics import summary, text
 from prunas.statistics.claims import controls_of

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from prunas.experiments import work
+from prunas.works import runtime as work
 
 RECORD = "steps.jsonl"
 
@@ -21,7 +21,7 @@ def run(
     progress: Callable[[Mapping[str, Any]], object],
     stop: Callable[[], bool],
 ) -> dict[str, Any] | None:
-    """`prunas.experiments.work.run`, which asks after every step whether to stop: that is written down.
+    """`prunas.works.train.run`, which asks after every step whether to stop: that is written down.
 
     One line when an attempt begins, with the step it takes up, then one with the time of every step.
     """

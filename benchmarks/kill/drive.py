@@ -3,7 +3,7 @@
 import sys
 
 from prunas.cli import main
-from prunas.experiments import jobs
+from prunas.works import trainings as jobs
 
 if __name__ == "__main__":
     jobs.WORK = "counted"

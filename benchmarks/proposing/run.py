@@ -19,12 +19,13 @@ import torch
 
 from prunas import data as datasets
 from prunas.data.dataset import DataSet
-from prunas.experiments.work import CALIBRATION_BATCH, initial
-from prunas.proposers import PROPOSERS
-from prunas.proposers.brief import Brief, Trained
+from prunas.proposers.brief import Brief, DenseNetwork
+from prunas.proposers.table import PROPOSERS
 from prunas.recipe import recipe
-from prunas.space import SearchSpace, load_space
+from prunas.spaces.load import load_space
+from prunas.spaces.space import SearchSpace
 from prunas.training.step import Step
+from prunas.works.runtime import CALIBRATION_BATCH, initial
 
 CPU = torch.device("cpu")
 METHODS = ("slimming", "l1-global", "magnitude", "thinet-global", "reconstruction-global")
@@ -65,7 +66,7 @@ def measure(space: SearchSpace, data: DataSet, warm: int, steps: int, keep: list
             targets=tuple(space.target(keep=share, metric="params") for share in keep),
             seed=0,
             lr_sum=made.lr_sum(data.steps("train", made.batch), made.epochs),
-            dense=lambda penalty, state=state: Trained("dense", lambda: state, {}),
+            dense=lambda penalty, state=state: DenseNetwork("dense", lambda: state, {}),
             initial=lambda: initial(space, 0),
             calibration=lambda images: data.calibration(images, seed=0, device=CPU, batch=CALIBRATION_BATCH),
         )

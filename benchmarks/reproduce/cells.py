@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from prunas.errors import InputError, unknown
-from prunas.experiments.jobs import Setting
 from prunas.experiments.plan import make_plan, make_setting
 from prunas.experiments.search import Plan
 from prunas.experiments.transfer import find_source, source_plan
 from prunas.runs.executors import Executor
 from prunas.runs.store import Store
-from prunas.space import SearchSpace, load_space
+from prunas.spaces.load import load_space
+from prunas.spaces.space import SearchSpace
+from prunas.works.trainings import Setting
 
 __all__ = ["Cell", "Protocol", "cells", "plan_of", "protocols"]
 

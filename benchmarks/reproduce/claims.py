@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.reproduce.cells import Cell
-from prunas.costs import Target
+from prunas.costs.target import Target
 from prunas.experiments.record import Record
+from prunas.results.rows import TrainingRow
 from prunas.statistics.claims import Judgement, Relation, Side, apart, compared, jointly, judge
-from prunas.statistics.rows import Row
 from prunas.statistics.summary import Summary, grouped
 from prunas.statistics.text import asked_text
 
@@ -223,7 +223,7 @@ def _contrasts(claim: Claim, result: Result) -> tuple[list[_Comparison], list[_C
     return plain, beyond
 
 
-def _shared_shapes(rows: Sequence[Row]) -> str:
+def _shared_shapes(rows: Sequence[TrainingRow]) -> str:
     """Names the designs of which several seeds train the same shape."""
     shared = []
     for proposer, own in grouped(rows, lambda row: row.proposer).items():

@@ -10,20 +10,13 @@ from benchmarks.reproduce.cells import Cell, Protocol, cells, protocols
 from benchmarks.reproduce.claims import Claim, Result, Verdict, bears, load_claims, load_results, verdicts
 from prunas.report.budget import budget_figure
 from prunas.report.figure import save
+from prunas.results.rows import FINISHED
 from prunas.statistics.claims import standard_errors
 from prunas.statistics.curves import curves, dense_accuracy, undrawn
 from prunas.statistics.inference import ACCURACY
 from prunas.statistics.retraining import courses, retraining_table
-from prunas.statistics.rows import FINISHED
 from prunas.statistics.summary import Summary, comparisons, summarise, table
-from prunas.statistics.text import (
-    Table,
-    as_markdown,
-    difference_table,
-    duration,
-    interval_text,
-    result_table,
-)
+from prunas.statistics.text import Table, as_markdown, difference_table, duration, interval_text, result_table
 
 __all__ = ["README", "draw", "page", "summary"]
 

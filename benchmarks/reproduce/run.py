@@ -16,9 +16,9 @@ from prunas.experiments.record import Record, record_of, save
 from prunas.experiments.search import Plan, search
 from prunas.files import write_json
 from prunas.report.evidence import Evidence
+from prunas.results.rows import FINISHED
 from prunas.runs.store import Store
 from prunas.statistics.retraining import crossings
-from prunas.statistics.rows import FINISHED
 
 __all__ = ["RESULTS", "evidence_json", "run"]
 

@@ -12,9 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from prunas.proposers import entry
 from prunas.proposers.brief import Brief, Trial
-from prunas.space import load_space
+from prunas.proposers.registry import entry
+from prunas.spaces.load import load_space
 
 
 def points(name: str, keep: float, count: int) -> dict[str, Any]:

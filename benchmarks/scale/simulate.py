@@ -27,7 +27,7 @@ from prunas.runs.job import Job
 from prunas.runs.store import Result, Store
 from prunas.runs.worker import Answer
 
-BEAT = 10.0  # seconds between two signs of life, as `prunas.runs.remote` has it
+BEAT = 10.0  # seconds between two signs of life, as `prunas.runs.pools.remote` has it
 
 
 class Workers:

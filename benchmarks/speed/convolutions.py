@@ -8,10 +8,10 @@ import time
 import torch
 
 from prunas import designs
-from prunas.experiments.processor import ONEDNN, convolutions
 from prunas.recipe import recipe
-from prunas.space import load_space
+from prunas.spaces.load import load_space
 from prunas.training.step import Step
+from prunas.works.processor import ONEDNN, convolutions
 
 CASES = [  # space, share of the parameters, batch
     *(("vgg11-digits", keep, 32) for keep in (0.005, 0.02, 0.04, 0.06, 0.1, 1.0)),

@@ -18,7 +18,7 @@ from prunas import networks
 from prunas.data.dataset import Draw
 from prunas.data.resident import Resident, resident
 from prunas.recipe import RECIPES, Recipe
-from prunas.training.graph import Bench, Benches, cuda_recorder, eager
+from prunas.training.capture import StepCache, StepRunner, cuda_recorder, eager
 from prunas.training.loop import train
 from prunas.training.precision import algorithm_search
 
@@ -73,8 +73,8 @@ class Runner:
         feed = data.feed(
             members, recipe.batch, device=device, augment=recipe.augment, channels_last=recipe.channels_last
         )
-        prepare = partial(Benches(cuda_recorder).bench, "speed") if captured else eager
-        self.bench: Bench = stack.enter_context(prepare(net, feed.gather, recipe, device, None, masks))
+        prepare = partial(StepCache(cuda_recorder).bench, "speed") if captured else eager
+        self.bench: StepRunner = stack.enter_context(prepare(net, feed.gather, recipe, device, None, masks))
         self.bench.step.set_lr(0.01)
         whole = len(members) // recipe.batch  # full batches only, as the official loop has them here
         self._draws: Iterator[Draw] = (
@@ -165,7 +165,7 @@ class Whole:
         self, make: Callable[[], nn.Module], data: Resident, device: torch.device, steps: int
     ) -> None:
         self._net, self._data, self._device, self._steps = make(), data, device, steps
-        self._benches, self._seed = Benches(cuda_recorder), count()
+        self._benches, self._seed = StepCache(cuda_recorder), count()
 
     def run(self, recipe: Recipe) -> float:
         """One epoch."""
@@ -303,7 +303,7 @@ def accuracy(
     name: str, data: Resident, recipe: Recipe, make: Callable[[], nn.Module], device: torch.device, seeds: int
 ) -> dict[str, Any]:
     """Test accuracy of fp32 eager steps, of bf16, and of captured steps, on the same seeds."""
-    benches = Benches(cuda_recorder)
+    benches = StepCache(cuda_recorder)
     ways = {
         "fp32, eager": (recipe.replace(precision="fp32", channels_last=False), eager),
         "bf16, channels_last": (

@@ -17,7 +17,7 @@ def pool(space: str, *, images: int, rounds: int, precision: str) -> dict[str, A
     from prunas.recipe import PROTOCOLS
     from prunas.runs.executors import executor
     from prunas.runs.store import Store
-    from prunas.space import load_space
+    from prunas.spaces.load import load_space
 
     workers = os.cpu_count() or 1
     changes = {"epochs": 1, "images": images, "batch": 64, "precision": precision, "channels_last": True}

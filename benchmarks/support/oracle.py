@@ -24,10 +24,11 @@ from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from prunas.architecture import Architecture
-from prunas.build.build import build, inherit
-from prunas.build.residual import Tracer
-from prunas.costs import CostModel
-from prunas.structure import Survey
+from prunas.costs.counted import CostModel
+from prunas.graphs.tracer import Tracer
+from prunas.surgery.assemble import build
+from prunas.surgery.weights import inherit
+from prunas.survey import Survey
 
 __all__ = [
     "Difference",

@@ -30,7 +30,7 @@ from benchmarks.support.networks import NETWORKS, Network
 from benchmarks.support.oracle import KeptNorms, batch_of, dense_network, quick, relative
 from benchmarks.support.row import TOLERANCE, Row, processor, sources, surveyed
 from prunas.errors import InputError
-from prunas.structure import Survey
+from prunas.survey import Survey
 
 LIMIT = 90
 """Processor seconds that a network may take."""

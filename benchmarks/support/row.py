@@ -28,12 +28,12 @@ from benchmarks.support.oracle import (
     random_selection,
 )
 from prunas.architecture import Architecture
-from prunas.build.build import build
-from prunas.build.construct import CONSTRUCTORS
-from prunas.costs import CostModel
+from prunas.costs.counted import CostModel
 from prunas.errors import InputError
-from prunas.structure import Survey
-from prunas.survey.survey import survey
+from prunas.surgery.assemble import build
+from prunas.surgery.construct import CONSTRUCTORS
+from prunas.survey import Survey
+from prunas.tracing.survey import survey
 
 __all__ = ["TOLERANCE", "Row", "measure", "processor", "sources", "surveyed", "wrong"]
 

@@ -21,7 +21,7 @@ from prunas.files import read_json, write_json
 from prunas.report.figure import save
 from prunas.runs.executors import executor
 from prunas.runs.store import Store
-from prunas.space import load_space
+from prunas.spaces.load import load_space
 
 HERE = Path(__file__).parent
 PREEMPTED = 75

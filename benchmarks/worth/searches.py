@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from prunas.architecture import Architecture
-from prunas.costs import Target
+from prunas.costs.target import Target
 from prunas.errors import InputError
-from prunas.experiments.jobs import Setting, Training
 from prunas.experiments.plan import make_plan
 from prunas.experiments.search import Findings
 from prunas.experiments.search import search as run_search
@@ -21,6 +20,7 @@ from prunas.proposers.brief import Proposal
 from prunas.recipe import protocol
 from prunas.runs.executors import Executor
 from prunas.runs.store import Store
+from prunas.works.trainings import Setting, Training
 
 __all__ = ["FRESH", "Question", "Unfinished", "measure"]
 
@@ -224,15 +224,15 @@ def _courses(
             continue
         spec = read_json(Path(trial.folder) / "result.json")["spec"]
         points[trial.architecture] = Architecture.from_json(spec["architecture"])
-        better = not tried or trial.val_acc > tried[-1]["top"]
+        better = not tried or trial.val_score > tried[-1]["top"]
         tried.append(
             {
                 "architecture": trial.architecture,
                 "macs": trial.reached.macs,
                 "training macs": trial.train_macs,
-                "val": trial.val_acc,
+                "val": trial.val_score,
                 "best": trial.architecture if better else tried[-1]["best"],
-                "top": trial.val_acc if better else tried[-1]["top"],
+                "top": trial.val_score if better else tried[-1]["top"],
             }
         )
     return list(courses.values())
@@ -259,11 +259,11 @@ def _tests(
 
 def _pairs(whole: Findings, proxy: Findings) -> list[dict[str, Any]]:
     """Validation accuracies of the random points after a whole and after a short schedule: the same points."""
-    short = {(t.search_seed, t.architecture): t.val_acc for t in proxy.trials if t.proposer == "random"}
+    short = {(t.search_seed, t.architecture): t.val_score for t in proxy.trials if t.proposer == "random"}
     pairs: dict[int, dict[str, Any]] = {}
     for trial in whole.trials:
         if trial.proposer == "random" and not trial.duplicate:
             own = pairs.setdefault(trial.search_seed, {"search": trial.search_seed, "whole": [], "short": []})
-            own["whole"].append(trial.val_acc)
+            own["whole"].append(trial.val_score)
             own["short"].append(short[trial.search_seed, trial.architecture])
     return list(pairs.values())

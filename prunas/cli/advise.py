@@ -22,7 +22,7 @@ def advise(
     as_json: Json = False,
 ) -> None:
     """Fine-tune, train a found shape from scratch, or take a uniform one: the answer of finished runs."""
-    from prunas.costs import Target
+    from prunas.costs.target import Target
     from prunas.experiments.record import Record, committed_evidence, load_records
     from prunas.recipe import recipe
     from prunas.statistics.advice import Observation, observation_table, observations

@@ -11,7 +11,7 @@ from prunas.cli.output import FAILED, print_json, print_rows, say
 from prunas.errors import InputError
 
 if TYPE_CHECKING:
-    from prunas.space import SearchSpace
+    from prunas.spaces.space import SearchSpace
 
 __all__ = ["doctor", "presets", "proposers", "show", "spaces"]
 
@@ -36,8 +36,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """What can vary, what is frozen and why, and what it costs."""
-    from prunas.experiments.show import show_document, show_text
-    from prunas.space import load_network, load_point
+    from prunas.inspection.show import show_document, show_text
+    from prunas.spaces.load import load_network, load_point
 
     if shape is None:
         found, arch = load_point(point)
@@ -45,7 +45,7 @@ def show(
         found = load_network(point, _sizes(shape))
         arch = found.dense
     if code:
-        from prunas.experiments.code import shape_code
+        from prunas.inspection.code import shape_code
 
         text = shape_code(found, arch)
         if as_json:
@@ -56,7 +56,7 @@ def show(
     document = show_document(found, arch)
     timed = None
     if latency:
-        from prunas.experiments.latency import latency_of, latency_text, place
+        from prunas.inspection.latency import latency_of, latency_text, place
 
         timed = latency_of(found, arch, batch=batch, device=place(device))
     if as_json:
@@ -98,7 +98,7 @@ def spaces(as_json: Json = False) -> None:
 
 def proposers(as_json: Json = False) -> None:
     """The methods that propose shapes: prunas's own and those of installed packages."""
-    from prunas.proposers import installed_proposers
+    from prunas.proposers.registry import installed_proposers
 
     known, problems = installed_proposers()
     for problem in problems:
@@ -141,7 +141,7 @@ def presets(
 
 def _usable_spaces() -> "list[SearchSpace]":
     """Every space that can be loaded; what cannot is told, for one broken package must not hide the others."""
-    from prunas.space import installed_spaces, load_space
+    from prunas.spaces.load import installed_spaces, load_space
 
     names, problems = installed_spaces()
     for problem in problems:
@@ -157,7 +157,7 @@ def _usable_spaces() -> "list[SearchSpace]":
 
 def doctor(data: Data = None, out: Out = Path("runs"), as_json: Json = False) -> None:
     """What is wrong with this installation, and what can be done about it."""
-    from prunas.experiments.doctor import examine
+    from prunas.cli.doctor import examine
 
     checks = examine(data, out)
     if as_json:

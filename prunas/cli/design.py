@@ -13,8 +13,8 @@ from prunas.errors import InputError
 
 if TYPE_CHECKING:
     from prunas.architecture import Architecture
-    from prunas.costs import Target
-    from prunas.space import SearchSpace
+    from prunas.costs.target import Target
+    from prunas.spaces.space import SearchSpace
 
 __all__ = [
     "cross",
@@ -64,7 +64,7 @@ def taper(
 ) -> None:
     """Widths min(W, a * b^stage) with given parameters and MACs."""
     from prunas import designs
-    from prunas.costs import Target
+    from prunas.costs.target import Target
 
     found = load(space)
     made = designs.taper(found, Target.parse(params), Target.parse(macs))
@@ -98,7 +98,7 @@ def uniform_kernel(
     as_json: Json = False,
 ) -> None:
     """One density for the weights of all convolutions, fitted to a budget."""
-    from prunas import kernels
+    from prunas.designs import kernels
 
     found = load(space)
     target = _target(found, keep, budget, metric)
@@ -115,7 +115,7 @@ def erk(
     as_json: Json = False,
 ) -> None:
     """Erdos-Renyi-Kernel densities, which spare small convolutions, fitted to a budget."""
-    from prunas import kernels
+    from prunas.designs import kernels
 
     found = load(space)
     _write(found, kernels.erk(found, _target(found, keep, budget, metric), seed), None, to, as_json)
@@ -131,7 +131,7 @@ def cross(
     as_json: Json = False,
 ) -> None:
     """The centre and the four edges of every 3x3 kernel; thinned alike if a budget is given."""
-    from prunas import kernels
+    from prunas.designs import kernels
 
     found = load(space)
     target = _target_if_given(found, keep, budget, metric)
@@ -150,7 +150,7 @@ def shuffled(
 ) -> None:
     """The widths of a point dealt anew among its layers, fitted to a budget or to what the point has."""
     from prunas import designs
-    from prunas.space import load_point
+    from prunas.spaces.load import load_point
 
     space, arch = load_point(point)
     if arch.kernels is not None or arch.removed:
@@ -203,8 +203,9 @@ def _carried(
     seed: int,
 ) -> "Architecture":
     """The design by what the points decide; says how stages were matched."""
-    from prunas import designs, kernels
-    from prunas.stages import match
+    from prunas import designs
+    from prunas.designs import kernels
+    from prunas.designs.stages import match
 
     decided = {
         "width": any(arch.widths or arch.selected for arch in found),
@@ -226,7 +227,7 @@ def _carried(
 
 
 def _found(points: Sequence[Path]) -> tuple["SearchSpace", list["Architecture"]]:
-    from prunas.space import load_point
+    from prunas.spaces.load import load_point
 
     loaded = [load_point(str(path)) for path in points]
     names = {space.name for space, _ in loaded}
@@ -242,7 +243,7 @@ def _target_if_given(
 
 
 def _target(space: "SearchSpace", keep: float | None, budget: str | None, metric: str | None) -> "Target":
-    from prunas.costs import Target
+    from prunas.costs.target import Target
 
     if (keep is None) == (budget is None):
         raise InputError("give a budget, either --keep 0.3 or --budget 1.2M")
@@ -253,7 +254,7 @@ def _target(space: "SearchSpace", keep: float | None, budget: str | None, metric
 def _write(space: "SearchSpace", made: "Architecture", align: str | None, to: Path, as_json: bool) -> None:
     from prunas import designs
     from prunas.files import write_json
-    from prunas.statistics.rows import Proposed
+    from prunas.results.rows import Proposed
 
     rounding = alignment(align)
     arch = made if rounding is None else designs.align(space, made, *rounding)

@@ -31,7 +31,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a network with its weights to a file that needs no prunas, and check it by running it."""
-    from prunas.experiments import export as exporting
+    from prunas.inspection import export as exporting
 
     form = exporting.form_of(to)
     if file is not None:

@@ -12,9 +12,9 @@ from prunas.errors import InputError, unknown
 from prunas.recipe import PRECISIONS
 
 if TYPE_CHECKING:
-    from prunas.designs import Rounding
-    from prunas.experiments.jobs import Setting
-    from prunas.space import SearchSpace
+    from prunas.designs.align import Rounding
+    from prunas.spaces.space import SearchSpace
+    from prunas.works.trainings import Setting
 
 __all__ = [
     "Align",
@@ -141,7 +141,7 @@ def alignment(text: str | None) -> "tuple[int, Rounding] | None":
 
 def options_of(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
     """`slimming.pull=1` and the like, by proposer."""
-    from prunas.proposers import entry
+    from prunas.proposers.registry import entry
 
     options: dict[str, dict[str, Any]] = {}
     for text in texts:
@@ -215,6 +215,6 @@ def computing(deterministic: bool, eager: bool) -> None:
 
 def load(space: str) -> "SearchSpace":
     """A bundled space, or that of a TOML file."""
-    from prunas.space import load_space
+    from prunas.spaces.load import load_space
 
     return load_space(space)

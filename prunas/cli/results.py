@@ -13,8 +13,8 @@ from prunas.cli.running import store_at
 from prunas.errors import InputError, unknown
 
 if TYPE_CHECKING:
-    from prunas.experiments.latency import Latency as Timed
     from prunas.experiments.record import Record
+    from prunas.inspection.latency import Latency as Timed
     from prunas.report.evidence import Evidence
 
 __all__ = ["compare", "evidence_of", "figure_folders", "gathered", "optuna", "report", "runs"]
@@ -90,7 +90,7 @@ def compare(
     found = [evidence for _, evidence in evidence_of(out, space)]
     timed: list[Mapping[str, Timed]] = [{} for _ in records]
     if latency:
-        from prunas.experiments.latency import latency_of_rows, place
+        from prunas.inspection.latency import latency_of_rows, place
 
         where = place(device)
         timed = [latency_of_rows(r.rows, out / r.space, batch=batch, device=where) for r in records]
@@ -122,8 +122,8 @@ def optuna(
     as_json: Json = False,
 ) -> None:
     """Write what samplers tried as Optuna studies, anew at every call; optuna-dashboard shows them."""
+    from prunas.experiments.optuna_studies import open_storage, write_studies
     from prunas.experiments.record import load_records
-    from prunas.experiments.studies import open_storage, write_studies
 
     records = load_records(out, space)
     if not any(record.trials for record in records):

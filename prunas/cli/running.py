@@ -60,7 +60,7 @@ def _executor_named(
     name: str | None, workers: int | None, settings: Sequence[str] | None, side_by_side: int = 1
 ) -> tuple[str, dict[str, Any]]:
     """See `executor_of`."""
-    from prunas.runs.processes import visible_gpus
+    from prunas.runs.pools.processes import visible_gpus
 
     options: dict[str, Any] = {} if workers is None else {"workers": workers}
     for text in settings or ():

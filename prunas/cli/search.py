@@ -45,11 +45,11 @@ from prunas.cli.running import check_executor, executor_of, stopping, store_at
 from prunas.errors import InputError
 
 if TYPE_CHECKING:
-    from prunas.experiments.jobs import Setting
     from prunas.experiments.search import Findings, Plan
     from prunas.recipe import Protocol
     from prunas.runs.executors import Executor
     from prunas.runs.store import Store
+    from prunas.works.trainings import Setting
 
 __all__ = ["search", "train", "transfer"]
 
@@ -114,7 +114,8 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Propose shapes, train them from scratch, compare."""
-    from prunas.experiments.plan import forecast, make_plan
+    from prunas.experiments.forecast import forecast
+    from prunas.experiments.plan import make_plan
     from prunas.experiments.search import search as run_search
 
     changes = (epochs, batch, lr, images, precision, channels_last)
@@ -207,7 +208,8 @@ def transfer(
     as_json: Json = False,
 ) -> None:
     """Carry the pattern of found shapes to another network or data set, train there, compare."""
-    from prunas.experiments.plan import forecast, make_plan
+    from prunas.experiments.forecast import forecast
+    from prunas.experiments.plan import make_plan
     from prunas.experiments.preflight import preflight
     from prunas.experiments.search import search as run_search
     from prunas.experiments.transfer import designs_of, find_source, load_source, source_plan, stage_notes
@@ -288,12 +290,12 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train one point from scratch on train + validation and test it once. Keeps the weights."""
-    from prunas.costs import Target
+    from prunas.costs.target import Target
     from prunas.experiments.plan import check_cap, make_setting
     from prunas.experiments.preflight import check_setting
     from prunas.proposers.brief import Proposal
     from prunas.recipe import protocol as protocol_named
-    from prunas.space import load_point
+    from prunas.spaces.load import load_point
     from prunas.statistics.flags import count_flags, flags_text
 
     how = protocol_named(protocol)
@@ -327,7 +329,7 @@ def train(
             | row.to_json()
         )
     else:
-        accuracy = "-" if row.test_acc is None else f"{row.test_acc:.2f} %"
+        accuracy = "-" if row.test_score is None else f"{row.test_score:.2f} %"
         typer.echo(f"{point}: {row.reached.params:,} params, {row.reached.macs:,} MACs, {row.epochs} epochs")
         marks = f" ({flags_text(count_flags([row]), 1)})" if row.all_flags else ""
         typer.echo(f"test accuracy {accuracy}{marks}\n{folder}")
@@ -355,14 +357,14 @@ def _warn(setting: "Setting", protocols: "Sequence[Protocol]", proposers: Sequen
         proposers: Who proposes them.
     """
     from prunas.experiments.steps import few_steps
-    from prunas.proposers import entry
+    from prunas.proposers.registry import entry
 
     if few := few_steps(setting, protocols, any("dense" in entry(name).needs for name in proposers)):
         say(f"{setting.space.name}: {few}")
     if setting.recipe.precision != "bf16":
         return
-    from prunas.experiments.work import device
     from prunas.training.precision import fast_bf16
+    from prunas.works.runtime import device
 
     if not fast_bf16(device()):
         say(
@@ -417,7 +419,7 @@ def _finish(
 
 def _confirm(plan: "Plan") -> None:
     """Asks a person at a terminal before work that is estimated to take longer than ten minutes."""
-    from prunas.experiments.plan import forecast
+    from prunas.experiments.forecast import forecast
 
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return
@@ -435,7 +437,7 @@ def _print_plan(plan: "Plan", as_json: bool, first: "Plan | None" = None) -> Non
         as_json: How to print.
         first: What it would carry out before, to find the source of a transfer.
     """
-    from prunas.experiments.plan import dry_rows, forecast
+    from prunas.experiments.forecast import dry_rows, forecast
 
     works = [forecast(each) for each in (first, plan) if each is not None]
     trainings, macs = sum(work.trainings for work in works), sum(work.macs for work in works)

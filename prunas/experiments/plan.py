@@ -1,8 +1,6 @@
 """From what a user asked to a `Plan`, and what carrying it out will take."""
 
-import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,29 +8,22 @@ import numpy as np
 
 from prunas import data as datasets
 from prunas import designs
-from prunas.costs import Metric, Target
+from prunas.costs.metrics import Metric
+from prunas.costs.target import Target
 from prunas.errors import InputError
-from prunas.experiments import processor
-from prunas.experiments.jobs import BACKWARD, Setting
 from prunas.experiments.search import Plan
-from prunas.proposers import FINDERS, PROPOSERS, Entry, configured, entry
+from prunas.names import FINDERS
 from prunas.proposers.brief import Source
+from prunas.proposers.entry import Entry
+from prunas.proposers.registry import configured, entry
 from prunas.proposers.serving import check_served
+from prunas.proposers.table import PROPOSERS
 from prunas.recipe import Protocol, Recipe, finite, protocol, recipe
-from prunas.space import SearchSpace
+from prunas.spaces.space import SearchSpace
 from prunas.statistics.inference import chance_ceiling
+from prunas.works.trainings import Setting
 
-__all__ = [
-    "CONTROLS",
-    "TRIALS",
-    "Forecast",
-    "check_cap",
-    "controls_of",
-    "dry_rows",
-    "forecast",
-    "make_plan",
-    "make_setting",
-]
+__all__ = ["CONTROLS", "TRIALS", "check_cap", "controls_of", "make_plan", "make_setting"]
 
 CONTROLS = {
     "width": ("uniform", "random", "taper"),
@@ -89,8 +80,8 @@ def make_setting(
         raise InputError(f"space {space.name!r} names no data set; add `data = ...` to its file")
     changed = {key: value for key, value in (changes or {}).items() if value is not None}
     if changed.get("precision") == "auto":
-        from prunas.experiments.work import device
         from prunas.training.precision import fastest
+        from prunas.works.runtime import device
 
         changed = fastest(device()) | {key: value for key, value in changed.items() if key != "precision"}
     chosen: Recipe = recipe(recipe_name or space.recipe).replace(**changed)
@@ -265,135 +256,3 @@ def _check_file_settings(space: SearchSpace) -> None:
             configured(name, space.options)
         except InputError as error:
             raise InputError(f"{space.source or space.name}: proposers.{name}: {error}") from error
-
-
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """What a plan will take, from its targets: the points themselves are not known yet.
-
-    Attributes:
-        trainings: How many.
-        macs: Multiply-accumulates of all of them.
-        steps: Optimiser steps of all of them.
-        epochs: Epochs of all of them.
-    """
-
-    trainings: int
-    macs: int
-    steps: int
-    epochs: int
-
-    def workers(self, plan: Plan) -> int:
-        """Trainings at a time on a CPU, unless told otherwise; see `prunas.experiments.processor`."""
-        dense = plan.setting.space.cost(plan.setting.space.dense)
-        return processor.workers(dense.macs * plan.setting.recipe.batch, self.steps)
-
-    def seconds(self, plan: Plan) -> float:
-        """An estimate of the time, from a few training steps of the dense network, timed now.
-
-        A narrow network does not save time in proportion: a step is taken to cost at least a quarter of the
-        dense one's. Trainings side by side are taken to share the processor evenly.
-        """
-        import torch
-
-        from prunas.experiments.work import device
-        from prunas.training.step import arithmetic, autocast
-
-        setting = plan.setting
-        recipe = setting.recipe
-        where = device()
-        with torch.random.fork_rng(devices=[]):
-            net = setting.space.build().to(where)
-        torch.set_num_threads(processor.threads(setting.space.cost(setting.space.dense).macs * recipe.batch))
-        images = torch.zeros(recipe.batch, *setting.space.survey.input, device=where)
-        arithmetic(recipe, where)
-        context = autocast(recipe, where)
-        best = float("inf")
-        for _ in range(3):
-            start = time.perf_counter()
-            with context:
-                output = net(images)
-            output.sum().backward()
-            if where.type == "cuda":
-                torch.cuda.synchronize()
-            best = min(best, time.perf_counter() - start)
-        dense_step = BACKWARD * setting.space.cost(setting.space.dense).macs * recipe.batch
-        at_once = self.workers(plan) if where.type == "cpu" else 1
-        return best * max(self.macs / dense_step, self.steps / 4) / at_once
-
-
-def forecast(plan: Plan) -> Forecast:
-    """What is known of a plan before anything is trained."""
-    setting = plan.setting
-    dense_cost = setting.space.cost(setting.space.dense)
-    dense_metric = {"params": dense_cost.params, "macs": dense_cost.macs}
-    dense_metric["conv-params"] = setting.space.costs.conv_params(setting.space.dense)
-    epochs, batch = setting.recipe.epochs, setting.recipe.batch
-    trainings = macs = steps = passed = 0
-
-    def add(count: int, share: float, split: str, factor: float = 1.0) -> None:
-        nonlocal trainings, macs, steps, passed
-        trainings += count
-        passes = epochs * factor * count
-        macs += round(BACKWARD * dense_cost.macs * share * setting.images[split] * passes)
-        steps += round(-(-setting.images[split] // batch) * passes)
-        passed += round(passes)
-
-    tuning = setting.finetuning[0] / epochs
-
-    def factor(how: Protocol, share: float) -> float:
-        """Epochs of a training over those of the recipe."""
-        caps = [cap for cap in (how.cap, plan.cap) if cap is not None]
-        longer = min(1 / share, caps[0]) if caps else 1 / share
-        return {
-            "epochs": (how.epochs or epochs) / epochs,
-            "macs": longer,
-            "macs+finetune": longer + tuning,
-            "finetune": how.epochs / epochs if how.epochs else tuning,
-            "dsd": 1.5,
-        }[how.budget]
-
-    for name in plan.proposers:
-        line = entry(name)
-        if "dense" in line.needs:
-            add(plan.seeds, 1.0, "train", factor(setting.dense_training, 1.0))
-        for target in plan.targets:
-            share = min(1.0, target.value / dense_metric.get(target.metric, target.value))
-            trials = plan.trials.get(name, 1)
-            if trials > 1:
-                add(plan.seeds * trials, share, "train")
-            for how in plan.protocols:
-                if line.serves(how):
-                    add(plan.seeds, share, "train+val", factor(how, share))
-    for how in plan.references:
-        add(plan.seeds, 1.0, "train+val", factor(how, 1.0))
-    return Forecast(trainings, macs, steps, passed)
-
-
-def dry_rows(plan: Plan) -> list[dict[str, Any]]:
-    """One row per proposer, target and protocol that can train its points; those of methods are not known yet."""
-    space = plan.setting.space
-
-    def row(name: str, target: Target, how: Protocol) -> dict[str, Any]:
-        cost = None
-        if name == "uniform":
-            arch = designs.uniform(space, target)
-            cost = space.cost(arch if plan.align is None else designs.align(space, arch, *plan.align))
-        return {
-            "proposer": name,
-            "asked": target.label,
-            "metric": target.metric,
-            "budget": target.value,
-            "protocol": how.name,
-            "seeds": plan.seeds,
-            "params": cost.params if cost else None,
-            "macs": cost.macs if cost else None,
-        }
-
-    return [
-        row(name, target, how)
-        for name in plan.proposers
-        for target in plan.targets
-        for how in plan.protocols
-        if entry(name).serves(how)
-    ]

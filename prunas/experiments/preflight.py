@@ -12,7 +12,7 @@ A plan is refused here, with one line, if anything in it could only fail later:
 - runs are in the folder that this version cannot continue, or the space was edited since they began.
 
 The names in a plan and its numbers are checked where they become one: `Recipe`, `Target`, `protocol`, the options
-of `prunas.proposers` and `prunas.experiments.plan.make_plan`.
+of `prunas.proposers.registry` and `prunas.experiments.plan.make_plan`.
 """
 
 from collections.abc import Sequence
@@ -20,15 +20,16 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from prunas.architecture import Architecture
-from prunas.costs import Metric, Target
+from prunas.costs.metrics import Metric
+from prunas.costs.target import Target
 from prunas.errors import InputError
-from prunas.experiments.jobs import Setting
 from prunas.experiments.search import Plan, check_unedited, proposer_of
 from prunas.files import names_folder
-from prunas.proposers import Entry
 from prunas.proposers.brief import Brief
+from prunas.proposers.entry import Entry
 from prunas.runs.store import Store
-from prunas.space import SearchSpace
+from prunas.spaces.space import SearchSpace
+from prunas.works.trainings import Setting
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -72,8 +73,8 @@ def check_setting(setting: Setting, *, least: bool = False) -> None:
         InputError: The message says what to change.
     """
     from prunas.data import load
-    from prunas.experiments.work import check_environment
     from prunas.training.loop import check_batches
+    from prunas.works.runtime import check_environment
 
     space = setting.space
     if not names_folder(space.name):

@@ -10,22 +10,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunas import SCHEMA
-from prunas.costs import Target
+from prunas.costs.target import Target
 from prunas.errors import InputError, unknown
 from prunas.experiments.repeat import command_of, plan_document
 from prunas.experiments.search import Findings, Plan
 from prunas.experiments.steps import few_steps
 from prunas.experiments.transfer import stage_notes
 from prunas.files import digest, read_json, write_json
-from prunas.proposers import entry
+from prunas.proposers.registry import entry
+from prunas.results.rows import Metric, SearchCost, TrainingRow, TrialRow
 from prunas.runs.store import Store
-from prunas.space import installed_spaces
+from prunas.spaces.load import installed_spaces
 from prunas.statistics import curves, summary, text
 from prunas.statistics.alignment import alignment_table
-from prunas.statistics.rows import Metric, Row, SearchCost, TrialRow
 
 if TYPE_CHECKING:
-    from prunas.experiments.latency import Latency
+    from prunas.inspection.latency import Latency
 
 __all__ = ["Record", "check_known", "committed_evidence", "load_records", "merge", "record_of", "save"]
 
@@ -54,8 +54,8 @@ class Record:
     recipe: str
     epochs: int
     setting: str
-    rows: tuple[Row, ...]
-    dense: tuple[Row, ...]
+    rows: tuple[TrainingRow, ...]
+    dense: tuple[TrainingRow, ...]
     costs: tuple[SearchCost, ...]
     trials: tuple[TrialRow, ...] = ()
     notes: tuple[str, ...] = ()
@@ -99,8 +99,8 @@ class Record:
         try:
             return cls(
                 **{key: document[key] for key in ("space", "data", "recipe", "epochs", "setting")},
-                rows=tuple(map(Row.from_json, document["runs"])),
-                dense=tuple(map(Row.from_json, document["dense"])),
+                rows=tuple(map(TrainingRow.from_json, document["runs"])),
+                dense=tuple(map(TrainingRow.from_json, document["dense"])),
                 costs=tuple(filter(_priced, map(SearchCost.from_json, document["cost"]))),
                 trials=tuple(map(TrialRow.from_json, document.get("trials", ()))),
                 notes=tuple(document["notes"]),
@@ -127,14 +127,14 @@ class Record:
         """
         results = text.result_table(summary.table(self.rows))
         if timed:
-            from prunas.experiments.latency import with_latency
+            from prunas.inspection.latency import with_latency
 
             results = with_latency(results, self.rows, timed)
         parts = [write(results)]
         if differences := self.differences():
             parts.append(write(text.difference_table(differences)))
         if self.costs:
-            parts.append(write(text.cost_table(summary.cost_table(self.costs))))
+            parts.append(write(text.cost_text(summary.cost_table(self.costs))))
         if any(row.proposed for row in self.rows):
             parts.append(write(alignment_table(self.rows)))
         return "\n".join(parts)
@@ -331,7 +331,7 @@ def _priced(cost: SearchCost) -> bool:
     )
 
 
-def _once(rows: Iterable[Row]) -> tuple[Row, ...]:
+def _once(rows: Iterable[TrainingRow]) -> tuple[TrainingRow, ...]:
     """Rows without repetitions; the later one wins, for it may be finished by now."""
     return tuple({(r.id, r.proposer, r.asked, r.search_seed, r.flags): r for r in rows}.values())
 

@@ -8,9 +8,9 @@ from prunas.data import data_folder
 from prunas.experiments.plan import CONTROLS, TRIALS, controls_of
 from prunas.experiments.search import Plan
 from prunas.experiments.transfer import designs_of
-from prunas.proposers import configured
+from prunas.proposers.registry import configured
 from prunas.recipe import RECIPES, Recipe
-from prunas.space import SearchSpace
+from prunas.spaces.space import SearchSpace
 
 __all__ = ["command_of", "plan_document"]
 

@@ -14,19 +14,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from prunas import designs
-from prunas.costs import Target
+from prunas.costs.target import Target
 from prunas.errors import InputError
-from prunas.experiments.jobs import Setting, Training
 from prunas.files import read_json, write_json
-from prunas.proposers import FINDERS, Entry, configured
-from prunas.proposers.brief import Brief, Penalty, Pending, Proposal, Proposer, Source, Trained, Trial
+from prunas.names import FINDERS
+from prunas.proposers.brief import Brief, DenseNetwork, Penalty, Pending, Proposal, Proposer, Source, Trial
+from prunas.proposers.entry import Entry
+from prunas.proposers.registry import configured
 from prunas.recipe import Protocol
+from prunas.results.rows import FINISHED, Proposed, SearchCost, Spent, TrainingRow, TrialRow
 from prunas.runs.execute import Outcome
 from prunas.runs.executors import Executor
 from prunas.runs.store import Store
-from prunas.space import SearchSpace
-from prunas.statistics.rows import FINISHED, Proposed, Row, SearchCost, Spent, TrialRow
+from prunas.spaces.space import SearchSpace
 from prunas.statistics.summary import spent
+from prunas.works.trainings import Setting, Training
 
 __all__ = ["Findings", "Plan", "Session", "check_unedited", "proposer_of", "search"]
 
@@ -124,8 +126,8 @@ class Findings:
         problems: Why something is missing, one line each.
     """
 
-    rows: tuple[Row, ...]
-    dense: tuple[Row, ...]
+    rows: tuple[TrainingRow, ...]
+    dense: tuple[TrainingRow, ...]
     costs: tuple[SearchCost, ...]
     trials: tuple[TrialRow, ...]
     points: Mapping[str, tuple[Proposal, ...]]
@@ -250,7 +252,7 @@ class _Search:
         except InputError as error:
             session.error, session.ended = f"{session.name}, seed {session.seed}: {error}", True
 
-    def _dense(self, session: Session, penalty: Penalty | None) -> Trained:
+    def _dense(self, session: Session, penalty: Penalty | None) -> DenseNetwork:
         training = self.plan.setting.dense(session.seed, penalty)
         self.dense.setdefault(training.job.id, (session.name, session.seed, training))
         session.asked[training.job.id] = training
@@ -262,19 +264,19 @@ class _Search:
         folder = self.store.folder(training.job)
 
         def load() -> Any:
-            from prunas.experiments.work import weights
+            from prunas.works.runtime import weights
 
             return weights(folder)
 
-        return Trained(training.job.name, load, outcome.result.values["penalty"])
+        return DenseNetwork(training.job.name, load, outcome.result.values["penalty"])
 
     def _initial(self, seed: int) -> Any:
-        from prunas.experiments.work import initial
+        from prunas.works.runtime import initial
 
         return initial(self.plan.setting.space, seed)
 
     def _calibration(self, images: int, seed: int) -> Any:
-        from prunas.experiments.work import calibration
+        from prunas.works.runtime import calibration
 
         setting = self.plan.setting
         return calibration(setting.data, images, seed, setting.recipe.images)
@@ -428,7 +430,7 @@ class _Search:
 
     def _row(
         self, training: Training, name: str, kind: Any, asked: Target, seed: int, flags: tuple[str, ...]
-    ) -> Row:
+    ) -> TrainingRow:
         return training.row(
             self.plan.setting.space,
             self.outcomes.get(training.job.id),
@@ -493,7 +495,7 @@ class _Search:
                     epochs=training.epochs,
                     train_macs=training.macs,
                     fraction=trial.proposal.fraction,
-                    val_acc=trial.accuracy,
+                    val_score=trial.accuracy,
                     duplicate=training.job.id in seen,
                     folder=str(self.store.folder(training.job)),
                     status=FINISHED if outcome.result is not None else outcome.status,

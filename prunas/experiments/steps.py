@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from prunas.experiments.jobs import Setting
 from prunas.recipe import Protocol
+from prunas.works.trainings import Setting
 
 __all__ = ["FEWEST_STEPS", "few_steps"]
 

@@ -9,16 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from prunas.architecture import Architecture
-from prunas.costs import Target
+from prunas.costs.target import Target
+from prunas.designs.stages import match
 from prunas.errors import InputError, unknown
 from prunas.experiments.search import Plan, search
 from prunas.files import read_json
-from prunas.proposers import FINDERS, entry, installed_proposers
+from prunas.names import FINDERS
 from prunas.proposers.brief import Proposal, Source
+from prunas.proposers.registry import entry, installed_proposers
 from prunas.runs.executors import Executor
 from prunas.runs.store import Store
-from prunas.space import SearchSpace, space_folder
-from prunas.stages import match
+from prunas.spaces.load import space_folder
+from prunas.spaces.space import SearchSpace
 
 __all__ = ["DESIGNS", "find_source", "load_source", "source_plan", "stage_notes"]
 

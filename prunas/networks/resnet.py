@@ -5,7 +5,7 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prunas.build.layers import ChannelPad
+from prunas.graphs.layers import ChannelPad
 from prunas.networks.initialise import initialise
 
 __all__ = [

@@ -5,23 +5,23 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prunas.architecture import Architecture
-from prunas.costs import Target
+from prunas.costs.target import Target
 from prunas.errors import InputError
-from prunas.space import SearchSpace
-from prunas.statistics.rows import SearchCost
+from prunas.results.rows import SearchCost
+from prunas.spaces.space import SearchSpace
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
     "Brief",
+    "DenseNetwork",
     "Penalty",
     "Pending",
     "Proposal",
     "Proposer",
     "Rebuild",
     "Source",
-    "Trained",
     "Trial",
     "penalty_strength",
 ]
@@ -32,7 +32,7 @@ class Penalty:
     """A regulariser for the dense training, by name, so that a job can carry it.
 
     Attributes:
-        name: Registered name of its class, see `prunas.names` and `prunas.training.regulariser.Regulariser`.
+        name: Registered name of its class, see `prunas.names` and `prunas.training.hooks.Regulariser`.
         options: Its keyword arguments; JSON values.
     """
 
@@ -65,7 +65,7 @@ class Rebuild:
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class DenseNetwork:
     """A trained dense network.
 
     Attributes:
@@ -166,7 +166,7 @@ def penalty_strength(pull: float, lr_sum: float, momentum: float) -> float:
     """Strength of a penalty that pulls a scale by `pull` in all, over the steps of the dense training.
 
     Args:
-        pull: See `prunas.proposers.slimming`.
+        pull: See `prunas.proposers.pruning.slimming`.
         lr_sum: Of the training, see `Brief`.
         momentum: Of the training.
 
@@ -212,11 +212,11 @@ class Brief:
     found_by_others: tuple[Proposal, ...] = ()
     leaves_one_out: bool = False
     source: Source | None = None
-    dense: Callable[[Penalty | None], Trained] | None = None
+    dense: Callable[[Penalty | None], DenseNetwork] | None = None
     initial: "Callable[[], Mapping[str, Tensor]] | None" = None
     calibration: "Callable[[int], Iterable[tuple[Tensor, Tensor]]] | None" = None
 
-    def trained(self, penalty: Penalty | None = None) -> Trained:
+    def trained(self, penalty: Penalty | None = None) -> DenseNetwork:
         """The trained dense network; see `dense`."""
         if self.dense is None:
             raise Pending

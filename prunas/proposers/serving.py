@@ -2,11 +2,11 @@
 
 import math
 
-from prunas.costs import Target
+from prunas.costs.target import Target
 from prunas.errors import InputError
-from prunas.proposers import entry, installed_proposers
 from prunas.proposers.brief import Brief, Pending
-from prunas.space import SearchSpace
+from prunas.proposers.registry import entry, installed_proposers
+from prunas.spaces.space import SearchSpace
 
 __all__ = ["check_served", "refusal", "serving"]
 

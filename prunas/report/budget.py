@@ -16,7 +16,7 @@ from prunas.report.figure import (
     sidestep,
     styled,
 )
-from prunas.statistics.retraining import FAMILIES, Course, crossings
+from prunas.statistics.retraining import FAMILIES, RetrainingCurve, crossings
 from prunas.statistics.summary import grouped
 from prunas.statistics.text import asked_text
 
@@ -26,7 +26,7 @@ _BESIDE, _SINGLE = 2.3, 2.3  # points from a mean to its single trainings, and t
 
 
 @styled
-def budget_figure(courses: Sequence[Course], *, setting: str) -> Figure:
+def budget_figure(courses: Sequence[RetrainingCurve], *, setting: str) -> Figure:
     """Draws test accuracy over retraining epochs, one panel per proposer and target, the crossing marked.
 
     Args:

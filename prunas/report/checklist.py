@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from prunas.report.evidence import Evidence
 from prunas.report.headline import is_fresh, only_tuned
+from prunas.results.rows import CHANCE_LEVEL, FINISHED, PENALTY_NOT_ACTED
 from prunas.statistics.ranking import rankings
-from prunas.statistics.rows import CHANCE_LEVEL, FINISHED, PENALTY_NOT_ACTED
 from prunas.statistics.summary import spent
 from prunas.statistics.text import asked_text, duration
 

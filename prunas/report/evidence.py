@@ -10,21 +10,22 @@ from typing import Any
 
 from prunas import designs
 from prunas.architecture import Architecture
-from prunas.costs import Target
+from prunas.costs.target import Target
+from prunas.designs.kernels import frequencies
 from prunas.errors import InputError
 from prunas.files import check_format, read_json
-from prunas.kernels import frequencies
 from prunas.report.learning import Losses
-from prunas.space import SearchSpace, load_space
+from prunas.results.rows import SearchCost, TrainingRow
+from prunas.spaces.load import load_space
+from prunas.spaces.space import SearchSpace
 from prunas.statistics.claims import controls_of
 from prunas.statistics.curves import dense_accuracy
 from prunas.statistics.patterns import PatternSpread, pattern_spread
-from prunas.statistics.retraining import Course, course_protocols, courses
-from prunas.statistics.rows import Row, SearchCost
+from prunas.statistics.retraining import RetrainingCurve, course_protocols, courses
 from prunas.statistics.summary import grouped
 from prunas.statistics.widths import Agreement, WidthSpread, agreement, width_spread
 
-__all__ = ["FOUND", "Evidence", "Layer", "Run", "gather"]
+__all__ = ["FOUND", "Evidence", "Layer", "RunFolder", "gather"]
 
 FOUND = ("automatic", "predefined", "sampler")
 """Kinds of proposers that find something, as opposed to designs and controls."""
@@ -46,7 +47,7 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class RunFolder:
     """What a run's folder says.
 
     Attributes:
@@ -124,8 +125,8 @@ class Evidence:
     data: str
     recipe: str
     epochs: int
-    rows: tuple[Row, ...]
-    dense: tuple[Row, ...]
+    rows: tuple[TrainingRow, ...]
+    dense: tuple[TrainingRow, ...]
     costs: tuple[SearchCost, ...]
     notes: tuple[str, ...]
     problems: tuple[str, ...]
@@ -133,7 +134,7 @@ class Evidence:
     layers: tuple[Layer, ...]
     maps: tuple[str, ...]
     uniform: Mapping[Target, tuple[int, ...]]
-    runs: Mapping[str, Run]
+    runs: Mapping[str, RunFolder]
 
     @property
     def setting(self) -> str:
@@ -211,7 +212,7 @@ class Evidence:
             found.append(pattern_spread(proposer, asked, list(points.values())))
         return [each for each in found if each is not None]
 
-    def budgets(self) -> list[Course]:
+    def budgets(self) -> list[RetrainingCurve]:
         """How well points retrain by budget, where several budgets were tried."""
         return courses(self.rows)
 
@@ -231,7 +232,7 @@ class Evidence:
         ]
 
 
-def _distinct(runs: Mapping[str, Run], rows: Iterable[Row]) -> list[tuple[int, ...]]:
+def _distinct(runs: Mapping[str, RunFolder], rows: Iterable[TrainingRow]) -> list[tuple[int, ...]]:
     """Widths of the points of one proposer, each once however many trainings it had."""
     return list({(row.search_seed, row.architecture): runs[row.id].widths for row in rows}.values())
 
@@ -244,8 +245,8 @@ def gather(
     recipe: str,
     epochs: int,
     setting: str,
-    rows: tuple[Row, ...],
-    dense: tuple[Row, ...],
+    rows: tuple[TrainingRow, ...],
+    dense: tuple[TrainingRow, ...],
     costs: tuple[SearchCost, ...],
     notes: tuple[str, ...],
 ) -> Evidence:
@@ -284,7 +285,9 @@ def gather(
             shapes[key] = _shape(document, loaded)
         widths, kernels = shapes[key]
         stored = _stored(document)
-        runs[run] = Run(folder=folder, job=job, result=result, widths=widths, stored=stored, kernels=kernels)
+        runs[run] = RunFolder(
+            folder=folder, job=job, result=result, widths=widths, stored=stored, kernels=kernels
+        )
     searches = [_read(path) for path in sorted((out / space / "searches").glob("*.json"))]
     searches = [document for document in searches if document.get("setting") == setting]
     problems = dict.fromkeys(
@@ -308,7 +311,7 @@ def gather(
     )
 
 
-def _folder(row: Row, root: Path) -> Path:
+def _folder(row: TrainingRow, root: Path) -> Path:
     folder = Path(row.folder)
     return folder if folder.is_dir() else root / folder.name
 

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from prunas.recipe import PROTOCOLS
+from prunas.results.rows import TrainingRow
 from prunas.statistics.claims import Verdict, verdict
 from prunas.statistics.flags import count_flags, flags_text
 from prunas.statistics.ranking import MARGIN, mean_difference, rankings
 from prunas.statistics.retraining import course_protocols
-from prunas.statistics.rows import Row
 from prunas.statistics.summary import Difference, Summary, differences, grouped
 from prunas.statistics.text import size_text
 
@@ -47,7 +47,7 @@ class Finding:
     sentence: str
 
 
-def findings(rows: Sequence[Row], dense: float | None) -> list[Finding]:
+def findings(rows: Sequence[TrainingRow], dense: float | None) -> list[Finding]:
     """What was found against each control, the tapered shapes first, training from scratch before fine-tuning.
 
     Differences are averaged over the targets that can tell proposers apart, or over all where none can.
@@ -92,7 +92,7 @@ def is_fresh(protocol: str) -> bool:
     return family not in PROTOCOLS or PROTOCOLS[family].weights == "fresh"
 
 
-def only_tuned(rows: Iterable[Row]) -> list[str]:
+def only_tuned(rows: Iterable[TrainingRow]) -> list[str]:
     """The proposers whose points were fine-tuned and never trained from scratch."""
     protocols = grouped(rows, lambda row: row.proposer)
     return [name for name, own in protocols.items() if not any(is_fresh(row.protocol) for row in own)]
@@ -131,7 +131,7 @@ def _control(compared: Sequence[Difference]) -> str:
     return f"{_CONTROLS[against]} that were to have {shared} and miss them by up to {missed}"
 
 
-def _flagged(rows: Iterable[Row], compared: Sequence[Difference]) -> str:
+def _flagged(rows: Iterable[TrainingRow], compared: Sequence[Difference]) -> str:
     """Which of the compared trainings carry flags, as a sentence; empty if none does."""
     first = compared[0]
     pairs = {(each.asked, seed) for each in compared for seed in each.seeds}

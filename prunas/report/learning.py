@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from prunas.costs import Target
+from prunas.costs.target import Target
 from prunas.errors import InputError
 from prunas.report.figure import line_look, mark_look, nice_ticks, sheet, styled
 from prunas.statistics.summary import grouped

@@ -26,15 +26,14 @@ from prunas.report.learning import learning_figure
 from prunas.report.pareto import pareto_figure
 from prunas.report.price import price_figure
 from prunas.report.widths import widths_figure
+from prunas.results.rows import TrainingRow
 from prunas.statistics.curves import curves, undrawn
 from prunas.statistics.patterns import pattern_table
 from prunas.statistics.prices import prices
 from prunas.statistics.ranking import rankings
 from prunas.statistics.retraining import course_protocols, crossings, retraining_table
-from prunas.statistics.rows import Row
 from prunas.statistics.summary import Line, comparisons, cost_table, grouped, table
-from prunas.statistics.text import Table, asked_text, count, difference_table, result_table
-from prunas.statistics.text import cost_table as cost_text
+from prunas.statistics.text import Table, asked_text, cost_text, count, difference_table, result_table
 from prunas.statistics.trade import areas, hypervolume
 from prunas.statistics.widths import agreement_table
 
@@ -284,6 +283,6 @@ def _more(spec: Mapping[str, Any]) -> bool:
     return bool(spec["architecture"].keys() & {"removed", "kernels"})
 
 
-def _role(row: Row) -> str:
+def _role(row: TrainingRow) -> str:
     flags = f" [{', '.join(flag.replace('_', ' ') for flag in row.flags)}]" if row.flags else ""
     return f"{row.proposer}, {asked_text(row.asked)}, {row.protocol}, search seed {row.search_seed}{flags}"

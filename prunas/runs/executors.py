@@ -16,8 +16,8 @@ from prunas.runs.store import Store
 __all__ = [
     "EXECUTORS",
     "Base",
-    "Entry",
     "Executor",
+    "ExecutorEntry",
     "Report",
     "executor",
     "number",
@@ -106,7 +106,7 @@ class Base:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ExecutorEntry:
     """One line of the table of executors.
 
     Attributes:
@@ -123,27 +123,27 @@ class Entry:
 
 _COMMON = ("workers", "retries", "timeout")
 
-EXECUTORS: Mapping[str, Entry] = MappingProxyType(
+EXECUTORS: Mapping[str, ExecutorEntry] = MappingProxyType(
     {
-        "serial": Entry("prunas.runs.serial:Serial", "one job after another, in this process"),
-        "streams": Entry(
-            "prunas.runs.streams:streams",
+        "serial": ExecutorEntry("prunas.runs.pools.serial:Serial", "one job after another, in this process"),
+        "streams": ExecutorEntry(
+            "prunas.runs.pools.lanes:streams",
             "several trainings at once in this process, for one GPU",
             ("workers",),
         ),
-        "processes": Entry(
-            "prunas.runs.processes:processes",
+        "processes": ExecutorEntry(
+            "prunas.runs.pools.processes:processes",
             "worker processes on this machine, one for each core or GPU",
             (*_COMMON, "threads", "per_gpu"),
         ),
-        "ray": Entry(
-            "prunas.runs.ray_cluster:ray_cluster",
+        "ray": ExecutorEntry(
+            "prunas.runs.pools.ray_cluster:ray_cluster",
             "tasks on the machines of a ray cluster",
             (*_COMMON, "address", "cpus", "gpus"),
             local=False,
         ),
-        "slurm": Entry(
-            "prunas.runs.slurm:slurm",
+        "slurm": ExecutorEntry(
+            "prunas.runs.pools.slurm:slurm",
             "jobs of a SLURM cluster, by submitit",
             (*_COMMON, "cluster", "cpus", "gpus", "minutes", "memory", "partition", "account"),
             local=False,
@@ -179,7 +179,7 @@ def check(name: str, store: Store, **options: Any) -> None:
         executor(name, store, **options).close(wait=False)  # starts no worker before there is a job
 
 
-def _entry(name: str, options: Mapping[str, Any]) -> Entry:
+def _entry(name: str, options: Mapping[str, Any]) -> ExecutorEntry:
     if name not in EXECUTORS:
         raise unknown("executor", name, EXECUTORS)
     entry = EXECUTORS[name]

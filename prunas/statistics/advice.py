@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from prunas.costs import Target
+from prunas.costs.target import Target
+from prunas.results.rows import TrainingRow
 from prunas.statistics.claims import Side, Verdict, compared, verdict
 from prunas.statistics.inference import LEVEL
 from prunas.statistics.retraining import courses, crossings
-from prunas.statistics.rows import Row
 from prunas.statistics.summary import Summary, grouped
 from prunas.statistics.text import Table, interval_text
 
@@ -81,7 +81,7 @@ class Advice:
 
 
 def observations(
-    rows: Sequence[Row],
+    rows: Sequence[TrainingRow],
     *,
     where: str,
     own: bool,

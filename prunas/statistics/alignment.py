@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from statistics import fmean
 
-from prunas.statistics.rows import Row
+from prunas.results.rows import TrainingRow
 from prunas.statistics.summary import grouped
 from prunas.statistics.text import Table, asked_text, count
 
 __all__ = ["alignment_table"]
 
 
-def alignment_table(rows: Sequence[Row]) -> Table:
+def alignment_table(rows: Sequence[TrainingRow]) -> Table:
     """Mean cost of the points as proposed and as trained, one line per target and proposer.
 
     Args:

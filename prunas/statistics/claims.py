@@ -7,10 +7,10 @@ from typing import Literal
 
 from scipy.special import stdtrit
 
-from prunas.costs import Target
+from prunas.costs.target import Target
+from prunas.results.rows import TrainingRow
 from prunas.statistics.inference import DIFFERENCE, LEVEL
 from prunas.statistics.ranking import MARGIN
-from prunas.statistics.rows import Row
 from prunas.statistics.summary import Summary, grouped, summarise
 
 __all__ = [
@@ -46,13 +46,15 @@ class Side:
     proposer: str = ""
     protocol: str = ""
 
-    def holds(self, row: Row) -> bool:
+    def holds(self, row: TrainingRow) -> bool:
         """Whether a row belongs to this side."""
         by = row.proposer == self.proposer if self.proposer else row.kind in _FINDERS
         return by and self.protocol in ("", row.protocol)
 
 
-def compared(rows: Iterable[Row], left: Side, right: Side, asked: Target | None = None) -> Summary | None:
+def compared(
+    rows: Iterable[TrainingRow], left: Side, right: Side, asked: Target | None = None
+) -> Summary | None:
     """Left minus right in percentage points of test accuracy, one value per search seed.
 
     Differences are paired by seed and target and averaged over the targets of a seed first, so that the interval
@@ -176,7 +178,7 @@ def standard_errors(ours: Summary, mean: float, std: float | None, n: int) -> fl
     return (ours.mean - mean) / error if error else None
 
 
-def _cells(rows: Iterable[Row]) -> dict[tuple[Target, int], float]:
+def _cells(rows: Iterable[TrainingRow]) -> dict[tuple[Target, int], float]:
     groups = grouped(rows, lambda row: (row.asked, row.search_seed))
     return {
         key: fmean(row.accuracy for row in own if row.accuracy is not None) for key, own in groups.items()

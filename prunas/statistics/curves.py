@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import fmean
 
-from prunas.costs import Target
+from prunas.costs.target import Target
+from prunas.results.rows import Metric, TrainingRow
 from prunas.statistics.flags import doubts
 from prunas.statistics.inference import ACCURACY
 from prunas.statistics.retraining import course_protocols
-from prunas.statistics.rows import Metric, Row
 from prunas.statistics.summary import Summary, grouped, seed_order, summarise
 
 __all__ = ["Curve", "Point", "curves", "dense_accuracy", "undrawn"]
@@ -89,7 +89,7 @@ class Curve:
                 raise ValueError(f"curve {self.proposer}: the mean at {x} is not that of its points")
 
 
-def curves(rows: Iterable[Row], metric: Metric = "params") -> list[Curve]:
+def curves(rows: Iterable[TrainingRow], metric: Metric = "params") -> list[Curve]:
     """One curve per proposer, protocol and sort of network, from the rows that have a test accuracy.
 
     Args:
@@ -127,7 +127,7 @@ def curves(rows: Iterable[Row], metric: Metric = "params") -> list[Curve]:
     return found
 
 
-def dense_accuracy(rows: Iterable[Row]) -> Summary | None:
+def dense_accuracy(rows: Iterable[TrainingRow]) -> Summary | None:
     """Test accuracy of the dense network in percent, or None if no row of kind `dense` has one.
 
     What dense-sparse-dense training makes of it is a control of its own and not in it.
@@ -140,7 +140,7 @@ def dense_accuracy(rows: Iterable[Row]) -> Summary | None:
     return summarise(values, ACCURACY) if values else None
 
 
-def undrawn(rows: Iterable[Row]) -> tuple[str, ...]:
+def undrawn(rows: Iterable[TrainingRow]) -> tuple[str, ...]:
     """What `curves` does not show, a phrase a reason: retraining budgets, runs not tested, runs not made."""
     rows = [row for row in rows if row.kind != "dense"]
     of_courses = course_protocols(rows)
@@ -158,7 +158,7 @@ def undrawn(rows: Iterable[Row]) -> tuple[str, ...]:
     return tuple(phrases)
 
 
-def _point(row: Row, metric: Metric) -> Point:
+def _point(row: TrainingRow, metric: Metric) -> Point:
     assert row.accuracy is not None
     return Point(
         x=row.reached.params if metric == "params" else row.reached.macs,

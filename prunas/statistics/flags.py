@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from prunas.statistics.rows import CHANCE_LEVEL, PENALTY_NOT_ACTED, Row
+from prunas.results.rows import CHANCE_LEVEL, PENALTY_NOT_ACTED, TrainingRow
 
 __all__ = ["FLAGS", "count_flags", "doubts", "flag_note", "flag_words", "flags_text", "ordered"]
 
@@ -25,7 +25,7 @@ def flag_words(flag: str) -> str:
     return flag.replace("macs", "MACs").replace("_", " ")
 
 
-def count_flags(rows: Iterable[Row]) -> dict[str, int]:
+def count_flags(rows: Iterable[TrainingRow]) -> dict[str, int]:
     """How many of the rows carry each flag, `chance_level` included; flags that none carries are left out."""
     counts = Counter(flag for row in rows for flag in dict.fromkeys(row.all_flags))
     return {flag: counts[flag] for flag in ordered(counts)}

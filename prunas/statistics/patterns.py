@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from prunas.costs import Target
-from prunas.kernels import CROSS
+from prunas.costs.target import Target
+from prunas.designs.kernels import CROSS
 from prunas.statistics.inference import LEVEL, SHARE_DIFFERENCE
 from prunas.statistics.summary import Summary, summarise
 from prunas.statistics.text import Table, asked_text, interval_text

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from prunas.costs import Target
+from prunas.costs.target import Target
+from prunas.results.rows import SearchCost, TrainingRow
 from prunas.statistics.inference import ACCURACY
-from prunas.statistics.rows import Row, SearchCost
 from prunas.statistics.summary import CostLine, Summary, cost_table, grouped, summarise
 
 __all__ = ["Price", "prices"]
@@ -33,7 +33,7 @@ class Price:
     accuracy: Summary
 
 
-def prices(rows: Iterable[Row], costs: Iterable[SearchCost]) -> list[Price]:
+def prices(rows: Iterable[TrainingRow], costs: Iterable[SearchCost]) -> list[Price]:
     """The prices of all proposers whose search costs are known, panel by panel, the most accurate first.
 
     What rests on shapes of unknown cost has no price. Seeds that lack one of the shared targets are left out, and
@@ -62,7 +62,7 @@ def prices(rows: Iterable[Row], costs: Iterable[SearchCost]) -> list[Price]:
     return found
 
 
-def _per_seed(rows: Sequence[Row], targets: Sequence[Target]) -> list[float]:
+def _per_seed(rows: Sequence[TrainingRow], targets: Sequence[Target]) -> list[float]:
     means = []
     for own in grouped(rows, lambda row: row.search_seed).values():
         at = grouped(own, lambda row: row.asked)

@@ -6,9 +6,9 @@ from statistics import fmean
 
 from scipy.stats import rankdata
 
-from prunas.costs import Target
+from prunas.costs.target import Target
+from prunas.results.rows import TrainingRow
 from prunas.statistics.inference import DIFFERENCE
-from prunas.statistics.rows import Row
 from prunas.statistics.summary import Difference, Line, Summary, grouped, summarise, table
 
 __all__ = ["MARGIN", "Ranking", "mean_difference", "rankings", "saturated"]
@@ -49,7 +49,7 @@ def saturated(means: Sequence[float], dense: float | None) -> bool:
     return min(means) >= (max(means) if dense is None else dense) - MARGIN
 
 
-def rankings(rows: Iterable[Row], dense: float | None = None) -> list[Ranking]:
+def rankings(rows: Iterable[TrainingRow], dense: float | None = None) -> list[Ranking]:
     """The rankings, one per protocol and sort of network.
 
     Args:

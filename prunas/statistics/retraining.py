@@ -7,17 +7,17 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
-from prunas.costs import Target
+from prunas.costs.target import Target
+from prunas.results.rows import TrainingRow
 from prunas.statistics.inference import ACCURACY, DIFFERENCE, LEVEL
-from prunas.statistics.rows import Row
 from prunas.statistics.summary import Summary, grouped, summarise
 from prunas.statistics.text import Table, asked_text, interval_text
 
 __all__ = [
     "FAMILIES",
     "SCRATCH",
-    "Course",
     "Crossing",
+    "RetrainingCurve",
     "budgeted",
     "course_protocols",
     "courses",
@@ -36,7 +36,7 @@ def budgeted(protocol: str) -> bool:
     return bool(colon) and family in FAMILIES
 
 
-def course_protocols(rows: Iterable[Row]) -> set[str]:
+def course_protocols(rows: Iterable[TrainingRow]) -> set[str]:
     """The protocols that are points of a course: they name their own epochs, and their family has several lengths.
 
     Args:
@@ -51,7 +51,7 @@ def course_protocols(rows: Iterable[Row]) -> set[str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
+class RetrainingCurve:
     """How well one proposer's points retrain, by budget.
 
     The sequences have one entry per budget.
@@ -78,7 +78,7 @@ class Course:
         return tuple(summarise(list(points.values()), ACCURACY) for points in self.points)
 
 
-def courses(rows: Iterable[Row]) -> list[Course]:
+def courses(rows: Iterable[TrainingRow]) -> list[RetrainingCurve]:
     """The courses of all points that were retrained for at least two budgets, by target from the largest.
 
     Args:
@@ -95,7 +95,7 @@ def courses(rows: Iterable[Row]) -> list[Course]:
             budgets = sorted(grouped(by_family.get(family, ()), lambda row: row.epochs).items())
             if len(budgets) > 1:
                 found.append(
-                    Course(
+                    RetrainingCurve(
                         proposer=proposer,
                         asked=asked,
                         masked=masked,
@@ -160,7 +160,7 @@ class Crossing:
         }
 
 
-def crossings(found: Sequence[Course]) -> list[Crossing]:
+def crossings(found: Sequence[RetrainingCurve]) -> list[Crossing]:
     """Scratch against every other way, wherever they share at least two budgets."""
     crossed = []
     for (proposer, asked, _), own in grouped(found, lambda c: (c.proposer, c.asked, c.masked)).items():
@@ -173,7 +173,7 @@ def crossings(found: Sequence[Course]) -> list[Crossing]:
     return crossed
 
 
-def retraining_table(found: Sequence[Course]) -> Table:
+def retraining_table(found: Sequence[RetrainingCurve]) -> Table:
     """One row per target, proposer and budget: the accuracy of every way, and scratch minus fine-tuning."""
     rows = []
     crossed = crossings(found)
@@ -219,7 +219,7 @@ def _mean(accuracy: Summary | None) -> str:
     return f"{accuracy.mean:.2f}" + ("" if accuracy.std is None else f" ± {accuracy.std:.2f}")
 
 
-def _by_seed(rows: Sequence[Row]) -> dict[int, float]:
+def _by_seed(rows: Sequence[TrainingRow]) -> dict[int, float]:
     once = {row.id: row for row in rows}.values()
     return {
         seed: fmean(row.accuracy for row in own if row.accuracy is not None)
@@ -227,7 +227,9 @@ def _by_seed(rows: Sequence[Row]) -> dict[int, float]:
     }
 
 
-def _crossing(proposer: str, asked: Target, scratch: Course, other: Course) -> Crossing | None:
+def _crossing(
+    proposer: str, asked: Target, scratch: RetrainingCurve, other: RetrainingCurve
+) -> Crossing | None:
     ours, theirs = (dict(zip(course.epochs, course.points, strict=True)) for course in (scratch, other))
     paired = {
         epochs: {seed: ours[epochs][seed] - theirs[epochs][seed] for seed in sorted(seeds)}

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any, TypeVar
 
-from prunas.costs import Target
+from prunas.costs.target import Target
+from prunas.results.rows import Kind, SearchCost, Spent, TrainingRow
 from prunas.statistics.flags import count_flags
 from prunas.statistics.inference import (
     ACCURACY,
@@ -18,7 +19,6 @@ from prunas.statistics.inference import (
     paired_p,
     t_interval,
 )
-from prunas.statistics.rows import Kind, Row, SearchCost, Spent
 
 __all__ = [
     "LEVEL",
@@ -112,7 +112,7 @@ class Line:
         return _record(self, self.accuracy, "accuracy")
 
 
-def table(rows: Iterable[Row]) -> list[Line]:
+def table(rows: Iterable[TrainingRow]) -> list[Line]:
     """The table of a comparison, target by target from the largest, controls last within each.
 
     Args:
@@ -183,7 +183,7 @@ class Difference:
         return _record(self, self.summary, "summary")
 
 
-def differences(rows: Iterable[Row], proposer: str, against: str = "taper") -> list[Difference]:
+def differences(rows: Iterable[TrainingRow], proposer: str, against: str = "taper") -> list[Difference]:
     """Differences paired by search seed, at every target both proposers were tested at.
 
     Several trainings of one proposer that share a search seed (draws of `shuffled`, say) count as their mean,
@@ -200,7 +200,7 @@ def differences(rows: Iterable[Row], proposer: str, against: str = "taper") -> l
 
 
 def comparisons(
-    rows: Iterable[Row], proposers: Sequence[str], controls: Sequence[str] = ("taper",)
+    rows: Iterable[TrainingRow], proposers: Sequence[str], controls: Sequence[str] = ("taper",)
 ) -> list[Difference]:
     """The differences of several proposers from several controls, their p values corrected over all of them.
 
@@ -219,7 +219,7 @@ def comparisons(
     return [dataclasses.replace(each, p_holm=p) for each, p in zip(together, adjusted, strict=True)]
 
 
-def _differences(rows: Sequence[Row], proposer: str, against: str) -> list[Difference]:
+def _differences(rows: Sequence[TrainingRow], proposer: str, against: str) -> list[Difference]:
     paired = []
     tested = [row for row in rows if row.accuracy is not None]
     groups = grouped(tested, lambda row: (row.asked, row.protocol, row.masked))
@@ -333,7 +333,7 @@ def grouped(values: Iterable[_V], key: Callable[[_V], _K]) -> dict[_K, list[_V]]
     return groups
 
 
-def seed_order(row: Row) -> tuple[int, int, str]:
+def seed_order(row: TrainingRow) -> tuple[int, int, str]:
     """Sorting key: by search seed, then training seed."""
     return row.search_seed, row.train_seed, row.id
 
@@ -358,30 +358,30 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _by_seed(rows: Sequence[Row], proposer: str) -> dict[int, list[Row]]:
+def _by_seed(rows: Sequence[TrainingRow], proposer: str) -> dict[int, list[TrainingRow]]:
     return grouped((row for row in rows if row.proposer == proposer), lambda row: row.search_seed)
 
 
-def _nearest(rows: Sequence[Row], points: Sequence[Row]) -> list[Row]:
+def _nearest(rows: Sequence[TrainingRow], points: Sequence[TrainingRow]) -> list[TrainingRow]:
     """Those of `rows` whose cost is nearest to that of `points`; several only where they cost the same."""
     params, macs = _params(points), _macs(points)
 
-    def apart(row: Row) -> float:
+    def apart(row: TrainingRow) -> float:
         return max(abs(row.reached.params / params - 1), abs(row.reached.macs / macs - 1))
 
     least = min(map(apart, rows))
     return [row for row in rows if apart(row) == least]
 
 
-def _accuracy(rows: Sequence[Row]) -> float:
+def _accuracy(rows: Sequence[TrainingRow]) -> float:
     return fmean(row.accuracy for row in rows if row.accuracy is not None)
 
 
-def _params(rows: Sequence[Row]) -> float:
+def _params(rows: Sequence[TrainingRow]) -> float:
     return fmean(row.reached.params for row in rows)
 
 
-def _macs(rows: Sequence[Row]) -> float:
+def _macs(rows: Sequence[TrainingRow]) -> float:
     return fmean(row.reached.macs for row in rows)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prunas.costs import Target
+from prunas.costs.target import Target
 from prunas.statistics.flags import flag_note, flags_text
 from prunas.statistics.inference import BOOTSTRAP_FROM, LEVEL, bootstrap
 from prunas.statistics.summary import CostLine, Difference, Line, Summary
@@ -18,7 +18,7 @@ __all__ = [
     "as_markdown",
     "as_text",
     "asked_text",
-    "cost_table",
+    "cost_text",
     "count",
     "difference_table",
     "duration",
@@ -176,7 +176,7 @@ def size_text(params_off: float, macs_off: float) -> str:
     return ", ".join(f"{100 * off:+.1f} % {metric}" for off, metric in parts if abs(off) > _SAME)
 
 
-def cost_table(lines: Sequence[CostLine]) -> Table:
+def cost_text(lines: Sequence[CostLine]) -> Table:
     """What finding the points cost and what that is spread over, one row per proposer."""
     rows = []
     for line in lines:

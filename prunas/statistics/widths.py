@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from prunas.costs import Target
+from prunas.costs.target import Target
 from prunas.statistics.claims import controls_of, jointly, judge
 from prunas.statistics.inference import LEVEL, SHARE_DIFFERENCE
 from prunas.statistics.summary import Summary, grouped, summarise

@@ -1,12 +1,8 @@
 """The training loop: every network, protocol and pruning method passes through here."""
 
-import contextlib
-import json
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,16 +14,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from prunas.data.dataset import DataSet, fingerprint, stream_seed
 from prunas.errors import InputError
-from prunas.files import digest, write_atomic
+from prunas.files import write_atomic
 from prunas.recipe import Recipe
-from prunas.training.checkpoint import Unusable, read_checkpoint, write_checkpoint
+from prunas.training.capture import RunnerFactory, eager, random_layers
 from prunas.training.determinism import refusal
 from prunas.training.evaluate import evaluate
-from prunas.training.graph import Prepare, eager, random_layers
-from prunas.training.regulariser import Regulariser
-from prunas.training.step import Step
+from prunas.training.hooks import Regulariser
+from prunas.training.journal import Journal, interrupts
 
-__all__ = ["Diverged", "Preempted", "Progress", "Trained", "check_batches", "train"]
+__all__ = ["Diverged", "EpochReport", "Preempted", "TrainingOutcome", "check_batches", "train"]
 
 
 class Diverged(InputError):
@@ -42,7 +37,7 @@ class Preempted(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class EpochReport:
     """How far a training is.
 
     Attributes:
@@ -59,7 +54,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
+class TrainingOutcome:
     """What a training leaves behind, besides the weights.
 
     Attributes:
@@ -67,7 +62,7 @@ class Trained:
         steps: Optimiser steps.
         seconds: Spent on training, evaluations and time between two sessions of it not counted.
         losses: Mean training loss of each epoch.
-        train_accuracies: Percent, of each epoch, as in `Progress`.
+        train_accuracies: Percent, of each epoch, as in `EpochReport`.
         val_accuracies: Percent, after each epoch; empty unless asked for.
         accuracy: Percent, after the last epoch, on the split that was asked for.
         regulariser: What the regulariser recorded.
@@ -103,10 +98,10 @@ def train(
     checkpoint_every: float = 30.0,
     keep_weights: bool = False,
     every_epoch: bool = False,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[EpochReport], None] | None = None,
     stop: Callable[[], bool] | None = None,
-    prepare: Prepare = eager,
-) -> Trained:
+    prepare: RunnerFactory = eager,
+) -> TrainingOutcome:
     """Trains `net` in place and leaves it on `device`, in evaluation mode.
 
     A training that was stopped continues from the checkpoint in `folder` and, on a CPU, ends in the same bits
@@ -117,7 +112,7 @@ def train(
         epochs: Length of this training; `recipe.epochs` is not read.
         seed: Of shuffling, augmentation and random layers. The caller's random state is left alone.
         split: What is trained on.
-        score: What `Trained.accuracy` is measured on, once, after the last epoch.
+        score: What `TrainingOutcome.accuracy` is measured on, once, after the last epoch.
         regulariser: A pruning method's penalty.
         masks: By parameter name; where a mask is 0 the weight stays 0.
         folder: Where `log.jsonl`, the checkpoint and the weights go; None writes nothing.
@@ -126,7 +121,7 @@ def train(
         every_epoch: Whether validation accuracy is also measured after every epoch; needs score="val".
         progress: Told after every epoch.
         stop: Asked after every step; True ends the training with `Preempted`.
-        prepare: Gives the training its steps; see `prunas.training.graph`.
+        prepare: Gives the training its steps; see `prunas.training.capture`.
 
     Raises:
         InputError: The arguments do not fit together, or deterministic algorithms are wanted that a layer lacks.
@@ -158,10 +153,10 @@ def train(
     with (
         prepare(net, feed.gather, recipe, device, regulariser, masks) as bench,
         random_layers(stream_seed("layers", seed), bench.generator),
-        _interrupts(enabled=folder is not None) as interrupted,
+        interrupts(enabled=folder is not None) as interrupted,
     ):
         step = bench.step
-        record = _Record(folder, key, step, device)
+        record = Journal(folder, key, step, device)
         record.resume()
         saved = time.monotonic()
 
@@ -218,13 +213,13 @@ def train(
             if recipe.dsd:
                 line["phase"] = "dense" if epoch < sparse else "sparse" if epoch < free else "re-dense"
             if every_epoch:
-                line["val_acc"] = evaluate(step.net, data, "val", device=device, recipe=recipe)
+                line["val_score"] = evaluate(step.net, data, "val", device=device, recipe=recipe)
             record.end_epoch(line)
             if bench.notice is not None:
                 record.warn(bench.notice)
             if progress is not None:
                 progress(
-                    Progress(epoch=epoch + 1, epochs=epochs, loss=line["loss"], accuracy=line["train_acc"])
+                    EpochReport(epoch=epoch + 1, epochs=epochs, loss=line["loss"], accuracy=line["train_acc"])
                 )
             pause()
         step.release()
@@ -233,17 +228,17 @@ def train(
         net.eval()
         lines = record.epochs
         if every_epoch:
-            accuracy: float | None = lines[-1]["val_acc"]
+            accuracy: float | None = lines[-1]["val_score"]
         else:
             accuracy = evaluate(net, data, score, device=device, recipe=recipe) if score else None
         seconds = sum(line["seconds"] for line in lines)
-        trained = Trained(
+        trained = TrainingOutcome(
             epochs=epochs,
             steps=total,
             seconds=seconds,
             losses=tuple(line["loss"] for line in lines),
             train_accuracies=tuple(line["train_acc"] for line in lines),
-            val_accuracies=tuple(line["val_acc"] for line in lines if "val_acc" in line),
+            val_accuracies=tuple(line["val_score"] for line in lines if "val_score" in line),
             accuracy=accuracy,
             regulariser=regulariser.record() if regulariser is not None else {},
             images_per_second=len(members) * epochs / seconds,
@@ -275,107 +270,3 @@ def check_batches(net: nn.Module, images: int, batch: int, split: str) -> None:
             f"{images} images in batches of {batch} leave a batch of one (in {split}), on which batch norm cannot "
             "train; choose another --batch"
         )
-
-
-class _Record:
-    """The part of a training that outlives its process: the log, the checkpoint, and where the training is.
-
-    Attributes:
-        done: Steps taken.
-        spent: Seconds spent on the epoch that is under way.
-        last: The checkpoint, once this process has read or written it.
-    """
-
-    def __init__(self, folder: Path | None, key: list[Any], step: Step, device: torch.device) -> None:
-        self._checkpoint = folder / "checkpoint.pt" if folder else None
-        self._log = folder / "log.jsonl" if folder else None
-        shapes = {name: list(tensor.shape) for name, tensor in step.state().items()}
-        self._key = digest([key, device.type, shapes])
-        self._step, self._device = step, device
-        self._lines: list[dict[str, Any]] = []
-        self.done = 0
-        self.spent = 0.0
-        self.last: Path | None = None
-
-    @property
-    def epochs(self) -> list[dict[str, Any]]:
-        """The log's lines about epochs."""
-        return [line for line in self._lines if "epoch" in line]
-
-    def resume(self) -> None:
-        """Takes up a checkpoint if there is one, and makes the log say what it said then."""
-        if self._checkpoint is None or self._log is None:
-            return
-        try:
-            found = read_checkpoint(self._checkpoint, self._key)
-        except Unusable as problem:
-            found = None
-            self._lines = [{"warning": f"{problem}; starting over"}]
-        if found is not None:
-            tensors, facts = found
-            with torch.no_grad():
-                for name, tensor in self._step.state().items():
-                    tensor.copy_(tensors[name])
-            torch.set_rng_state(tensors["random"])
-            if self._device.type == "cuda":
-                torch.cuda.set_rng_state(tensors["random.cuda"], self._device)
-            self.done, self.spent, self._lines = facts["done"], facts["spent"], facts["lines"]
-            self.last = self._checkpoint
-        text = "".join(json.dumps(line) + "\n" for line in self._lines)
-        write_atomic(self._log, lambda file: file.write(text.encode()))
-
-    def save(self) -> None:
-        """Writes a checkpoint, unless there is no folder or the training has already diverged."""
-        tensors = self._step.state()
-        if self._checkpoint is None or not all(bool(t.isfinite().all()) for t in tensors.values()):
-            return
-        tensors["random"] = torch.get_rng_state()
-        if self._device.type == "cuda":
-            tensors["random.cuda"] = torch.cuda.get_rng_state(self._device)
-        facts = {"done": self.done, "spent": self.spent, "lines": self._lines}
-        write_checkpoint(self._checkpoint, self._key, tensors, facts)
-        self.last = self._checkpoint
-
-    def end_epoch(self, line: dict[str, Any]) -> None:
-        """Adds a line to the log."""
-        self.spent = 0.0
-        self._add(line)
-
-    def _add(self, line: dict[str, Any]) -> None:
-        self._lines.append(line)
-        if self._log is not None:
-            with self._log.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-
-    def warn(self, text: str) -> None:
-        """Adds a warning to the log, once."""
-        if {"warning": text} not in self._lines:
-            self._add({"warning": text})
-
-    def finish(self) -> None:
-        """Removes the checkpoint."""
-        if self._checkpoint is not None:
-            self._checkpoint.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _interrupts(*, enabled: bool) -> Iterator[Callable[[], bool]]:
-    """Holds Ctrl-C back until somebody asks, so that no step is cut in two; a second one is not held back."""
-    pressed = False
-
-    def note(*_: object) -> None:
-        nonlocal pressed
-        if pressed:
-            raise KeyboardInterrupt
-        pressed = True
-
-    # Only the main thread may do this, and only where nobody else has decided what Ctrl-C means.
-    here = threading.current_thread() is threading.main_thread()
-    if not (enabled and here and signal.getsignal(signal.SIGINT) is signal.default_int_handler):
-        yield lambda: False
-        return
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -11,8 +11,8 @@ from torch.optim.sgd import sgd
 from prunas.data.dataset import Batch, Draw
 from prunas.errors import unknown
 from prunas.recipe import Recipe
+from prunas.training.hooks import Regulariser
 from prunas.training.precision import Float32, algorithm_search, float32_arithmetic
-from prunas.training.regulariser import Regulariser
 
 __all__ = ["Step", "arithmetic", "autocast"]
 

@@ -10,9 +10,9 @@ from benchmarks.reproduce import run as running
 from benchmarks.reproduce.__main__ import MARKS, main
 from benchmarks.reproduce.cells import Cell, Protocol, cells, protocols
 from benchmarks.reproduce.claims import Claim, Result, bears, load_claims, load_results, verdicts
-from prunas.proposers import entry
+from prunas.proposers.registry import entry
 from prunas.recipe import protocol, recipe
-from prunas.space import load_space
+from prunas.spaces.load import load_space
 
 HERE = Path(page.__file__).parent
 PUBLISHED = json.loads((HERE / "published.json").read_text())
@@ -353,7 +353,7 @@ def test_the_runner_needs_no_sampler_package() -> None:
     script = (
         "import sys\n"
         "for name in ('optuna', 'cmaes', 'thop', 'ray', 'submitit', 'onnx'): sys.modules[name] = None\n"
-        "import benchmarks.reproduce.run, benchmarks.reproduce.page, prunas.experiments.work\n"
-        "from prunas.proposers.slimming import Slimming\n"
+        "import benchmarks.reproduce.run, benchmarks.reproduce.page, prunas.works.runtime\n"
+        "from prunas.proposers.pruning.slimming import Slimming\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=HERE.parent.parent)

@@ -11,7 +11,7 @@ from benchmarks.support import __main__ as command
 from benchmarks.support import oracle, page
 from benchmarks.support.networks import NETWORKS
 from benchmarks.support.row import TOLERANCE, measure, surveyed, wrong
-from prunas.build.build import build
+from prunas.surgery.assemble import build
 
 ROWS = {row["network"]: row for row in page.read(page.ROWS)}
 SAMPLE = ("resnet18", "squeezenet1_1", "vgg11_bn", "densenet40 (CIFAR)")

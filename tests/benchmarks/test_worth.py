@@ -10,9 +10,9 @@ from benchmarks.worth import answer as worth
 from benchmarks.worth.__main__ import HERE
 from benchmarks.worth.searches import FRESH, Question, Unfinished, measure
 from prunas.experiments.plan import make_setting
-from prunas.runs.serial import Serial
+from prunas.runs.pools.serial import Serial
 from prunas.runs.store import Store
-from prunas.space import load_space
+from prunas.spaces.load import load_space
 
 
 def trial(name: str, macs: int, val: float, best: str) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from prunas.data import load
 from prunas.data.resident import Resident
 from prunas.experiments.plan import make_plan, make_setting
 from prunas.experiments.search import search
-from prunas.experiments.work import CALIBRATION_BATCH
 from prunas.runs.executors import executor
 from prunas.runs.store import Store
-from prunas.space import load_space
+from prunas.spaces.load import load_space
+from prunas.works.runtime import CALIBRATION_BATCH
 
 
 @pytest.mark.parametrize("subset", [0, 300])

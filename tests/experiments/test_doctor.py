@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import prunas
-from prunas.experiments.doctor import EXTRAS, NEEDED, examine
+from prunas.cli.doctor import EXTRAS, NEEDED, examine
 
 
 def names(requirements: list[str]) -> tuple[str, ...]:

@@ -12,18 +12,19 @@ import pytest
 import prunas
 from prunas.cli import main
 from prunas.errors import InputError
-from prunas.experiments import work
-from prunas.experiments.plan import dry_rows, make_plan, make_setting
+from prunas.experiments.forecast import dry_rows
+from prunas.experiments.optuna_studies import open_storage, write_studies
+from prunas.experiments.plan import make_plan, make_setting
 from prunas.experiments.record import record_of, save
 from prunas.experiments.search import Findings, Plan, search
-from prunas.experiments.studies import open_storage, write_studies
-from prunas.proposers import entry
+from prunas.proposers.baselines.controls import flagged
 from prunas.proposers.brief import Brief, Trial
-from prunas.proposers.controls import flagged
-from prunas.runs.serial import Serial
+from prunas.proposers.registry import entry
+from prunas.runs.pools.serial import Serial
 from prunas.runs.store import Store
-from prunas.space import load_space
-from prunas.training.loop import Diverged, Trained
+from prunas.spaces.load import load_space
+from prunas.training.loop import Diverged, TrainingOutcome
+from prunas.works import runtime as work
 
 Numbers = set[int]
 LOSS = "the loss is nan in epoch 1 of 1, try a lower learning rate (last good checkpoint: none)"
@@ -36,12 +37,12 @@ def diverging(monkeypatch: pytest.MonkeyPatch) -> Callable[[Numbers], list[int]]
     def install(failing: Numbers) -> list[int]:
         calls: list[int] = []
 
-        def train(net: Any, *args: Any, epochs: int, score: str, **kwargs: Any) -> Trained:
+        def train(net: Any, *args: Any, epochs: int, score: str, **kwargs: Any) -> TrainingOutcome:
             calls.append(len(calls))
             if len(calls) - 1 in failing:
                 raise Diverged(LOSS)
             accuracy = 50 + 10 * (sum(p.numel() for p in net.parameters()) % 97) / 97
-            return Trained(
+            return TrainingOutcome(
                 epochs=epochs, steps=1, seconds=1.0, losses=(1.0,), train_accuracies=(accuracy,),
                 val_accuracies=(), accuracy=accuracy, regulariser={}, images_per_second=1.0, execution={},
             )  # fmt: skip
@@ -69,14 +70,14 @@ def test_a_search_goes_on_without_a_trial_that_diverged(
 ) -> None:
     diverging({2, 5})
     findings = run(a_plan(small_space, name), tmp_path)
-    failed = {t.id: (t.val_acc, t.error) for t in findings.trials if t.status == "failed"}
+    failed = {t.id: (t.val_score, t.error) for t in findings.trials if t.status == "failed"}
     assert list(failed.values()) == [(None, LOSS)] * 2
     distinct = {trial.id for trial in findings.trials}
     assert len(distinct) == 12 or name == "random"  # a failed trial counts; random draws some shapes twice
     assert {row.asked.keep for row in findings.rows if row.status == "finished"} == {0.5, 0.2}
     for row in findings.rows:
-        of_target = [t for t in findings.trials if t.asked == row.asked and t.val_acc is not None]
-        assert row.architecture == max(of_target, key=lambda trial: trial.val_acc or 0).architecture
+        of_target = [t for t in findings.trials if t.asked == row.asked and t.val_score is not None]
+        assert row.architecture == max(of_target, key=lambda trial: trial.val_score or 0).architecture
     (problem,) = findings.problems
     assert problem.startswith(
         f"{name}, seed 0: 2 of {len(findings.trials)} trials failed, the search went on"
@@ -173,7 +174,7 @@ def test_failed_trials_are_stored_printed_and_written_as_studies(
     (name,) = optuna.get_all_study_names(url)
     trials = optuna.load_study(study_name=name, storage=url).trials
     assert [trial.state.name for trial in trials] == [
-        "FAIL" if trial.val_acc is None else "COMPLETE" for trial in findings.trials
+        "FAIL" if trial.val_score is None else "COMPLETE" for trial in findings.trials
     ]
     assert trials[0].user_attrs["prunas"]["error"] == LOSS
 

@@ -57,7 +57,7 @@ def called(
 def test_a_preset_is_trained_on_a_folder(point: str, recipe: str, rate: float, called: Any) -> None:
     row, _ = called("train", point, "--recipe", recipe)
     assert (row["status"], row["trained"], row["epochs"]) == ("finished", 1, 1)
-    assert row["test_acc"] in (0.0, 50.0, 100.0)  # of two pictures
+    assert row["test_score"] in (0.0, 50.0, 100.0)  # of two pictures
     result = json.loads((Path(row["folder"]) / "result.json").read_text())
     assert result["spec"]["recipe"]["lr"] == rate
     assert result["spec"]["data"]["name"] == "folder"

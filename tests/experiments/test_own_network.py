@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 from prunas.cli import main
-from prunas.space import load_space
+from prunas.spaces.load import load_space
 
 NETWORK = """
 import torch

@@ -5,14 +5,17 @@ from torch import nn
 from prunas import designs
 from prunas.cli.progress import Tally
 from prunas.cli.running import executor_of
-from prunas.experiments import processor, work
-from prunas.experiments.plan import forecast, make_plan, make_setting
+from prunas.experiments.forecast import forecast
+from prunas.experiments.plan import make_plan, make_setting
 from prunas.recipe import recipe
 from prunas.runs.driver import Driver
 from prunas.runs.execute import execute
-from prunas.runs.serial import Serial
+from prunas.runs.pools.serial import Serial
 from prunas.runs.store import Store
-from prunas.space import SearchSpace, load_space
+from prunas.spaces.load import load_space
+from prunas.spaces.space import SearchSpace
+from prunas.works import processor
+from prunas.works import runtime as work
 
 
 @pytest.fixture

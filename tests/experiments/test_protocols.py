@@ -7,17 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from prunas.costs import Target
+from prunas.costs.target import Target
 from prunas.errors import InputError
-from prunas.experiments.jobs import Setting
-from prunas.experiments.plan import forecast, make_plan, make_setting
+from prunas.experiments.forecast import forecast
+from prunas.experiments.plan import make_plan, make_setting
 from prunas.experiments.record import record_of
 from prunas.experiments.search import Findings, Plan, search
 from prunas.proposers.brief import Proposal
 from prunas.recipe import PROTOCOLS, protocol, recipe
 from prunas.runs.executors import executor
 from prunas.runs.store import Store
-from prunas.space import load_point, load_space
+from prunas.spaces.load import load_point, load_space
+from prunas.works.trainings import Setting
 
 METHODS = ("slimming", "l1-global", "thinet-global", "reconstruction-global", "magnitude", "sss")
 BUDGETS = ("scratch-e:3", "finetune:2", "finetune-rewound:3", "ticket:2")
@@ -94,9 +95,9 @@ def test_the_dense_network_is_trained_as_asked_and_as_the_points_are(
     searched: tuple[Plan, Path, Findings],
 ) -> None:
     plan, _, findings = searched
-    tested = {row.protocol: row.epochs for row in findings.dense if row.test_acc is not None}
+    tested = {row.protocol: row.epochs for row in findings.dense if row.test_score is not None}
     assert tested == {"scratch-e": 4, "dsd": 6}
-    searching = [row for row in findings.dense if row.test_acc is None]
+    searching = [row for row in findings.dense if row.test_score is None]
     assert {row.protocol for row in searching} == {"dense", "penalty"}
     for row in searching:
         result = json.loads((Path(row.folder) / "result.json").read_text())
@@ -118,7 +119,7 @@ def test_the_forecast_counts_them(searched: tuple[Plan, Path, Findings]) -> None
 
 def test_factors_decide_what_finetuning_starts_from(searched: tuple[Plan, Path, Findings]) -> None:
     """Without the factors the same job ends in other losses."""
-    from prunas.experiments import work
+    from prunas.works import runtime as work
 
     _, _, findings = searched
     (row,) = (r for r in findings.rows if (r.proposer, r.protocol) == ("thinet-global", "finetune"))
@@ -197,7 +198,7 @@ def test_fine_tuning_is_in_proportion_for_another_recipe() -> None:
 
 
 def test_scratch_b_counts_the_weights_that_exist() -> None:
-    from prunas import kernels
+    from prunas.designs import kernels
 
     space = load_space("vgg16-c10")
     arch = kernels.uniform_kernels(space, Target("macs", space.cost(space.dense).macs // 5), 0)
@@ -227,8 +228,8 @@ def test_a_cap_that_cannot_be_meant_is_refused(searched: tuple[Plan, Path, Findi
 
 def test_a_masked_network_starts_from_its_mask(searched: tuple[Plan, Path, Findings]) -> None:
     """Of a mask, fine-tuning keeps the dense weights that exist and scratch draws its own."""
-    from prunas.build.masks import kernel_masks
-    from prunas.experiments.work import weights
+    from prunas.surgery.masks import kernel_masks
+    from prunas.works.runtime import weights
 
     plan, root, findings = searched
     (point,) = findings.points["magnitude"]

@@ -13,7 +13,7 @@ from prunas.experiments.plan import make_plan, make_setting
 from prunas.experiments.record import load_records
 from prunas.experiments.repeat import command_of, plan_document
 from prunas.experiments.search import Plan
-from prunas.space import load_space
+from prunas.spaces.load import load_space
 
 DIGITS = "preresnet20-digits"
 

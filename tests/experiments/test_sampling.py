@@ -17,13 +17,13 @@ import pytest
 import prunas
 from prunas.cli import main
 from prunas.errors import InputError
+from prunas.experiments.optuna_studies import open_storage, write_studies
 from prunas.experiments.plan import make_plan, make_setting
 from prunas.experiments.record import Record, load_records, record_of, save
 from prunas.experiments.search import Findings, Plan, search
-from prunas.experiments.studies import open_storage, write_studies
-from prunas.runs.serial import Serial
+from prunas.runs.pools.serial import Serial
 from prunas.runs.store import Store
-from prunas.space import load_space
+from prunas.spaces.load import load_space
 
 
 def a_plan(space: Path, proposers: tuple[str, ...], epochs: int = 1, **changes: Any) -> Plan:
@@ -86,7 +86,7 @@ def test_stopped_schedules_are_paid_for_and_never_answer(warm: tuple[Path, Plan,
     assert cost.duplicates == sum(trial.duplicate for trial in mine) > 0
     (row,) = [row for row in findings.rows if row.proposer == "cmaes"]
     whole = [trial for trial in mine if trial.fraction == 1]
-    assert row.architecture == max(whole, key=lambda trial: trial.val_acc).architecture
+    assert row.architecture == max(whole, key=lambda trial: trial.val_score).architecture
     assert row.epochs == 3
 
 
@@ -182,9 +182,9 @@ def test_studies_hold_what_was_tried(warm: tuple[Path, Plan, Findings], database
     assert f"small-digits/{setting}/tpe+slimming/seed0/params-20%" in names
     mine = [trial for trial in findings.trials if trial.proposer == "tpe"]
     trials = studies["tpe"].trials
-    assert [t.value for t in trials] == [t.val_acc for t in mine]
+    assert [t.value for t in trials] == [t.val_score for t in mine]
     assert [t.user_attrs["prunas"]["run"] for t in trials] == [t.id for t in mine]
-    assert studies["tpe"].best_value == max(t.val_acc for t in mine)
+    assert studies["tpe"].best_value == max(t.val_score for t in mine)
     assert all(0 < share <= 1 for t in trials for share in t.params.values())
     assert [t.values[1] for t in studies["nsga2"].trials] == [
         t.reached.macs for t in findings.trials if t.proposer == "nsga2"

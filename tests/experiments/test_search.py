@@ -5,16 +5,17 @@ from typing import Any
 import pytest
 
 from prunas import designs
-from prunas.experiments import work
-from prunas.experiments.plan import forecast, make_plan, make_setting
+from prunas.experiments.forecast import forecast
+from prunas.experiments.plan import make_plan, make_setting
 from prunas.experiments.record import Record, load_records, record_of, save
 from prunas.experiments.search import Findings, Plan, search
 from prunas.proposers.brief import Proposal
 from prunas.recipe import protocol
 from prunas.runs.executors import executor
 from prunas.runs.store import Store
-from prunas.space import load_space
+from prunas.spaces.load import load_space
 from prunas.statistics.summary import cost_table, spent
+from prunas.works import runtime as work
 
 EVERYONE = ("slimming", "tpe", "uniform", "random", "taper", "shuffled")
 
@@ -33,7 +34,7 @@ def run(plan: Plan, root: Path, name: str = "serial", **options: Any) -> Finding
 def outcome_of(findings: Findings) -> list[tuple[object, ...]]:
     """What must not depend on how a search was carried out."""
     return [
-        (r.id, r.proposer, r.asked, r.reached, r.search_seed, r.status, r.val_acc, r.test_acc, r.flags)
+        (r.id, r.proposer, r.asked, r.reached, r.search_seed, r.status, r.val_score, r.test_score, r.flags)
         for r in (*findings.rows, *findings.dense)
     ]
 
@@ -53,7 +54,7 @@ def test_every_proposer_is_trained_at_every_target_and_seed(everyone: tuple[Plan
         assert {(row.asked, row.search_seed) for row in mine} == {
             (t, s) for t in plan.targets for s in (0, 1)
         }
-        assert all(row.status == "finished" and row.test_acc is not None for row in mine)
+        assert all(row.status == "finished" and row.test_score is not None for row in mine)
         assert all(row.search_seed == row.train_seed for row in mine)
 
 
@@ -156,7 +157,7 @@ def test_the_forecast_counts_the_trainings(everyone: tuple[Plan, Path, Findings]
 
 def test_selection_sees_validation_only(everyone: tuple[Plan, Path, Findings]) -> None:
     _, root, findings = everyone
-    judged = {row.folder for row in (*findings.rows, *findings.dense) if row.test_acc is not None}
+    judged = {row.folder for row in (*findings.rows, *findings.dense) if row.test_score is not None}
     seen = 0
     for path in root.glob("*/*/job.json"):
         spec = json.loads(path.read_text())["spec"]

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from prunas.cli import main
-from prunas.experiments.jobs import Setting
 from prunas.experiments.steps import FEWEST_STEPS, few_steps
 from prunas.files import read_json
 from prunas.recipe import PROTOCOLS, protocol, recipe
-from prunas.space import load_space
+from prunas.spaces.load import load_space
+from prunas.works.trainings import Setting
 
 
 def setting(images: int, **changes: Any) -> Setting:

@@ -11,11 +11,11 @@ from prunas import designs
 from prunas.cli import main
 from prunas.errors import InputError
 from prunas.experiments.transfer import designs_of, load_source
-from prunas.proposers import entry
-from prunas.proposers.brief import Brief, Proposal, Source, Trained
-from prunas.proposers.channels import threshold
-from prunas.proposers.slimming import scores
-from prunas.space import load_space
+from prunas.proposers.brief import Brief, DenseNetwork, Proposal, Source
+from prunas.proposers.pruning.channels import threshold
+from prunas.proposers.pruning.slimming import scores
+from prunas.proposers.registry import entry
+from prunas.spaces.load import load_space
 
 PRERESNET = """
 network = "prunas.networks.resnet:PreResNet"
@@ -161,7 +161,7 @@ def test_blocks_are_carried_as_shares_to_a_deeper_network(capsys, tmp_path):
     expected = {}
     for path in sorted((tmp_path / "runs" / "shallow-digits").glob("dense-*/result.json")):
         record = json.loads(path.read_text())["result"]["penalty"]
-        trained = Trained("run", dict, record)
+        trained = DenseNetwork("run", dict, record)
         brief = Brief(found, (found.target(keep=0.6),), 0, lr_sum=1.0, dense=lambda _, t=trained: t)
         removed = plan.propose(brief, [])[0].architecture.removed
         gone = []

@@ -11,7 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from prunas.errors import InputError
 from prunas.networks import imagenet
 from prunas.recipe import recipe, scratch_b_epochs
-from prunas.space import SearchSpace, bundled_spaces, load_point, load_space
+from prunas.spaces.load import bundled_spaces, load_point, load_space
+from prunas.spaces.space import SearchSpace
 
 # Parameters and MACs, counted on plain networks written for that alone.
 PRESETS = {

@@ -11,9 +11,9 @@ from torch import nn
 
 from prunas import networks
 from prunas.architecture import Architecture
-from prunas.costs import CostModel
-from prunas.structure import Survey
-from prunas.survey.survey import survey
+from prunas.costs.counted import CostModel
+from prunas.survey import Survey
+from prunas.tracing.survey import survey
 
 FACTORIES = {
     "VGG-16 (L1)": partial(networks.vgg16, head="hidden"),

@@ -11,8 +11,9 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from prunas.networks.densenet import DenseNet
-from prunas.proposers.brief import Brief, Penalty, Proposal, Proposer, Trained, Trial
-from prunas.space import SearchSpace, load_space
+from prunas.proposers.brief import Brief, DenseNetwork, Penalty, Proposal, Proposer, Trial
+from prunas.spaces.load import load_space
+from prunas.spaces.space import SearchSpace
 
 
 class Stemmed(nn.Module):
@@ -84,12 +85,12 @@ def brief() -> Callable[..., Brief]:
     """A brief whose dense training is finished and left the given weights; its images are noise."""
 
     def make(space: SearchSpace, state: Mapping[str, Tensor] | None = None, **changes: Any) -> Brief:
-        def dense(penalty: Penalty | None) -> Trained:
+        def dense(penalty: Penalty | None) -> DenseNetwork:
             assert state is not None
             branches = penalty.options.get("branches", ()) if penalty else ()
             record = {f"until {path}": 1 - i / 10 for i, path in enumerate(branches)}
             record |= {f"scale {path}": float(i == 0) for i, path in enumerate(branches)}
-            return Trained("run-of-the-dense-network", lambda: state, record)
+            return DenseNetwork("run-of-the-dense-network", lambda: state, record)
 
         def calibration(images: int) -> list[tuple[Tensor, Tensor]]:
             generator = torch.Generator().manual_seed(1)  # at most 24: noise has little to tell

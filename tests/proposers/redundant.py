@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prunas.proposers.channels import parts, readers
-from prunas.space import SearchSpace
+from prunas.proposers.pruning.channels import parts, readers
+from prunas.spaces.space import SearchSpace
 
 QUIET = 1e-3
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from prunas.costs import Target
+from prunas.costs.target import Target
 from prunas.errors import InputError
-from prunas.proposers import responses
-from prunas.proposers.channels import (
+from prunas.proposers.pruning import responses
+from prunas.proposers.pruning.channels import (
     allocated,
     at_given_widths,
     by_unit,
@@ -19,13 +19,14 @@ from prunas.proposers.channels import (
     threshold,
     weighing,
 )
-from prunas.proposers.responses import Sampling, contributions, errors, grams
-from prunas.space import SearchSpace, load_space
-from prunas.structure import Run
+from prunas.proposers.pruning.responses import Sampling, contributions, errors, grams
+from prunas.spaces.load import load_space
+from prunas.spaces.space import SearchSpace
+from prunas.survey import Span
 
 
 def test_parts_and_units_of_a_form():
-    form = (Run(-1, 0, 1, 1), Run(0, 0, 2, 2), Run(1, 0, 1, 1), Run(0, 1, 2, 1))
+    form = (Span(-1, 0, 1, 1), Span(0, 0, 2, 2), Span(1, 0, 1, 1), Span(0, 1, 2, 1))
     channels = np.arange(8.0)
     assert [part.tolist() for _, part in parts(form, channels)] == [
         [[0]],

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from prunas import designs
-from prunas.costs import Target
-from prunas.proposers import entry
+from prunas.costs.target import Target
 from prunas.proposers.brief import Proposal
+from prunas.proposers.registry import entry
 
 
 def test_uniform_is_the_design(spaces, brief):

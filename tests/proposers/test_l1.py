@@ -3,15 +3,15 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from redundant import plant
 from torch import nn
 
-from prunas.costs import Target
+from prunas.costs.target import Target
 from prunas.errors import InputError
-from prunas.proposers import configured, entry
-from prunas.proposers.l1 import L1, GlobalL1, initial_sizes, sums
-from prunas.proposers.untrained import Untrained
-from prunas.space import SearchSpace
+from prunas.proposers.baselines.untrained import Untrained
+from prunas.proposers.pruning.l1 import L1, GlobalL1, initial_sizes, sums
+from prunas.proposers.registry import configured, entry
+from prunas.spaces.space import SearchSpace
+from tests.proposers.redundant import plant
 
 
 def shrink_filters(space, state, seed=0):

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from prunas.build.masks import kernel_masks
 from prunas.errors import InputError
-from prunas.proposers import entry
+from prunas.proposers.registry import entry
+from prunas.surgery.masks import kernel_masks
 
 
 def planted(space, share, seed=0):

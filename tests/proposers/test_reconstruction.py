@@ -3,10 +3,10 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from redundant import settle, twinned
 from sklearn.linear_model import lars_path
 
-from prunas.proposers.reconstruction import Reconstruction, appearance, survivors
+from prunas.proposers.pruning.reconstruction import Reconstruction, appearance, survivors
+from tests.proposers.redundant import settle, twinned
 
 EVERYTHING = np.arange(12)
 

@@ -6,21 +6,22 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from redundant import settle, twinned
 from torch import Tensor, nn
 
-from prunas.build.build import inherit
 from prunas.data import load
-from prunas.experiments.work import calibration
 from prunas.plugins import resolve
-from prunas.proposers.channels import at_given_widths, in_order_of, readers
-from prunas.proposers.reconstruction import Reconstruction
-from prunas.proposers.refit import least_squares, refitted, rescaled
-from prunas.proposers.thinet import ThiNet
+from prunas.proposers.pruning.channels import at_given_widths, in_order_of, readers
+from prunas.proposers.pruning.reconstruction import Reconstruction
+from prunas.proposers.pruning.refit import least_squares, refitted, rescaled
+from prunas.proposers.pruning.thinet import ThiNet
 from prunas.recipe import recipe
-from prunas.space import SearchSpace, load_space
+from prunas.spaces.load import load_space
+from prunas.spaces.space import SearchSpace
+from prunas.surgery.weights import inherit
 from prunas.training.evaluate import evaluate
 from prunas.training.loop import train
+from prunas.works.runtime import calibration
+from tests.proposers.redundant import settle, twinned
 
 HOW = {"images": 64, "places": 6, "seed": 0}
 

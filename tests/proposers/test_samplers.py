@@ -12,9 +12,10 @@ import pytest
 
 from prunas import designs
 from prunas.errors import InputError
-from prunas.proposers import PROPOSERS, configured, entry
 from prunas.proposers.brief import Proposal, Trial
-from prunas.space import load_space
+from prunas.proposers.registry import configured, entry
+from prunas.proposers.table import PROPOSERS
+from prunas.spaces.load import load_space
 
 SAMPLERS = [name for name, line in PROPOSERS.items() if line.kind == "sampler"]
 
@@ -112,9 +113,9 @@ def test_a_search_resumes_as_if_it_had_not_stopped(name, options, trials, spaces
 def test_another_process_proposes_the_same(wide, brief):
     code = """
 import json
-from prunas.proposers import PROPOSERS
+from prunas.proposers.registry import PROPOSERS
 from prunas.proposers.brief import Brief, Trial
-from prunas.space import load_space
+from prunas.spaces.space import load_space
 space = load_space("vgg16-c10")
 brief = Brief(space, (space.target(keep=0.1), space.target(keep=0.02)), 5, trials=7)
 told = []

@@ -4,9 +4,10 @@ import pytest
 from torch import Tensor, nn
 
 from prunas.errors import InputError
-from prunas.proposers import PROPOSERS
 from prunas.proposers.serving import check_served, refusal, serving
-from prunas.space import SearchSpace, load_space
+from prunas.proposers.table import PROPOSERS
+from prunas.spaces.load import load_space
+from prunas.spaces.space import SearchSpace
 
 SCORING = {"l1", "l1-global", "thinet", "thinet-global", "reconstruction", "reconstruction-global"}
 

@@ -5,14 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from prunas.costs import Target
+from prunas.costs.target import Target
 from prunas.data import load
 from prunas.errors import InputError
-from prunas.proposers import entry
-from prunas.proposers.brief import Brief, Trained
-from prunas.proposers.slimming import ScalePenalty, Slimming, penalty, scores
+from prunas.proposers.brief import Brief, DenseNetwork
+from prunas.proposers.pruning.slimming import ScalePenalty, Slimming, penalty, scores
+from prunas.proposers.registry import entry
 from prunas.recipe import recipe
-from prunas.space import SearchSpace
+from prunas.spaces.space import SearchSpace
 from prunas.training.loop import train
 
 FAMILIES = ["vgg", "preresnet", "densenet", "streams", "stemmed"]
@@ -336,7 +336,7 @@ def test_residual_and_dense_networks_get_a_tenth(family, pull, spaces, weights):
 
     def dense(penalty):
         asked.append(penalty)
-        return Trained("run", lambda: weights(spaces[family]), {})
+        return DenseNetwork("run", lambda: weights(spaces[family]), {})
 
     told = Brief(spaces[family], (), 0, lr_sum=50.0, momentum=0.8, dense=dense)
     Slimming().propose(told, [])
@@ -383,7 +383,7 @@ def test_a_real_training_drives_useless_channels_out(pull):
             net, data, chosen, epochs=5, seed=0, split="train", score="val", device=torch.device("cpu"),
             regulariser=ScalePenalty(**asked.options), masks={"conv2.weight": read},
         )  # fmt: skip
-        return Trained("run", net.state_dict, done.regulariser)
+        return DenseNetwork("run", net.state_dict, done.regulariser)
 
     keep = 10 / 16
     target = Target("channels", 10, keep)

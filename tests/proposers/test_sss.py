@@ -7,11 +7,11 @@ from torch import nn
 
 from prunas.data import load
 from prunas.errors import InputError
-from prunas.proposers import entry
-from prunas.proposers.brief import Trained
-from prunas.proposers.sss import BranchScales
+from prunas.proposers.brief import DenseNetwork
+from prunas.proposers.pruning.sss import BranchScales
+from prunas.proposers.registry import entry
 from prunas.recipe import recipe
-from prunas.space import load_space
+from prunas.spaces.load import load_space
 from prunas.training.loop import train
 
 
@@ -73,7 +73,7 @@ def test_sss_removes_a_planted_useless_block_and_a_shuffled_record_does_not(brie
         cpu = torch.device("cpu")
         train(net, data, made, epochs=4, seed=0, split="train", score=None, device=cpu, regulariser=scales)
         records.append(scales.record())
-        return Trained("dense", dict, records[-1])
+        return DenseNetwork("dense", dict, records[-1])
 
     lr_sum = made.lr_sum(data.steps("train", made.batch), 4)
     target = space.target(budget=space.measure(space.point(removed=["layer1.1"]), "params"))
@@ -84,7 +84,7 @@ def test_sss_removes_a_planted_useless_block_and_a_shuffled_record_does_not(brie
 
     def shuffled(penalty):
         moved = dict(zip(records[0], np.roll(list(records[0].values()), 1).tolist(), strict=True))
-        return Trained("dense", dict, moved)
+        return DenseNetwork("dense", dict, moved)
 
     (found,) = entry("sss").build(pull=1.0).propose(brief(space, targets=(target,), dense=shuffled), [])
     assert "layer1.1" not in found.architecture.removed
@@ -98,7 +98,7 @@ def test_blocks_go_in_the_order_in_which_their_scales_reached_zero(spaces, brief
         paths = penalty.options["branches"]
         record = dict(zip((f"until {path}" for path in paths), [0.9, 0.2, 1.0, 0.5, 1.0, 1.0], strict=True))
         record |= dict(zip((f"scale {path}" for path in paths), [0.0, 0.0, 0.7, 0.0, 0.1, 0.9], strict=True))
-        return Trained("dense", dict, record)
+        return DenseNetwork("dense", dict, record)
 
     order = [names[i] for i in (1, 3, 0, 4, 2, 5)]
     targets = tuple(

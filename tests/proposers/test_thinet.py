@@ -5,12 +5,12 @@ import pkgutil
 import numpy as np
 import pytest
 import torch
-from redundant import change, plant, settle, twinned
 
 from prunas.errors import InputError
-from prunas.proposers.channels import at_given_widths, in_order_of
-from prunas.proposers.reconstruction import GlobalReconstruction, Reconstruction
-from prunas.proposers.thinet import GlobalThiNet, ThiNet, greedy
+from prunas.proposers.pruning.channels import at_given_widths, in_order_of
+from prunas.proposers.pruning.reconstruction import GlobalReconstruction, Reconstruction
+from prunas.proposers.pruning.thinet import GlobalThiNet, ThiNet, greedy
+from tests.proposers.redundant import change, plant, settle, twinned
 
 BOTH = [(ThiNet, GlobalThiNet), (Reconstruction, GlobalReconstruction)]
 FAMILIES = ["vgg", "preresnet", "densenet"]

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from prunas.architecture import Architecture
-from prunas.costs import Target
+from prunas.costs.target import Target
 from prunas.report.evidence import Evidence, gather
-from prunas.space import SearchSpace, load_space
-from prunas.statistics.rows import Row, SearchCost
+from prunas.results.rows import SearchCost, TrainingRow
+from prunas.spaces.load import load_space
+from prunas.spaces.space import SearchSpace
 
 SPACE = "vgg11-digits"
 KINDS: dict[str, Any] = {"slimming": "automatic", "magnitude": "automatic", "tpe": "sampler"}
@@ -77,12 +78,12 @@ def made(
             "search_seed": seed,
             "train_seed": seed,
             "status": "finished",
-            "val_acc": None,
-            "test_acc": 90.0 - 2 * i - 5 * j + seed,
+            "val_score": None,
+            "test_score": 90.0 - 2 * i - 5 * j + seed,
             "architecture": point.digest,
             "folder": str(folder),
         }
-        rows.append(Row(**(fields | changes)))
+        rows.append(TrainingRow(**(fields | changes)))
     costs = [
         SearchCost(
             proposer=name, seed=seed, macs=10**9 * (i == 0), seconds=float(i == 0), trainings=int(i == 0)

@@ -6,10 +6,10 @@ from typing import Any
 
 import jsonschema
 import pytest
-from made_runs import made, space, write
 
 import prunas
 from prunas.cli import main
+from tests.report.made_runs import made, space, write
 
 SCHEMA = json.loads((Path(prunas.__file__).parent / "schema.json").read_text())
 WHOLE = space().cost(space().dense).params
@@ -47,14 +47,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         document["epochs"] = 30
         document["runs"] = [
             row.to_json()
-            | {"id": f"{protocol}{row.id}", "test_acc": accuracy + apart * (row.search_seed - 1)}
+            | {"id": f"{protocol}{row.id}", "test_score": accuracy + apart * (row.search_seed - 1)}
             for row in rows
         ]
         write(root / "vgg11-digits" / "searches" / f"{protocol.replace(':', '-')}.json", document)
     plain = dict(searches["plain"].searches[0])
     apart = {"slimming": 0.1, "uniform": 0.2}
     plain["runs"] = [
-        row.to_json() | {"test_acc": row.test_acc + apart[row.proposer] * row.search_seed}
+        row.to_json() | {"test_score": row.test_score + apart[row.proposer] * row.search_seed}
         for row in searches["plain"].rows
     ]
     write(root / "vgg11-digits" / "searches" / "0123456789ab.json", plain)

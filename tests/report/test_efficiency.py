@@ -6,11 +6,11 @@ from pathlib import Path
 import matplotlib as mpl
 import pytest
 
-from prunas.costs import Target
+from prunas.costs.target import Target
 from prunas.errors import InputError
 from prunas.report.efficiency import draw_efficiency
+from prunas.results.rows import Metric
 from prunas.statistics.curves import Curve, Point
-from prunas.statistics.rows import Metric
 from prunas.statistics.summary import summarise
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pytest
-from made_runs import made
 from matplotlib.figure import Figure
 
-from prunas.costs import Target
+from prunas.costs.target import Target
 from prunas.errors import InputError
 from prunas.report.budget import budget_figure
 from prunas.report.efficiency import efficiency_figure
@@ -23,6 +22,7 @@ from prunas.statistics.curves import curves
 from prunas.statistics.prices import prices
 from prunas.statistics.summary import table
 from prunas.statistics.widths import width_spread
+from tests.report.made_runs import made
 
 SVG = "{http://www.w3.org/2000/svg}"
 FIGURES: dict[str, Callable[[Evidence], Figure]] = {
@@ -139,7 +139,7 @@ def test_many_proposers_deep_networks_and_two_protocols_still_draw(tmp_path: Pat
 
 @pytest.mark.parametrize("accuracy", [0.0, 10.02227171492205, 99.9, 100.0])
 def test_one_point_has_an_axis_that_can_be_read(accuracy: float, tmp_path: Path) -> None:
-    evidence = made(tmp_path, ("slimming",), keeps=(0.1,), seeds=1, test_acc=accuracy)
+    evidence = made(tmp_path, ("slimming",), keeps=(0.1,), seeds=1, test_score=accuracy)
     figures = [
         efficiency_figure(curves(evidence.rows), space="s", data="d", recipe="r", epochs=3),
         FIGURES["pareto"](evidence),
@@ -190,7 +190,7 @@ def retrained(root: Path) -> Evidence:
             )
             rows += [
                 replace(
-                    row, test_acc=start + slope * step + row.search_seed / 2, id=f"{family}{epochs}{row.id}"
+                    row, test_score=start + slope * step + row.search_seed / 2, id=f"{family}{epochs}{row.id}"
                 )
                 for row in evidence.rows
             ]

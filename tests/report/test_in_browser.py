@@ -2,10 +2,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import CHROMIUM, DRIVER, Browser, chromium
-from made_runs import made
 
 from prunas.report.page import page
+from tests.report.browser import CHROMIUM, DRIVER, Browser, chromium
+from tests.report.made_runs import made
 
 pytestmark = [
     pytest.mark.browser,

@@ -7,7 +7,6 @@ from typing import Any
 
 import jsonschema
 import pytest
-from made_runs import made, space
 
 import prunas
 from prunas.architecture import Architecture, KernelPattern
@@ -17,6 +16,7 @@ from prunas.report.evidence import Evidence
 from prunas.report.figure import as_svg, save
 from prunas.report.kernels import kernels_figure
 from prunas.report.page import page
+from tests.report.made_runs import made, space
 
 SCHEMA = json.loads((Path(prunas.__file__).parent / "schema.json").read_text())
 

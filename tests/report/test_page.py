@@ -6,17 +6,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from made_runs import made
 
-from prunas.costs import Cost
+from prunas.costs.counted import Cost
 from prunas.report.checklist import checklist
 from prunas.report.commands import commands
 from prunas.report.evidence import Evidence
 from prunas.report.headline import findings
 from prunas.report.page import page
+from prunas.results.rows import TrainingRow
 from prunas.statistics.claims import verdict
-from prunas.statistics.rows import Row
 from prunas.statistics.summary import Summary, summarise
+from tests.report.made_runs import made
 
 VOID = {"meta", "br", "path", "use", "rect"}
 
@@ -123,11 +123,11 @@ def test_folders_that_are_gone_leave_gaps_and_moved_ones_are_found(tmp_path: Pat
 
 def regathered(root: Path, document: Path | None, like: Evidence | None = None) -> Evidence:
     from prunas.report.evidence import gather
-    from prunas.statistics.rows import Row
+    from prunas.results.rows import TrainingRow
 
     rows = like.rows if like else ()
     if document:
-        rows = tuple(Row.from_json(row) for row in json.loads(document.read_text())["runs"])
+        rows = tuple(TrainingRow.from_json(row) for row in json.loads(document.read_text())["runs"])
     return gather(
         root,
         space="vgg11-digits",
@@ -178,16 +178,16 @@ def test_the_headline_puts_taper_first_and_scratch_before_fine_tuning(tmp_path: 
     assert "mean over 2 targets, 3 seeds, scratch-e" in found[0].sentence
 
 
-def varied(row: Row) -> Row:
+def varied(row: TrainingRow) -> TrainingRow:
     """The row; that of slimming 0.1 points lower at seed 0 and higher at seed 2, so that differences vary."""
     assert row.accuracy is not None
     if row.proposer != "slimming":
         return row
-    return dataclasses.replace(row, test_acc=row.accuracy + (row.search_seed - 1) / 10)
+    return dataclasses.replace(row, test_score=row.accuracy + (row.search_seed - 1) / 10)
 
 
 def test_a_taper_that_misses_its_point_is_not_called_as_large(tmp_path: Path) -> None:
-    def costing(row: Row) -> Row:
+    def costing(row: TrainingRow) -> TrainingRow:
         # 1000 parameters and 5000 MACs; a taper of seed 1 has 0.3 % fewer parameters and 2.4 % more MACs.
         off = row.proposer == "taper" and row.search_seed == 1
         params, macs = (997, 5120) if off else (1000, 5000)
@@ -207,7 +207,7 @@ def test_a_taper_that_misses_its_point_is_not_called_as_large(tmp_path: Path) ->
 
 
 def test_what_cannot_be_told_from_guessing_is_said(tmp_path: Path) -> None:
-    evidence = made(tmp_path, test_acc=10.2, chance=10.5)
+    evidence = made(tmp_path, test_score=10.2, chance=10.5)
     html = page([evidence], tmp_path)
     assert "chance level: an accuracy that cannot be told from guessing" in html
     assert "White face, flagged: chance level (random, slimming, taper, uniform)." in re.sub(
@@ -269,7 +269,7 @@ def test_the_random_control_needs_as_many_trainings_as_samplers(tmp_path: Path) 
 
 
 def test_unfinished_runs_are_counted(tmp_path: Path) -> None:
-    broken = made(tmp_path, status="failed", test_acc=None)
+    broken = made(tmp_path, status="failed", test_score=None)
     (item,) = (i for i in checklist(broken) if i.practice.startswith("Every run"))
     assert (item.status, item.evidence) == ("partly", "0 of 24 runs finished")
     assert "Nothing found by a search" in page([broken], tmp_path)
@@ -314,7 +314,7 @@ def test_retraining_budgets_are_a_question_of_their_own(tmp_path: Path) -> None:
             tmp_path / str(len(rows)), ("slimming", "uniform"), (0.1,), protocol=protocol, epochs=epochs
         )
         rows += [
-            dataclasses.replace(row, id=f"{protocol}{row.id}", test_acc=accuracy) for row in evidence.rows
+            dataclasses.replace(row, id=f"{protocol}{row.id}", test_score=accuracy) for row in evidence.rows
         ]
     runs = {row.id: evidence.runs["000000000000"] for row in rows}
     retrained = dataclasses.replace(evidence, rows=tuple(rows), runs=runs)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from made_runs import made
 
 import prunas
 from prunas.cli import main
+from tests.report.made_runs import made
 
 SCHEMA = json.loads((Path(prunas.__file__).parent / "schema.json").read_text())
 

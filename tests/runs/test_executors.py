@@ -11,13 +11,13 @@ import warnings
 from pathlib import Path
 
 import pytest
-from light_work import starts
 
 from prunas.errors import InputError
 from prunas.runs.execute import execute
 from prunas.runs.executors import EXECUTORS, executor
 from prunas.runs.job import Job
 from prunas.runs.store import Store
+from tests.runs.light_work import starts
 
 DRIVE = Path(__file__).with_name("drive.py")
 
@@ -424,7 +424,7 @@ def test_workers_are_deaf_to_ctrl_c_from_birth_and_the_driver_is_not(workers, ne
 def test_nothing_starts_when_everything_is_stored(workers, store, new_job, monkeypatch):
     job = new_job("square")
     execute(job, store)
-    monkeypatch.setattr("prunas.runs.processes.get_context", None)
+    monkeypatch.setattr("prunas.runs.pools.processes.get_context", None)
     [outcome] = run(workers(), job)
     assert outcome.status == "cached"
 
@@ -473,7 +473,7 @@ def test_an_exception_in_the_driver_stops_the_jobs(workers, new_job):
 )
 def test_unusable_options(store, monkeypatch, name, options, words):
     monkeypatch.setattr("os.cpu_count", lambda: 4)
-    monkeypatch.setattr("prunas.runs.ray_cluster._connected", lambda ray: False)
+    monkeypatch.setattr("prunas.runs.pools.ray_cluster._connected", lambda ray: False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("PATH", "")
     with pytest.raises(InputError, match=f"executor '{name}': .*{words}"):
@@ -629,5 +629,5 @@ def test_who_waits_for_another_process_says_so_once_and_may_stop(store, new_job)
 
 
 def test_importing_the_room_imports_no_torch():
-    code = "import sys, prunas.runs.processes, prunas.runs.serial; print('torch' in sys.modules)"
+    code = "import sys, prunas.runs.pools.processes, prunas.runs.pools.serial; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"

@@ -2,11 +2,14 @@
 
 from typing import Any
 
-from prunas.costs import Cost, Target
-from prunas.statistics.rows import Row
+from prunas.costs.counted import Cost
+from prunas.costs.target import Target
+from prunas.results.rows import TrainingRow
 
 
-def a_row(proposer: str = "slimming", test_acc: float | None = 90.0, seed: int = 0, **changes: Any) -> Row:
+def a_row(
+    proposer: str = "slimming", test_score: float | None = 90.0, seed: int = 0, **changes: Any
+) -> TrainingRow:
     fields: dict[str, Any] = {
         "id": f"{proposer}-{seed}",
         "proposer": proposer,
@@ -19,13 +22,13 @@ def a_row(proposer: str = "slimming", test_acc: float | None = 90.0, seed: int =
         "search_seed": seed,
         "train_seed": seed,
         "status": "finished",
-        "val_acc": None,
-        "test_acc": test_acc,
+        "val_score": None,
+        "test_score": test_score,
         "architecture": "0123456789ab",
         "folder": "runs/a",
         "flags": (),
     }
-    return Row(**(fields | changes))
+    return TrainingRow(**(fields | changes))
 
 
 def costing(params: int, macs: int) -> Cost:

@@ -1,11 +1,11 @@
 from typing import Any
 
 import pytest
-from result_rows import a_row, keeping
 
+from prunas.results.rows import TrainingRow
 from prunas.statistics.advice import Observation, advise, observation_table, observations
-from prunas.statistics.rows import Row
 from prunas.statistics.summary import summarise
+from tests.statistics.result_rows import a_row, keeping
 
 
 def seen(question: str, values: list[float], **changes: Any) -> Observation:
@@ -87,7 +87,7 @@ def test_the_sentence_tells_the_difference_and_its_interval() -> None:
     )
 
 
-def gathered(rows: list[Row], whole: float | None = 1_000_000) -> list[Observation]:
+def gathered(rows: list[TrainingRow], whole: float | None = 1_000_000) -> list[Observation]:
     return observations(rows, where="runs", own=True, space="s", data="d", recipe_epochs=20, whole=whole)
 
 
@@ -95,7 +95,7 @@ def test_rows_become_observations() -> None:
     rows = [
         a_row(
             who,
-            test_acc=accuracy + seed,
+            test_score=accuracy + seed,
             seed=seed,
             protocol=protocol,
             epochs=epochs,
@@ -119,7 +119,7 @@ def test_rows_become_observations() -> None:
 
 
 def test_a_dense_network_nobody_knows_leaves_only_targets_in_fractions() -> None:
-    rows = [a_row(who, test_acc=90, asked=keeping(0.1)) for who in ("slimming", "uniform")]
+    rows = [a_row(who, test_score=90, asked=keeping(0.1)) for who in ("slimming", "uniform")]
     assert [each.keep for each in gathered(rows, whole=None)] == [0.0995]
     plain = [a_row(who, asked=keeping(0.1).__class__("params", 100_000)) for who in ("slimming", "uniform")]
     assert gathered(plain, whole=None) == []

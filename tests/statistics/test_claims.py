@@ -1,11 +1,11 @@
 import pytest
-from result_rows import a_row, keeping
 from scipy.stats import ttest_ind
 
-from prunas.proposers import PROPOSERS
+from prunas.proposers.table import PROPOSERS
 from prunas.statistics.claims import Side, apart, compared, controls_of, jointly, judge, standard_errors
 from prunas.statistics.inference import LEVEL
 from prunas.statistics.summary import Summary, summarise
+from tests.statistics.result_rows import a_row, keeping
 
 
 def between(low: float, high: float) -> Summary:
@@ -42,7 +42,7 @@ def test_one_value_decides_nothing() -> None:
 
 def test_pairs_share_seed_and_target_and_count_once_per_seed() -> None:
     rows = [
-        a_row(who, test_acc=accuracy, seed=seed, asked=keeping(keep), id=f"{who}{seed}{keep}")
+        a_row(who, test_score=accuracy, seed=seed, asked=keeping(keep), id=f"{who}{seed}{keep}")
         for who, seed, keep, accuracy in (
             ("slimming", 0, 0.1, 90),
             ("uniform", 0, 0.1, 80),
@@ -67,9 +67,9 @@ def test_pairs_share_seed_and_target_and_count_once_per_seed() -> None:
 
 def test_a_side_without_a_name_is_whatever_prunes() -> None:
     rows = [
-        a_row("slimming", test_acc=90, protocol="scratch-b", id="a"),
-        a_row("slimming", test_acc=89, protocol="finetune", id="b"),
-        a_row("uniform", test_acc=10, protocol="scratch-b", id="c"),
+        a_row("slimming", test_score=90, protocol="scratch-b", id="a"),
+        a_row("slimming", test_score=89, protocol="finetune", id="b"),
+        a_row("uniform", test_score=10, protocol="scratch-b", id="c"),
     ]
     found = compared(rows, Side(protocol="scratch-b"), Side(protocol="finetune"))
     assert found is not None

@@ -1,16 +1,16 @@
 import dataclasses
 
 import pytest
-from result_rows import a_row, costing, keeping, masked
 
 from prunas.statistics.curves import Curve, Point, curves, dense_accuracy, undrawn
 from prunas.statistics.summary import summarise
+from tests.statistics.result_rows import a_row, costing, keeping, masked
 
 
 def one_curve() -> Curve:
     rows = [
         a_row(
-            test_acc=90.0 + 10 * keep + seed,
+            test_score=90.0 + 10 * keep + seed,
             seed=seed,
             asked=keeping(keep),
             reached=costing(round(1_000_000 * keep) - seed, 7_000 + seed),
@@ -64,7 +64,7 @@ def test_two_targets_may_lead_to_one_network() -> None:
 def test_the_dense_accuracy_is_that_of_dense_rows_only() -> None:
     rows = [a_row("dense", accuracy, seed, kind="dense") for seed, accuracy in enumerate((98.0, 99.0))]
     control = a_row("dense", 90.0, 0, kind="dense", protocol="dsd")
-    found = dense_accuracy([*rows, control, a_row(test_acc=10.0), a_row("dense", None, 2, kind="dense")])
+    found = dense_accuracy([*rows, control, a_row(test_score=10.0), a_row("dense", None, 2, kind="dense")])
     assert found is not None
     assert (found.mean, found.n) == (98.5, 2)
     assert dense_accuracy([a_row()]) is None
@@ -104,7 +104,7 @@ def test_a_single_length_is_drawn_and_a_course_of_lengths_is_left_out_with_a_wor
         ("scratch-e:2", "uniform"),
     ]
     assert undrawn(rows) == ("uniform by finetune (no runs)",)
-    rows += [a_row(protocol="scratch-e:8", epochs=8), a_row(test_acc=None, protocol="finetune", epochs=1)]
+    rows += [a_row(protocol="scratch-e:8", epochs=8), a_row(test_score=None, protocol="finetune", epochs=1)]
     assert [curve.protocol for curve in curves(rows)] == ["finetune"]
     assert undrawn(rows) == (
         "scratch-e:2, scratch-e:8 (retraining budgets: see `prunas plot budget`)",
@@ -115,7 +115,7 @@ def test_a_single_length_is_drawn_and_a_course_of_lengths_is_left_out_with_a_wor
 def test_points_are_hollow_for_every_flag_but_a_floor() -> None:
     flags = ("floor", "target_missed", "macs_not_matched", "penalty_not_acted", "of_a_plug_in")
     rows = [a_row(seed=seed, flags=(flag,)) for seed, flag in enumerate(flags)]
-    rows += [a_row(seed=5), a_row(seed=6, test_acc=10.0, chance=10.5)]
+    rows += [a_row(seed=5), a_row(seed=6, test_score=10.0, chance=10.5)]
     ((points,),) = (curve.points for curve in curves(rows))
     assert [point.hollow for point in points] == [False, True, True, True, True, False, True]
     assert points[-1].flags == ("chance_level",)

@@ -1,10 +1,10 @@
 import math
 
 import pytest
-from result_rows import keeping
 
 from prunas.statistics.patterns import pattern_spread, pattern_table
 from prunas.statistics.text import as_text
+from tests.statistics.result_rows import keeping
 
 
 def kernel(centre: float, edge: float, corner: float) -> list[float]:

@@ -1,11 +1,11 @@
 from dataclasses import replace
 
 import pytest
-from result_rows import a_row, keeping
 
+from prunas.results.rows import SearchCost, Spent
 from prunas.statistics.prices import prices
-from prunas.statistics.rows import SearchCost, Spent
 from prunas.statistics.summary import cost_table
+from tests.statistics.result_rows import a_row, keeping
 
 
 def costing(proposer: str, trainings: int) -> SearchCost:

@@ -1,12 +1,12 @@
 import pytest
-from result_rows import a_row, keeping
 
+from prunas.results.rows import TrainingRow
 from prunas.statistics.ranking import mean_difference, rankings, saturated
-from prunas.statistics.rows import Row
 from prunas.statistics.summary import differences
+from tests.statistics.result_rows import a_row, keeping
 
 
-def rows(accuracies: dict[str, float], keep: float, seed: int = 0) -> list[Row]:
+def rows(accuracies: dict[str, float], keep: float, seed: int = 0) -> list[TrainingRow]:
     return [a_row(name, accuracy, seed, asked=keeping(keep)) for name, accuracy in accuracies.items()]
 
 

@@ -3,19 +3,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from result_rows import a_row
 
+from prunas.results.rows import TrainingRow
 from prunas.statistics.retraining import FAMILIES, budgeted, courses, crossings, retraining_table
-from prunas.statistics.rows import Row
+from tests.statistics.result_rows import a_row
 
 Given = Mapping[str, Mapping[int, list[float]]]
 
 
-def rows(given: Given, **changes: Any) -> list[Row]:
+def rows(given: Given, **changes: Any) -> list[TrainingRow]:
     """Rows by family, budget and seed."""
     return [
         a_row(
-            test_acc=accuracy,
+            test_score=accuracy,
             seed=seed,
             id=f"{family}-{epochs}-{seed}",
             protocol=f"{family}:{epochs}",
@@ -97,7 +97,7 @@ def test_a_single_budget_is_no_course_and_other_protocols_are_none() -> None:
 def test_plain_protocols_are_points_of_a_course_too() -> None:
     """`scratch-e` of a recipe of 20 epochs is the same training as `scratch-e:20`."""
     given = rows({"finetune": {5: [80], 20: [82]}, "scratch-e": {5: [70]}})
-    plain = a_row(test_acc=90.0, id="plain", protocol="scratch-e", epochs=20)
+    plain = a_row(test_score=90.0, id="plain", protocol="scratch-e", epochs=20)
     (found,) = crossings(courses([*given, plain, plain]))
     assert found.epochs == (5, 20)
 

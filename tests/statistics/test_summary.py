@@ -6,10 +6,10 @@ import random
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from result_rows import a_row, costing, keeping, masked
 
-from prunas.statistics.rows import SearchCost
+from prunas.results.rows import SearchCost
 from prunas.statistics.summary import comparisons, cost_table, differences, summarise, table
+from tests.statistics.result_rows import a_row, costing, keeping, masked
 
 # Student, The probable error of a mean, Biometrika 1908: hours of sleep gained under two drugs. The interval
 # is that of R's t.test(paired = TRUE) on its data set `sleep`.
@@ -60,7 +60,7 @@ def test_a_summary_moves_and_scales_with_its_sample(values: list[float], shift: 
 
 def test_a_line_holds_every_point_and_the_means() -> None:
     rows = [
-        a_row(test_acc=accuracy, seed=seed, reached=costing(params, 2 * params), train_macs=macs)
+        a_row(test_score=accuracy, seed=seed, reached=costing(params, 2 * params), train_macs=macs)
         for accuracy, seed, params, macs in ((93.0, 2, 12, 30), (91.0, 0, 10, 10), (92.0, 1, 11, 20))
     ]
     (line,) = table(rows)
@@ -71,16 +71,16 @@ def test_a_line_holds_every_point_and_the_means() -> None:
 
 def test_rows_without_test_accuracy_are_counted_and_left_out() -> None:
     rows = [
-        a_row(test_acc=90.0, seed=0),
-        a_row(test_acc=None, seed=1, reached=costing(1, 1)),
-        a_row(test_acc=10.0, seed=2, status="failed", reached=costing(1, 1)),
+        a_row(test_score=90.0, seed=0),
+        a_row(test_score=None, seed=1, reached=costing(1, 1)),
+        a_row(test_score=10.0, seed=2, status="failed", reached=costing(1, 1)),
     ]
     (line,) = table(rows)
     assert (line.points, line.left_out, line.params) == ((90.0,), 2, 99_500)
 
 
 def test_a_target_where_nothing_is_tested_stays_visible() -> None:
-    (line,) = table([a_row(test_acc=None)])
+    (line,) = table([a_row(test_score=None)])
     assert (line.accuracy, line.points, line.left_out) == (None, (), 1)
     assert line.to_json()["n"] == 0
     assert line.to_json()["mean"] is None
@@ -106,7 +106,7 @@ def test_lines_go_from_the_largest_target_and_end_with_the_controls() -> None:
 
 def test_the_table_does_not_depend_on_the_order_of_the_rows() -> None:
     rows = [
-        a_row(proposer, test_acc=50.0 + 7 * seed + len(proposer), seed=seed, asked=keeping(keep))
+        a_row(proposer, test_score=50.0 + 7 * seed + len(proposer), seed=seed, asked=keeping(keep))
         for proposer in ("uniform", "slimming", "taper")
         for keep in (0.1, 0.5)
         for seed in range(3)
@@ -117,7 +117,7 @@ def test_the_table_does_not_depend_on_the_order_of_the_rows() -> None:
 
 
 def test_the_record_of_a_line_is_flat_json() -> None:
-    (line,) = table([a_row(test_acc=90.0, seed=0), a_row(test_acc=92.0, seed=1)])
+    (line,) = table([a_row(test_score=90.0, seed=0), a_row(test_score=92.0, seed=1)])
     record = json.loads(json.dumps(line.to_json()))
     assert {key: record[key] for key in ("proposer", "params", "macs", "mean", "n", "points")} == {
         "proposer": "slimming",
@@ -132,8 +132,8 @@ def test_the_record_of_a_line_is_flat_json() -> None:
 
 
 def test_paired_differences_give_students_interval() -> None:
-    rows = [a_row("taper", test_acc=50 + value, seed=seed) for seed, value in enumerate(FIRST)]
-    rows += [a_row("slimming", test_acc=50 + value, seed=seed) for seed, value in enumerate(SECOND)]
+    rows = [a_row("taper", test_score=50 + value, seed=seed) for seed, value in enumerate(FIRST)]
+    rows += [a_row("slimming", test_score=50 + value, seed=seed) for seed, value in enumerate(SECOND)]
     (found,) = differences(reversed(rows), "slimming")
     assert found.seeds == tuple(range(10))
     assert found.values == pytest.approx((1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4))
@@ -143,14 +143,14 @@ def test_paired_differences_give_students_interval() -> None:
 
 def test_pairs_share_seed_target_and_protocol() -> None:
     rows = [
-        a_row("slimming", test_acc=80.0, seed=0),
-        a_row("slimming", test_acc=81.0, seed=1),
-        a_row("slimming", test_acc=99.0, seed=2),
-        a_row("slimming", test_acc=99.0, seed=0, protocol="scratch-b"),
-        a_row("slimming", test_acc=99.0, seed=0, asked=keeping(0.5)),
-        a_row("uniform", test_acc=70.0, seed=0),
-        a_row("uniform", test_acc=70.5, seed=1),
-        a_row("uniform", test_acc=70.0, seed=2, status="failed"),
+        a_row("slimming", test_score=80.0, seed=0),
+        a_row("slimming", test_score=81.0, seed=1),
+        a_row("slimming", test_score=99.0, seed=2),
+        a_row("slimming", test_score=99.0, seed=0, protocol="scratch-b"),
+        a_row("slimming", test_score=99.0, seed=0, asked=keeping(0.5)),
+        a_row("uniform", test_score=70.0, seed=0),
+        a_row("uniform", test_score=70.5, seed=1),
+        a_row("uniform", test_score=70.0, seed=2, status="failed"),
     ]
     (found,) = differences(rows, "slimming", "uniform")
     assert (found.seeds, found.values) == ((0, 1), (10.0, 10.5))
@@ -160,8 +160,8 @@ def test_pairs_share_seed_target_and_protocol() -> None:
 
 
 def test_several_draws_of_one_seed_are_one_side_of_a_pair() -> None:
-    rows = [a_row("slimming", test_acc=80.0)]
-    rows += [a_row("shuffled", test_acc=accuracy, id=str(accuracy)) for accuracy in (70.0, 72.0, 77.0)]
+    rows = [a_row("slimming", test_score=80.0)]
+    rows += [a_row("shuffled", test_score=accuracy, id=str(accuracy)) for accuracy in (70.0, 72.0, 77.0)]
     (found,) = differences(rows, "slimming", "shuffled")
     assert (found.values, found.summary.n) == ((7.0,), 1)
 
@@ -177,12 +177,12 @@ def test_search_costs_are_means_over_seeds() -> None:
 
 
 def test_the_line_of_an_accuracy_stays_within_its_range() -> None:
-    (line,) = table([a_row(test_acc=15.5886, seed=0), a_row(test_acc=32.0714, seed=1)])
+    (line,) = table([a_row(test_score=15.5886, seed=0), a_row(test_score=32.0714, seed=1)])
     assert line.accuracy is not None
     assert (line.accuracy.low, line.accuracy.high) == (0.0, 100.0)  # by t alone [-80.88, 128.54]
     (found,) = differences(
-        [a_row(name, test_acc=at, seed=s) for s, at in ((0, 0.0), (1, 90.0)) for name in ("slimming",)]
-        + [a_row("taper", test_acc=0.0, seed=s) for s in (0, 1)],
+        [a_row(name, test_score=at, seed=s) for s, at in ((0, 0.0), (1, 90.0)) for name in ("slimming",)]
+        + [a_row("taper", test_score=0.0, seed=s) for s in (0, 1)],
         "slimming",
     )
     assert (found.summary.low, found.summary.high) == (-100.0, 100.0)
@@ -190,24 +190,24 @@ def test_the_line_of_an_accuracy_stays_within_its_range() -> None:
 
 def test_a_line_counts_the_flags_of_its_runs() -> None:
     rows = [
-        a_row(test_acc=10.4, seed=0, flags=("floor", "target_missed"), chance=10.5),
-        a_row(test_acc=10.6, seed=1, flags=("target_missed",), chance=10.5),
-        a_row(test_acc=None, seed=2, flags=("penalty_not_acted",), chance=10.5),
-        a_row(test_acc=10.5, seed=3, flags=("of_a_plug_in",), chance=10.5),
+        a_row(test_score=10.4, seed=0, flags=("floor", "target_missed"), chance=10.5),
+        a_row(test_score=10.6, seed=1, flags=("target_missed",), chance=10.5),
+        a_row(test_score=None, seed=2, flags=("penalty_not_acted",), chance=10.5),
+        a_row(test_score=10.5, seed=3, flags=("of_a_plug_in",), chance=10.5),
     ]
     (line,) = table(rows)
     assert line.flags == {"target_missed": 2, "floor": 1, "chance_level": 2, "of_a_plug_in": 1}
     assert line.to_json()["flags"] == line.flags
-    (line,) = table([a_row(test_acc=3.0)])  # nobody knows what guessing reaches
+    (line,) = table([a_row(test_score=3.0)])  # nobody knows what guessing reaches
     assert line.flags == {}
 
 
 def test_p_values_are_corrected_over_all_rows_that_stand_together() -> None:
     # t = 2 and 20 with one degree of freedom, where Student's t is Cauchy's: p = 1 - 2 atan(t) / pi.
     small, large = (1 - 2 * math.atan(t) / math.pi for t in (20, 2))
-    rows = [a_row("taper", test_acc=50.0, seed=seed) for seed in (0, 1)]
-    rows += [a_row("slimming", test_acc=50.0 + value, seed=seed) for seed, value in enumerate((19.0, 21.0))]
-    rows += [a_row("l1", test_acc=50.0 + value, seed=seed) for seed, value in enumerate((1.0, 3.0))]
+    rows = [a_row("taper", test_score=50.0, seed=seed) for seed in (0, 1)]
+    rows += [a_row("slimming", test_score=50.0 + value, seed=seed) for seed, value in enumerate((19.0, 21.0))]
+    rows += [a_row("l1", test_score=50.0 + value, seed=seed) for seed, value in enumerate((1.0, 3.0))]
     first, second = comparisons(rows, ["slimming", "l1"])
     assert (first.proposer, second.proposer) == ("slimming", "l1")
     assert (first.p_holm, second.p_holm) == pytest.approx((2 * small, large))
@@ -223,10 +223,10 @@ def test_p_values_are_corrected_over_all_rows_that_stand_together() -> None:
 
 def test_of_several_tapers_the_one_that_answers_the_point_is_its_partner() -> None:
     rows = [
-        a_row("slimming", test_acc=90.0, reached=costing(1000, 5000)),
-        a_row("l1", test_acc=90.0, reached=costing(1000, 9000)),
-        a_row("taper", test_acc=80.0, reached=costing(1000, 5000), id="a"),
-        a_row("taper", test_acc=70.0, reached=costing(990, 9216), id="b"),
+        a_row("slimming", test_score=90.0, reached=costing(1000, 5000)),
+        a_row("l1", test_score=90.0, reached=costing(1000, 9000)),
+        a_row("taper", test_score=80.0, reached=costing(1000, 5000), id="a"),
+        a_row("taper", test_score=70.0, reached=costing(990, 9216), id="b"),
     ]
     first, second = comparisons(rows, ["slimming", "l1"])
     assert (first.values, second.values) == ((10.0,), (20.0,))

@@ -5,10 +5,9 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from result_rows import a_row, costing, keeping
 
-from prunas.costs import Target
-from prunas.statistics.rows import Row, SearchCost, Spent
+from prunas.costs.target import Target
+from prunas.results.rows import SearchCost, Spent, TrainingRow
 from prunas.statistics.summary import cost_table, differences, table
 from prunas.statistics.text import (
     Table,
@@ -17,12 +16,13 @@ from prunas.statistics.text import (
     as_markdown,
     as_text,
     asked_text,
+    cost_text,
     count,
     duration,
     result_table,
 )
-from prunas.statistics.text import cost_table as cost_text
 from prunas.statistics.text import difference_table as difference_text
+from tests.statistics.result_rows import a_row, costing, keeping
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def some_rows() -> list[Row]:
+def some_rows() -> list[TrainingRow]:
     return [
         a_row(proposer, accuracy, seed, asked=keeping(keep), reached=costing(1_234_567, 313_201_664))
         for keep in (0.5, 0.1)
@@ -133,7 +133,7 @@ def test_markdown_and_latex_hold_every_cell_escaped() -> None:
 
 
 def test_csv_is_exact_and_flat() -> None:
-    lines = table([a_row(test_acc=accuracy, seed=seed) for seed, accuracy in enumerate((90.1, 90.2, 91.7))])
+    lines = table([a_row(test_score=accuracy, seed=seed) for seed, accuracy in enumerate((90.1, 90.2, 91.7))])
     (record,) = csv.DictReader(io.StringIO(as_csv([line.to_json() for line in lines])))
     assert lines[0].accuracy is not None
     assert float(record["mean"]) == lines[0].accuracy.mean
@@ -199,7 +199,7 @@ def test_a_ragged_table_is_refused() -> None:
 
 def test_flags_have_a_column_and_a_meaning() -> None:
     rows = [a_row(seed=seed, flags=("target_missed",) if seed else ()) for seed in (0, 1)]
-    rows += [a_row("taper", seed=seed, test_acc=10.0 + seed, chance=12.0) for seed in (0, 1)]
+    rows += [a_row("taper", seed=seed, test_score=10.0 + seed, chance=12.0) for seed in (0, 1)]
     shown = result_table(table([*rows, a_row("uniform")]))
     assert shown.columns[-1] == "flags"
     assert [row[-1] for row in shown.rows] == ["target missed 1 of 2", "chance level", ""]
@@ -215,7 +215,7 @@ def test_flags_have_a_column_and_a_meaning() -> None:
 
 
 def test_equal_values_print_no_interval() -> None:
-    shown = result_table(table([a_row(seed=seed, test_acc=10.02) for seed in (0, 1)]))
+    shown = result_table(table([a_row(seed=seed, test_score=10.02) for seed in (0, 1)]))
     assert shown.rows[0][5:9] == ("10.02", "0.00", "2", "-")
     assert (
         shown.notes[1] == "No interval where all values are equal: they do not tell how far others would lie."

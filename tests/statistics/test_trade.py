@@ -3,11 +3,11 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from result_rows import a_row, costing, keeping
 
+from prunas.results.rows import TrainingRow
 from prunas.statistics.curves import curves
-from prunas.statistics.rows import Row
 from prunas.statistics.trade import areas, front, hypervolume
+from tests.statistics.result_rows import a_row, costing, keeping
 
 POINTS = st.lists(st.tuples(st.integers(1, 20), st.integers(0, 20)), max_size=12)
 
@@ -42,7 +42,7 @@ def test_hypervolume_of_points_is_that_of_their_front_and_never_shrinks(
     assert hypervolume([*points, (3, 7)], reference) >= whole - 1e-9
 
 
-def rows(proposer: str, stops: dict[int, float], seed: int = 0) -> list[Row]:
+def rows(proposer: str, stops: dict[int, float], seed: int = 0) -> list[TrainingRow]:
     return [
         a_row(proposer, accuracy, seed, asked=keeping(params / 1e6), reached=costing(params, 10 * params))
         for params, accuracy in stops.items()

@@ -2,10 +2,10 @@ import math
 
 import numpy as np
 import pytest
-from result_rows import keeping
 
 from prunas.statistics.text import as_text
 from prunas.statistics.widths import Agreement, agreed, agreement, agreement_table, width_spread
+from tests.statistics.result_rows import keeping
 
 # Table 8 of arXiv:1810.05270: widths that slimming finds in VGG-16 on CIFAR-10, mean and std over five searches.
 DENSE = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)

@@ -8,8 +8,8 @@ from torch import nn
 
 from prunas.data import load
 from prunas.recipe import Recipe
+from prunas.training.hooks import Regulariser
 from prunas.training.loop import Preempted, train
-from prunas.training.regulariser import Regulariser
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(name="test", epochs=99, batch=64, lr=0.1, images=320, dsd=0.3, weight_decay=1e-3)

@@ -17,8 +17,8 @@ from prunas.errors import InputError
 from prunas.recipe import Recipe
 from prunas.training import loop
 from prunas.training.checkpoint import write_checkpoint
+from prunas.training.hooks import Regulariser
 from prunas.training.loop import Diverged, Preempted, train
-from prunas.training.regulariser import Regulariser
 
 CPU = torch.device("cpu")
 # 44 training images in batches of 8: five steps and a partial sixth.

@@ -2,9 +2,10 @@ import pytest
 import torch
 
 from prunas.cli import main
-from prunas.experiments.plan import forecast, make_plan, make_setting
+from prunas.experiments.forecast import forecast
+from prunas.experiments.plan import make_plan, make_setting
 from prunas.recipe import RECIPES
-from prunas.space import load_space
+from prunas.spaces.load import load_space
 from prunas.training import precision, step
 from prunas.training.precision import algorithm_search, fast_bf16, fastest, float32_arithmetic
 

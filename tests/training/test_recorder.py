@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from prunas.training.graph import cuda_recorder
+from prunas.training.capture import cuda_recorder
 
 OUTSIDE = object()
 

@@ -1,0 +1,1 @@
+"""What a point costs and what a budget is."""

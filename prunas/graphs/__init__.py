@@ -1,0 +1,1 @@
+"""What tracing and surgery both read: the tracer, residual branches, selecting layers."""

@@ -1,0 +1,100 @@
+"""torch.fx's tracer as surveying and building need it: networks that write into tensors."""
+
+import operator
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+from prunas.graphs.layers import SELECTING, ChannelPad
+
+__all__ = ["ADDITIONS", "ARITHMETIC", "FRESH", "FUNCTIONS", "IN_PLACE", "WORKING", "Tracer"]
+
+ADDITIONS = frozenset({operator.add, operator.iadd, torch.add, "add", "add_"})
+IN_PLACE = frozenset({operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ipow})
+WORKING = (_ConvNd, nn.Linear, nn.MultiheadAttention)
+FRESH = (*WORKING, _NormBase, nn.LayerNorm, nn.GroupNorm)
+"""Layers whose output shares no memory with their input."""
+ARITHMETIC = frozenset({
+    operator.add, operator.sub, operator.mul, operator.truediv, torch.add, torch.sub, torch.mul, torch.div,
+})  # fmt: skip
+"""Functions of which the same is true."""
+FUNCTIONS = frozenset({"conv1d", "conv2d", "conv3d", "linear", "scaled_dot_product_attention"})
+"""Functions that do the work of such layers."""
+_PACKAGE = Path(__file__).parents[1]
+MACHINERY = tuple(
+    f"{path}/" for path in (Path(torch.__file__).parent, _PACKAGE / "graphs", _PACKAGE / "surgery")
+)
+"""Where the source of the tracer itself lies."""
+
+
+class _Proxy(fx.Proxy):
+    """A symbol that is written into by `+=` and its kind; torch.fx's own ones are replaced by a sum instead."""
+
+
+def writing(function: Callable[..., Any]) -> Callable[[_Proxy, Any], fx.Proxy]:
+    return lambda self, other: self.tracer.create_proxy("call_function", function, (self, other), {})
+
+
+for _function in IN_PLACE:
+    setattr(_Proxy, f"__{_function.__name__}__", writing(_function))
+
+
+class Tracer(fx.Tracer):
+    """torch.fx's tracer; a leaf is a module of torch.nn or one of ours.
+
+    Args:
+        lines: Whether every node remembers its source line, as `file.py:12` in `node.meta["line"]`.
+    """
+
+    def __init__(self, lines: bool = False) -> None:
+        super().__init__()
+        self.lines = lines
+        self._names: dict[int, str] = {}
+
+    def trace(self, root: nn.Module | Callable[..., Any], concrete_args: Any = None) -> fx.Graph:
+        """The graph of a network."""
+        assert isinstance(root, nn.Module)
+        # By identity; torch's own way searches the whole network whenever a tensor is read.
+        self._names = {id(tensor): name for name, tensor in (*root.named_buffers(), *root.named_parameters())}
+        return super().trace(root, concrete_args)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
+        """What a module's attribute is while it is traced: the symbol of a parameter, else its value."""
+        name = self._names.get(id(attr_val)) if isinstance(attr_val, nn.Parameter) else None
+        if name is None:
+            return super().getattr(attr, attr_val, parameter_proxy_cache)
+        if name not in parameter_proxy_cache:
+            parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
+        return parameter_proxy_cache[name]
+
+    def create_arg(self, a: Any) -> Any:
+        """A value as an argument of a node."""
+        name = self._names.get(id(a)) if isinstance(a, Tensor) else None
+        return super().create_arg(a) if name is None else self.create_node("get_attr", name, (), {})
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        """Appends a node."""
+        node = super().create_node(*args, **kwargs)
+        if self.lines:  # torch's own way reads and formats the whole stack, which doubles the time
+            frame = sys._getframe(1)
+            while frame.f_back and frame.f_code.co_filename.startswith(MACHINERY):
+                if frame.f_code.co_name == "trace":
+                    return node  # no line of anybody else's
+                frame = frame.f_back
+            node.meta["line"] = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+        return node
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """The symbol of a node."""
+        return _Proxy(node, self)
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether a module is one node of the graph."""
+        ours: tuple[type[nn.Module], ...] = (ChannelPad, *SELECTING.values())
+        return isinstance(m, ours) or super().is_leaf_module(m, module_qualified_name)

@@ -1,0 +1,129 @@
+"""`show`: what a space lets vary and what a point of it costs. Torch-free once surveyed, but for thop's count."""
+
+from typing import Any
+
+from prunas.architecture import Architecture
+from prunas.spaces.space import SearchSpace
+from prunas.statistics.text import count
+
+__all__ = ["show_document", "show_text"]
+
+
+def show_document(space: SearchSpace, arch: Architecture) -> dict[str, Any]:
+    """Everything `prunas show --json` prints, apart from the schema version."""
+    survey, cost = space.survey, space.cost(arch)
+    widths, selected = dict(arch.widths), dict(arch.selected)
+    varying = {d.name for d in space.dimensions if d.kind == "group"}
+    gated = {d.name for d in space.dimensions if d.kind == "gate"}
+    built = dict(
+        zip(
+            (gate.name for gate in survey.gates),
+            space.costs.gate_inputs(space.costs.widths(arch)[None])[0].tolist(),
+            strict=True,
+        )
+    )
+    return {
+        "space": space.name,
+        "network": space.network,
+        "data": space.data,
+        "recipe": space.recipe,
+        "input": list(survey.input),
+        "params": cost.params,
+        "macs": cost.macs,
+        "dense_params": cost.dense_params,
+        "dense_macs": cost.dense_macs,
+        "digest": arch.digest,
+        "groups": [
+            {
+                "name": g.name,
+                "units": widths.get(g.name, g.units),
+                "dense": g.units,
+                "stage": g.stage,
+                "role": g.role,
+                "maskable": g.maskable,
+                "varies": g.name in varying,
+            }
+            for g in survey.groups
+        ],
+        "gates": [
+            {
+                "name": gate.name,
+                "norm": gate.norm,
+                "channels": len(selected.get(gate.name, ())) or built[gate.name],
+                "dense": built[gate.name],
+                "stage": gate.stage,
+                "varies": gate.name in gated,
+            }
+            for gate in survey.gates
+        ],
+        "blocks": [
+            {
+                "name": block.name,
+                "stage": block.stage,
+                "removed": block.name in arch.removed,
+                "varies": block.name in space.removable,
+            }
+            for block in survey.blocks
+        ],
+        "stages": [list(size) for size in survey.stages],
+        "frozen": [{"what": f.what, "why": f.why, "where": f.where} for f in survey.frozen],
+    }
+
+
+def show_text(space: SearchSpace, arch: Architecture, document: dict[str, Any]) -> str:
+    """The same for a person, with thop's count beside ours because published numbers are often like it."""
+    lines = [
+        f"{space.name}: {space.network} on {space.data or 'no data set'}, recipe {space.recipe}",
+        f"params {document['params']:,}   MACs {document['macs']:,} "
+        "(norms, activations, pooling and biases not counted)",
+        _thop(space, arch),
+        f"targets {', '.join(f'{100 * k:g} %' for k in space.keep)} of {space.metric}",
+        "",
+        "stage  map      groups                  gates                   blocks",
+    ]
+    for stage, size in enumerate(document["stages"]):
+        cells = []
+        for kind, width in (("groups", "units"), ("gates", "channels"), ("blocks", None)):
+            here = [item for item in document[kind] if item["stage"] == stage]
+            varies = sum(item["varies"] for item in here)
+            text = f"{len(here)} ({varies} vary)" if here else "-"
+            if here and width:
+                text += f" {count(sum(i[width] for i in here))}/{count(sum(i['dense'] for i in here))}"
+            cells.append(text)
+        shape = "x".join(map(str, size)) or "head"
+        lines.append(f"{stage:>5}  {shape:<7}  {cells[0]:<22}  {cells[1]:<22}  {cells[2]}")
+    lines += ["", "group or gate                     width      dense  stage  role"]
+    for item in document["groups"]:
+        mark = "" if item["varies"] else "  (does not vary)"
+        lines.append(
+            f"{item['name']:<30} {item['units']:>8} {item['dense']:>10} {item['stage']:>6}  {item['role']}{mark}"
+        )
+    for item in document["gates"]:
+        mark = "" if item["varies"] else "  (does not vary)"
+        lines.append(
+            f"{item['name']:<30} {item['channels']:>8} {item['dense']:>10} {item['stage']:>6}  gate{mark}"
+        )
+    lines += ["", "frozen"]
+    lines += [f"  {item['what']}: {item['why']} [{item['where']}]" for item in document["frozen"]]
+    return "\n".join(lines)
+
+
+def _thop(space: SearchSpace, arch: Architecture) -> str:
+    """thop's count, on a network of its own, on the meta device: it leaves buffers behind in what it counts."""
+    if arch.selected:
+        return "thop cannot count layers that select their inputs"
+    import warnings
+
+    import torch
+
+    from prunas.tracing.untouched import running, untouched
+
+    with untouched(space.factory), running(), warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        import thop
+
+        with torch.device("meta"):
+            net = space.build(arch).eval()
+            images = torch.zeros(1, *space.survey.input)
+        macs, _ = thop.profile(net, (images,), verbose=False)
+    return f"thop counts {round(macs):,} MACs (norms among them)"

@@ -1,0 +1,1 @@
+"""What the others are compared with, and designs carried over from found points."""

@@ -1,0 +1,1 @@
+"""Pruning methods as proposers, one file each."""

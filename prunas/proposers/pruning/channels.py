@@ -1,0 +1,257 @@
+"""What methods that rank channels have in common: from scores, or from given widths, to a proposal."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from prunas import designs
+from prunas.architecture import Architecture
+from prunas.costs.target import Target
+from prunas.errors import InputError
+from prunas.proposers.brief import Brief, Proposal
+from prunas.spaces.space import SearchSpace
+from prunas.survey import ChannelMap, Layer, Span
+
+__all__ = [
+    "Choose",
+    "Scores",
+    "allocated",
+    "at_given_widths",
+    "by_unit",
+    "capped",
+    "highest",
+    "in_order_of",
+    "parts",
+    "proposal",
+    "readers",
+    "threshold",
+    "weighing",
+]
+
+Scores = list[npt.NDArray[np.float64]]
+"""Score of every unit, or input channel, of each dimension of a space, in the order of its dimensions."""
+
+Choose = Callable[[int, npt.NDArray[np.int64], int], npt.NDArray[np.int64]]
+"""Which to keep of a dimension: called with its position in the space's dimensions, the units (or dense input
+channels) there are, and how many stay (at most all); answers positions among those there are, ascending."""
+
+
+# Which layers speak for a dimension
+
+
+def weighing(space: SearchSpace, who: str) -> list[list[Layer]]:
+    """The layers whose weights make the units of each dimension, or read the channels of a gate.
+
+    Depthwise convolutions pass channels on: they speak for a group only if nothing else does.
+
+    Args:
+        space: The space.
+        who: The method, for the message.
+
+    Raises:
+        InputError: No convolution or linear layer makes the units of a dimension.
+    """
+    return _speaking(space, "writes", f"{who} weighs the layers that make channels")
+
+
+def readers(space: SearchSpace, who: str) -> list[list[Layer]]:
+    """The layers that read the units of each dimension; depthwise ones as in `weighing`.
+
+    Raises:
+        InputError: No convolution or linear layer reads a dimension.
+    """
+    return _speaking(space, "reads", f"{who} measures the layers that read channels")
+
+
+def _speaking(space: SearchSpace, side: Literal["reads", "writes"], rule: str) -> list[list[Layer]]:
+    survey = space.survey
+    weighted = [layer for layer in survey.layers if layer.kind in ("conv", "linear")]
+    found = []
+    for d in space.dimensions:
+        if d.kind == "gate":
+            found.append([survey.layer_at[d.name]])
+            continue
+        index = survey.group_index[d.name]
+        there = [n for n in weighted if any(run.group == index for run in survey.forms[getattr(n, side)])]
+        if not there:
+            raise InputError(
+                f"{rule}, and none does for {d.name!r} of space {space.name!r}; "
+                "exclude it there, or use a sampler such as tpe"
+            )
+        found.append([n for n in there if not n.depthwise] or there)
+    return found
+
+
+def parts(form: ChannelMap, channels: npt.NDArray[Any]) -> Iterator[tuple[Span, npt.NDArray[Any]]]:
+    """Views of the channels of each run.
+
+    Args:
+        form: The form of the last axis.
+        channels: Shape (..., channels).
+
+    Yields:
+        Each run and its channels, shape (..., units, repeat).
+    """
+    offset = 0
+    for run in form:
+        end = offset + run.length * run.repeat
+        yield run, channels[..., offset:end].reshape(*channels.shape[:-1], run.length, run.repeat)
+        offset = end
+
+
+def by_unit(form: ChannelMap, group: int, units: int, channels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Sums over the channels of each unit of a group, shape (..., units); see `parts`."""
+    total = np.zeros((*channels.shape[:-1], units))
+    for run, part in parts(form, channels):
+        if run.group == group:
+            total[..., run.start : run.start + run.length] += part.sum(-1)
+    return total
+
+
+# From scores to counts
+
+
+def capped(space: SearchSpace, scores: Scores) -> Scores:
+    """The same scores, but a channel at a gate has at most its stream's: it goes when the stream loses it."""
+    survey = space.survey
+    streams: dict[int, npt.NDArray[np.float64]] = {}
+    found: Scores = []
+    for d, score in zip(space.dimensions, scores, strict=True):  # groups come first
+        if d.kind == "group":
+            streams[survey.group_index[d.name]] = score
+        else:
+            score = score.copy()
+            for run, part in parts(survey.forms[survey.gate_named[d.name].form], score):
+                if run.group in streams:
+                    units = streams[run.group][run.start : run.start + run.length]
+                    np.minimum(part, units[:, None], out=part)
+        found.append(score)
+    return found
+
+
+def threshold(
+    space: SearchSpace, scores: Scores, target: Target, who: str
+) -> tuple[npt.NDArray[np.int64], bool]:
+    """Counts left by the lowest threshold that meets a budget; strictly greater scores stay.
+
+    Args:
+        space: The space.
+        scores: Not negative; capped where streams and gates vary, see `capped`.
+        target: The budget.
+        who: The method, for the message.
+
+    Returns:
+        How many of the highest-scoring units each dimension keeps, shape (dimensions,), and whether the floor
+        held any.
+
+    Raises:
+        InputError: Even the floor costs more than the budget.
+    """
+    candidates = np.unique(np.concatenate([[-1.0], *scores]))
+    alive = np.array([len(s) - np.searchsorted(np.sort(s), candidates, side="right") for s in scores]).T
+    counts = space.grid(alive)
+
+    low, high = 0, len(candidates) - 1  # the cost falls along the candidates: bisect
+    if space.measures(counts[high], target.metric)[0] > target.value:
+        raise InputError(f"{who} cannot meet {target.label} of {target.metric} in space {space.name!r}")
+    while low < high:
+        middle = (low + high) // 2
+        if space.measures(counts[middle], target.metric)[0] <= target.value:
+            high = middle
+        else:
+            low = middle + 1
+    return counts[high], bool((counts[high] > alive[high]).any())
+
+
+# From counts to proposals
+
+
+def highest(scores: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
+    """Where the `count` highest scores are, ascending; of equals the first stay."""
+    return np.sort(np.argsort(-scores, kind="stable")[:count])
+
+
+def in_order_of(scores: Scores) -> Choose:
+    """Keeps the highest scores."""
+    return lambda dimension, there, count: highest(scores[dimension][there], count)
+
+
+def proposal(
+    space: SearchSpace,
+    counts: npt.NDArray[np.int64],
+    choose: Choose,
+    target: Target,
+    run: str,
+    removed: Sequence[str] = (),
+) -> Proposal:
+    """The proposal that keeps so many of each dimension, flagged if it misses its target.
+
+    Args:
+        space: The space.
+        counts: Shape (dimensions,), allowed by the space.
+        choose: Which ones stay.
+        target: The budget it answers.
+        run: The run the weights come from.
+        removed: Blocks without their branch.
+    """
+    survey = space.survey
+    kept: dict[str, tuple[int, ...]] = {}
+    selected: dict[str, list[int]] = {}
+    units = [np.arange(group.units) for group in survey.groups]
+    for i, (d, count) in enumerate(zip(space.dimensions, counts.tolist(), strict=True)):
+        if d.kind == "group":
+            stay = choose(i, np.arange(d.dense), count)
+            units[survey.group_index[d.name]] = stay
+            kept[d.name] = tuple(stay.tolist())
+        else:  # groups come first, so that it is known here what is left of a gate's input
+            there = survey.positions(survey.gate_named[d.name].form, units)
+            selected[d.name] = choose(i, there, min(count, len(there))).tolist()
+    arch = space.point({name: len(stay) for name, stay in kept.items()}, selected, removed)
+    flags = ("target_missed",) if designs.missed(space, arch, target) else ()
+    return Proposal(target, arch, flags, kept, run)
+
+
+def allocated(brief: Brief, scores: Scores, choose: Choose, run: str, who: str) -> list[Proposal]:
+    """For every target the proposal of one threshold over all that varies, flagged `floor` where that held.
+
+    Args:
+        brief: What is asked.
+        scores: Not negative and comparable over dimensions; see `capped`, which is applied here.
+        choose: Which ones stay, once it is known how many.
+        run: The run the weights come from.
+        who: The method, for a message.
+
+    Raises:
+        InputError: A target lies below the floor.
+    """
+    limited = capped(brief.space, scores)
+    proposals = []
+    for target in brief.targets:
+        counts, floored = threshold(brief.space, limited, target, who)
+        made = proposal(brief.space, counts, choose, target, run)
+        proposals.append(replace(made, flags=("floor", *made.flags)) if floored else made)
+    return proposals
+
+
+def at_given_widths(brief: Brief, preset: str | None, choose: Choose, run: str) -> list[Proposal]:
+    """The user's widths with the method's channels: uniform at every target, or one preset.
+
+    Args:
+        brief: What is asked.
+        preset: Name of a preset; its own cost is then the target of the only proposal.
+        choose: Which ones stay.
+        run: The run the weights come from.
+
+    Raises:
+        InputError: There is no such preset.
+    """
+    space = brief.space
+    asked: list[tuple[Target, Architecture]] = [(t, designs.uniform(space, t)) for t in brief.targets]
+    if preset is not None:
+        arch = space.preset(preset).architecture
+        metric = brief.targets[0].metric if brief.targets else space.metric
+        asked = [(Target(metric, space.measure(arch, metric)), arch)]
+    return [proposal(space, space.counts(a), choose, target, run, a.removed) for target, a in asked]

@@ -1,0 +1,360 @@
+"""Who proposes architectures: the table. A method is one file and one entry here."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from prunas.names import DIMENSIONS
+from prunas.proposers.entry import Entry
+from prunas.proposers.options import Option, at_least
+
+__all__ = ["PROPOSERS"]
+
+
+STUDY = "Liu et al., Rethinking the Value of Network Pruning, ICLR 2019, arXiv:1810.05270"
+
+SLIMMING = (
+    "Liu et al., Learning Efficient Convolutional Networks through Network Slimming, ICCV 2017, "
+    "arXiv:1708.06519"
+)
+SSS = (
+    "Huang & Wang, Data-Driven Sparse Structure Selection for Deep Neural Networks, ECCV 2018, "
+    "arXiv:1707.01213"
+)
+HAN = (
+    "Han et al., Learning both Weights and Connections for Efficient Neural Networks, NeurIPS 2015, "
+    "arXiv:1506.02626"
+)
+LI = "Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017, arXiv:1608.08710"
+LUO = (
+    "Luo et al., ThiNet: A Filter Level Pruning Method for Deep Neural Network Compression, ICCV 2017, "
+    "arXiv:1707.06342"
+)
+HE = "He et al., Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017, arXiv:1707.06168"
+
+PRESET = Option(
+    "preset", str, None, "a preset of the space whose widths are used, instead of uniform ones at each target"
+)
+FORM = Option(
+    "form", str, "fitted", "fitted to the target by one number, or as-found", choices=("fitted", "as-found")
+)
+RESPONSES = at_least(1, "responses", 400, "responses sampled of every reading layer, each in another image")
+THINET = (
+    at_least(1, "images", 256, "images of the training split that are looked at"),
+    at_least(1, "places", 10, "entries sampled of each, per reading layer"),
+)
+STARTUP = at_least(1, "startup", 5, "trials drawn at random before the model is used")
+SAMPLER = (
+    Option("vary", str, "width", "what the profile scales", choices=DIMENSIONS),
+    Option("level", str, "stage", "one parameter per stage or per layer", choices=("stage", "layer")),
+    Option(
+        "neighbourhood",
+        float,
+        0.0,
+        "if above 0, ratios lie within this share of those of the best found point",
+        lambda share: 0 <= share < 1,
+        "at least 0 and below 1",
+    ),
+    at_least(1, "batch", 1, "candidates per target that may be trained at the same time"),
+    Option(
+        "halving",
+        int,
+        0,
+        "if not 0, trials are stopped early by successive halving at this rate",
+        lambda rate: rate == 0 or 2 <= rate <= 10,
+        "0 (off) or 2 to 10",
+    ),
+    Option(
+        "shortest",
+        float,
+        0.1,
+        "the shortest schedule of halving, as a share of the whole one",
+        lambda share: 0 < share < 1,
+        "between 0 and 1",
+    ),
+)
+
+
+def _pull(default: float | None, help: str) -> Option:
+    return Option("pull", float, default, help, lambda pull: pull >= 0, "0 or more")
+
+
+def _untrained(method: str, reference: str, dimension: str = "width") -> Entry:
+    return Entry(
+        "prunas.proposers.baselines.untrained:Untrained",
+        "control",
+        f"what {method} proposes if nobody has trained the network it reads",
+        reference,
+        dimensions=(dimension,),
+        needs=("initial",),
+        controls=method,
+        fixed=MappingProxyType({"method": method}),
+    )
+
+
+def _unpenalised(path: str, method: str, reference: str, dimension: str = "width") -> Entry:
+    return Entry(
+        path,
+        "control",
+        f"what {method} proposes if its penalty does not pull",
+        reference,
+        dimensions=(dimension,),
+        needs=("dense",),
+        controls=method,
+        fixed=MappingProxyType({"pull": 0.0}),
+    )
+
+
+PROPOSERS: Mapping[str, Entry] = MappingProxyType(
+    {
+        "slimming": Entry(
+            "prunas.proposers.pruning.slimming:Slimming",
+            "automatic",
+            "L1 penalty on batch-norm scales, one threshold for all layers",
+            SLIMMING,
+            needs=("dense",),
+            options=(
+                _pull(None, "total pull of the penalty on one scale; 6.6, or 0.66 where there are gates"),
+            ),
+        ),
+        "l1": Entry(
+            "prunas.proposers.pruning.l1:L1",
+            "predefined",
+            "filters with the largest absolute weights, at widths that are given",
+            LI,
+            needs=("dense",),
+            options=(PRESET,),
+        ),
+        "l1-global": Entry(
+            "prunas.proposers.pruning.l1:GlobalL1",
+            "automatic",
+            "one threshold on the mean absolute weight of filters",
+            LI,
+            needs=("dense",),
+        ),
+        "thinet": Entry(
+            "prunas.proposers.pruning.thinet:ThiNet",
+            "predefined",
+            "channels the next layer would miss, at widths that are given",
+            LUO,
+            needs=("dense",),
+            options=(*THINET, PRESET),
+        ),
+        "thinet-global": Entry(
+            "prunas.proposers.pruning.thinet:GlobalThiNet",
+            "automatic",
+            "one threshold on the next layer's relative error, channels in ThiNet's order",
+            LUO,
+            needs=("dense",),
+            options=THINET,
+        ),
+        "reconstruction": Entry(
+            "prunas.proposers.pruning.reconstruction:Reconstruction",
+            "predefined",
+            "channels from which the Lasso rebuilds the next layer's response, at widths that are given",
+            HE,
+            needs=("dense",),
+            options=(RESPONSES, PRESET),
+        ),
+        "reconstruction-global": Entry(
+            "prunas.proposers.pruning.reconstruction:GlobalReconstruction",
+            "automatic",
+            "one threshold on the next layer's relative error, channels in the order of the Lasso's path",
+            HE,
+            needs=("dense",),
+            options=(RESPONSES,),
+        ),
+        "sss": Entry(
+            "prunas.proposers.pruning.sss:SparseStructureSelection",
+            "automatic",
+            "scales on residual branches, driven to zero by accelerated proximal gradient",
+            SSS,
+            dimensions=("depth",),
+            needs=("dense",),
+            options=(_pull(10.0, "total pull of the penalty on one scale, in units of its initial 1"),),
+            weights=("initial",),  # a branch without its scale is another branch
+        ),
+        "magnitude": Entry(
+            "prunas.proposers.pruning.magnitude:Magnitude",
+            "automatic",
+            "one global threshold over the weights of all convolutions",
+            HAN,
+            dimensions=("kernel",),
+            needs=("dense",),
+        ),
+        "tpe": Entry(
+            "prunas.proposers.optuna.samplers:TPE",
+            "sampler",
+            "tree-structured Parzen estimator over stage profiles (Optuna)",
+            "Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 2011",
+            dimensions=DIMENSIONS,
+            needs=("trials",),
+            trainings_per_target=16,
+            options=(*SAMPLER, STARTUP),
+        ),
+        "gp": Entry(
+            "prunas.proposers.optuna.samplers:GP",
+            "sampler",
+            "Gaussian process over stage profiles (Optuna)",
+            "Snoek et al., Practical Bayesian Optimization of Machine Learning Algorithms, NeurIPS 2012, "
+            "arXiv:1206.2944",
+            dimensions=DIMENSIONS,
+            needs=("trials",),
+            trainings_per_target=16,
+            options=(*SAMPLER, STARTUP),
+        ),
+        "cmaes": Entry(
+            "prunas.proposers.optuna.samplers:CMAES",
+            "sampler",
+            "covariance matrix adaptation over stage profiles (Optuna)",
+            "Hansen & Ostermeier, Completely Derandomized Self-Adaptation in Evolution Strategies, Evolutionary "
+            "Computation 9(2), 2001",
+            dimensions=DIMENSIONS,
+            needs=("trials",),
+            trainings_per_target=16,
+            options=(*SAMPLER, at_least(1, "population", 8, "points per generation")),
+        ),
+        "nsga2": Entry(
+            "prunas.proposers.optuna.samplers:NSGA2",
+            "sampler",
+            "genetic algorithm over stage profiles, for accuracy and the cost left open (Optuna)",
+            "Deb et al., A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II, IEEE Transactions on "
+            "Evolutionary Computation 6(2), 2002",
+            dimensions=DIMENSIONS,
+            needs=("trials",),
+            trainings_per_target=16,
+            options=(*SAMPLER, at_least(2, "population", 8, "points per generation")),
+        ),
+        "qmc": Entry(
+            "prunas.proposers.optuna.samplers:QMC",
+            "sampler",
+            "quasi-random stage profiles (Optuna)",
+            "Bergstra & Bengio, Random Search for Hyper-Parameter Optimization, JMLR 13, 2012",
+            dimensions=DIMENSIONS,
+            needs=("trials",),
+            trainings_per_target=16,
+            options=SAMPLER,
+        ),
+        "guided": Entry(
+            "prunas.proposers.baselines.carried:Guided",
+            "design",
+            "mean stage ratios of what was found here",
+            STUDY,
+            needs=("found-by-others",),
+            options=(FORM,),
+        ),
+        "transferred": Entry(
+            "prunas.proposers.baselines.carried:Transferred",
+            "design",
+            "mean stage ratios of what was found on another network or data set",
+            STUDY,
+            needs=("source",),
+            options=(FORM,),
+        ),
+        "guided-depth": Entry(
+            "prunas.proposers.baselines.carried:GuidedDepth",
+            "design",
+            "mean share of blocks per stage of what was found here",
+            "prunas",
+            dimensions=("depth",),
+            needs=("found-by-others",),
+            options=(FORM,),
+        ),
+        "transferred-depth": Entry(
+            "prunas.proposers.baselines.carried:TransferredDepth",
+            "design",
+            "mean share of blocks per stage of what was found on another network or data set",
+            "prunas",
+            dimensions=("depth",),
+            needs=("source",),
+            options=(FORM,),
+        ),
+        "guided-kernel": Entry(
+            "prunas.proposers.baselines.carried:GuidedKernels",
+            "design",
+            "mean kernel patterns of what was found here",
+            STUDY,
+            dimensions=("kernel",),
+            needs=("found-by-others",),
+            options=(FORM,),
+        ),
+        "transferred-kernel": Entry(
+            "prunas.proposers.baselines.carried:TransferredKernels",
+            "design",
+            "mean kernel patterns of what was found on another network or data set",
+            STUDY,
+            dimensions=("kernel",),
+            needs=("source",),
+            options=(FORM,),
+        ),
+        "uniform": Entry(
+            "prunas.proposers.baselines.controls:Uniform",
+            "control",
+            "one ratio for all layers",
+            STUDY,
+        ),
+        "random": Entry(
+            "prunas.proposers.baselines.controls:Random",
+            "control",
+            "a log-uniform profile over stages; with --trials, the best of so many",
+            "Li & Talwalkar, Random Search and Reproducibility for Neural Architecture Search, UAI 2019, "
+            "arXiv:1902.07638",
+            needs=("trials",),
+        ),
+        "taper": Entry(
+            "prunas.proposers.baselines.controls:TaperControl",
+            "control",
+            "widths min(W, a * b^stage) with the params and MACs of a found point",
+            "prunas",
+            needs=("found",),
+        ),
+        "uniform-depth": Entry(
+            "prunas.proposers.baselines.controls:UniformDepth",
+            "control",
+            "equally many blocks per stage, at the cost that was reached",
+            STUDY,
+            dimensions=("depth",),
+            needs=("found",),
+        ),
+        "uniform-kernel": Entry(
+            "prunas.proposers.baselines.controls:UniformKernel",
+            "control",
+            "one density for all convolution weights",
+            STUDY,
+            dimensions=("kernel",),
+        ),
+        "erk": Entry(
+            "prunas.proposers.baselines.controls:ErdosRenyiKernel",
+            "control",
+            "densities that spare small convolutions",
+            "Evci et al., Rigging the Lottery: Making All Tickets Winners, ICML 2020, arXiv:1911.11134",
+            dimensions=("kernel",),
+        ),
+        "shuffled": Entry(
+            "prunas.proposers.baselines.controls:Shuffled",
+            "control",
+            "a found point's ratios dealt anew among its layers",
+            "prunas",
+            needs=("found",),
+            options=(at_least(1, "draws", 1, "shuffles per found point; each is trained"),),
+        ),
+        "random-channels": Entry(
+            "prunas.proposers.baselines.controls:RandomChannels",
+            "control",
+            "a found point's widths with channels drawn at random, for protocols that inherit weights",
+            "prunas",
+            needs=("found",),
+            options=(at_least(1, "draws", 1, "draws per found point; each is trained"),),
+            weights=("sliced", "initial"),
+        ),
+        "slimming-unpenalised": _unpenalised(
+            "prunas.proposers.pruning.slimming:Slimming", "slimming", SLIMMING
+        ),
+        "l1-global-untrained": _untrained("l1-global", LI),
+        "thinet-global-untrained": _untrained("thinet-global", LUO),
+        "reconstruction-global-untrained": _untrained("reconstruction-global", HE),
+        "sss-unpenalised": _unpenalised(
+            "prunas.proposers.pruning.sss:SparseStructureSelection", "sss", SSS, dimension="depth"
+        ),
+        "magnitude-untrained": _untrained("magnitude", HAN, dimension="kernel"),
+    }
+)

@@ -1,0 +1,1 @@
+"""What a search leaves: rows, and the record they stand in."""

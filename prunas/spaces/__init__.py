@@ -1,0 +1,1 @@
+"""Search spaces: bounds and points, files, loading, a user's network."""

@@ -1,0 +1,47 @@
+"""Surveys kept in the user's cache folder, as long as nothing they depend on changes."""
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prunas.errors import InputError
+from prunas.files import cache_folder, digest, read_json, write_json
+from prunas.spaces.factory import file_hash, import_factory
+from prunas.survey import Survey
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["cached_survey"]
+
+
+def cached_survey(content: Mapping[str, Any], factory: Callable[[], "nn.Module"]) -> Survey:
+    """The survey of a network, from the cache if nothing it depends on has changed."""
+    network = {key: value for key, value in content.items() if key not in ("name", "vary")}
+    key = digest([network, _own_sources()], 24)
+    path = cache_folder() / "surveys" / f"{key}.json"
+    with suppress(InputError):  # an entry that is missing or damaged is made anew
+        return Survey.from_json(read_json(path))
+    from prunas.tracing.survey import survey
+
+    # Imported here, lest a module's tensors be born on the meta device.
+    import_factory(content["network"], content.get("source", ""))
+    made = survey(factory, content["input"])
+    with suppress(InputError):  # a cache that cannot be written only costs time
+        write_json(path, made.to_json())
+    return made
+
+
+def _own_sources() -> list[str]:
+    """What every survey depends on: torch, and our own sources."""
+    here = Path(__file__).parent.parent
+    files = [
+        *sorted(
+            f for room in ("tracing", "graphs", "surgery", "networks") for f in (here / room).glob("*.py")
+        )
+    ]
+    files.append(here / "survey.py")
+    return [importlib.metadata.version("torch"), *map(file_hash, files)]

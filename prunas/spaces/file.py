@@ -1,0 +1,150 @@
+"""Reads and validates the TOML file of a search space."""
+
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from prunas.costs.metrics import Metric
+from prunas.errors import InputError, unknown
+from prunas.files import names_folder
+from prunas.recipe import FineTuning, recipe
+
+__all__ = ["NETWORK", "SpaceFile", "Vary", "parse"]
+
+
+NETWORK = r"^[\w./-]+:\w+$"
+"""How a factory is named: package.module:function, or file.py:function."""
+
+
+class Vary(BaseModel):
+    """The table `[vary]`: what a search may change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    groups: tuple[str, ...] = ("*",)
+    gates: tuple[str, ...] = ()
+    blocks: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    floor: int = Field(default=1, ge=1)
+    step: int = Field(default=1, ge=1)
+
+
+class PresetEntry(BaseModel):
+    """One table `[presets.NAME]`.
+
+    `selected` names the channels that pass a gate, or says how many, evenly spaced.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    slug: str = ""
+    source: str = ""
+    widths: list[int] | dict[str, int] = Field(default_factory=dict)
+    selected: dict[str, list[int] | int] = Field(default_factory=dict)
+    removed: list[str] = Field(default_factory=list)
+
+
+class FineTuningEntry(BaseModel):
+    """The table `finetune`: how the space's own recipe fine-tunes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(ge=1)
+    lr: float = Field(gt=0, allow_inf_nan=False)
+
+
+class SpaceFile(BaseModel):
+    """A whole file; see `prunas.spaces.space` for an example."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    network: str = Field(pattern=NETWORK)
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    input: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
+    data: str = ""
+    recipe: str = "paper"
+    metric: Metric = "params"
+    keep: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.5, 0.3, 0.1)
+    cap: float | None = Field(default=None, ge=1)
+    finetune: FineTuningEntry | None = None
+    vary: Vary = Vary()
+    proposers: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    presets: dict[str, PresetEntry] = Field(default_factory=dict)
+
+    def settings(self) -> dict[str, Any]:
+        """The attributes of a `SearchSpace` that the file decides."""
+        return {
+            **self.vary.model_dump(),
+            **{key: getattr(self, key) for key in ("network", "data", "recipe", "metric", "keep", "cap")},
+            "finetune": FineTuning(**self.finetune.model_dump()) if self.finetune else None,
+            "options": self.proposers,
+            "raw_presets": {name: entry.model_dump() for name, entry in self.presets.items()},
+        }
+
+
+def parse(text: str, path: Path) -> SpaceFile:
+    """The validated content of a space's file.
+
+    Args:
+        text: The file's text.
+        path: Its path, for errors.
+
+    Raises:
+        InputError: The file's name cannot name a folder, it is not TOML, or a key is unknown, missing or of the
+            wrong type; the message names file, line and key.
+    """
+    if not names_folder(path.stem):
+        raise InputError(
+            f"{path}: a space is called after its file, and {path.stem!r} cannot name the folder of its runs; "
+            "rename it with letters, digits, and . _ + -"
+        )
+    try:
+        spec = SpaceFile.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: not valid TOML: {error}") from error
+    except ValidationError as error:
+        # The deepest one: of the forms that a value may have, it belongs to the one that was meant. An unknown key
+        # comes before one that is missing, because it may be that key misspelt.
+        worst = max(
+            error.errors(), key=lambda detail: (len(detail["loc"]), detail["type"] == "extra_forbidden")
+        )
+        place = [key for key in worst["loc"] if key not in FORMS]
+        keys = [key for key in place if isinstance(key, str)]
+        why: object = worst["msg"]
+        if worst["type"] == "extra_forbidden":
+            why = unknown("key", keys[-1], _known(keys))
+        raise InputError(f"{path}{_line(text, keys)}: {'.'.join(map(str, place))}: {why}") from error
+    try:
+        recipe(spec.recipe)
+    except InputError as error:
+        raise InputError(f"{path}{_line(text, ['recipe'])}: {error}") from error
+    return spec
+
+
+FORMS = ("list[int]", "dict[str,int]", "int")
+"""How pydantic calls the forms of a preset's widths and selections in the place of an error."""
+
+
+def _known(keys: Sequence[str]) -> Sequence[str]:
+    """The keys that may stand where the last one stands."""
+    tables: dict[str, type[BaseModel]] = {
+        "vary": Vary,
+        "presets": PresetEntry,
+        "finetune": FineTuningEntry,
+    }
+    return list((tables[keys[0]] if len(keys) > 1 else SpaceFile).model_fields)
+
+
+def _line(text: str, keys: Sequence[str]) -> str:
+    """`:7` if the last of the keys that stands in the file, behind those before it, stands on line 7."""
+    lines = text.splitlines()
+    found = -1
+    for key in keys:
+        pattern = rf"^[^#]*?(^|[.\[\"'{{,\s]){re.escape(key)}[\"']?\s*(=|\]|\.)"
+        later = (i for i in range(max(found, 0), len(lines)) if re.search(pattern, lines[i]))
+        found = next(later, found)
+    return f":{found + 1}" if found >= 0 else ""

@@ -1,0 +1,208 @@
+"""Search spaces by name, file or content, and points of them."""
+
+import pkgutil
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prunas.architecture import Architecture
+from prunas.errors import InputError, unknown
+from prunas.files import canonical, read_json
+from prunas.plugins import Plugin, load_all, plugins
+from prunas.spaces.cache import cached_survey
+from prunas.spaces.factory import distribution_versions, import_path, make_network
+from prunas.spaces.space import SearchSpace, slug
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["bundled_spaces", "content_of", "installed_spaces", "load_network", "load_point", "load_space"]
+
+
+# Files
+
+
+def space_folder() -> Path:
+    """The folder of the bundled spaces: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).parent.parent
+    inside = package / "search_spaces"
+    return inside if inside.is_dir() else package.parent / "search_spaces"
+
+
+def bundled_spaces() -> dict[str, Path]:
+    """The bundled spaces by name."""
+    return {path.stem: path for path in sorted(space_folder().glob("*.toml"))}
+
+
+def installed_spaces() -> tuple[dict[str, Path], tuple[str, ...]]:
+    """The bundled spaces and what installed packages add, and one line about each addition that cannot be used."""
+    bundled = bundled_spaces()
+    added, problems = load_all("prunas.spaces", bundled, _offered)
+    return {**bundled, **added}, problems
+
+
+def _file_of(name: str) -> Path | None:
+    """The file of a bundled space or of one that an installed package offers; None if there is no such name."""
+    if (path := bundled_spaces().get(name)) is not None:
+        return path
+    plugin = plugins("prunas.spaces").get(name)
+    return None if plugin is None else _offered(plugin)
+
+
+def _offered(plugin: Plugin) -> Path:
+    path = plugin.load()
+    if not isinstance(path, (str, Path)):
+        raise InputError(f"{plugin}: its entry point names a {type(path).__name__}, not a path")
+    path = Path(path)
+    if path.name != f"{plugin.name}.toml" or not path.is_file():
+        raise InputError(f"{plugin}: {path} must be a file called {plugin.name}.toml")
+    return path
+
+
+def load_space(name: str | Mapping[str, Any]) -> SearchSpace:
+    """A bundled space by name, one that an installed package offers, the one in a TOML file, or of such content.
+
+    The first call for a network imports torch to survey it; later ones read the survey from a cache in the
+    user's cache folder, or in PRUNAS_CACHE.
+
+    Raises:
+        InputError: There is no such space, or the file is not one.
+    """
+    if not isinstance(name, str):
+        return _from_content(name)
+    if name.endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            raise InputError(f"there is no file {name}")
+        return _read(path)
+    found = _file_of(name)
+    if found is None:
+        raise unknown("space", name, {*bundled_spaces(), *plugins("prunas.spaces")})
+    return _read(found)
+
+
+def load_point(text: str) -> tuple[SearchSpace, Architecture]:
+    """The point that a user means by `SPACE`, `SPACE:PRESET` or the path of an architecture's JSON file.
+
+    An architecture of a user's own space is read with the space's TOML file beside it.
+
+    Raises:
+        InputError: It is none of these.
+    """
+    if text.endswith(".json"):
+        arch = Architecture.from_json(read_json(Path(text)), text)
+        beside = Path(text).with_name(f"{arch.space}.toml")
+        space = load_space(str(beside) if beside.is_file() else arch.space)
+        space.check(arch)
+        return space, space.canonical(arch)
+    name, _, preset = text.partition(":")
+    file = name.endswith(".toml")
+    if preset and not file and (name.endswith(".py") or ("." in name and _file_of(name) is None)):
+        raise InputError(
+            f"{text!r} is a network, not a space: show it with --input, such as --input 3,224,224; to search or "
+            f'train, write a TOML file with network = "{text}", input, data and recipe'
+        )
+    space = load_space(name)
+    return space, space.preset(preset).architecture if preset else space.dense
+
+
+def _read(path: Path) -> SearchSpace:
+    from prunas.spaces.file import parse
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    spec = parse(text, path)
+    content = _content(
+        path.stem, spec.network, path.parent, spec.arguments, spec.input, spec.vary.model_dump()
+    )
+    return replace(_from_content(content), source=str(path), **spec.settings())
+
+
+def load_network(network: str, input_shape: Sequence[int]) -> SearchSpace:
+    """The space of a network by its import path or file, to look at: everything varies, and there are no data.
+
+    Args:
+        network: "package.module:factory", or "path/to/file.py:factory".
+        input_shape: Shape of one input without the batch.
+
+    Raises:
+        InputError: It cannot be imported, made or surveyed.
+    """
+    from prunas.spaces.file import NETWORK, Vary
+
+    if not re.fullmatch(NETWORK, network):
+        raise InputError(f"{network!r} is no network; write package.module:function or file.py:function")
+    name = slug(network.partition(":")[2]) or "network"
+    vary = Vary(gates=("*",), blocks=("*",)).model_dump()
+    return _from_content(_content(name, network, Path(), {}, input_shape, vary))
+
+
+def _content(
+    name: str,
+    network: str,
+    folder: Path,
+    arguments: Mapping[str, Any],
+    shape: Sequence[int],
+    vary: Mapping[str, Any],
+) -> dict[str, Any]:
+    """See `SearchSpace.content`."""
+    place, _, attribute = network.partition(":")
+    content: dict[str, Any] = {"name": name, "network": network, "arguments": dict(arguments)}
+    if place.endswith(".py"):
+        try:
+            content["source"] = (folder / place).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise InputError(f"network {network!r}: cannot read {folder / place}: {why}") from error
+        content["network"] = f"{Path(place).name}:{attribute}"  # where it lies does not matter
+    else:
+        content["versions"] = distribution_versions(place)
+    content |= {"input": list(shape), "vary": {key: _listed(value) for key, value in vary.items()}}
+    try:
+        canonical(content)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"space {name!r}: arguments must be numbers, texts, lists and tables: {error}"
+        ) from error
+    return content
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _from_content(content: Mapping[str, Any]) -> SearchSpace:
+    network, source = content["network"], content.get("source", "")
+    factory = partial(make_network, network, source, dict(content["arguments"]))
+    survey = cached_survey(content, factory)
+    vary: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in content["vary"].items()
+    }
+    return SearchSpace(
+        name=content["name"], survey=survey, factory=factory, network=network, content=content, **vary
+    )
+
+
+def content_of(space: SearchSpace) -> dict[str, Any]:
+    """The content of a space made in Python; empty if another process cannot import its factory."""
+    factory: Any = space.factory
+    arguments: Mapping[str, Any] = {}
+    if isinstance(factory, partial) and not factory.args:
+        factory, arguments = factory.func, factory.keywords
+    network = import_path(factory)
+    vary = {key: getattr(space, key) for key in ("groups", "gates", "blocks", "exclude", "floor", "step")}
+    try:
+        if network.startswith("__main__") or pkgutil.resolve_name(network) is not factory:
+            return {}
+        return _content(space.name, network, Path(), arguments, space.survey.input, vary)
+    except (
+        ImportError,
+        AttributeError,
+        ValueError,
+    ):  # a local function, a lambda, arguments JSON cannot hold
+        return {}

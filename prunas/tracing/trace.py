@@ -1,0 +1,118 @@
+"""A network's graph of operations, by torch.fx or torch.export, on the meta device and without side effects."""
+
+import inspect
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor, fx, nn
+
+from prunas.errors import InputError
+from prunas.graphs.tracer import Tracer
+from prunas.surgery.construct import layers_on_meta
+from prunas.tracing.exported import export
+from prunas.tracing.untouched import running
+
+__all__ = [
+    "BATCH",
+    "MODES",
+    "T",
+    "Trace",
+    "Untraceable",
+    "exported",
+    "on_meta",
+    "to_meta",
+    "trace_mode",
+    "traced",
+]
+
+BATCH = 2
+MODES = (True, False)
+
+T = TypeVar("T")
+Trace = Callable[[nn.Module, Tensor, bool], fx.Graph]
+"""Traces a network in its present mode: given the network, a batch and whether source lines are wanted."""
+
+
+class Untraceable(Exception):
+    """One way of tracing cannot follow a network; the message says why, and where."""
+
+    def __init__(self, why: str, place: str) -> None:
+        super().__init__(f"{why} ({place})" if place else why)
+        self.why, self.place = why, place
+
+
+def on_meta(make: Callable[[], T]) -> T:
+    """Runs a factory on the meta device, where a network costs no memory and no time to initialise."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            for device in (torch.device("meta"), layers_on_meta()):
+                # A factory may read values of tensors it makes, then only the layers go there; or even of those.
+                with suppress(NotImplementedError, RuntimeError), running(), device:
+                    return make()
+            with running():
+                return make()
+    except InputError:
+        raise
+    except Exception as error:  # whatever a user's factory raises
+        raise Untraceable(f"{type(error).__name__}: {_said(error)}", place(error)) from error
+
+
+def trace_mode(trace: Trace, net: nn.Module, image: Tensor, training: bool, lines: bool = False) -> fx.Graph:
+    """The graph of one mode, by one way of tracing."""
+    net.train(training)
+    try:
+        with running():
+            return trace(net, image, lines)
+    except Exception as error:  # whatever a user's forward raises when it is traced
+        raise Untraceable(_said(error), place(error)) from error
+
+
+def traced(net: nn.Module, image: Tensor, lines: bool) -> fx.Graph:
+    """By torch.fx, further inputs having their defaults, as a call with one input gives them."""
+    _, *others = inspect.signature(net.forward).parameters.values()
+    defaults = {other.name: other.default for other in others if other.default is not other.empty}
+    return Tracer(lines).trace(net, defaults)
+
+
+def exported(net: nn.Module, image: Tensor, lines: bool) -> fx.Graph:
+    """By torch.export."""
+    to_meta(net)
+    return export(net, image, lines)
+
+
+def _said(error: BaseException) -> str:
+    """The first sentence of an error."""
+    return str(error).strip().partition("\n")[0].partition(". ")[0] or type(error).__name__
+
+
+def place(error: BaseException) -> str:
+    """The line of the user's where it was raised."""
+    package = Path(__file__).parents[1]
+    own = (
+        *map(
+            str, (Path(torch.__file__).parent, package / "tracing", package / "graphs", package / "surgery")
+        ),
+        "<",
+    )
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(own)]
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+
+
+def to_meta(net: nn.Module) -> None:
+    """Moves a network to the meta device, with the tensors that are plain attributes; shared ones stay shared."""
+    shared: dict[int, list[tuple[nn.Module, str]]] = {}
+    for module in net.modules():
+        for name, value in module.__dict__.items():
+            if isinstance(value, Tensor):
+                module.__dict__[name] = value.to("meta")
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                shared.setdefault(id(parameter), []).append((module, name))
+    net.to("meta")
+    for (first, name), *others in shared.values():
+        for module, other in others:
+            module._parameters[other] = first._parameters[name]

@@ -1,0 +1,1 @@
+"""What a job can ask for: one file a work, registered by name."""

@@ -1,0 +1,216 @@
+"""The process a work runs in: device, threads, trainings side by side, weights and calibration images."""
+
+import ctypes
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+
+from prunas.data import load
+from prunas.data.dataset import Batch, stream_seed
+from prunas.errors import InputError
+from prunas.spaces.load import load_space
+from prunas.spaces.space import SearchSpace
+from prunas.training.capture import StepCache, cuda_recorder
+from prunas.training.precision import SEARCHED
+from prunas.works import processor
+
+__all__ = [
+    "STEP_CACHE",
+    "calibration",
+    "check_environment",
+    "checkpoint_seconds",
+    "choose_algorithms",
+    "device",
+    "initial",
+    "side_by_side",
+    "space_of",
+    "weights",
+]
+
+CALIBRATION_BATCH = 64
+"""Images a method sees at once: a large network's activations of a few hundred would not fit a small machine."""
+
+STEP_CACHE = StepCache(lambda where: None if _switch("PRUNAS_EAGER") else cuda_recorder(where))
+_STREAMS: list[torch.cuda.Stream] = []
+"""Those that no training uses now. Few and used again, because memory freed on one serves no other."""
+
+
+def device() -> torch.device:
+    """Where trainings run: PRUNAS_DEVICE, else a CUDA device if there is one, else the CPU."""
+    if _switch(
+        "PRUNAS_DETERMINISTIC"
+    ):  # here, because torch reads it once, when it first multiplies on a GPU
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    return torch.device(os.environ.get("PRUNAS_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def check_environment() -> None:
+    """Refuses environment variables that no training could follow.
+
+    Raises:
+        InputError: PRUNAS_DEVICE is no device of this machine, or a number cannot be read.
+    """
+    checkpoint_seconds()
+    processor.cores()
+    try:
+        torch.empty(1, device=device())
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        why = str(error).splitlines()[0]
+        raise InputError(
+            f"PRUNAS_DEVICE={os.environ.get('PRUNAS_DEVICE', '')} cannot be used here ({why}); try cpu or cuda"
+        ) from error
+
+
+def _switch(name: str) -> bool:
+    """Whether an environment variable is set to something other than 0; how commands tell workers."""
+    return os.environ.get(name, "0") not in ("", "0")
+
+
+def choose_algorithms(where: torch.device) -> None:
+    """How this process computes: reproducibly to the bit under PRUNAS_DETERMINISTIC, else as fast as it can."""
+    if _switch("PRUNAS_DETERMINISTIC"):
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs time
+    if where.type == "cuda":
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+        torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
+        torch.backends.cudnn.benchmark_limit = SEARCHED
+
+
+@dataclass(eq=False, slots=True)
+class Concurrency:
+    """One training among those of this process.
+
+    Attributes:
+        most: How many there were at the same time, at most.
+    """
+
+    most: int = 0
+
+
+_RUNNING: list[Concurrency] = []
+"""Those taken."""
+
+
+def _trim() -> None:
+    """Hands freed memory back to the system, which glibc alone does not.
+
+    A worker that trains networks of many shapes in a row grows without this: `benchmarks/speed/memory.py`.
+    """
+    with suppress(AttributeError, OSError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+@contextmanager
+def side_by_side(
+    where: torch.device, stop: Callable[[], bool]
+) -> Iterator[tuple[Concurrency, Callable[[], bool]]]:
+    """Keeps a training apart from those that run while it asks whether to stop.
+
+    On a CUDA device it gets a stream of its own, so that what several have launched runs side by side.
+
+    Returns:
+        Its seat, and what to ask instead of `stop`: random state, threads, kernels and thereby results are as
+        without it.
+    """
+    cuda = torch.cuda.default_generators[where.index or 0] if where.type == "cuda" else None
+    outside = torch.get_rng_state(), cuda.graphsafe_get_state() if cuda else None
+
+    def swap(
+        state: tuple[torch.Tensor, torch.Generator | None],
+    ) -> tuple[torch.Tensor, torch.Generator | None]:
+        """Puts a random state in place of the present one, which is returned."""
+        before = torch.get_rng_state(), cuda.graphsafe_get_state() if cuda else None
+        torch.set_rng_state(state[0])
+        if cuda is not None and state[1] is not None:
+            cuda.graphsafe_set_state(state[1])
+        return before
+
+    def stepped() -> bool:
+        nonlocal outside
+        threads, onednn = torch.get_num_threads(), torch.backends.mkldnn.enabled
+        mine = swap(outside)
+        answer = stop()
+        outside = swap(mine)
+        torch.backends.mkldnn.enabled = onednn
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        return answer
+
+    _RUNNING.append(seat := Concurrency())
+    for other in _RUNNING:
+        other.most = max(other.most, len(_RUNNING))
+    stream = None
+    if where.type == "cuda":
+        stream = _STREAMS.pop() if _STREAMS else torch.cuda.Stream(where)  # type: ignore[no-untyped-call]
+    try:
+        with torch.cuda.stream(stream) if stream is not None else nullcontext():
+            yield seat, stepped
+    finally:
+        _RUNNING.remove(seat)
+        _trim()
+        if stream is not None:
+            _STREAMS.append(stream)
+
+
+def checkpoint_seconds() -> float:
+    """PRUNAS_CHECKPOINT_SECONDS: what a training repeats at most when its process is killed; 30 by default."""
+    text = os.environ.get("PRUNAS_CHECKPOINT_SECONDS", "30")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < float("inf"):
+        raise InputError(f"PRUNAS_CHECKPOINT_SECONDS must be a number above 0, not {text!r}")
+    return seconds
+
+
+def initial(space: SearchSpace, seed: int) -> dict[str, torch.Tensor]:
+    """The weights that a training of the dense network with this seed starts from, on the CPU."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed("weights", seed))
+        return {name: tensor.detach() for name, tensor in space.build().state_dict().items()}
+
+
+def calibration(name: str, images: int, seed: int, subset: int) -> Iterator[Batch]:
+    """Training images as they are, on the CPU.
+
+    Args:
+        name: Of the data set.
+        images: How many at most; training sets smaller than that are passed over whole.
+        seed: Which ones.
+        subset: How many training images the trainings see (`Recipe.images`); 0 means all.
+    """
+    cpu = torch.device("cpu")
+    return load(name).calibration(images, seed=seed, device=cpu, batch=CALIBRATION_BATCH, subset=subset)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights a finished run kept.
+
+    Raises:
+        InputError: It kept none, or they are gone or damaged.
+    """
+    path = folder / "weights.safetensors"
+    if not path.is_file():
+        raise InputError(f"{folder} holds no weights; delete that folder and repeat the command")
+    try:
+        return safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise InputError(
+            f"{path} is damaged ({error}); repeat the command that trained it, which trains it again"
+        ) from error
+
+
+@lru_cache(maxsize=8)
+def space_of(reference: str) -> SearchSpace:
+    """The space of a job, by its reference as canonical JSON; kept for the next job."""
+    return load_space(json.loads(reference))

@@ -1,0 +1,155 @@
+"""The work `train`: build one network, train it, say how it went."""
+
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prunas.architecture import Architecture
+from prunas.data import load
+from prunas.data.dataset import stream_seed
+from prunas.errors import InputError
+from prunas.plugins import resolve
+from prunas.recipe import Recipe
+from prunas.surgery.masks import kernel_masks
+from prunas.training.loop import EpochReport, Preempted, train
+from prunas.works import processor
+from prunas.works.runtime import (
+    STEP_CACHE,
+    Concurrency,
+    calibration,
+    checkpoint_seconds,
+    choose_algorithms,
+    device,
+    side_by_side,
+    space_of,
+    weights,
+)
+
+__all__ = ["run"]
+
+
+def run(
+    spec: Mapping[str, Any],
+    *,
+    folder: Path,
+    progress: Callable[[Mapping[str, Any]], object],
+    stop: Callable[[], bool],
+) -> dict[str, Any] | None:
+    """One training, as `prunas.works.trainings` writes it down.
+
+    Other trainings may run in this process while `stop` is asked; neither sees a trace of the other in its result.
+
+    Returns:
+        What happened, as JSON values; None if `stop` ended it and the same job will continue.
+
+    Raises:
+        MemoryError: The GPU's memory does not suffice, maybe because other trainings are on it.
+    """
+    where = device()
+    choose_algorithms(where)
+    with side_by_side(where, stop) as (seat, stepped):
+        again = (
+            True  # once even if nothing was idle: memory in the cache of another stream is free after this
+        )
+        while True:
+            try:
+                return _run(spec, where, folder, progress, stepped, seat)
+            except torch.OutOfMemoryError as error:
+                shortage = str(error).partition(". ")[0]
+            # Not in the handler: the traceback holds the tensors of the attempt.
+            idle = STEP_CACHE.drop()
+            torch.cuda.empty_cache()
+            if not (idle or again):
+                raise MemoryError(f"{shortage}; lower --batch, or take a GPU with more memory")
+            again = False
+
+
+def _run(
+    spec: Mapping[str, Any],
+    where: torch.device,
+    folder: Path,
+    progress: Callable[[Mapping[str, Any]], object],
+    stop: Callable[[], bool],
+    seat: "Concurrency",
+) -> dict[str, Any] | None:
+    space = space_of(json.dumps(spec["space"]))
+    arch = Architecture.from_json(spec["architecture"])
+    recipe = Recipe.from_json(spec["recipe"])
+    torch.set_num_threads(processor.threads(space.cost(arch).macs * recipe.batch))
+    onednn = where.type != "cpu" or processor.onednn_pays(space, arch, recipe)
+    data = load(spec["data"]["name"])
+    if data.identity != spec["data"]["identity"]:
+        raise InputError(f"data set {data.name!r} is not the one this run was planned with; check --data")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed("weights", spec["seed"]))
+        if (inherited := spec["inherit"]) is None:
+            net = space.build(arch)
+        elif inherited["run"] is None:
+            net = space.build(arch, space.build().state_dict(), inherited["kept"])
+        else:
+            state, kept = weights(folder.parent / inherited["run"]), inherited["kept"]
+            if how := inherited.get("rebuild"):
+                images = partial(calibration, data.name, seed=how["options"]["seed"], subset=recipe.images)
+                state = resolve("prunas.rebuilds", how["name"])(
+                    space, arch, state, kept, images, **how["options"]
+                )
+            net = space.build(arch, state, kept)
+    penalty = spec["penalty"]
+    regulariser = resolve("prunas.penalties", penalty["name"])(**penalty["options"]) if penalty else None
+    masks = kernel_masks(space.survey, arch)
+
+    def tell(state: EpochReport) -> None:
+        message: dict[str, Any] = {"epoch": state.epoch, "epochs": state.epochs}
+        message |= {"loss": state.loss, "accuracy": state.accuracy}
+        if where.type == "cuda":
+            total = torch.cuda.get_device_properties(where).total_memory
+            message["memory"] = torch.cuda.max_memory_reserved(where) / total
+            message["captures"] = STEP_CACHE.captures
+        progress(message)
+
+    try:
+        with processor.convolutions(onednn):
+            trained = train(
+                net,
+                data,
+                recipe,
+                epochs=spec["epochs"],
+                seed=spec["seed"],
+                split=spec["split"],
+                score=spec["score"],
+                device=where,
+                regulariser=regulariser,
+                masks={name: torch.as_tensor(mask) for name, mask in masks.items()} or None,
+                folder=folder,
+                checkpoint_every=checkpoint_seconds(),
+                keep_weights=spec["keep_weights"],
+                progress=tell,
+                stop=stop,
+                prepare=partial(STEP_CACHE.bench, (space.name, arch.digest, data.identity)),
+            )
+    except Preempted:
+        return None
+    return {
+        "accuracy": trained.accuracy,
+        "seconds": trained.seconds,
+        "images_per_second": trained.images_per_second,
+        "losses": list(trained.losses),
+        "train_accuracies": list(trained.train_accuracies),
+        "penalty": dict(trained.regulariser),
+        "device": torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "notes": list(data.notes),
+        "execution": {
+            **trained.execution,
+            "onednn": torch.backends.mkldnn.enabled and onednn if where.type == "cpu" else None,
+            "at_once": seat.most,
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "cudnn_benchmark": torch.backends.cudnn.benchmark if where.type == "cuda" else None,
+            "cudnn": torch.backends.cudnn.version() if where.type == "cuda" else None,  # type: ignore[no-untyped-call]
+            "cuda": torch.version.cuda if where.type == "cuda" else None,
+        },
+    }

@@ -1,0 +1,241 @@
+"""Trainings written down as jobs, and their results read back as rows. Torch-free."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prunas.architecture import Architecture
+from prunas.costs.target import Target
+from prunas.errors import InputError
+from prunas.proposers.brief import Penalty, Proposal
+from prunas.recipe import PROTOCOLS, Protocol, Recipe, scratch_b_epochs
+from prunas.recipe import recipe as named_recipe
+from prunas.results.rows import Kind, TrainingRow
+from prunas.runs.execute import Outcome
+from prunas.runs.job import Job
+from prunas.spaces.space import SearchSpace
+
+__all__ = ["BACKWARD", "Setting", "Training"]
+
+WORK = "train"
+BACKWARD = 3
+"""MACs of a training step over those of a forward pass: the backward pass costs about two more."""
+
+FINETUNE_RATE = 0.01
+"""Learning rate of fine-tuning over the recipe's, where a space says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all trainings of an experiment have in common.
+
+    Attributes:
+        space: The search space.
+        recipe: The recipe.
+        data: Name of the data set.
+        identity: What the data are, see `prunas.data`.
+        images: Images of the splits `train` and `train+val` that an epoch passes over.
+        notes: What a reader should know about the data.
+        dense_training: How the dense network of pruning methods is trained: the recipe's epochs or `dsd`.
+        chance: The highest test accuracy in percent that guessing reaches by chance; None where it is not known.
+    """
+
+    space: SearchSpace
+    recipe: Recipe
+    data: str
+    identity: str
+    images: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+    dense_training: Protocol = PROTOCOLS["scratch-e"]
+    chance: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses a dense training that would need a dense training."""
+        how = self.dense_training
+        if how.budget not in ("epochs", "dsd") or how.weights != "fresh" or how.epochs is not None:
+            raise InputError(
+                f"the dense network cannot be trained by {how.name!r}; use scratch-e or dsd (and --epochs)"
+            )
+
+    def _job(
+        self,
+        label: str,
+        arch: Architecture,
+        seed: int,
+        schedule: tuple[Recipe, int],
+        split: str,
+        score: str,
+        **changes: Any,
+    ) -> Job:
+        recipe, epochs = schedule
+        data: dict[str, Any] = {"name": self.data, "identity": self.identity}
+        if recipe.images and split == "train+val":
+            # The identity covers whole splits; of a part it is what both splits give that says which part.
+            train = self.images["train"]
+            data["images"] = {"train": train, "val": self.images[split] - train}
+        spec: dict[str, Any] = {
+            "space": self.space.reference,
+            "architecture": arch.to_json(),
+            "recipe": recipe.replace(name="").to_json(),  # what it is called changes nothing
+            "epochs": epochs,
+            "seed": seed,
+            "split": split,
+            "score": score,
+            "data": data,
+            "inherit": None,
+            "penalty": None,
+            "keep_weights": False,
+        }
+        return Job(WORK, spec | changes, self.space.name, label)
+
+    def schedule(self, how: Protocol, arch: Architecture, cap: float | None = None) -> tuple[Recipe, int]:
+        """The recipe of a training, and its epochs.
+
+        Args:
+            how: The protocol.
+            arch: What is trained; of a kernel pattern the weights that exist are what Scratch-B counts.
+            cap: Largest factor of Scratch-B where the protocol names none, or None.
+        """
+        recipe = self.recipe
+        tuning, rate = self.finetuning
+        match how.budget:
+            case "epochs":
+                length = how.epochs or recipe.epochs
+                if how.weights == "sliced" and length < recipe.epochs:
+                    return recipe.replace(rewound=recipe.epochs), length
+                return recipe, length
+            case "finetune":
+                length = how.epochs or tuning
+                return recipe.replace(schedule="constant", lr=rate, epochs=length), length
+            case "dsd":
+                return recipe.replace(dsd=how.sparsity), recipe.epochs + 2 * max(1, recipe.epochs // 4)
+        dense, macs = self.space.cost(self.space.dense).macs, self.space.cost(arch).macs
+        epochs = scratch_b_epochs(recipe.epochs, dense, macs, cap if how.cap is None else how.cap)
+        return recipe, epochs + (tuning if how.budget == "macs+finetune" else 0)
+
+    @property
+    def finetuning(self) -> tuple[int, float]:
+        """Epochs and rate of fine-tuning: what the space says for its own recipe, in proportion for another."""
+        asked, recipe = self.space.finetune, self.recipe
+        if asked is None:
+            return max(1, recipe.epochs // 4), recipe.lr * FINETUNE_RATE
+        own = named_recipe(self.space.recipe)
+        return max(1, recipe.epochs * asked.epochs // own.epochs), recipe.lr * (asked.lr / own.lr)
+
+    def dense(self, seed: int, penalty: Penalty | None) -> "Training":
+        """The dense training a pruning method asks for: trained on train, scored on validation."""
+        document = penalty.to_json() if penalty else None
+        changes: dict[str, Any] = {"penalty": document, "keep_weights": True}
+        schedule = self.schedule(self.dense_training, self.space.dense)
+        job = self._job("dense", self.space.dense, seed, schedule, "train", "val", **changes)
+        return self._training(job, self.space.dense, "penalty" if penalty else "dense")
+
+    def candidate(self, arch: Architecture, seed: int, fraction: float = 1.0) -> "Training":
+        """A sampler's trial: trained on train, scored on validation.
+
+        Args:
+            arch: The point.
+            seed: Of the search.
+            fraction: Share of the recipe's epochs; its schedule is passed through whole, only faster.
+        """
+        epochs = max(1, round(fraction * self.recipe.epochs))
+        job = self._job("trial", arch, seed, (self.recipe, epochs), "train", "val")
+        return self._training(job, arch, "scratch-e")
+
+    def final(
+        self, proposal: Proposal, how: Protocol, seed: int, cap: float | None, keep: bool
+    ) -> "Training":
+        """The training a point is judged by: on train and validation, tested once after the last epoch.
+
+        Args:
+            proposal: The point.
+            how: The protocol.
+            seed: Of the initial weights and the batches.
+            cap: Largest factor of Scratch-B where the protocol names none, or None.
+            keep: Whether the weights are kept.
+
+        Raises:
+            InputError: The protocol inherits weights and the proposal knows of none.
+        """
+        arch = proposal.architecture
+        schedule = self.schedule(how, arch, cap)
+        changes: dict[str, Any] = {"keep_weights": keep}
+        if how.weights != "fresh":
+            if proposal.kept is None or (how.weights == "sliced" and proposal.weights_of is None):
+                raise InputError(f"protocol {how.name!r} inherits weights, and this point comes without any")
+            kept = {group: list(units) for group, units in proposal.kept.items()}
+            # Without a run: the weights the dense network of this seed was born with, which can be drawn again.
+            run = proposal.weights_of if how.weights == "sliced" else None
+            changes["inherit"] = {"run": run, "kept": kept}
+            if run is not None and proposal.rebuild is not None:
+                changes["inherit"]["rebuild"] = proposal.rebuild.to_json()
+        job = self._job(self._label(how, schedule[1]), arch, seed, schedule, "train+val", "test", **changes)
+        return self._training(job, arch, how.name)
+
+    def _label(self, how: Protocol, epochs: int) -> str:
+        """What the run's folder is called: the same for protocols that come to the same training."""
+        if how.budget not in ("macs", "macs+finetune"):
+            return how.family
+        return "scratch-e" if epochs == self.recipe.epochs else "scratch-b"
+
+    def _training(self, job: Job, arch: Architecture, how: str) -> "Training":
+        epochs = job.spec["epochs"]
+        macs = BACKWARD * self.space.cost(arch).macs * epochs * self.images[job.spec["split"]]
+        return Training(job, arch, how, epochs, macs, self.chance)
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One training, planned.
+
+    Attributes:
+        job: As any process can execute it.
+        architecture: What is trained.
+        protocol: How.
+        epochs: How long.
+        macs: Multiply-accumulates of the whole training.
+        chance: The highest test accuracy in percent that guessing reaches by chance, if it is known.
+    """
+
+    job: Job
+    architecture: Architecture
+    protocol: str
+    epochs: int
+    macs: int
+    chance: float | None = None
+
+    def row(
+        self,
+        space: SearchSpace,
+        outcome: Outcome | None,
+        *,
+        proposer: str,
+        kind: Kind,
+        asked: Target,
+        search_seed: int,
+        folder: str,
+        flags: tuple[str, ...] = (),
+    ) -> TrainingRow:
+        """The row of this training, whatever became of it."""
+        accuracy = outcome.result.values["accuracy"] if outcome and outcome.result else None
+        tested = self.job.spec["score"] == "test"
+        status = "planned" if outcome is None else "finished" if outcome.result else outcome.status
+        return TrainingRow(
+            id=self.job.id,
+            proposer=proposer,
+            kind=kind,
+            asked=asked,
+            reached=space.cost(self.architecture),
+            protocol=self.protocol,
+            epochs=self.epochs,
+            train_macs=self.macs,
+            search_seed=search_seed,
+            train_seed=self.job.spec["seed"],
+            status=status,
+            val_score=None if tested else accuracy,
+            test_score=accuracy if tested else None,
+            architecture=self.architecture.digest,
+            folder=folder,
+            flags=flags,
+            chance=self.chance if tested else None,
+        )

@@ -1,0 +1,150 @@
+from pathlib import Path
+
+import pytest
+
+from prunas.errors import InputError
+from prunas.spaces.file import parse
+
+WHOLE = """\
+# A comment with keep = [7] in it.
+network = "mine.py:factory"  # floor = 3
+arguments = { classes = 10 }
+input = [3, 32, 32]
+data = "cifar10"
+recipe = "short"
+metric = "macs"
+keep = [0.5, 0.25]
+cap = 2.0
+
+[vary]
+groups = ["layer*"]
+gates = ["*"]
+blocks = ["layer2*"]
+exclude = ["layer1*"]
+floor = 2
+step = 4
+
+[proposers.slimming]
+pull = 1.5
+
+[presets."First one"]
+widths = [1, 2]
+source = "a table"
+
+[presets.second]
+slug = "two"
+widths = { conv1 = 3 }
+selected = { fc = [0, 2] }
+removed = ["layer2.1"]
+source = "another table"
+"""
+
+
+def test_a_whole_file_becomes_the_settings_of_a_space():
+    spec = parse(WHOLE, Path("x.toml"))
+    assert (spec.network, spec.arguments, spec.input) == ("mine.py:factory", {"classes": 10}, [3, 32, 32])
+    assert spec.settings() == {
+        "network": "mine.py:factory",
+        "data": "cifar10",
+        "recipe": "short",
+        "metric": "macs",
+        "keep": (0.5, 0.25),
+        "cap": 2.0,
+        "finetune": None,
+        "groups": ("layer*",),
+        "gates": ("*",),
+        "blocks": ("layer2*",),
+        "exclude": ("layer1*",),
+        "floor": 2,
+        "step": 4,
+        "options": {"slimming": {"pull": 1.5}},
+        "raw_presets": {
+            "First one": {"slug": "", "source": "a table", "widths": [1, 2], "selected": {}, "removed": []},
+            "second": {
+                "slug": "two",
+                "source": "another table",
+                "widths": {"conv1": 3},
+                "selected": {"fc": [0, 2]},
+                "removed": ["layer2.1"],
+            },
+        },
+    }
+
+
+def test_fine_tuning_of_a_space():
+    text = WHOLE.replace("cap = 2.0", "finetune = { epochs = 20, lr = 0.001 }")
+    assert parse(text, Path("x.toml")).settings()["finetune"] == (20, 0.001)
+    for wrong, message in (
+        ("epochs = 0", "x.toml:9: finetune.epochs: Input should be greater than or equal to 1"),
+        ("epochs = 20, epoch = 3", "x.toml:9: finetune.epoch: unknown key 'epoch'; did you mean epochs"),
+        ("epochs = 20, lr = nan } #", "x.toml:9: finetune.lr: Input should be"),
+    ):
+        with pytest.raises(InputError) as raised:
+            parse(text.replace("epochs = 20", wrong), Path("x.toml"))
+        assert message in str(raised.value)
+
+
+def test_two_lines_are_enough():
+    settings = parse('network = "a.b:c"\ninput = [3, 8, 8]', Path("x.toml")).settings()
+    assert settings["groups"] == ("*",)
+    assert settings["gates"] == settings["blocks"] == settings["exclude"] == ()
+    assert (settings["recipe"], settings["metric"], settings["cap"]) == ("paper", "params", None)
+    assert settings["finetune"] is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("cap = 2.0", "caps = 2.0", ":9: caps: unknown key 'caps'; did you mean cap"),
+        ("floor = 2", "flor = 2", ":16: vary.flor: unknown key 'flor'; did you mean floor"),
+        (
+            'source = "a table"',
+            'sauce = "a table"',
+            ":24: presets.First one.sauce: unknown key 'sauce'; did you mean source",
+        ),
+        ("step = 4", 'step = "four"', ":17: vary.step: Input should be a valid integer"),
+        ("floor = 2", "floor = 0", ":16: vary.floor: Input should be greater than or equal to 1"),
+        ("keep = [0.5, 0.25]", "keep = [0.5, 25]", ":8: keep.1: Input should be less than or equal to 1"),
+        ("keep = [0.5, 0.25]", "keep = [0.0]", ":8: keep.0: Input should be greater than 0"),
+        ("cap = 2.0", "cap = -1", ":9: cap: Input should be greater than or equal to 1"),
+        ("input = [3, 32, 32]", "input = []", ":4: input: List should have at least 1 item"),
+        (
+            "input = [3, 32, 32]",
+            "input = [3, 0, 32]",
+            ":4: input.1: Input should be greater than or equal to 1",
+        ),
+        ("input = [3, 32, 32]\n", "", ": input: Field required"),
+        ("mine.py:factory", "mine.py", ":2: network: String should match pattern"),
+        ('"macs"', '"flops"', ":7: metric: Input should be 'params', 'macs', 'channels' or 'conv-params'"),
+        ('"short"', '"shrot"', ":6: unknown recipe 'shrot'; did you mean short"),
+        (
+            "widths = [1, 2]",
+            'widths = [1, "b"]',
+            ":23: presets.First one.widths.1: Input should be a valid integer",
+        ),
+        (
+            "{ conv1 = 3 }",
+            "{ conv1 = 0.5 }",
+            ":28: presets.second.widths.conv1: Input should be a valid integer",
+        ),
+        (
+            'removed = ["layer2.1"]',
+            "removed = 1",
+            ":30: presets.second.removed: Input should be a valid list",
+        ),
+        ('"another table"', "4", ":31: presets.second.source: Input should be a valid string"),
+        ("[vary]", "[vary", ": not valid TOML: "),
+    ],
+)
+def test_what_is_wrong_is_named_with_file_line_and_key(old, new, message):
+    assert WHOLE.count(old) == 1
+    with pytest.raises(InputError) as caught:
+        parse(WHOLE.replace(old, new), Path("folder/x.toml"))
+    text = str(caught.value)
+    assert text.startswith(f"folder/x.toml{message}")
+    assert "\n" not in text
+
+
+def test_a_broken_toml_file_names_the_line():
+    with pytest.raises(InputError, match=r"x\.toml: not valid TOML: .*line 11"):
+        parse(WHOLE.replace("[vary]", "[vary"), Path("x.toml"))
