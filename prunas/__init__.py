@@ -31,7 +31,6 @@ __all__ = [
     "KernelPattern",
     "SearchSpace",
     "Target",
-    "build",
     "designs",
     "load_point",
     "load_space",
@@ -43,15 +42,10 @@ _HOMES = {
     "InputError": "prunas.errors",
     "KernelPattern": "prunas.architecture",
     "SearchSpace": "prunas.spaces.space",
-    "Target": "prunas.costs.counted",
-    "load_point": "prunas.spaces.space",
-    "load_space": "prunas.spaces.space",
+    "Target": "prunas.costs.target",
+    "load_point": "prunas.spaces.load",
+    "load_space": "prunas.spaces.load",
 }
-
-
-def build(space: "SearchSpace", arch: "Architecture | None" = None, **inherited: Any) -> Any:
-    """The network of a point; see `SearchSpace.build`."""
-    return space.build(arch, **inherited)
 
 
 def __getattr__(name: str) -> Any:
