@@ -1,0 +1,1 @@
+"""What a network is trained for: the data's splits and batches, the loss, the score."""

@@ -1,0 +1,76 @@
+"""What the number at the end of a training means: its name, unit, direction and range. Torch-free."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from prunas.errors import InputError
+
+__all__ = ["ACCURACY", "Score"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """What a score is; stored in every record, so that tables, figures and verdicts ask nobody else.
+
+    Attributes:
+        name: As it stands on an axis, for example `accuracy`.
+        unit: Of the number, for example `%`; "" for none.
+        better: Whether `higher` or `lower` numbers are better.
+        low: The least value there can be, or minus infinity.
+        high: The greatest value there can be, or infinity.
+        margin: Two results closer than this are the same, in units of the score.
+    """
+
+    name: str
+    unit: str = ""
+    better: Literal["higher", "lower"] = "higher"
+    low: float = -math.inf
+    high: float = math.inf
+    margin: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be compared."""
+        if not self.name.strip():
+            raise InputError("a score needs a name, such as 'accuracy'")
+        if self.better not in ("higher", "lower"):
+            raise InputError(f"score {self.name!r}: better must be 'higher' or 'lower', not {self.better!r}")
+        if not self.low < self.high:
+            raise InputError(f"score {self.name!r}: low ({self.low}) must be below high ({self.high})")
+        if not 0 <= self.margin < math.inf:
+            raise InputError(f"score {self.name!r}: margin must be a number from 0, not {self.margin}")
+
+    def gain(self, new: float, old: float) -> float:
+        """How much better `new` is than `old`; negative if it is worse."""
+        return new - old if self.better == "higher" else old - new
+
+    @property
+    def label(self) -> str:
+        """Name and unit, for an axis or the head of a column."""
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields; an infinite bound is null."""
+        finite = {"low": self.low, "high": self.high}
+        return asdict(self) | {name: v if math.isfinite(v) else None for name, v in finite.items()}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Score":
+        """The score that `to_json` wrote.
+
+        Raises:
+            InputError: It is none.
+        """
+        values = dict(document)
+        for name, infinite in (("low", -math.inf), ("high", math.inf)):
+            if values.get(name) is None:
+                values[name] = infinite
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise InputError(f"score: {error}") from error
+
+
+ACCURACY = Score(name="accuracy", unit="%", low=0.0, high=100.0, margin=0.2)
+"""Share of images that are classified as they are labelled: top-1."""
