@@ -24,7 +24,10 @@ pull = 1.0
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread_and_own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     torch.set_num_threads(1)
-    os.environ.setdefault("PRUNAS_CACHE", str(tmp_path_factory.mktemp("cache")))
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # a folder beside those of all workers: what one surveyed serves the others
+        base = base.parent
+    os.environ.setdefault("PRUNAS_CACHE", str(base / "cache"))
 
 
 @pytest.fixture(scope="session", autouse=True)
