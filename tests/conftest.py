@@ -25,7 +25,7 @@ pull = 1.0
 def _one_thread_and_own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     torch.set_num_threads(1)
     base = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:  # a folder beside those of all workers: what one surveyed serves the others
+    if "PYTEST_XDIST_WORKER" in os.environ:  # beside the folders of all workers: a survey serves them all
         base = base.parent
     os.environ.setdefault("PRUNAS_CACHE", str(base / "cache"))
 
