@@ -8,22 +8,26 @@ network later.
 import functools
 import sys
 import types
-from collections import deque
-from collections.abc import Callable, Iterator, MutableSet
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from operator import is_
 from typing import Any
 
 from torch import Tensor, fx, nn
 
 __all__ = ["running", "untouched"]
 
-FOREIGN = frozenset(sys.stdlib_module_names) | {"torch", "numpy", "scipy", "networkx", "prunas"}
+TESTING = {"pytest", "_pytest", "pluggy"}
+"""What the assertions of a network that a test defines lead to, and by it all that the test runner has loaded."""
+
+FOREIGN = frozenset(sys.stdlib_module_names) | {"torch", "numpy", "scipy", "networkx", "prunas"} | TESTING
 """Packages whose own objects are not looked at."""
 
 CODE = (types.ModuleType, types.FunctionType, types.BuiltinFunctionType, type)
 PLAIN = (str, bytes, int, float, complex, type(None), Tensor, types.CodeType)
-CONTAINERS = (dict, list, set, deque)
+CONTAINERS = (OrderedDict, dict, list, set, deque)
 CACHED = type(functools.cache(lambda: None))
 DEPTH = 4
 """How deep a kept object is searched for tensors."""
@@ -82,6 +86,7 @@ class _Reached:
     def __init__(self) -> None:
         self.seen: dict[int, Any] = {}  # the objects themselves, lest their ids be used again
         self.containers: list[tuple[Any, Any]] = []
+        self.with_data: list[tuple[Any, Any]] = []  # those containers that hold tensors
         self.names: dict[tuple[int, str], tuple[Any, str, Any]] = {}
         self.cells: list[tuple[types.CellType, Any]] = []
         self.caches: dict[Any, int] = {}  # how often each has computed something
@@ -127,18 +132,13 @@ class _Reached:
                     for name, attribute in vars(base).items():
                         if not name.startswith("__") or name in ("__init__", "__call__"):
                             yield self._name(base, name, attribute)
-        elif isinstance(value, dict):
-            self.containers.append((value, value.copy()))
-            yield from value.values()
         elif isinstance(value, CONTAINERS):
-            self.containers.append((value, value.copy()))
-            yield from value
+            yield from self._content_of(value)
         elif isinstance(value, tuple | frozenset):
             yield from value
         elif isinstance(value, nn.Module) or not _foreign(type(value).__module__):
             yield type(value)
-            for name, attribute in list(_attributes(value).items()):
-                yield self._name(value, name, attribute)
+            yield from self._content_of(_attributes(value))
 
     def _of_function(self, function: types.FunctionType) -> Iterator[Any]:
         if _foreign(function.__module__ or ""):
@@ -158,8 +158,16 @@ class _Reached:
                 for attribute in names & vars(value).keys():
                     yield self._name(vars(value), attribute, vars(value)[attribute])
 
+    def _content_of(self, container: Any) -> Iterable[Any]:
+        """Notes what a container holds."""
+        contents = _contents(container)
+        self.containers.append((container, contents))
+        if any(map(_has_data, _items(contents))):
+            self.with_data.append((container, contents))
+        return _items(contents)
+
     def _name(self, owner: Any, name: str, value: Any) -> Any:
-        """Notes what a name of a namespace, class or object stands for."""
+        """Notes what a name of a namespace or class stands for."""
         self.names.setdefault((id(owner), name), (owner, name, value))
         self.seen[id(owner)] = self.seen.get(id(owner), owner)
         return value
@@ -167,12 +175,11 @@ class _Reached:
     def set_aside(self) -> None:
         """Puts tensors without data in the place of those that were kept, which do not mix with what will come."""
         self.caches = {cache: cache.cache_info().misses for cache in self.caches}
-        for container, content in self.containers:
-            if any(_has_data(item) for item in (content.values() if isinstance(content, dict) else content)):
-                if isinstance(container, dict):
-                    container.update({key: _on_meta(item) for key, item in content.items()})
-                elif not isinstance(container, MutableSet):
-                    container[:] = map(_on_meta, content)
+        for container, contents in self.with_data:
+            if isinstance(contents, dict):
+                _fill(container, {key: _on_meta(item) for key, item in contents.items()})
+            else:
+                _fill(container, map(_on_meta, contents))
         for owner, name, value in self.names.values():
             if _has_data(value):
                 _put(owner, name, _on_meta(value))
@@ -196,15 +203,7 @@ class _Reached:
         if not any(_dataless(value) for value in kept):
             return
         for now, before in containers:
-            if isinstance(now, dict):
-                now.clear()
-                now.update(before)
-            elif isinstance(now, MutableSet):
-                now.clear()
-                now |= before
-            else:
-                now.clear()
-                now.extend(before)
+            _fill(now, before)
         for owner, name, before in names:
             if isinstance(_now(owner, name), CODE):
                 continue
@@ -217,7 +216,7 @@ class _Reached:
 
 
 def _put(owner: Any, name: str, value: Any) -> None:
-    """Makes a name of a namespace, class or object stand for a value, or for nothing if it is `MISSING`."""
+    """Makes a name of a namespace or class stand for a value, or for nothing if it is `MISSING`."""
     if isinstance(owner, dict):
         owner.pop(name, None)
         if value is not MISSING:
@@ -226,6 +225,37 @@ def _put(owner: Any, name: str, value: Any) -> None:
         delattr(owner, name)
     else:
         setattr(owner, name, value)
+
+
+def _kind(container: Any) -> Any:
+    """The built-in class that a container belongs to: its methods run no code of a subclass, which may refuse."""
+    return next(kind for kind in CONTAINERS if isinstance(container, kind))
+
+
+def _contents(container: Any) -> Any:
+    """What a container holds, as a plain dictionary, set or list."""
+    kind = _kind(container)
+    if issubclass(kind, dict):
+        return dict(kind.items(container))
+    return (set if kind is set else list)(kind.__iter__(container))
+
+
+def _items(contents: Any) -> Iterable[Any]:
+    """The values of a dictionary, the items of another container."""
+    return contents.values() if isinstance(contents, dict) else contents
+
+
+def _fill(container: Any, contents: Any) -> None:
+    """Gives a container these contents in place of its own."""
+    kind = _kind(container)
+    kind.clear(container)
+    if issubclass(kind, dict):
+        for key, item in contents.items():
+            kind.__setitem__(container, key, item)
+    elif kind is set:
+        kind.update(container, contents)
+    else:
+        kind.extend(container, contents)
 
 
 def _has_data(value: Any) -> bool:
@@ -266,19 +296,19 @@ def _attributes(value: Any) -> dict[str, Any]:
 
 
 def _now(owner: Any, name: str) -> Any:
-    attributes = (
-        owner if isinstance(owner, dict) else vars(owner) if isinstance(owner, type) else _attributes(owner)
-    )
-    return attributes.get(name, MISSING)
+    """What a name of a namespace or class stands for."""
+    return (owner if isinstance(owner, dict) else vars(owner)).get(name, MISSING)
 
 
-def _same(now: Any, before: Any) -> bool:
-    """Whether a container holds the same objects."""
-    if isinstance(now, dict):
-        return now.keys() == before.keys() and all(now[key] is before[key] for key in now)
-    if isinstance(now, MutableSet):
-        return len(now) == len(before) and {id(item) for item in now} == {id(item) for item in before}
-    return len(now) == len(before) and all(one is two for one, two in zip(now, before, strict=True))
+def _same(container: Any, contents: Any) -> bool:
+    """Whether a container still holds the very objects that it held."""
+    kind = _kind(container)
+    if len(contents) != kind.__len__(container):
+        return False
+    if kind is set:
+        return set(map(id, kind.__iter__(container))) == set(map(id, contents))
+    same = all(map(is_, kind.__iter__(container), contents))
+    return same and (not issubclass(kind, dict) or all(map(is_, kind.values(container), contents.values())))
 
 
 def _dataless(value: Any, depth: int = 0) -> bool:
