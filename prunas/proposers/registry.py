@@ -27,7 +27,7 @@ def entry(name: str) -> Entry:
     base, *starts = name.split("+")
     if starts:
         return _started(name, entry(base), starts)
-    offered = plugins("prunas.proposers.registry")
+    offered = plugins("prunas.proposers")
     if name not in offered:
         raise unknown("proposer", name, {*PROPOSERS, *offered})
     return _offered(offered[name])
@@ -86,7 +86,7 @@ def configured(name: str, *tables: Mapping[str, Mapping[str, Any]]) -> tuple[Ent
 
 def installed_proposers() -> tuple[dict[str, Entry], tuple[str, ...]]:
     """`PROPOSERS` and what installed packages add, and one line about each addition that cannot be used."""
-    added, problems = load_all("prunas.proposers.registry", PROPOSERS, _offered)
+    added, problems = load_all("prunas.proposers", PROPOSERS, _offered)
     return {**PROPOSERS, **added}, problems
 
 
