@@ -22,7 +22,8 @@ from prunas.runs.pools.lanes import Pace, _Lanes
 from prunas.runs.pools.processes import _listed
 from prunas.runs.store import Store
 from prunas.spaces.load import load_space
-from prunas.works import runtime as work
+from prunas.works import train as work
+from prunas.works.runtime import STEP_CACHE
 from tests.runs.light_work import starts
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch reads it once in a process
@@ -361,7 +362,7 @@ def test_too_little_memory_drops_idle_steps_before_anything_else(tmp_path, train
 
     monkeypatch.setattr(work, "train", short)
     idle = iter([True, False])
-    monkeypatch.setattr(work._BENCHES, "drop", lambda: next(idle))
+    monkeypatch.setattr(STEP_CACHE, "drop", lambda: next(idle))
     [outcome] = [execute(trainings[0], Store(tmp_path / "runs"))]
     assert outcome.error == ("MemoryError: CUDA out of memory; lower --batch, or take a GPU with more memory")
     assert list(idle) == []
@@ -379,7 +380,7 @@ def test_memory_that_only_a_cache_held_is_tried_once_more(tmp_path, trainings, m
 
     emptied = []
     monkeypatch.setattr(work, "train", short)
-    monkeypatch.setattr(work._BENCHES, "drop", lambda: False)
+    monkeypatch.setattr(STEP_CACHE, "drop", lambda: False)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
     assert execute(trainings[0], Store(tmp_path / "runs")).status == "finished"
     assert emptied == [1]
@@ -433,7 +434,7 @@ def test_switches_reach_trainings_and_are_recorded(tmp_path, trainings, monkeypa
     computing(deterministic=True, eager=True)
     try:
         exact = execution(trainings[1])
-        assert work._BENCHES._recorder(torch.device("cuda")) is None
+        assert STEP_CACHE._recorder(torch.device("cuda")) is None
     finally:
         torch.use_deterministic_algorithms(False)
     assert (plain["deterministic"], exact["deterministic"]) == (False, True)
