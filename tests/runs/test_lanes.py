@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from prunas.cli.options import computing
+from prunas.cli.progress import Tally
 from prunas.cli.running import executor_of
 from prunas.experiments.plan import make_setting
 from prunas.proposers.brief import Proposal
@@ -418,8 +419,8 @@ def test_a_divided_gpu_is_its_instances():
 def test_a_gpu_gets_streams_unless_told_otherwise(tmp_path, monkeypatch, gpus, named, workers, lanes):
     monkeypatch.delenv("PRUNAS_DEVICE", raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
-    with executor_of(named, workers, None, Store(tmp_path / "runs"), silent, never) as made:
-        pool = getattr(made, "_pool", None)
+    with executor_of(named, workers, None, Store(tmp_path / "runs"), Tally(1, 1), never) as made:
+        pool = getattr(made._executor, "_pool", None)
         assert isinstance(pool, _Lanes) is (lanes is not None)
         assert lanes is None or made.capacity == lanes
 
