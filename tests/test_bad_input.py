@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -255,7 +256,7 @@ def test_both_splits_are_looked_at(refused: Refused) -> None:
         ("spatial", "returns a tensor of shape (2, 10, 8, 8) for 2 images; 10 numbers per image"),
         ("pair", "returns a tuple"),
         ("only_in_training", "returns a tuple"),
-        ("unbatched", "network of space 'unbatched'"),
+        ("unbatched", "space 'unbatched': the network takes 2 images and neither 1 nor 4"),
         ("absent", "cannot be imported"),
     ],
 )
@@ -455,3 +456,32 @@ def test_transfer_has_a_dry_run(there: Path, capsys: pytest.CaptureFixture[str])
             assert "1 of them in vgg, to find what is carried" in printed.out
     assert tree(there) == before
     assert torch.is_grad_enabled()
+
+
+@pytest.fixture
+def without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if matplotlib were not installed."""
+    for name in list(sys.modules):
+        if name.startswith(("matplotlib.", "prunas.report.")):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+
+
+@pytest.mark.usefixtures("without_matplotlib")
+def test_without_matplotlib_a_search_says_so_first_and_keeps_all_but_the_figure(
+    there: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = str(tmp_path / "drawn-later")
+    with pytest.raises(SystemExit) as ended:
+        main(["search", *D, "--proposer", "uniform", "--out", runs])
+    printed = capsys.readouterr()
+    assert not ended.value.code
+    assert printed.err.index("no figure: matplotlib is not installed") < printed.err.index("trainings in")
+    assert "uniform" in printed.out
+    assert len(list(Path(runs).glob("vgg/searches/*.json"))) == 1
+    for words in (("efficiency",), ("pareto",)):
+        with pytest.raises(SystemExit) as ended:
+            main(["plot", *words, "--out", runs])
+        assert ended.value.code == 2
+        line = capsys.readouterr().err.strip()
+        assert line == "prunas: the package matplotlib is not installed; `prunas doctor` says what is missing"

@@ -101,7 +101,7 @@ def test_listings_hold_what_is_installed(ramp: Path) -> None:
 
 
 ENTRY = """
-from prunas.proposers.registry import Entry
+from prunas.proposers.entry import Entry
 X = Entry("other:X", {kind!r}, "d", "r", dimensions=({dimension!r},))
 """
 

@@ -20,7 +20,7 @@ class Clock:
 
 
 def job(seed: int, epochs: int = 10) -> Job:
-    return Job("some.work:run", {"epochs": epochs, "seed": seed}, "space", "scratch-e")
+    return Job("train", {"epochs": epochs, "seed": seed}, "space", "scratch-e")
 
 
 def epoch(number: int, epochs: int = 10, loss: float = 0.5) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def test_tables_of_the_methods_are_the_committed_results():
     tables = [
         text.result_table(summary.table(record.rows)),
         text.difference_table(record.differences()),
-        text.cost_table(summary.cost_table(record.costs)),
+        text.cost_text(summary.cost_table(record.costs)),
     ]
     for table in tables:
         assert text.as_markdown(table).strip() in page

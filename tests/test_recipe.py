@@ -49,7 +49,7 @@ def test_a_rewound_schedule_is_the_end_of_the_whole_one(name):
         assert rates == whole[-epochs * steps :]
     beyond = chosen.epochs + 10  # the paper knows none: a schedule of that length
     assert rewound.lr_at(3, steps, beyond) == chosen.lr_at(3, steps, beyond)
-    with pytest.raises(InputError, match="rewound must be 0 or more, not -1"):
+    with pytest.raises(InputError, match=r"rewound must be a whole number from 0 .*, not -1"):
         chosen.replace(rewound=-1)
 
 

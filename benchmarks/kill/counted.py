@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from prunas.works import runtime as work
+from prunas.works.train import run as train
 
 RECORD = "steps.jsonl"
 
@@ -32,7 +32,7 @@ def run(
             record.write(f"{time.time():.6f}\n")
             return stop()
 
-        return work.run(spec, folder=folder, progress=progress, stop=asked)
+        return train(spec, folder=folder, progress=progress, stop=asked)
 
 
 def _steps_saved(path: Path) -> int:

@@ -3,7 +3,7 @@
 A point keeps some units of every group, some inputs of every gate, and some blocks. The dense network computes
 the same function when the weight slices that read a dropped channel are zero, when a norm over channels runs over
 the kept ones only, and when the branch of a removed block is multiplied by zero at its sum. `Oracle.difference`
-compares that with the network that `prunas.build` makes, in float64.
+compares that with the network that `prunas.surgery.assemble.build` makes, in float64.
 """
 
 import operator
@@ -206,7 +206,7 @@ class Oracle:
             self.output = self.dense.eval()(*self.images)
 
     def difference(self, chosen: Point) -> Difference:
-        """How far what `prunas.build` makes of a point is from what it must be."""
+        """How far what `prunas.surgery.assemble.build` makes of a point is from what it must be."""
         arch, kept = chosen
         built = build(self.factory, self.survey, arch, weights=self.dense.state_dict(), kept=kept)
         with torch.no_grad(), masked(self.dense, self.survey, chosen) as reference:

@@ -32,8 +32,8 @@ python -m benchmarks.support.peer       # the same networks through Torch-Prunin
 
 Every row is a fresh survey and random points of the network that was surveyed: `groups` keeps another
 number of units of every group, `combined` selects at every gate and removes a third of the blocks
-besides. A point is right when the network that `prunas.build` makes of it computes, in float64 and to a
-relative 1e-9, in eval and in train mode (with running statistics; dropout and stochastic depth off), what
+besides. A point is right when the network that `prunas.surgery.assemble.build` makes of it computes, in float64
+and to a relative 1e-9, in eval and in train mode (with running statistics; dropout and stochastic depth off), what
 the dense network computes once the weight slices that read dropped channels are zero, norms over channels
 run over the kept ones and the branches of removed blocks are multiplied by zero (`oracle.py`). Weights,
 scales, shifts and statistics are random and nowhere constant; a row whose points leave the output as it

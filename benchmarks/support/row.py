@@ -51,10 +51,14 @@ Row = dict[str, Any]
 
 
 def sources() -> str:
-    """Digest of everything a row depends on: this folder's code, survey, build, costs, networks, and torch."""
+    """Digest of everything a row depends on: this folder's code, the survey's, surgery, costs, networks, and torch."""
     package, here = Path(prunas.__file__).parent, Path(__file__).parent
-    files = [f for room in ("survey", "build", "networks") for f in sorted((package / room).glob("*.py"))]
-    files += [package / name for name in ("architecture.py", "costs.py", "structure.py")]
+    files = [
+        f
+        for room in ("tracing", "graphs", "surgery", "costs", "networks")
+        for f in sorted((package / room).glob("*.py"))
+    ]
+    files += [package / name for name in ("architecture.py", "survey.py")]
     files += [here / name for name in ("families.py", "networks.py", "oracle.py", "row.py")]
     versions = [importlib.metadata.version(name) for name in ("torch", "torchvision")]
     text = "".join([*versions, *(hashlib.sha256(f.read_bytes()).hexdigest() for f in files)])

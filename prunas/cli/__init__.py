@@ -84,6 +84,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = INTERRUPTED
     except typer.Abort:
         code = INTERRUPTED
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "prunas"):
+            raise
+        say(f"prunas: the package {package} is not installed; `prunas doctor` says what is missing")
+        code = BAD_INPUT
     except Exception as error:
         show_usage = getattr(error, "show", None)
         if show_usage is None:

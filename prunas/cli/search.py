@@ -43,6 +43,7 @@ from prunas.cli.output import FAILED, PREEMPTED, print_json, print_rows, say
 from prunas.cli.progress import progress
 from prunas.cli.running import check_executor, executor_of, stopping, store_at
 from prunas.errors import InputError
+from prunas.report import can_draw
 
 if TYPE_CHECKING:
     from prunas.experiments.search import Findings, Plan
@@ -59,6 +60,7 @@ DryRun = Annotated[
         "--dry-run", help="Check everything that a run checks, print what it would do; train nothing."
     ),
 ]
+NO_FIGURE = "no figure: matplotlib is not installed; with it, `prunas plot efficiency` draws what is stored"
 ASK_ABOVE = 600  # seconds of estimated work above which a terminal is asked
 
 
@@ -346,6 +348,8 @@ def _check(
 
     check_executor(executor, workers, settings, store)
     preflight(plan, store)
+    if not can_draw():
+        say(NO_FIGURE)
 
 
 def _warn(setting: "Setting", protocols: "Sequence[Protocol]", proposers: Sequence[str] = ()) -> None:
@@ -398,7 +402,7 @@ def _finish(
         say("stopped as asked; the same command continues")
         raise typer.Exit(PREEMPTED)
     record = record_of(plan, findings)
-    figures = record.draw(store.root / record.space / "figures")
+    figures = record.draw(store.root / record.space / "figures") if can_draw() else ()
     document = record.document(figures, findings.trained + trained, findings.problems)
     save(record, document, store.root, plan)
     if as_json:
@@ -409,7 +413,9 @@ def _finish(
             typer.echo(f"Note: {note}")
         for path in figures:
             typer.echo(str(path))
-        if not figures:
+        if not can_draw():
+            say(NO_FIGURE)
+        elif not figures:
             say(f"no figure: it leaves out {'; '.join(undrawn(record.rows)) or 'all'}")
     for problem in findings.problems:
         say(problem)

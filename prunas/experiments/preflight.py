@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["check_setting", "preflight"]
 
-ANSWERS_OTHERS = frozenset(("found", "found-by-all", "source"))
-
 
 def preflight(plan: Plan, store: Store | None = None) -> None:
     """Refuses a plan that could only fail once trainings are under way; trains and writes nothing.
@@ -56,7 +54,7 @@ def preflight(plan: Plan, store: Store | None = None) -> None:
     check_setting(plan.setting, least="width" in {line.dimensions[0] for _, line, _ in served})
     for name, line, proposer in served:
         _check_settings(space, name, proposer)
-        if not ANSWERS_OTHERS & set(line.needs):
+        if not line.answers_found_points:
             _rehearse(plan, proposer)
     if store is not None:
         check_unedited(space, store)
@@ -172,7 +170,7 @@ def _rehearse(plan: Plan, proposer: Any) -> None:
 
 def _check_reach(space: SearchSpace, name: str, line: Entry, targets: Sequence[Target]) -> None:
     """Refuses targets below what a proposer can reach by what it decides."""
-    if ANSWERS_OTHERS & set(line.needs):
+    if line.answers_found_points:
         return
     for target in targets:
         least = _least(space, line.dimensions[0], target.metric)

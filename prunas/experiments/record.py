@@ -326,9 +326,7 @@ def _priced(cost: SearchCost) -> bool:
     Records from before prices held the searches that an answer rests on gave those trainings to nobody but the
     searches themselves: there, a control that answers found points costs nothing.
     """
-    return cost.rests_on is not None or not {"found", "found-by-others", "source"} & set(
-        entry(cost.proposer).needs
-    )
+    return cost.rests_on is not None or not entry(cost.proposer).answers_found_points
 
 
 def _once(rows: Iterable[TrainingRow]) -> tuple[TrainingRow, ...]:

@@ -12,7 +12,10 @@ from prunas.proposers.brief import Proposer
 from prunas.proposers.options import Option
 from prunas.recipe import Protocol
 
-__all__ = ["Entry"]
+__all__ = ["Entry", "Need"]
+
+Need = Literal["dense", "initial", "found", "found-by-others", "source", "trials"]
+"""What a proposer can ask of its brief."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +47,19 @@ class Entry:
     description: str
     reference: str
     dimensions: tuple[str, ...] = ("width",)
-    needs: tuple[str, ...] = ()
+    needs: tuple[Need, ...] = ()
     trainings_per_target: int = 0
     starts: tuple[str, ...] = ()
     controls: str = ""
     fixed: Mapping[str, Any] = field(default_factory=dict, hash=False)
     options: tuple[Option, ...] | None = None
     weights: tuple[Literal["sliced", "initial"], ...] | None = None
+
+    @property
+    def answers_found_points(self) -> bool:
+        """Whether it answers points that other searches found, and can do nothing before they did."""
+        asked: tuple[Need, ...] = ("found", "found-by-others", "source")
+        return any(need in asked for need in self.needs)
 
     def serves(self, how: Protocol) -> bool:
         """Whether its points can be trained by a protocol: they may have no weights to inherit."""

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,26 @@ from prunas.survey import Survey
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["cached_survey"]
+__all__ = ["cached_survey", "surveyed"]
+
+
+def surveyed(name: str, factory: Callable[[], "nn.Module"], input_shape: Sequence[int]) -> Survey:
+    """The survey of the network of a space.
+
+    Args:
+        name: Of the space, for messages.
+        factory: Returns a fresh network.
+        input_shape: Of one input without the batch.
+
+    Raises:
+        InputError: As `prunas.tracing.survey.survey`, with the name of the space.
+    """
+    from prunas.tracing.survey import survey
+
+    try:
+        return survey(factory, input_shape)
+    except InputError as error:
+        raise InputError(f"space {name!r}: {error}") from error
 
 
 def cached_survey(content: Mapping[str, Any], factory: Callable[[], "nn.Module"]) -> Survey:
@@ -25,11 +44,9 @@ def cached_survey(content: Mapping[str, Any], factory: Callable[[], "nn.Module"]
     path = cache_folder() / "surveys" / f"{key}.json"
     with suppress(InputError):  # an entry that is missing or damaged is made anew
         return Survey.from_json(read_json(path))
-    from prunas.tracing.survey import survey
-
     # Imported here, lest a module's tensors be born on the meta device.
     import_factory(content["network"], content.get("source", ""))
-    made = survey(factory, content["input"])
+    made = surveyed(content["name"], factory, content["input"])
     with suppress(InputError):  # a cache that cannot be written only costs time
         write_json(path, made.to_json())
     return made

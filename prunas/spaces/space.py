@@ -164,11 +164,11 @@ class SearchSpace:
         Raises:
             InputError: The network cannot be traced or does not accept such an input.
         """
+        from prunas.spaces.cache import surveyed
         from prunas.spaces.factory import import_path
         from prunas.spaces.load import content_of
-        from prunas.tracing.survey import survey
 
-        made = survey(factory, input_shape)
+        made = surveyed(name, factory, input_shape)
         space = cls(name=name, survey=made, factory=factory, network=import_path(factory), **settings)
         return replace(space, content=content_of(space))
 

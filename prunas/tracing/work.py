@@ -37,7 +37,10 @@ def work_of_one_image(net: nn.Module, trace: Trace, labelled: LabelPass) -> Work
         return Work(one.called, one.macs)
     some, twice = counted(BATCH), counted(2 * BATCH)
     if some is None or twice is None or detour(some.graph, twice.graph) is not None:
-        raise InputError(f"the network takes neither 1 nor {2 * BATCH} images; its cost for one is unknown")
+        raise InputError(
+            f"the network takes {BATCH} images and neither 1 nor {2 * BATCH}, so its cost for one is unknown; "
+            "the first dimension of what it computes must stay the batch"
+        )
 
     def of_one(few: int, many: int) -> int:
         """From the line through both counts."""

@@ -92,7 +92,10 @@ def test_what_is_carried_is_what_the_points_decide(design: Design, tmp_path: Pat
     [
         (("uniform-depth", "vgg16-c10", "--keep", "0.5"), "no blocks that may be removed"),
         (("erk", "vgg16-c10"), "--keep 0.3 or --budget"),
-        (("uniform-kernel", "vgg16-c10", "--keep", "0.5", "--metric", "channels"), "params or macs"),
+        (
+            ("uniform-kernel", "vgg16-c10", "--keep", "0.5", "--metric", "channels"),
+            "params, macs or conv-params",
+        ),
         (("transferred", "{point}", "--onto", "vgg16-c10"), "choose networks with as many stages"),
         (("guided", "{point}", "{masked}"), "width and kernel, and one of them can be carried"),
         (("shuffled", "{masked}"), "only widths can be dealt anew"),

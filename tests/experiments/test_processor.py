@@ -14,8 +14,8 @@ from prunas.runs.pools.serial import Serial
 from prunas.runs.store import Store
 from prunas.spaces.load import load_space
 from prunas.spaces.space import SearchSpace
-from prunas.works import processor
-from prunas.works import runtime as work
+from prunas.works import processor, runtime
+from prunas.works import train as work
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_a_training_that_waits_for_another_keeps_its_kernels():
         torch.backends.mkldnn.enabled = True
         return False
 
-    with work._side_by_side(torch.device("cpu"), other) as (_, stop), processor.convolutions(False):
+    with runtime.side_by_side(torch.device("cpu"), other) as (_, stop), processor.convolutions(False):
         assert not stop()
         assert not torch.backends.mkldnn.enabled
 

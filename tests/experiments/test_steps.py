@@ -60,7 +60,7 @@ def test_a_dry_run_says_it_and_so_does_the_record(tmp_path: Path, capsys: pytest
         "--no-dense",
         "--no-controls",
     )
-    words += ("--seeds", "1", "--epochs", "1", "--images", "64", "--out", str(tmp_path))
+    words += ("--seeds", "1", "--epochs", "1", "--batch", "64", "--images", "64", "--out", str(tmp_path))
     with pytest.raises(SystemExit):
         main([*words, "--dry-run"])
     printed = capsys.readouterr()

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from prunas.cli.options import computing
+from prunas.cli.progress import Tally
 from prunas.cli.running import executor_of
 from prunas.experiments.plan import make_setting
 from prunas.proposers.brief import Proposal
@@ -22,7 +23,8 @@ from prunas.runs.pools.lanes import Pace, _Lanes
 from prunas.runs.pools.processes import _listed
 from prunas.runs.store import Store
 from prunas.spaces.load import load_space
-from prunas.works import runtime as work
+from prunas.works import train as work
+from prunas.works.runtime import STEP_CACHE
 from tests.runs.light_work import starts
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch reads it once in a process
@@ -361,7 +363,7 @@ def test_too_little_memory_drops_idle_steps_before_anything_else(tmp_path, train
 
     monkeypatch.setattr(work, "train", short)
     idle = iter([True, False])
-    monkeypatch.setattr(work._BENCHES, "drop", lambda: next(idle))
+    monkeypatch.setattr(STEP_CACHE, "drop", lambda: next(idle))
     [outcome] = [execute(trainings[0], Store(tmp_path / "runs"))]
     assert outcome.error == ("MemoryError: CUDA out of memory; lower --batch, or take a GPU with more memory")
     assert list(idle) == []
@@ -379,7 +381,7 @@ def test_memory_that_only_a_cache_held_is_tried_once_more(tmp_path, trainings, m
 
     emptied = []
     monkeypatch.setattr(work, "train", short)
-    monkeypatch.setattr(work._BENCHES, "drop", lambda: False)
+    monkeypatch.setattr(STEP_CACHE, "drop", lambda: False)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
     assert execute(trainings[0], Store(tmp_path / "runs")).status == "finished"
     assert emptied == [1]
@@ -417,8 +419,8 @@ def test_a_divided_gpu_is_its_instances():
 def test_a_gpu_gets_streams_unless_told_otherwise(tmp_path, monkeypatch, gpus, named, workers, lanes):
     monkeypatch.delenv("PRUNAS_DEVICE", raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
-    with executor_of(named, workers, None, Store(tmp_path / "runs"), silent, never) as made:
-        pool = getattr(made, "_pool", None)
+    with executor_of(named, workers, None, Store(tmp_path / "runs"), Tally(1, 1), never) as made:
+        pool = getattr(made._executor, "_pool", None)
         assert isinstance(pool, _Lanes) is (lanes is not None)
         assert lanes is None or made.capacity == lanes
 
@@ -433,7 +435,7 @@ def test_switches_reach_trainings_and_are_recorded(tmp_path, trainings, monkeypa
     computing(deterministic=True, eager=True)
     try:
         exact = execution(trainings[1])
-        assert work._BENCHES._recorder(torch.device("cuda")) is None
+        assert STEP_CACHE._recorder(torch.device("cuda")) is None
     finally:
         torch.use_deterministic_algorithms(False)
     assert (plain["deterministic"], exact["deterministic"]) == (False, True)

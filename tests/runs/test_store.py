@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from prunas.errors import InputError
+from prunas.files import FORMAT
 from prunas.runs.job import Job
 from prunas.runs.store import Result, Store
 
@@ -260,7 +261,7 @@ def test_a_damaged_marker_is_replaced_by_the_next_run(store, notices):
         again = Store(store.root, notices.append)
         assert marker.read_text() == content
         again.begin(JOB)
-        assert json.loads(marker.read_text())["format"] == 1
+        assert json.loads(marker.read_text())["format"] == FORMAT
 
 
 def test_a_result_whose_weights_are_damaged_counts_as_absent(store, notices):

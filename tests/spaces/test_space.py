@@ -226,7 +226,9 @@ def test_a_space_from_python():
     again = load_space(json.loads(json.dumps(space.reference)))
     assert (again.name, again.floor, again.survey) == ("tiny", 2, space.survey)
     local = SearchSpace.from_model(lambda: vgg11(base=4), (3, 32, 32), name="local")
-    with pytest.raises(InputError, match=r"'local' was made from test_space:.*<lambda>.*write a TOML file"):
+    with pytest.raises(
+        InputError, match=r"'local' was made from tests.spaces.test_space:.*<lambda>.*write a TOML file"
+    ):
         _ = local.reference
     assert load_space("vgg16-c10").reference == "vgg16-c10"
 
@@ -238,7 +240,7 @@ def test_a_second_load_imports_no_torch_and_finds_the_same(tmp_path, monkeypatch
     monkeypatch.setenv("PRUNAS_CACHE", str(tmp_path / "cache"))
     surveyed = load_space("vgg11-digits").survey
     code = (
-        "import sys; from prunas.spaces.space import load_space; space = load_space('vgg11-digits');"
+        "import sys; from prunas.spaces.load import load_space; space = load_space('vgg11-digits');"
         "print('torch' in sys.modules, space.survey.digest)"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

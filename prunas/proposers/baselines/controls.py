@@ -146,8 +146,7 @@ class RandomChannels:
     """
 
     def __init__(self, draws: int = 1) -> None:
-        if draws < 1:
-            raise InputError(f"random-channels: draws must be at least 1, not {draws}")
+        check_values("random-channels", draws=draws)
         self.draws = draws
 
     def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:
