@@ -11,6 +11,7 @@ from prunas.experiments.record import Record
 from prunas.statistics import summary, text
 from prunas.statistics.claims import controls_of
 from prunas.statistics.widths import Agreement, agreement_table
+from prunas.tasks.score import ACCURACY
 
 ROOT = Path(prunas.__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -20,8 +21,13 @@ RESULTS = sorted((ROOT / "benchmarks" / "walkthrough").glob("*.json"))
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_tables_in_the_readme_are_the_committed_results(path):
     record = Record.from_document(json.loads(path.read_text()), path)
-    assert text.as_markdown(text.result_table(summary.table(record.rows))).strip() in README
-    assert text.as_markdown(text.difference_table(record.differences())).strip() in README
+    assert (
+        text.as_markdown(
+            text.result_table(summary.table(record.rows, score=ACCURACY), score=ACCURACY)
+        ).strip()
+        in README
+    )
+    assert text.as_markdown(text.difference_table(record.differences(), score=ACCURACY)).strip() in README
 
 
 METHODS = ROOT / "benchmarks" / "methods"
@@ -32,8 +38,8 @@ def test_tables_of_the_methods_are_the_committed_results():
     path = METHODS / "preresnet20-c10.json"
     record = Record.from_document(json.loads(path.read_text()), path)
     tables = [
-        text.result_table(summary.table(record.rows)),
-        text.difference_table(record.differences()),
+        text.result_table(summary.table(record.rows, score=ACCURACY), score=ACCURACY),
+        text.difference_table(record.differences(), score=ACCURACY),
         text.cost_text(summary.cost_table(record.costs)),
     ]
     for table in tables:

@@ -83,7 +83,7 @@ def compare(
         lines = [
             {"space": record.space, "setting": record.setting} | line.to_json()
             for record in records
-            for line in table(record.rows)
+            for line in table(record.rows, record.score)
         ]
         typer.echo(text.as_csv(lines), nl=False)
         return
@@ -153,7 +153,7 @@ def report(
     evidence = [each for _, each in evidence_of(out, space)]
     document = page(evidence, out).encode()
     write_atomic(to, lambda file: file.write(document))
-    found = [finding for each in evidence for finding in findings(each.rows, each.dense_mean)]
+    found = [finding for each in evidence for finding in findings(each.rows, each.dense_mean, each.score)]
     if as_json:
         sentences = [finding.sentence for finding in found]
         runs = sum(len(each.rows) for each in evidence)
@@ -184,6 +184,7 @@ def gathered(out: Path, records: "Sequence[Record]") -> "list[Evidence]":
             recipe=record.recipe,
             epochs=record.epochs,
             setting=record.setting,
+            score=record.score,
             rows=record.rows,
             dense=record.dense,
             costs=record.costs,

@@ -299,6 +299,8 @@ def train(
     from prunas.recipe import protocol as protocol_named
     from prunas.spaces.load import load_point
     from prunas.statistics.flags import count_flags, flags_text
+    from prunas.statistics.wording import value_text
+    from prunas.tasks.score import ACCURACY
 
     how = protocol_named(protocol)
     check_cap(cap, [how])
@@ -331,10 +333,11 @@ def train(
             | row.to_json()
         )
     else:
-        accuracy = "-" if row.test_score is None else f"{row.test_score:.2f} %"
+        score = ACCURACY  # every setting classifies images
+        tested = "-" if row.test_score is None else value_text(row.test_score, score)
         typer.echo(f"{point}: {row.reached.params:,} params, {row.reached.macs:,} MACs, {row.epochs} epochs")
-        marks = f" ({flags_text(count_flags([row]), 1)})" if row.all_flags else ""
-        typer.echo(f"test accuracy {accuracy}{marks}\n{folder}")
+        marks = f" ({flags_text(count_flags([row], score), 1)})" if row.all_flags(score) else ""
+        typer.echo(f"test {score.name} {tested}{marks}\n{folder}")
     if outcome.result is None:
         say(outcome.error or outcome.status)
         raise typer.Exit(FAILED)
@@ -416,7 +419,7 @@ def _finish(
         if not can_draw():
             say(NO_FIGURE)
         elif not figures:
-            say(f"no figure: it leaves out {'; '.join(undrawn(record.rows)) or 'all'}")
+            say(f"no figure: it leaves out {'; '.join(undrawn(record.rows, record.score)) or 'all'}")
     for problem in findings.problems:
         say(problem)
     if findings.problems or any(row.status != "finished" for row in findings.rows):

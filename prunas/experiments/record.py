@@ -18,11 +18,12 @@ from prunas.experiments.steps import few_steps
 from prunas.experiments.transfer import stage_notes
 from prunas.files import digest, read_json, write_json
 from prunas.proposers.registry import entry
-from prunas.results.rows import Metric, SearchCost, TrainingRow, TrialRow
+from prunas.results.rows import Metric, SearchCost, TrainingRow, TrialRow, check_range
 from prunas.runs.store import Store
 from prunas.spaces.load import installed_spaces
 from prunas.statistics import curves, summary, text
 from prunas.statistics.alignment import alignment_table
+from prunas.tasks.score import ACCURACY, Score
 
 if TYPE_CHECKING:
     from prunas.inspection.latency import Latency
@@ -40,6 +41,7 @@ class Record:
         recipe: Name of the recipe.
         epochs: Its epochs.
         setting: Digest of recipe, data and network: only records that share it may share a table.
+        score: What the scores of its rows mean.
         rows: One per final training.
         dense: Trainings of the dense network.
         costs: What finding the points cost.
@@ -54,6 +56,7 @@ class Record:
     recipe: str
     epochs: int
     setting: str
+    score: Score
     rows: tuple[TrainingRow, ...]
     dense: tuple[TrainingRow, ...]
     costs: tuple[SearchCost, ...]
@@ -72,10 +75,11 @@ class Record:
             "recipe": self.recipe,
             "epochs": self.epochs,
             "setting": self.setting,
+            "score": self.score.to_json(),
             "plan": dict(self.plan),
             "runs": [row.to_json() for row in self.rows],
             "dense": [row.to_json() for row in self.dense],
-            "table": [line.to_json() for line in summary.table(self.rows)],
+            "table": [line.to_json() for line in summary.table(self.rows, self.score)],
             "differences": [d.to_json() for d in self.differences()],
             "cost": [cost.to_json() for cost in self.costs],
             "trials": [trial.to_json() for trial in self.trials],
@@ -97,8 +101,9 @@ class Record:
                 f"{source} was written by another version of prunas; repeat the search to replace it"
             )
         try:
-            return cls(
+            record = cls(
                 **{key: document[key] for key in ("space", "data", "recipe", "epochs", "setting")},
+                score=Score.from_json(document["score"]),
                 rows=tuple(map(TrainingRow.from_json, document["runs"])),
                 dense=tuple(map(TrainingRow.from_json, document["dense"])),
                 costs=tuple(filter(_priced, map(SearchCost.from_json, document["cost"]))),
@@ -108,11 +113,15 @@ class Record:
             )
         except (KeyError, TypeError) as error:
             raise InputError(f"{source} is damaged ({error}); repeat the search to replace it") from error
+        rows: tuple[TrainingRow | TrialRow, ...] = (*record.rows, *record.dense, *record.trials)
+        for row in rows:
+            check_range(row, record.score)
+        return record
 
     def differences(self) -> list[summary.Difference]:
         """What was found against the tapered shape with its params and MACs, paired by seed."""
         found = [row.proposer for row in self.rows if row.kind in ("automatic", "sampler", "predefined")]
-        return summary.comparisons(self.rows, list(dict.fromkeys(found)))
+        return summary.comparisons(self.rows, list(dict.fromkeys(found)), score=self.score)
 
     def tables(
         self,
@@ -125,14 +134,14 @@ class Record:
             write: Writes one table: `as_text`, `as_markdown` or `as_latex` of `prunas.statistics.text`.
             timed: Latency of every point by digest, if it was asked for.
         """
-        results = text.result_table(summary.table(self.rows))
+        results = text.result_table(summary.table(self.rows, self.score), self.score)
         if timed:
             from prunas.inspection.latency import with_latency
 
-            results = with_latency(results, self.rows, timed)
+            results = with_latency(results, self.rows, timed, self.score)
         parts = [write(results)]
         if differences := self.differences():
-            parts.append(write(text.difference_table(differences)))
+            parts.append(write(text.difference_table(differences, self.score)))
         if self.costs:
             parts.append(write(text.cost_text(summary.cost_table(self.costs))))
         if any(row.proposed for row in self.rows):
@@ -146,12 +155,12 @@ class Record:
             folder: Where the files go.
             metric: What the x axis counts.
         """
-        drawn = curves.curves(self.rows, metric)
+        drawn = curves.curves(self.rows, self.score, metric)
         if not drawn:
             return ()
         from prunas.report.efficiency import draw_efficiency
 
-        dense = curves.dense_accuracy(self.dense)
+        dense = curves.dense_score(self.dense, self.score)
         return draw_efficiency(
             drawn,
             folder,
@@ -159,8 +168,9 @@ class Record:
             data=self.data,
             recipe=self.recipe,
             epochs=self.epochs,
+            score=self.score,
             dense=dense.mean if dense else None,
-            left_out=curves.undrawn(self.rows),
+            left_out=curves.undrawn(self.rows, self.score),
             name="efficiency" if metric == "params" else f"efficiency-{metric}",
         )
 
@@ -183,6 +193,7 @@ def record_of(plan: Plan, findings: Findings) -> Record:
         recipe=setting.recipe.name,
         epochs=setting.recipe.epochs,
         setting=setting_digest(plan),
+        score=ACCURACY,  # every plan classifies images
         rows=findings.rows,
         dense=findings.dense,
         costs=findings.costs,
@@ -274,9 +285,9 @@ def merge(records: Iterable[Record]) -> list[Record]:
 
     Designs that were carried over from several spaces are told apart by name.
     """
-    merged: dict[tuple[str, str], Record] = {}
+    merged: dict[tuple[str, str, Score], Record] = {}
     for record in _told_apart(list(records)):
-        key = (record.space, record.setting)
+        key = (record.space, record.setting, record.score)
         before = merged.get(key, record)
         merged[key] = Record(
             space=record.space,
@@ -284,6 +295,7 @@ def merge(records: Iterable[Record]) -> list[Record]:
             recipe=record.recipe,
             epochs=record.epochs,
             setting=record.setting,
+            score=record.score,
             rows=_once(before.rows + record.rows),
             dense=_once(before.dense + record.dense),
             costs=tuple(dict.fromkeys(before.costs + record.costs)),

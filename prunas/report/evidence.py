@@ -19,11 +19,12 @@ from prunas.results.rows import SearchCost, TrainingRow
 from prunas.spaces.load import load_space
 from prunas.spaces.space import SearchSpace
 from prunas.statistics.claims import controls_of
-from prunas.statistics.curves import dense_accuracy
+from prunas.statistics.curves import dense_score
 from prunas.statistics.patterns import PatternSpread, pattern_spread
 from prunas.statistics.retraining import RetrainingCurve, course_protocols, courses
 from prunas.statistics.summary import grouped
 from prunas.statistics.widths import Agreement, WidthSpread, agreement, width_spread
+from prunas.tasks.score import Score
 
 __all__ = ["FOUND", "Evidence", "Layer", "RunFolder", "gather"]
 
@@ -109,6 +110,7 @@ class Evidence:
         data: Name of the data set.
         recipe: Name of the recipe.
         epochs: Its epochs.
+        score: What the scores of the rows mean.
         rows: One per final training.
         dense: Trainings of the dense network.
         costs: What finding the points cost.
@@ -125,6 +127,7 @@ class Evidence:
     data: str
     recipe: str
     epochs: int
+    score: Score
     rows: tuple[TrainingRow, ...]
     dense: tuple[TrainingRow, ...]
     costs: tuple[SearchCost, ...]
@@ -143,8 +146,8 @@ class Evidence:
 
     @property
     def dense_mean(self) -> float | None:
-        """Mean test accuracy of the dense network in percent, if it was tested."""
-        summary = dense_accuracy(self.dense)
+        """Mean test score of the dense network, if it was tested."""
+        summary = dense_score(self.dense, self.score)
         return summary.mean if summary else None
 
     def spreads(self) -> list[WidthSpread]:
@@ -214,7 +217,7 @@ class Evidence:
 
     def budgets(self) -> list[RetrainingCurve]:
         """How well points retrain by budget, where several budgets were tried."""
-        return courses(self.rows)
+        return courses(self.rows, self.score)
 
     def logs(self) -> list[Losses]:
         """Training losses of all final trainings but those of a retraining budget, by target from the largest."""
@@ -245,6 +248,7 @@ def gather(
     recipe: str,
     epochs: int,
     setting: str,
+    score: Score,
     rows: tuple[TrainingRow, ...],
     dense: tuple[TrainingRow, ...],
     costs: tuple[SearchCost, ...],
@@ -261,6 +265,7 @@ def gather(
         recipe: Name of the recipe.
         epochs: Its epochs.
         setting: Digest of the setting, by which the stored searches are found.
+        score: What the scores of the rows mean.
         rows: One per final training.
         dense: Trainings of the dense network.
         costs: What finding the points cost.
@@ -298,6 +303,7 @@ def gather(
         data=data,
         recipe=recipe,
         epochs=epochs,
+        score=score,
         rows=rows,
         dense=dense,
         costs=costs,

@@ -13,6 +13,7 @@ from prunas.report.evidence import Evidence, gather
 from prunas.results.rows import SearchCost, TrainingRow
 from prunas.spaces.load import load_space
 from prunas.spaces.space import SearchSpace
+from prunas.tasks.score import ACCURACY, Score
 
 SPACE = "vgg11-digits"
 KINDS: dict[str, Any] = {"slimming": "automatic", "magnitude": "automatic", "tpe": "sampler"}
@@ -34,11 +35,13 @@ def made(
     notes: Sequence[str] = (),
     problems: Sequence[str] = (),
     draw: Callable[[int, float, int], Architecture] | None = None,
+    score: Score = ACCURACY,
     **changes: Any,
 ) -> Evidence:
     """Every proposer i scores 90 - 2 i + seed at the first target, 5 points less at each further one.
 
-    Its points keep (i + 2) / 10 of every layer, so that the widths are known, or are `draw(i, keep, seed)`.
+    Where lower is better it scores (100 - v) / 100 instead of v. Its points keep (i + 2) / 10 of every layer, so
+    that the widths are known, or are `draw(i, keep, seed)`.
     """
     whole = space().cost(space().dense).params
     rows = []
@@ -66,6 +69,7 @@ def made(
         write(folder / "result.json", {"result": {"device": "cpu", "threads": 1}, "machine": MACHINE})
         log = [{"epoch": n + 1, "loss": 2.0 / (n + 1 + i)} for n in range(epochs)]
         (folder / "log.jsonl").write_text("\n".join(map(json.dumps, log)) + "\n")
+        value = 90.0 - 2 * i - 5 * j + seed
         fields: dict[str, Any] = {
             "id": run,
             "proposer": proposer,
@@ -79,7 +83,7 @@ def made(
             "train_seed": seed,
             "status": "finished",
             "val_score": None,
-            "test_score": 90.0 - 2 * i - 5 * j + seed,
+            "test_score": value if score.better == "higher" else (100.0 - value) / 100,
             "architecture": point.digest,
             "folder": str(folder),
         }
@@ -102,6 +106,7 @@ def made(
     stored = {
         **head,
         "schema": 1,
+        "score": score.to_json(),
         "runs": [row.to_json() for row in rows],
         "dense": [],
         "cost": [cost.to_json() for cost in costs],
@@ -110,7 +115,7 @@ def made(
         "plan": {"command": ["search", SPACE, "--proposer", ",".join(proposers)]},
     }
     write(root / SPACE / "searches" / "0123456789ab.json", stored)
-    return gather(root, **head, rows=tuple(rows), dense=(), costs=tuple(costs))
+    return gather(root, **head, rows=tuple(rows), dense=(), costs=tuple(costs), score=score)
 
 
 def write(path: Path, document: Any) -> None:
