@@ -1,6 +1,5 @@
 """Trains cell after cell until the time is up; the next call continues where this one stopped."""
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -59,8 +58,6 @@ def run(
     chosen = [cell for cell in cells(protocol) if only in (None, cell.name)]
     if not chosen:
         raise InputError(f"protocol {protocol!r} has no cell {only!r}")
-    if data is not None:
-        os.environ["PRUNAS_DATA"] = str(data)
     end = time.monotonic() + 60 * minutes
     store, complete = Store(out, notice=say), True
     with stopping() as stopped:

@@ -49,7 +49,6 @@ __all__ = [
     "load",
     "number",
     "options_of",
-    "remember",
     "setting_of",
 ]
 
@@ -189,7 +188,6 @@ def setting_of(
     """A space with its data and recipe; `changes` as `changes_of` takes them."""
     from prunas.experiments.plan import make_setting
 
-    remember(data)
     return make_setting(
         load(space),
         recipe_name=recipe,
@@ -198,12 +196,6 @@ def setting_of(
         download=download,
         dense_training=dense_training,
     )
-
-
-def remember(data: Path | None) -> None:
-    """Tells trainings, in this process and in workers, where the data sets are."""
-    if data is not None:
-        os.environ["PRUNAS_DATA"] = str(data)
 
 
 def computing(deterministic: bool, eager: bool) -> None:

@@ -36,7 +36,6 @@ from prunas.cli.options import (
     load,
     number,
     options_of,
-    remember,
     setting_of,
 )
 from prunas.cli.output import FAILED, PREEMPTED, print_json, print_rows, say
@@ -303,7 +302,6 @@ def train(
     found, arch = load_point(point)
     changes = changes_of(epochs, batch, lr, images, precision, channels_last)
     computing(deterministic, eager)
-    remember(data)
     setting = make_setting(found, recipe_name=recipe, changes=changes, root=data, download=download)
     asked = Target("params", found.cost(arch).params)
     training = setting.final(Proposal(asked, arch), how, seed, cap if cap is not None else found.cap, True)

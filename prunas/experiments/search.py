@@ -279,7 +279,7 @@ class _Search:
         from prunas.works.runtime import calibration
 
         setting = self.plan.setting
-        return calibration(setting.data, images, seed, setting.recipe.images)
+        return calibration(setting.data, images, seed, setting.recipe.images, setting.root)
 
     def _outcome(self, session: Session, training: Training) -> Outcome | None:
         self.submit(training)
