@@ -23,6 +23,7 @@ from prunas.runs.store import Store
 from prunas.spaces.load import installed_spaces
 from prunas.statistics import curves, summary, text
 from prunas.statistics.alignment import alignment_table
+from prunas.tasks.score import ACCURACY, Score
 
 if TYPE_CHECKING:
     from prunas.inspection.latency import Latency
@@ -40,6 +41,7 @@ class Record:
         recipe: Name of the recipe.
         epochs: Its epochs.
         setting: Digest of recipe, data and network: only records that share it may share a table.
+        score: What the scores of its rows mean.
         rows: One per final training.
         dense: Trainings of the dense network.
         costs: What finding the points cost.
@@ -54,6 +56,7 @@ class Record:
     recipe: str
     epochs: int
     setting: str
+    score: Score
     rows: tuple[TrainingRow, ...]
     dense: tuple[TrainingRow, ...]
     costs: tuple[SearchCost, ...]
@@ -72,6 +75,7 @@ class Record:
             "recipe": self.recipe,
             "epochs": self.epochs,
             "setting": self.setting,
+            "score": self.score.to_json(),
             "plan": dict(self.plan),
             "runs": [row.to_json() for row in self.rows],
             "dense": [row.to_json() for row in self.dense],
@@ -99,6 +103,7 @@ class Record:
         try:
             return cls(
                 **{key: document[key] for key in ("space", "data", "recipe", "epochs", "setting")},
+                score=Score.from_json(document["score"]),
                 rows=tuple(map(TrainingRow.from_json, document["runs"])),
                 dense=tuple(map(TrainingRow.from_json, document["dense"])),
                 costs=tuple(filter(_priced, map(SearchCost.from_json, document["cost"]))),
@@ -183,6 +188,7 @@ def record_of(plan: Plan, findings: Findings) -> Record:
         recipe=setting.recipe.name,
         epochs=setting.recipe.epochs,
         setting=setting_digest(plan),
+        score=ACCURACY,  # every plan classifies images
         rows=findings.rows,
         dense=findings.dense,
         costs=findings.costs,
@@ -274,9 +280,9 @@ def merge(records: Iterable[Record]) -> list[Record]:
 
     Designs that were carried over from several spaces are told apart by name.
     """
-    merged: dict[tuple[str, str], Record] = {}
+    merged: dict[tuple[str, str, Score], Record] = {}
     for record in _told_apart(list(records)):
-        key = (record.space, record.setting)
+        key = (record.space, record.setting, record.score)
         before = merged.get(key, record)
         merged[key] = Record(
             space=record.space,
@@ -284,6 +290,7 @@ def merge(records: Iterable[Record]) -> list[Record]:
             recipe=record.recipe,
             epochs=record.epochs,
             setting=record.setting,
+            score=record.score,
             rows=_once(before.rows + record.rows),
             dense=_once(before.dense + record.dense),
             costs=tuple(dict.fromkeys(before.costs + record.costs)),

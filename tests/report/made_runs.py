@@ -13,6 +13,7 @@ from prunas.report.evidence import Evidence, gather
 from prunas.results.rows import SearchCost, TrainingRow
 from prunas.spaces.load import load_space
 from prunas.spaces.space import SearchSpace
+from prunas.tasks.score import ACCURACY
 
 SPACE = "vgg11-digits"
 KINDS: dict[str, Any] = {"slimming": "automatic", "magnitude": "automatic", "tpe": "sampler"}
@@ -102,6 +103,7 @@ def made(
     stored = {
         **head,
         "schema": 1,
+        "score": ACCURACY.to_json(),
         "runs": [row.to_json() for row in rows],
         "dense": [],
         "cost": [cost.to_json() for cost in costs],
