@@ -7,9 +7,10 @@ import pytest
 
 import prunas
 from prunas.costs.target import Target
-from prunas.experiments.record import Record
+from prunas.results.record import Record
 from prunas.statistics import summary, text
 from prunas.statistics.claims import controls_of
+from prunas.statistics.tables import differences
 from prunas.statistics.widths import Agreement, agreement_table
 
 ROOT = Path(prunas.__file__).parent.parent
@@ -21,7 +22,7 @@ RESULTS = sorted((ROOT / "benchmarks" / "walkthrough").glob("*.json"))
 def test_tables_in_the_readme_are_the_committed_results(path):
     record = Record.from_document(json.loads(path.read_text()), path)
     assert text.as_markdown(text.result_table(summary.table(record.rows))).strip() in README
-    assert text.as_markdown(text.difference_table(record.differences())).strip() in README
+    assert text.as_markdown(text.difference_table(differences(record))).strip() in README
 
 
 METHODS = ROOT / "benchmarks" / "methods"
@@ -33,8 +34,8 @@ def test_tables_of_the_methods_are_the_committed_results():
     record = Record.from_document(json.loads(path.read_text()), path)
     tables = [
         text.result_table(summary.table(record.rows)),
-        text.difference_table(record.differences()),
-        text.cost_table(summary.cost_table(record.costs)),
+        text.difference_table(differences(record)),
+        text.cost_text(summary.cost_table(record.costs)),
     ]
     for table in tables:
         assert text.as_markdown(table).strip() in page
