@@ -4,6 +4,7 @@
     arch = prunas.designs.uniform(space, space.target(keep=0.3))
     space.cost(arch)
     net = space.build(arch)
+    result = prunas.search(space, ["slimming", "tpe"], keep=[0.3])
 
 Importing prunas imports nothing else; torch comes when a network is built or surveyed for the first time.
 """
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prunas import designs
+    from prunas.api import load_results, search, train, transfer
     from prunas.architecture import Architecture, KernelPattern
     from prunas.costs.counted import Cost
     from prunas.costs.target import Target
@@ -33,7 +35,11 @@ __all__ = [
     "Target",
     "designs",
     "load_point",
+    "load_results",
     "load_space",
+    "search",
+    "train",
+    "transfer",
 ]
 
 _HOMES = {
@@ -44,8 +50,15 @@ _HOMES = {
     "SearchSpace": "prunas.spaces.space",
     "Target": "prunas.costs.target",
     "load_point": "prunas.spaces.load",
+    "load_results": "prunas.api",
     "load_space": "prunas.spaces.load",
+    "search": "prunas.api",
+    "train": "prunas.api",
+    "transfer": "prunas.api",
 }
+
+_GONE = {"build": "space.build(architecture)"}
+"""What to use instead of a name that is gone."""
 
 
 def __getattr__(name: str) -> Any:
@@ -53,4 +66,6 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("prunas.designs")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _GONE:
+        raise AttributeError(f"prunas.{name} is gone; use {_GONE[name]}")
     raise AttributeError(f"module 'prunas' has no attribute {name!r}")

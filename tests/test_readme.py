@@ -7,9 +7,10 @@ import pytest
 
 import prunas
 from prunas.costs.target import Target
-from prunas.experiments.record import Record
+from prunas.results.record import Record
 from prunas.statistics import summary, text
 from prunas.statistics.claims import controls_of
+from prunas.statistics.tables import differences
 from prunas.statistics.widths import Agreement, agreement_table
 from prunas.tasks.score import ACCURACY
 
@@ -22,12 +23,9 @@ RESULTS = sorted((ROOT / "benchmarks" / "walkthrough").glob("*.json"))
 def test_tables_in_the_readme_are_the_committed_results(path):
     record = Record.from_document(json.loads(path.read_text()), path)
     assert (
-        text.as_markdown(
-            text.result_table(summary.table(record.rows, score=ACCURACY), score=ACCURACY)
-        ).strip()
-        in README
+        text.as_markdown(text.result_table(summary.table(record.rows, ACCURACY), ACCURACY)).strip() in README
     )
-    assert text.as_markdown(text.difference_table(record.differences(), score=ACCURACY)).strip() in README
+    assert text.as_markdown(text.difference_table(differences(record), ACCURACY)).strip() in README
 
 
 METHODS = ROOT / "benchmarks" / "methods"
@@ -38,8 +36,8 @@ def test_tables_of_the_methods_are_the_committed_results():
     path = METHODS / "preresnet20-c10.json"
     record = Record.from_document(json.loads(path.read_text()), path)
     tables = [
-        text.result_table(summary.table(record.rows, score=ACCURACY), score=ACCURACY),
-        text.difference_table(record.differences(), score=ACCURACY),
+        text.result_table(summary.table(record.rows, ACCURACY), ACCURACY),
+        text.difference_table(differences(record), ACCURACY),
         text.cost_text(summary.cost_table(record.costs)),
     ]
     for table in tables:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from prunas.cli.running import stopping
+from prunas.runs.signals import stopping
 from prunas.runs.worker import _told_to_leave
 
 Watching = Callable[[], AbstractContextManager[Callable[[], bool]]]

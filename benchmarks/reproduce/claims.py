@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from benchmarks.reproduce.cells import Cell
 from prunas.costs.target import Target
-from prunas.experiments.record import Record
+from prunas.results.record import Record
 from prunas.results.rows import TrainingRow
 from prunas.statistics.claims import Judgement, Relation, Side, apart, compared, jointly, judge
 from prunas.statistics.summary import Summary, grouped

@@ -1,6 +1,5 @@
 """Trains cell after cell until the time is up; the next call continues where this one stopped."""
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -9,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.reproduce.cells import Cell, cells, plan_of
-from prunas.cli.progress import Tally
-from prunas.cli.results import gathered
-from prunas.cli.progress import Tally
-from prunas.cli.running import executor_of, stopping
 from prunas.errors import InputError
-from prunas.experiments.record import Record, record_of, save
+from prunas.experiments.record import save
 from prunas.experiments.search import Plan, search
 from prunas.files import write_json
-from prunas.report.evidence import Evidence
+from prunas.report.evidence import Evidence, gather
+from prunas.results.record import Record
 from prunas.results.rows import FINISHED
+from prunas.runs.executors import executor as open_executor
+from prunas.runs.executors import parsed_options, silent
+from prunas.runs.signals import stopping
 from prunas.runs.store import Store
+from prunas.statistics import tables
 from prunas.statistics.retraining import crossings
 
 __all__ = ["RESULTS", "evidence_json", "run"]
@@ -61,8 +61,7 @@ def run(
     chosen = [cell for cell in cells(protocol) if only in (None, cell.name)]
     if not chosen:
         raise InputError(f"protocol {protocol!r} has no cell {only!r}")
-    if data is not None:
-        os.environ["PRUNAS_DATA"] = str(data)
+    name, chosen_options = chosen(executor, workers, parsed_options(settings))
     end = time.monotonic() + 60 * minutes
     store, complete = Store(out, notice=say), True
     with stopping() as stopped:
@@ -71,7 +70,7 @@ def run(
             return stopped() or time.monotonic() >= end
 
         def make() -> Any:
-            return executor_of(executor, workers, settings, store, Tally(0, 0), stop)
+            return open_executor(name, store, silent, stop, **chosen_options)
 
         for cell in chosen:
             if stop():
@@ -89,20 +88,18 @@ def run(
 
 def _cell(cell: Cell, data: Path | None, store: Store, make: Callable[[], Any]) -> bool:
     plan, _ = plan_of(cell, data, store, make)
-    findings = search(plan, store, make)
-    record = record_of(plan, findings)
-    save(record, record.document(problems=findings.problems), store.root, plan)
+    record = search(plan, store, make).record
+    save(record, store.root)
     rows = [row for row in record.rows if row.status == FINISHED]
     if rows:
-        (evidence,) = gathered(store.root, [record])
-        document = evidence_json(cell, plan, record, evidence)
+        document = evidence_json(cell, plan, record, gather(store.root, record))
         write_json(RESULTS / cell.protocol.name / f"{cell.name}.json", document)
-    return bool(rows) and len(rows) == len(record.rows) and not findings.problems
+    return bool(rows) and len(rows) == len(record.rows) and not record.problems
 
 
 def evidence_json(cell: Cell, plan: Plan, record: Record, evidence: Evidence) -> dict[str, Any]:
     """What is kept of a cell: every row, and what the run folders add. Nothing in it depends on where they lie."""
-    document = record.document()
+    document = tables.document(record)
     for key in ("figures", "trained", "problems", "table", "differences"):
         del document[key]  # the page is made of the rows
     document["plan"] = {key: value for key, value in record.plan.items() if key != "command"}

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from prunas.training.precision import SEARCHED
 def main() -> None:
     """Parses arguments and goes through the parts in the order of their weight."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed")
-    parser.add_argument("--data", help="folder of CIFAR-10; random images without it")
+    parser.add_argument("--data", type=Path, help="folder of CIFAR-10; random images without it")
     parser.add_argument("--minutes", type=float, default=9.0, help="after this long no part begins")
     parser.add_argument(
         "--out", type=Path, default=Path("benchmarks/speed/results"), help="folder of the answers"
@@ -35,8 +34,6 @@ def main() -> None:
     cuda = device.type == "cuda"
     if given.threads:
         torch.set_num_threads(given.threads)
-    if given.data:
-        os.environ["PRUNAS_DATA"] = given.data
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.benchmark_limit = SEARCHED  # as trainings have it
     end = time.monotonic() + 60 * given.minutes
@@ -57,7 +54,7 @@ def main() -> None:
 
 
 def _parts(given: Any, device: torch.device, cuda: bool) -> dict[str, Callable[[float], dict[str, Any]]]:
-    data: Any = datasets.load("cifar10") if given.data else parts.noise()
+    data: Any = datasets.load("cifar10", given.data) if given.data else parts.noise()
     rounds = 2 if given.tiny else given.rounds
 
     def until(end: float) -> float:

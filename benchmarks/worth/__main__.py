@@ -63,9 +63,7 @@ def main() -> int:
             proxy=given.proxy,
         )
         until = time.monotonic() + 60 * given.minutes
-        if given.data:
-            os.environ["PRUNAS_DATA"] = str(given.data.absolute())
-        setting = make_setting(load_space(given.space), changes=changes)
+        setting = make_setting(load_space(given.space), changes=changes, root=given.data)
         store = Store(given.runs)
 
         def stop() -> bool:

@@ -23,8 +23,9 @@ def advise(
 ) -> None:
     """Fine-tune, train a found shape from scratch, or take a uniform one: the answer of finished runs."""
     from prunas.costs.target import Target
-    from prunas.experiments.record import Record, committed_evidence, load_records
+    from prunas.experiments.record import committed_evidence, load_records
     from prunas.recipe import recipe
+    from prunas.results.record import Record
     from prunas.statistics.advice import Observation, observation_table, observations
     from prunas.statistics.advice import advise as answer
     from prunas.statistics.text import as_text

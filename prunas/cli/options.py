@@ -14,7 +14,6 @@ from prunas.recipe import PRECISIONS
 if TYPE_CHECKING:
     from prunas.designs.align import Rounding
     from prunas.spaces.space import SearchSpace
-    from prunas.works.trainings import Setting
 
 __all__ = [
     "Align",
@@ -43,14 +42,12 @@ __all__ = [
     "To",
     "Workers",
     "alignment",
-    "changes_of",
     "computing",
     "listed",
     "load",
     "number",
     "options_of",
-    "remember",
-    "setting_of",
+    "recipe_of",
 ]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
@@ -150,14 +147,12 @@ def options_of(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
         if not (value and field):
             raise InputError(f"--set {text!r} does not read PROPOSER.SETTING=VALUE")
         entry(name)
-        try:
-            options.setdefault(name, {})[field] = json.loads(value)
-        except ValueError:
-            options.setdefault(name, {})[field] = value
+        options.setdefault(name, {})[field] = _value(value)
     return options
 
 
-def changes_of(
+def recipe_of(
+    recipe: str | None,
     epochs: int | None,
     batch: int | None,
     lr: float | None,
@@ -165,10 +160,14 @@ def changes_of(
     precision: str | None,
     channels_last: bool | None,
 ) -> dict[str, Any]:
-    """Changes to a recipe; None leaves a field as it is, precision `auto` is what this machine is fast in."""
+    """A recipe by name and what differs from it; None leaves a setting as it is.
+
+    A precision of `auto` is what this machine is fast in.
+    """
     if precision not in (None, "auto", *PRECISIONS):
         raise unknown("precision", str(precision), ("auto", *PRECISIONS))
     return {
+        "name": recipe,
         "epochs": epochs,
         "batch": batch,
         "lr": lr,
@@ -178,32 +177,12 @@ def changes_of(
     }
 
 
-def setting_of(
-    space: str,
-    recipe: str | None,
-    data: Path | None,
-    download: bool,
-    *changes: Any,
-    dense_training: str = "scratch-e",
-) -> "Setting":
-    """A space with its data and recipe; `changes` as `changes_of` takes them."""
-    from prunas.experiments.plan import make_setting
-
-    remember(data)
-    return make_setting(
-        load(space),
-        recipe_name=recipe,
-        changes=changes_of(*changes),
-        root=data,
-        download=download,
-        dense_training=dense_training,
-    )
-
-
-def remember(data: Path | None) -> None:
-    """Tells trainings, in this process and in workers, where the data sets are."""
-    if data is not None:
-        os.environ["PRUNAS_DATA"] = str(data)
+def _value(text: str) -> Any:
+    """A JSON value, or the text itself where it is none."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def computing(deterministic: bool, eager: bool) -> None:

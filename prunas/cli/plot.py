@@ -29,13 +29,14 @@ def efficiency(
 ) -> None:
     """Test scores over params or MACs, one curve per proposer."""
     from prunas.experiments.record import load_records
+    from prunas.report.efficiency import draw_record
     from prunas.statistics.curves import undrawn
 
     if metric not in ("params", "macs"):
         raise unknown("metric of a plot", metric, ("params", "macs"))
     records = load_records(out, space)
     folders = figure_folders(out, records)
-    drawn = [r.draw(folder, metric) for folder, r in zip(folders, records, strict=True)]  # type: ignore[arg-type]
+    drawn = [draw_record(r, folder, metric) for folder, r in zip(folders, records, strict=True)]  # type: ignore[arg-type]
     for record, paths in zip(records, drawn, strict=True):
         if not paths:
             why = "; ".join(undrawn(record.rows, record.score)) or "no run is there yet"

@@ -1,6 +1,7 @@
 """What came of it: runs, tables, the report."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,16 +9,15 @@ import typer
 
 from prunas import SCHEMA
 from prunas.cli.options import Json, Latency, Out, TimedBatch, TimedOn
-from prunas.cli.output import check_file, print_json, print_rows
-from prunas.cli.running import store_at
+from prunas.cli.output import check_file, print_json, print_rows, say
 from prunas.errors import InputError, unknown
 
 if TYPE_CHECKING:
-    from prunas.experiments.record import Record
     from prunas.inspection.latency import Latency as Timed
     from prunas.report.evidence import Evidence
+    from prunas.results.record import Record
 
-__all__ = ["compare", "evidence_of", "figure_folders", "gathered", "optuna", "report", "runs"]
+__all__ = ["compare", "evidence_of", "figure_folders", "optuna", "report", "runs"]
 
 
 def runs(
@@ -26,7 +26,9 @@ def runs(
     as_json: Json = False,
 ) -> None:
     """Every training that was begun, and how far it is."""
-    store = store_at(out)
+    from prunas.runs.store import Store
+
+    store = Store(out, notice=say)
     if space is not None and not (out / space).is_dir():
         from prunas.experiments.record import check_known
 
@@ -66,7 +68,7 @@ def compare(
 ) -> None:
     """Tables of everything that finished searches found; one table per space, recipe and data set."""
     from prunas.experiments.record import load_records
-    from prunas.statistics import text
+    from prunas.statistics import tables, text
     from prunas.statistics.patterns import pattern_table
     from prunas.statistics.summary import table
     from prunas.statistics.widths import agreement_table
@@ -90,12 +92,12 @@ def compare(
     found = [evidence for _, evidence in evidence_of(out, space)]
     timed: list[Mapping[str, Timed]] = [{} for _ in records]
     if latency:
-        from prunas.inspection.latency import latency_of_rows, place
+        from prunas.inspection.latency import latency_of_rows, place, with_latency
 
         where = place(device)
         timed = [latency_of_rows(r.rows, out / r.space, batch=batch, device=where) for r in records]
     if as_json:
-        documents = [record.document() for record in records]
+        documents = [tables.document(record) for record in records]
         for document, evidence in zip(documents, found, strict=True):
             document["agreement"] = [each.to_json() for each in evidence.agreements()]
             document["patterns"] = [each.to_json() for each in evidence.patterns()]
@@ -106,7 +108,10 @@ def compare(
     assert write is not None
     for record, times, evidence in zip(records, timed, found, strict=True):
         typer.echo(f"{record.space} on {record.data}, recipe {record.recipe} ({record.epochs} epochs)\n")
-        typer.echo(record.tables(write, times))
+        if times:
+            typer.echo(tables.tables(record, write, partial(with_latency, rows=record.rows, timed=times)))
+        else:
+            typer.echo(tables.tables(record, write))
         if agreements := evidence.search_agreements():
             typer.echo(write(agreement_table(agreements)))
         if patterns := evidence.patterns():
@@ -167,31 +172,11 @@ def report(
 def evidence_of(out: Path, space: str | None) -> list[tuple[Path, "Evidence"]]:
     """Every setting with the folder of its figures."""
     from prunas.experiments.record import load_records
-
-    records = load_records(out, space)
-    return list(zip(figure_folders(out, records), gathered(out, records), strict=True))
-
-
-def gathered(out: Path, records: "Sequence[Record]") -> "list[Evidence]":
-    """What each record rests on."""
     from prunas.report.evidence import gather
 
-    return [
-        gather(
-            out,
-            space=record.space,
-            data=record.data,
-            recipe=record.recipe,
-            epochs=record.epochs,
-            setting=record.setting,
-            score=record.score,
-            rows=record.rows,
-            dense=record.dense,
-            costs=record.costs,
-            notes=record.notes,
-        )
-        for record in records
-    ]
+    records = load_records(out, space)
+    evidence = [gather(out, record) for record in records]
+    return list(zip(figure_folders(out, records), evidence, strict=True))
 
 
 def figure_folders(out: Path, records: "Sequence[Record]") -> list[Path]:

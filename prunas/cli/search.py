@@ -1,9 +1,8 @@
 """`prunas search`, `prunas transfer` and `prunas train`."""
 
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,27 +29,18 @@ from prunas.cli.options import (
     RecipeName,
     Workers,
     alignment,
-    changes_of,
     computing,
     listed,
-    load,
     number,
     options_of,
-    remember,
-    setting_of,
+    recipe_of,
 )
 from prunas.cli.output import FAILED, PREEMPTED, print_json, print_rows, say
 from prunas.cli.progress import progress
-from prunas.cli.running import check_executor, executor_of, stopping, store_at
-from prunas.errors import InputError
 from prunas.report import can_draw
 
 if TYPE_CHECKING:
-    from prunas.experiments.search import Findings, Plan
-    from prunas.recipe import Protocol
-    from prunas.runs.executors import Executor
-    from prunas.runs.store import Store
-    from prunas.works.trainings import Setting
+    from prunas.api import PreparedSearch
 
 __all__ = ["search", "train", "transfer"]
 
@@ -116,56 +106,37 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Propose shapes, train them from scratch, compare."""
-    from prunas.experiments.forecast import forecast
-    from prunas.experiments.plan import make_plan
-    from prunas.experiments.search import search as run_search
+    from prunas.api import prepare_search
+    from prunas.runs.executors import parsed_options
 
-    changes = (epochs, batch, lr, images, precision, channels_last)
     computing(deterministic, eager)
-    setting = setting_of(space, recipe, data, download, *changes, dense_training=dense_training)
-    plan = make_plan(
-        setting,
+    prepared = prepare_search(
+        space,
         listed(proposer, "--proposer") or ["slimming"],
         keep=[number(text, "--keep") for text in listed(keep, "--keep")],
-        budgets=listed(budget, "--budget"),
-        metric=metric,  # type: ignore[arg-type]  # checked by the plan
-        protocols=listed(protocol, "--protocol"),
+        budget=listed(budget, "--budget"),
+        metric=metric,
+        protocol=listed(protocol, "--protocol"),
         seeds=seeds,
         trials=trials,
         options=options_of(option or []),
+        warm_start=listed(warm_start, "--warm-start"),
         controls=controls,
         dense=dense,
+        dense_training=dense_training,
         cap=cap,
         keep_weights=keep_weights,
         align=alignment(align),
-        warm_start=listed(warm_start, "--warm-start"),
+        recipe=recipe_of(recipe, epochs, batch, lr, images, precision, channels_last),
+        data=data,
+        download=download,
+        out=out,
+        executor=executor,
+        workers=workers,
+        executor_options=parsed_options(executor_set),
+        notice=say,
     )
-    if trials is not None and not plan.trials:
-        raise InputError(
-            "--trials is for samplers and random, and none is in this search; add one, such as --proposer tpe"
-        )
-    store = store_at(out)
-    _check(plan, store, executor, workers, executor_set)
-    work = forecast(plan)
-    _warn(setting, plan.protocols, plan.proposers)
-    if dry_run:
-        _print_plan(plan, as_json)
-        return
-    say(
-        f"{plan.setting.space.name}: {', '.join(plan.proposers)} at {len(plan.targets)} targets, {seeds} seeds, "
-        f"{work.trainings} trainings in {out}"
-    )
-    with stopping() as stop:
-        if not yes:
-            _confirm(plan)
-        with progress(work.trainings, work.epochs) as tally:
-
-            def make() -> "Executor":
-                at_once = work.workers(plan)
-                return executor_of(executor, workers, executor_set, store, tally, stop, at_once)
-
-            findings = run_search(plan, store, make)
-    _finish(plan, findings, store, stop, as_json)
+    _carry_out(prepared, yes, dry_run, as_json)
 
 
 def transfer(
@@ -210,66 +181,33 @@ def transfer(
     as_json: Json = False,
 ) -> None:
     """Carry the pattern of found shapes to another network or data set, train there, compare."""
-    from prunas.experiments.forecast import forecast
-    from prunas.experiments.plan import make_plan
-    from prunas.experiments.preflight import preflight
-    from prunas.experiments.search import search as run_search
-    from prunas.experiments.transfer import designs_of, find_source, load_source, source_plan, stage_notes
-    from prunas.proposers.brief import Source
+    from prunas.api import prepare_transfer
+    from prunas.runs.executors import parsed_options
 
-    designs = designs_of(proposer)
-    changes = (epochs, batch, lr, images, precision, channels_last)
     computing(deterministic, eager)
-    setting = setting_of(target, recipe, data, download, *changes)
-    keeps = [number(text, "--keep") for text in listed(keep, "--keep")] or list(setting.space.keep)
-    common: dict[str, Any] = {"keep": keeps, "metric": metric, "seeds": seeds}
-    options = options_of(option or [])
-    placeholder = Source(setting.space, ())
-    names = (proposer, *designs, *listed(beside, "--beside"))
-    # Both plans are made before anything is trained, so that what cannot be reached is said at once.
-    asked: dict[str, Any] = {
-        "protocols": listed(protocol, "--protocol"),
-        "dense": dense,
-        "controls": controls,
-        "options": options,
-        **common,
-    }
-    plan = make_plan(setting, names, source=placeholder, **asked)
-    store = store_at(out)
-    _check(plan, store, executor, workers, executor_set)
-    if from_found:
-        found, trained, first = load_source(load(source), proposer), 0, None
-    else:
-        finding = {proposer: options[proposer]} if proposer in options else {}
-        whole = make_plan(
-            setting_of(source, recipe, data, download, *changes), (proposer,), options=finding, **common
-        )
-        first = source_plan(whole, proposer)
-        preflight(first, store)
-    for note in stage_notes(load(source), setting.space, names):
-        say(note)
-    _warn(setting, plan.protocols, plan.proposers)
-    if dry_run:
-        _print_plan(plan, as_json, first)
-        return
-    work = forecast(plan)
-    source_work = None if first is None else forecast(first)
-    trainings = work.trainings + (0 if source_work is None else source_work.trainings)
-    epochs_left = work.epochs + (0 if source_work is None else source_work.epochs)
-    with stopping() as stop, progress(trainings, epochs_left) as tally:
-
-        def make(side_by_side: int) -> "Executor":
-            return executor_of(executor, workers, executor_set, store, tally, stop, side_by_side)
-
-        if first is not None and source_work is not None:
-            say(
-                f"{source}: {proposer} at {len(first.targets)} targets, {seeds} seeds, to be carried to {target}"
-            )
-            beside_each_other = source_work.workers(first)
-            found, trained = find_source(first, store, lambda: make(beside_each_other))
-        plan = make_plan(setting, names, source=found, **asked)
-        findings = run_search(plan, store, lambda: make(work.workers(plan)))
-    _finish(plan, findings, store, stop, as_json, trained)
+    prepared = prepare_transfer(
+        source,
+        target,
+        proposer,
+        from_found=from_found,
+        beside=listed(beside, "--beside"),
+        keep=[number(text, "--keep") for text in listed(keep, "--keep")],
+        metric=metric,
+        protocol=listed(protocol, "--protocol"),
+        seeds=seeds,
+        options=options_of(option or []),
+        controls=controls,
+        dense=dense,
+        recipe=recipe_of(recipe, epochs, batch, lr, images, precision, channels_last),
+        data=data,
+        download=download,
+        out=out,
+        executor=executor,
+        workers=workers,
+        executor_options=parsed_options(executor_set),
+        notice=say,
+    )
+    _carry_out(prepared, True, dry_run, as_json)
 
 
 def train(
@@ -292,169 +230,120 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train one point from scratch on train + validation and test it once. Keeps the weights."""
-    from prunas.costs.target import Target
-    from prunas.experiments.plan import check_cap, make_setting
-    from prunas.experiments.preflight import check_setting
-    from prunas.proposers.brief import Proposal
-    from prunas.recipe import protocol as protocol_named
-    from prunas.spaces.load import load_point
+    from prunas.api import prepare_train
+    from prunas.runs.signals import stopping
     from prunas.statistics.flags import count_flags, flags_text
     from prunas.statistics.wording import value_text
     from prunas.tasks.score import ACCURACY
 
-    how = protocol_named(protocol)
-    check_cap(cap, [how])
-    found, arch = load_point(point)
-    changes = changes_of(epochs, batch, lr, images, precision, channels_last)
     computing(deterministic, eager)
-    remember(data)
-    setting = make_setting(found, recipe_name=recipe, changes=changes, root=data, download=download)
-    asked = Target("params", found.cost(arch).params)
-    training = setting.final(Proposal(asked, arch), how, seed, cap if cap is not None else found.cap, True)
-    check_setting(setting)
-    _warn(setting, [how])
-    store = store_at(out)
-    with (
-        stopping() as stop,
-        progress(1, training.epochs) as tally,
-        executor_of("serial", None, None, store, tally, stop) as executor,
-    ):
-        executor.submit(training.job)
-        (outcome,) = executor.completed()
+    prepared = prepare_train(
+        point,
+        protocol=protocol,
+        seed=seed,
+        cap=cap,
+        recipe=recipe_of(recipe, epochs, batch, lr, images, precision, channels_last),
+        data=data,
+        download=download,
+        out=out,
+        notice=say,
+    )
+    for note in prepared.notes:
+        say(note)
+    with stopping() as stop, progress(1, prepared.training.epochs) as tally:
+        result = prepared.run(tally, stop, tally.watch)
+    row, outcome = result.row, result.outcome
     if outcome.status == "preempted":
         raise typer.Exit(PREEMPTED)
-    folder = str(store.folder(training.job))
-    row = training.row(
-        found, outcome, proposer="train", kind="predefined", asked=asked, search_seed=seed, folder=folder
-    )
     if as_json:
-        print_json(
-            {"schema": SCHEMA, "space": found.name, "trained": int(outcome.status == "finished")}
-            | row.to_json()
-        )
+        done = int(outcome.status == "finished")
+        print_json({"schema": SCHEMA, "space": prepared.setting.space.name, "trained": done} | row.to_json())
     else:
         score = ACCURACY  # every setting classifies images
         tested = "-" if row.test_score is None else value_text(row.test_score, score)
         typer.echo(f"{point}: {row.reached.params:,} params, {row.reached.macs:,} MACs, {row.epochs} epochs")
         marks = f" ({flags_text(count_flags([row], score), 1)})" if row.all_flags(score) else ""
-        typer.echo(f"test {score.name} {tested}{marks}\n{folder}")
+        typer.echo(f"test {score.name} {tested}{marks}\n{result.folder}")
     if outcome.result is None:
         say(outcome.error or outcome.status)
         raise typer.Exit(FAILED)
 
 
-def _check(
-    plan: "Plan", store: "Store", executor: str | None, workers: int | None, settings: Sequence[str] | None
-) -> None:
-    """Refuses what could only fail later, for a run and for its dry run alike."""
-    from prunas.experiments.preflight import preflight
-
-    check_executor(executor, workers, settings, store)
-    preflight(plan, store)
-    if not can_draw():
-        say(NO_FIGURE)
-
-
-def _warn(setting: "Setting", protocols: "Sequence[Protocol]", proposers: Sequence[str] = ()) -> None:
-    """Says before anything is trained that trainings will be too short, or slow by what this processor emulates.
+def _carry_out(prepared: "PreparedSearch", yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Says what will be done, does it and prints what was found; exits with 1 if something is missing.
 
     Args:
-        setting: Space, recipe and data.
-        protocols: How points are trained.
-        proposers: Who proposes them.
-    """
-    from prunas.experiments.steps import few_steps
-    from prunas.proposers.registry import entry
-
-    if few := few_steps(setting, protocols, any("dense" in entry(name).needs for name in proposers)):
-        say(f"{setting.space.name}: {few}")
-    if setting.recipe.precision != "bf16":
-        return
-    from prunas.training.precision import fast_bf16
-    from prunas.works.runtime import device
-
-    if not fast_bf16(device()):
-        say(
-            "bf16 will be slow, a tenth of fp32's speed: a processor without AVX512-BF16 or AMX emulates it; "
-            "--precision auto takes what is fast"
-        )
-
-
-def _finish(
-    plan: "Plan",
-    findings: "Findings",
-    store: "Store",
-    stop: Callable[[], bool],
-    as_json: bool,
-    trained: int = 0,
-) -> None:
-    """Stores what a search found, prints it, and exits with 1 if something is missing.
-
-    Args:
-        plan: What was asked.
-        findings: What came of it.
-        store: Where runs live.
-        stop: Whether it was stopped.
+        prepared: The search.
+        yes: Whether long work begins unasked.
+        dry_run: Whether nothing is trained.
         as_json: How to print.
-        trained: Trainings done before, to find the source of a transfer.
     """
-    from prunas.experiments.record import record_of, save
+    from prunas.runs.signals import stopping
     from prunas.statistics.curves import undrawn
 
-    if stop():
+    for note in prepared.notes:
+        say(note)
+    if dry_run:
+        _print_plan(prepared, as_json)
+        return
+    plan, first, works = prepared.plan, prepared.source_plan, prepared.forecasts
+    if first is not None:
+        names = f"{first.proposers[0]} at {len(first.targets)} targets, {first.seeds} seeds"
+        say(f"{first.setting.space.name}: {names}, to be carried to {plan.setting.space.name}")
+    names = f"{', '.join(plan.proposers)} at {len(plan.targets)} targets, {plan.seeds} seeds"
+    say(f"{plan.setting.space.name}: {names}, {works[-1].trainings} trainings in {prepared.store.root}")
+    if not yes:
+        _confirm(prepared)
+    trainings, epochs = sum(work.trainings for work in works), sum(work.epochs for work in works)
+    with stopping() as stop, progress(trainings, epochs) as tally:
+        result = prepared.run(tally, stop, tally.watch, side_by_side=True)
+    if result.stopped:
         say("stopped as asked; the same command continues")
         raise typer.Exit(PREEMPTED)
-    record = record_of(plan, findings)
-    figures = record.draw(store.root / record.space / "figures") if can_draw() else ()
-    document = record.document(figures, findings.trained + trained, findings.problems)
-    save(record, document, store.root, plan)
     if as_json:
-        print_json(document)
+        print_json(result.document)
     else:
-        typer.echo(record.tables())
-        for note in record.notes:
+        typer.echo(result.table())
+        for note in result.record.notes:
             typer.echo(f"Note: {note}")
-        for path in figures:
+        for path in result.figures:
             typer.echo(str(path))
         if not can_draw():
             say(NO_FIGURE)
-        elif not figures:
-            say(f"no figure: it leaves out {'; '.join(undrawn(record.rows, record.score)) or 'all'}")
-    for problem in findings.problems:
+        elif not result.figures:
+            say(f"no figure: it leaves out {'; '.join(undrawn(result.rows, result.record.score)) or 'all'}")
+    for problem in result.problems:
         say(problem)
-    if findings.problems or any(row.status != "finished" for row in findings.rows):
+    if not result.complete:
         raise typer.Exit(FAILED)
 
 
-def _confirm(plan: "Plan") -> None:
+def _confirm(prepared: "PreparedSearch") -> None:
     """Asks a person at a terminal before work that is estimated to take longer than ten minutes."""
-    from prunas.experiments.forecast import forecast
-
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return
-    seconds = forecast(plan).seconds(plan)
+    seconds = prepared.forecasts[-1].seconds(prepared.plan)
     say(f"about {max(1, round(seconds / 60))} minutes if nothing is finished yet")
     if seconds > ASK_ABOVE and not typer.confirm("go on?", default=True, err=True):
         raise typer.Exit(0)
 
 
-def _print_plan(plan: "Plan", as_json: bool, first: "Plan | None" = None) -> None:
+def _print_plan(prepared: "PreparedSearch", as_json: bool) -> None:
     """Prints what a run would do.
 
     Args:
-        plan: What it would carry out.
+        prepared: What it would carry out.
         as_json: How to print.
-        first: What it would carry out before, to find the source of a transfer.
     """
-    from prunas.experiments.forecast import dry_rows, forecast
+    from prunas.experiments.forecast import dry_rows
 
-    works = [forecast(each) for each in (first, plan) if each is not None]
+    works = prepared.forecasts
     trainings, macs = sum(work.trainings for work in works), sum(work.macs for work in works)
-    rows = dry_rows(plan)
+    rows = dry_rows(prepared.plan)
     if as_json:
         print_json({"schema": SCHEMA, "trainings": trainings, "macs": macs, "runs": rows})
         return
     print_rows(rows, False)
-    if first is not None:
+    if (first := prepared.source_plan) is not None:
         typer.echo(f"{works[0].trainings} of them in {first.setting.space.name}, to find what is carried")
     typer.echo(f"{trainings} trainings, {macs:.3g} MACs; nothing was trained")

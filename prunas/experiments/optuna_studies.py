@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from prunas.architecture import Architecture
 from prunas.errors import InputError
-from prunas.experiments.record import Record
 from prunas.files import read_stored
 from prunas.proposers.optuna.profiles import stage_ratios
 from prunas.proposers.optuna.replay import quiet
+from prunas.results.record import Record
 from prunas.results.rows import TrialRow
 from prunas.spaces.load import load_space
 

@@ -69,7 +69,7 @@ def make_setting(
         recipe_name: Instead of the space's own recipe.
         changes: Recipe settings that differ, without those that are None. A precision of `auto` is resolved here,
             before anything is hashed: see `prunas.training.precision`.
-        root: Folder of the data sets.
+        root: Folder of the data sets; the environment's PRUNAS_DATA or the user's data folder by default.
         download: Whether a data set may be fetched.
         dense_training: How the dense network of pruning methods is trained: `scratch-e` or `dsd`.
 
@@ -85,7 +85,8 @@ def make_setting(
 
         changed = fastest(device()) | {key: value for key, value in changed.items() if key != "precision"}
     chosen: Recipe = recipe(recipe_name or space.recipe).replace(**changed)
-    found = datasets.load(space.data, root, download)
+    folder = None if root is None else root.expanduser().absolute()
+    found = datasets.load(space.data, folder, download)
     if found.shape != space.survey.input:
         raise InputError(
             f"data set {found.name!r} has images of {'x'.join(map(str, found.shape))}; the network of space "
@@ -95,7 +96,7 @@ def make_setting(
     trained = protocol(dense_training)
     tested = np.bincount(found.labels[found.splits["test"]])
     chance = chance_ceiling(tested.max() / tested.sum(), int(tested.sum()))
-    return Setting(space, chosen, found.name, found.identity, images, found.notes, trained, chance)
+    return Setting(space, chosen, found.name, found.identity, images, found.notes, trained, chance, folder)
 
 
 def make_plan(

@@ -82,12 +82,12 @@ def check_setting(setting: Setting, *, least: bool = False) -> None:
     _ = space.reference  # refuses a network that another process cannot make
     check_environment()
     batch = setting.recipe.batch
-    net = _checked_network(space, space.dense, load(setting.data).classes, min(2, batch))
+    net = _checked_network(space, space.dense, load(setting.data, setting.root).classes, min(2, batch))
     for split, images in setting.images.items():
         check_batches(net, images, batch, split)
     if least and space.dimensions:
         narrowest = space.canonical(space.counted(space.grid([0] * len(space.dimensions))))
-        _checked_network(space, narrowest, load(setting.data).classes, min(2, batch))
+        _checked_network(space, narrowest, load(setting.data, setting.root).classes, min(2, batch))
 
 
 def _checked_network(space: SearchSpace, arch: Architecture, classes: int, images: int) -> "nn.Module":

@@ -1,182 +1,31 @@
-"""What a search leaves behind for people and programs: one JSON document, its tables and its figure. Torch-free.
+"""The records of searches: begun from a plan, stored, read and merged. Torch-free.
 
-The run folders hold the trainings; this document says which of them belong together, who proposed what, and what
-finding it cost. `compare` and `plot` read nothing else.
+`compare` and `plot` read nothing else.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from prunas import SCHEMA
-from prunas.costs.target import Target
 from prunas.errors import InputError, unknown
 from prunas.experiments.repeat import command_of, plan_document
-from prunas.experiments.search import Findings, Plan
+from prunas.experiments.search import Plan
 from prunas.experiments.steps import few_steps
 from prunas.experiments.transfer import stage_notes
 from prunas.files import digest, read_json, write_json
 from prunas.proposers.registry import entry
-from prunas.results.rows import Metric, SearchCost, TrainingRow, TrialRow, check_range
+from prunas.results.record import Record
 from prunas.runs.store import Store
 from prunas.spaces.load import installed_spaces
-from prunas.statistics import curves, summary, text
-from prunas.statistics.alignment import alignment_table
+from prunas.statistics.tables import document
 from prunas.tasks.score import ACCURACY, Score
 
-if TYPE_CHECKING:
-    from prunas.inspection.latency import Latency
-
-__all__ = ["Record", "check_known", "committed_evidence", "load_records", "merge", "record_of", "save"]
+__all__ = ["check_known", "committed_evidence", "load_records", "merge", "record_of", "save"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """A search's outcome, or several of one setting merged.
-
-    Attributes:
-        space: Name of the space.
-        data: Name of the data set.
-        recipe: Name of the recipe.
-        epochs: Its epochs.
-        setting: Digest of recipe, data and network: only records that share it may share a table.
-        score: What the scores of its rows mean.
-        rows: One per final training.
-        dense: Trainings of the dense network.
-        costs: What finding the points cost.
-        trials: What samplers tried, search by search, in the order of proposals.
-        notes: What a reader should know about the data.
-        plan: What was asked, and the command that asks it again; see `prunas.experiments.repeat`. Empty where
-            different searches are merged.
-    """
-
-    space: str
-    data: str
-    recipe: str
-    epochs: int
-    setting: str
-    score: Score
-    rows: tuple[TrainingRow, ...]
-    dense: tuple[TrainingRow, ...]
-    costs: tuple[SearchCost, ...]
-    trials: tuple[TrialRow, ...] = ()
-    notes: tuple[str, ...] = ()
-    plan: Mapping[str, Any] = field(default_factory=dict, hash=False)
-
-    def document(
-        self, figures: Sequence[Path] = (), trained: int = 0, problems: Iterable[str] = ()
-    ) -> dict[str, Any]:
-        """The record as `--json` prints it and as it is stored."""
-        return {
-            "schema": SCHEMA,
-            "space": self.space,
-            "data": self.data,
-            "recipe": self.recipe,
-            "epochs": self.epochs,
-            "setting": self.setting,
-            "score": self.score.to_json(),
-            "plan": dict(self.plan),
-            "runs": [row.to_json() for row in self.rows],
-            "dense": [row.to_json() for row in self.dense],
-            "table": [line.to_json() for line in summary.table(self.rows, self.score)],
-            "differences": [d.to_json() for d in self.differences()],
-            "cost": [cost.to_json() for cost in self.costs],
-            "trials": [trial.to_json() for trial in self.trials],
-            "figures": [str(path) for path in figures],
-            "notes": list(self.notes),
-            "trained": trained,
-            "problems": list(problems),
-        }
-
-    @classmethod
-    def from_document(cls, document: Any, source: Path) -> "Record":
-        """The record in a stored document.
-
-        Raises:
-            InputError: It was written by another version, or is damaged.
-        """
-        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-            raise InputError(
-                f"{source} was written by another version of prunas; repeat the search to replace it"
-            )
-        try:
-            record = cls(
-                **{key: document[key] for key in ("space", "data", "recipe", "epochs", "setting")},
-                score=Score.from_json(document["score"]),
-                rows=tuple(map(TrainingRow.from_json, document["runs"])),
-                dense=tuple(map(TrainingRow.from_json, document["dense"])),
-                costs=tuple(filter(_priced, map(SearchCost.from_json, document["cost"]))),
-                trials=tuple(map(TrialRow.from_json, document.get("trials", ()))),
-                notes=tuple(document["notes"]),
-                plan=document.get("plan", {}),
-            )
-        except (KeyError, TypeError) as error:
-            raise InputError(f"{source} is damaged ({error}); repeat the search to replace it") from error
-        rows: tuple[TrainingRow | TrialRow, ...] = (*record.rows, *record.dense, *record.trials)
-        for row in rows:
-            check_range(row, record.score)
-        return record
-
-    def differences(self) -> list[summary.Difference]:
-        """What was found against the tapered shape with its params and MACs, paired by seed."""
-        found = [row.proposer for row in self.rows if row.kind in ("automatic", "sampler", "predefined")]
-        return summary.comparisons(self.rows, list(dict.fromkeys(found)), score=self.score)
-
-    def tables(
-        self,
-        write: Callable[[text.Table], str] = text.as_text,
-        timed: "Mapping[str, Latency] | None" = None,
-    ) -> str:
-        """The tables a person reads.
-
-        Args:
-            write: Writes one table: `as_text`, `as_markdown` or `as_latex` of `prunas.statistics.text`.
-            timed: Latency of every point by digest, if it was asked for.
-        """
-        results = text.result_table(summary.table(self.rows, self.score), self.score)
-        if timed:
-            from prunas.inspection.latency import with_latency
-
-            results = with_latency(results, self.rows, timed, self.score)
-        parts = [write(results)]
-        if differences := self.differences():
-            parts.append(write(text.difference_table(differences, self.score)))
-        if self.costs:
-            parts.append(write(text.cost_text(summary.cost_table(self.costs))))
-        if any(row.proposed for row in self.rows):
-            parts.append(write(alignment_table(self.rows)))
-        return "\n".join(parts)
-
-    def draw(self, folder: Path, metric: Metric = "params") -> tuple[Path, ...]:
-        """The efficiency figure as SVG and PNG; nothing if no run has been tested.
-
-        Args:
-            folder: Where the files go.
-            metric: What the x axis counts.
-        """
-        drawn = curves.curves(self.rows, self.score, metric)
-        if not drawn:
-            return ()
-        from prunas.report.efficiency import draw_efficiency
-
-        dense = curves.dense_score(self.dense, self.score)
-        return draw_efficiency(
-            drawn,
-            folder,
-            space=self.space,
-            data=self.data,
-            recipe=self.recipe,
-            epochs=self.epochs,
-            score=self.score,
-            dense=dense.mean if dense else None,
-            left_out=curves.undrawn(self.rows, self.score),
-            name="efficiency" if metric == "params" else f"efficiency-{metric}",
-        )
-
-
-def record_of(plan: Plan, findings: Findings) -> Record:
-    """The record of a search."""
+def record_of(plan: Plan) -> Record:
+    """The record of a search that has found nothing yet: what was asked, and what a reader should know."""
     setting, notes = plan.setting, plan.setting.notes
     if plan.align is not None:
         to, mode = plan.align
@@ -194,10 +43,6 @@ def record_of(plan: Plan, findings: Findings) -> Record:
         epochs=setting.recipe.epochs,
         setting=setting_digest(plan),
         score=ACCURACY,  # every plan classifies images
-        rows=findings.rows,
-        dense=findings.dense,
-        costs=findings.costs,
-        trials=findings.trials,
         notes=notes,
         plan=plan_document(plan) | {"command": command_of(plan)},
     )
@@ -216,11 +61,18 @@ def setting_digest(plan: Plan) -> str:
     return digest(shared)
 
 
-def save(record: Record, document: dict[str, Any], root: Path, plan: Plan) -> Path:
-    """Stores a search's document under a name that its plan decides, so that a repeated search replaces it."""
-    key = digest([record.setting, plan_document(plan)])
-    path = root / record.space / "searches" / f"{key}.json"
-    write_json(path, document)
+def save(record: Record, root: Path, figures: Sequence[Path] = (), trained: int = 0) -> Path:
+    """Stores a search's document under a name that its plan decides, so that a repeated search replaces it.
+
+    Args:
+        record: Of one search.
+        root: The folder given as --out.
+        figures: Files that were drawn of it.
+        trained: Trainings done by the call that made it.
+    """
+    asked = {key: value for key, value in record.plan.items() if key != "command"}
+    path = root / record.space / "searches" / f"{digest([record.setting, asked])}.json"
+    write_json(path, document(record, figures, trained))
     return path
 
 
@@ -288,21 +140,7 @@ def merge(records: Iterable[Record]) -> list[Record]:
     merged: dict[tuple[str, str, Score], Record] = {}
     for record in _told_apart(list(records)):
         key = (record.space, record.setting, record.score)
-        before = merged.get(key, record)
-        merged[key] = Record(
-            space=record.space,
-            data=record.data,
-            recipe=record.recipe,
-            epochs=record.epochs,
-            setting=record.setting,
-            score=record.score,
-            rows=_once(before.rows + record.rows),
-            dense=_once(before.dense + record.dense),
-            costs=tuple(dict.fromkeys(before.costs + record.costs)),
-            trials=_courses(before.trials, record.trials),
-            notes=tuple(dict.fromkeys(before.notes + record.notes)),
-            plan=record.plan if before.plan == record.plan else {},
-        )
+        merged[key] = merged.get(key, record).joined(record)
     return list(merged.values())
 
 
@@ -330,29 +168,3 @@ def _renamed(record: Record) -> Record:
         rows=tuple(replace(row, proposer=named(row.proposer)) for row in record.rows),
         costs=tuple(replace(cost, proposer=named(cost.proposer)) for cost in record.costs),
     )
-
-
-def _priced(cost: SearchCost) -> bool:
-    """Whether a stored cost holds all that its search rests on.
-
-    Records from before prices held the searches that an answer rests on gave those trainings to nobody but the
-    searches themselves: there, a control that answers found points costs nothing.
-    """
-    return cost.rests_on is not None or not entry(cost.proposer).answers_found_points
-
-
-def _once(rows: Iterable[TrainingRow]) -> tuple[TrainingRow, ...]:
-    """Rows without repetitions; the later one wins, for it may be finished by now."""
-    return tuple({(r.id, r.proposer, r.asked, r.search_seed, r.flags): r for r in rows}.values())
-
-
-def _courses(*several: Iterable[TrialRow]) -> tuple[TrialRow, ...]:
-    """Each search's trials once: of a search that several hold, those of the one that tried most."""
-    longest: dict[tuple[str, int, Target], list[TrialRow]] = {}
-    for trials in several:
-        courses: dict[tuple[str, int, Target], list[TrialRow]] = {}
-        for trial in trials:
-            courses.setdefault((trial.proposer, trial.search_seed, trial.asked), []).append(trial)
-        for key, course in courses.items():
-            longest[key] = max(longest.get(key, []), course, key=len)
-    return tuple(trial for course in longest.values() for trial in course)

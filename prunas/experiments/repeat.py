@@ -69,7 +69,7 @@ def command_of(plan: Plan) -> list[str] | None:
     words += [] if plan.dense else ["--no-dense"]
     words += recipe
     if plan.setting.data != "digits":
-        words += ["--data", str(data_folder())]
+        words += ["--data", str(data_folder(plan.setting.root))]
     return words
 
 

@@ -10,7 +10,7 @@ once. Search seed i goes with training seed i, so that proposers are compared in
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from prunas import designs
@@ -22,6 +22,7 @@ from prunas.proposers.brief import Brief, DenseNetwork, Penalty, Pending, Propos
 from prunas.proposers.entry import Entry
 from prunas.proposers.registry import configured
 from prunas.recipe import Protocol
+from prunas.results.record import Record
 from prunas.results.rows import FINISHED, Proposed, SearchCost, Spent, TrainingRow, TrialRow
 from prunas.runs.execute import Outcome
 from prunas.runs.executors import Executor
@@ -111,29 +112,29 @@ class Session:
     waiting: set[str] = field(default_factory=set)
 
 
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """What a search found.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings(Record):
+    """The record of a search that has just been carried out, with the points themselves.
 
     Attributes:
-        rows: One per final training, in the order of proposers, targets and seeds.
-        dense: Trainings of the dense network, penalised ones included.
-        costs: What the points rest on, per proposer and seed.
-        trials: What samplers tried, in the order in which they proposed it.
-        points: The points themselves, by proposer.
+        points: The points, by proposer.
         point_seeds: The search seed of each of them, by proposer.
         trained: Trainings done by this call.
-        problems: Why something is missing, one line each.
     """
 
-    rows: tuple[TrainingRow, ...]
-    dense: tuple[TrainingRow, ...]
-    costs: tuple[SearchCost, ...]
-    trials: tuple[TrialRow, ...]
-    points: Mapping[str, tuple[Proposal, ...]]
-    point_seeds: Mapping[str, tuple[int, ...]]
+    points: Mapping[str, tuple[Proposal, ...]] = field(hash=False)
+    point_seeds: Mapping[str, tuple[int, ...]] = field(hash=False)
     trained: int
-    problems: tuple[str, ...]
+
+    @property
+    def record(self) -> Record:
+        """What is stored: without the points, which the folders of the trainings hold."""
+        return Record(**_fields(self))
+
+
+def _fields(record: Record) -> dict[str, Any]:
+    """The fields of a record by name."""
+    return {each.name: getattr(record, each.name) for each in fields(Record)}
 
 
 class _Search:
@@ -279,7 +280,7 @@ class _Search:
         from prunas.works.runtime import calibration
 
         setting = self.plan.setting
-        return calibration(setting.data, images, seed, setting.recipe.images)
+        return calibration(setting.data, images, seed, setting.recipe.images, setting.root)
 
     def _outcome(self, session: Session, training: Training) -> Outcome | None:
         self.submit(training)
@@ -368,8 +369,8 @@ class _Search:
     def _final(self, point: Proposal, protocol: Protocol, seed: int) -> Training:
         return self.plan.setting.final(point, protocol, seed, self.plan.cap, self.plan.keep_weights)
 
-    def findings(self) -> Findings:
-        """Rows, costs and problems."""
+    def findings(self, record: Record) -> Findings:
+        """The record of the plan, with rows, costs and problems."""
         order = {name: i for i, name in enumerate(self.plan.proposers)}
         finals = sorted(
             self.finals,
@@ -402,15 +403,15 @@ class _Search:
             name: tuple(s.seed for s in self.sessions if s.name == name for _ in s.points)
             for name in self.plan.proposers
         }
+        results: dict[str, Any] = {
+            "rows": rows,
+            "dense": dense,
+            "costs": tuple(self._costs()),
+            "trials": tuple(self._trials()),
+            "problems": tuple(map(str, problems)),
+        }
         return Findings(
-            rows=rows,
-            dense=dense,
-            costs=tuple(self._costs()),
-            trials=tuple(self._trials()),
-            points=points,
-            point_seeds=point_seeds,
-            trained=self.trained,
-            problems=tuple(map(str, problems)),
+            **_fields(record) | results, points=points, point_seeds=point_seeds, trained=self.trained
         )
 
     def _failed_trials(self) -> Iterator[str]:
@@ -589,6 +590,7 @@ def search(plan: Plan, store: Store, make: Callable[[], Executor]) -> Findings:
         KeyboardInterrupt: Stopped; the same call continues.
     """
     from prunas.experiments.preflight import preflight
+    from prunas.experiments.record import record_of
 
     # All three come before anything is written: they may refuse the plan, or the executor's name.
     preflight(plan, store)
@@ -602,4 +604,4 @@ def search(plan: Plan, store: Store, make: Callable[[], Executor]) -> Findings:
             write_json(bounds, _bounds(plan.setting.space))
         driver = _Search(plan, sessions, store, executor)
         driver.run()
-    return driver.findings()
+    return driver.findings(record_of(plan))

@@ -1,17 +1,43 @@
 """Whether a recipe has steps enough: a large batch on few images starves a training, at the same cost."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from prunas.proposers.registry import entry
 from prunas.recipe import Protocol
 from prunas.works.trainings import Setting
 
-__all__ = ["FEWEST_STEPS", "few_steps"]
+__all__ = ["FEWEST_STEPS", "few_steps", "warnings_of"]
 
 FEWEST_STEPS = 500
 """Optimiser steps below which a training from scratch is far from done, about. A small ResNet-20 on 5,000 images
 of CIFAR-10 reached 32.9 % in 60 steps of batch 512, 44.4 % at batch 128 and 53.4 % at batch 64, at equal cost."""
 
 _SMALLEST_BATCH = 16
+
+
+def warnings_of(
+    setting: Setting, protocols: Sequence[Protocol], proposers: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """What a person should know before anything is trained: trainings too short, or slow by what is emulated.
+
+    Args:
+        setting: Space, recipe and data.
+        protocols: How points are trained.
+        proposers: Who proposes them.
+    """
+    notes = []
+    if few := few_steps(setting, protocols, any("dense" in entry(name).needs for name in proposers)):
+        notes.append(f"{setting.space.name}: {few}")
+    if setting.recipe.precision == "bf16":
+        from prunas.training.precision import fast_bf16
+        from prunas.works.runtime import device
+
+        if not fast_bf16(device()):
+            notes.append(
+                "bf16 will be slow, a tenth of fp32's speed: a processor without AVX512-BF16 or AMX emulates it; "
+                "--precision auto takes what is fast"
+            )
+    return tuple(notes)
 
 
 def few_steps(setting: Setting, protocols: Iterable[Protocol], dense: bool) -> str | None:

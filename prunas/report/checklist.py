@@ -82,7 +82,7 @@ def _same_setting(evidence: Evidence) -> Item:
     if len(recipes) > 1:
         return Item("not done", practice, f"{len(recipes)} different recipes among the final trainings")
     on = f", device {', '.join(sorted(devices))}" if devices else ""
-    return Item("done" if len(devices) < 2 else "partly", practice, f"recipe {evidence.recipe}{on}")
+    return Item("done" if len(devices) < 2 else "partly", practice, f"recipe {evidence.record.recipe}{on}")
 
 
 def _from_scratch(evidence: Evidence) -> Item:

@@ -34,4 +34,4 @@ def commands(evidence: Evidence, out: Path) -> list[str]:
     figures += ["budget"] * bool(evidence.budgets())
     figures += ["widths"] * bool(evidence.spreads()) + ["kernels"] * bool(evidence.patterns()) + ["curves"]
     views = [["compare"], *(["plot", figure] for figure in figures), ["report"]]
-    return lines + [shlex.join(["prunas", *view, evidence.space, "--out", str(out)]) for view in views]
+    return lines + [shlex.join(["prunas", *view, evidence.record.space, "--out", str(out)]) for view in views]

@@ -26,16 +26,55 @@ from prunas.report.figure import (
     styled,
 )
 from prunas.report.styles import Style
-from prunas.statistics.curves import Curve
+from prunas.results.record import Record
+from prunas.results.rows import Metric
+from prunas.statistics.curves import Curve, dense_score, undrawn
+from prunas.statistics.curves import curves as curves_of
 from prunas.statistics.flags import doubts, ordered
 from prunas.statistics.wording import axis_label, decimals
 from prunas.tasks.score import Score
 
-__all__ = ["draw_efficiency", "efficiency_figure"]
+__all__ = ["draw_efficiency", "draw_record", "efficiency_figure", "record_figure"]
 
 _BESIDE = 2.3  # points from a mean to its single trainings
 _SINGLE = 2.3  # size of a single training in points
 _AXIS = {"params": "parameters", "macs": "MACs per image"}
+
+
+def record_figure(record: Record, metric: Metric = "params") -> Figure | None:
+    """The efficiency figure of a record; None if no run has been tested.
+
+    Args:
+        record: The record.
+        metric: What the x axis counts.
+    """
+    drawn = curves_of(record.rows, record.score, metric)
+    if not drawn:
+        return None
+    dense = dense_score(record.dense, record.score)
+    return efficiency_figure(
+        drawn,
+        space=record.space,
+        data=record.data,
+        recipe=record.recipe,
+        epochs=record.epochs,
+        score=record.score,
+        dense=dense.mean if dense else None,
+        left_out=undrawn(record.rows, record.score),
+    )
+
+
+def draw_record(record: Record, folder: Path, metric: Metric = "params") -> tuple[Path, ...]:
+    """The efficiency figure of a record as SVG and PNG; no file if no run has been tested.
+
+    Args:
+        record: The record.
+        folder: Where the files go; made if missing.
+        metric: What the x axis counts.
+    """
+    figure = record_figure(record, metric)
+    name = "efficiency" if metric == "params" else f"efficiency-{metric}"
+    return () if figure is None else save(figure, folder, name)
 
 
 def draw_efficiency(

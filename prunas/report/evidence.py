@@ -15,6 +15,7 @@ from prunas.designs.kernels import frequencies
 from prunas.errors import InputError
 from prunas.files import check_format, read_json
 from prunas.report.learning import Losses
+from prunas.results.record import Record
 from prunas.results.rows import SearchCost, TrainingRow
 from prunas.spaces.load import load_space
 from prunas.spaces.space import SearchSpace
@@ -106,16 +107,7 @@ class Evidence:
     """One setting: everything that was compared under it.
 
     Attributes:
-        space: Name of the space.
-        data: Name of the data set.
-        recipe: Name of the recipe.
-        epochs: Its epochs.
-        score: What the scores of the rows mean.
-        rows: One per final training.
-        dense: Trainings of the dense network.
-        costs: What finding the points cost.
-        notes: What a reader should know about the data.
-        problems: Why something is missing.
+        record: What its searches found, as one record.
         searches: The stored documents of the searches.
         layers: What the space lets vary, () if it cannot be loaded any more.
         maps: Size of each stage's maps, such as `32x32`, () likewise.
@@ -123,16 +115,7 @@ class Evidence:
         runs: What the folders say, by id of the run, dense runs included.
     """
 
-    space: str
-    data: str
-    recipe: str
-    epochs: int
-    score: Score
-    rows: tuple[TrainingRow, ...]
-    dense: tuple[TrainingRow, ...]
-    costs: tuple[SearchCost, ...]
-    notes: tuple[str, ...]
-    problems: tuple[str, ...]
+    record: Record
     searches: tuple[Mapping[str, Any], ...]
     layers: tuple[Layer, ...]
     maps: tuple[str, ...]
@@ -140,9 +123,30 @@ class Evidence:
     runs: Mapping[str, RunFolder]
 
     @property
+    def rows(self) -> tuple[TrainingRow, ...]:
+        """One per final training."""
+        return self.record.rows
+
+    @property
+    def dense(self) -> tuple[TrainingRow, ...]:
+        """Trainings of the dense network."""
+        return self.record.dense
+
+    @property
+    def costs(self) -> tuple[SearchCost, ...]:
+        """What finding the points cost."""
+        return self.record.costs
+
+    @property
+    def score(self) -> Score:
+        """What the scores of the rows mean."""
+        return self.record.score
+
+    @property
     def setting(self) -> str:
         """Space, data set and recipe in words."""
-        return f"{self.space} on {self.data}, recipe {self.recipe} ({self.epochs} epochs)"
+        record = self.record
+        return f"{record.space} on {record.data}, recipe {record.recipe} ({record.epochs} epochs)"
 
     @property
     def dense_mean(self) -> float | None:
@@ -240,44 +244,23 @@ def _distinct(runs: Mapping[str, RunFolder], rows: Iterable[TrainingRow]) -> lis
     return list({(row.search_seed, row.architecture): runs[row.id].widths for row in rows}.values())
 
 
-def gather(
-    out: Path,
-    *,
-    space: str,
-    data: str,
-    recipe: str,
-    epochs: int,
-    setting: str,
-    score: Score,
-    rows: tuple[TrainingRow, ...],
-    dense: tuple[TrainingRow, ...],
-    costs: tuple[SearchCost, ...],
-    notes: tuple[str, ...],
-) -> Evidence:
+def gather(out: Path, record: Record) -> Evidence:
     """Reads what the run folders add to a record.
 
     A folder that is gone, a space that has changed since: both leave gaps in the evidence, never an error.
 
     Args:
         out: The folder that holds all runs; tried where a row's own folder has moved.
-        space: And the following, as in the record of the search.
-        data: Name of the data set.
-        recipe: Name of the recipe.
-        epochs: Its epochs.
-        setting: Digest of the setting, by which the stored searches are found.
-        score: What the scores of the rows mean.
-        rows: One per final training.
-        dense: Trainings of the dense network.
-        costs: What finding the points cost.
-        notes: What a reader should know about the data.
+        record: All that was found under one setting.
 
     Raises:
         InputError: A folder was written in another format version.
     """
+    rows = record.rows
     found: dict[str, tuple[Path, Mapping[str, Any], Mapping[str, Any]]] = {}
-    for row in (*rows, *dense):
+    for row in (*rows, *record.dense):
         if row.id not in found:
-            folder = _folder(row, out / space)
+            folder = _folder(row, out / record.space)
             result = _read(folder / "result.json")
             found[row.id] = folder, _read(folder / "job.json") or result, result  # a result repeats its job
     loaded = _space(job for _, job, _ in found.values())
@@ -293,22 +276,10 @@ def gather(
         runs[run] = RunFolder(
             folder=folder, job=job, result=result, widths=widths, stored=stored, kernels=kernels
         )
-    searches = [_read(path) for path in sorted((out / space / "searches").glob("*.json"))]
-    searches = [document for document in searches if document.get("setting") == setting]
-    problems = dict.fromkeys(
-        str(problem) for document in searches for problem in document.get("problems", ())
-    )
+    searches = [_read(path) for path in sorted((out / record.space / "searches").glob("*.json"))]
+    searches = [document for document in searches if document.get("setting") == record.setting]
     return Evidence(
-        space=space,
-        data=data,
-        recipe=recipe,
-        epochs=epochs,
-        score=score,
-        rows=rows,
-        dense=dense,
-        costs=costs,
-        notes=notes,
-        problems=tuple(problems),
+        record=record,
         searches=tuple(searches),
         layers=tuple(Layer(d.name, d.stage, d.dense) for d in loaded.dimensions) if loaded else (),
         maps=tuple("x".join(map(str, size)) or "head" for size in loaded.survey.stages) if loaded else (),

@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocator, ScalarFormatter
 from matplotlib.transforms import Transform, offset_copy
 
+from prunas.errors import InputError
 from prunas.files import write_atomic
 from prunas.report.styles import Style, styles
 from prunas.statistics.flags import flag_words
@@ -112,19 +113,32 @@ def styled(make: Callable[_P, Figure]) -> Callable[_P, Figure]:
     return wrapped
 
 
+_FORMATS: Mapping[str, Mapping[str, Any]] = {
+    ".svg": {"format": "svg", "metadata": {"Date": None}},
+    ".png": {"format": "png", "dpi": 300, "metadata": {"Software": None}},
+}
+
+
 def save(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
     """Writes a figure as `name`.svg and `name`.png.
 
     Raises:
         InputError: A file cannot be written.
     """
-    paths = folder / f"{name}.svg", folder / f"{name}.png"
+    return save_as(figure, folder / f"{name}.svg"), save_as(figure, folder / f"{name}.png")
+
+
+def save_as(figure: Figure, path: Path) -> Path:
+    """Writes a figure as one file, the same bytes for the same figure; its suffix decides the format.
+
+    Raises:
+        InputError: It is neither `.svg` nor `.png`, or cannot be written.
+    """
+    if path.suffix not in _FORMATS:
+        raise InputError(f"a figure is written as .svg or .png, not as {path.name!r}")
     with _own_style():
-        write_atomic(paths[0], lambda file: figure.savefig(file, format="svg", metadata={"Date": None}))
-        write_atomic(
-            paths[1], lambda file: figure.savefig(file, format="png", dpi=300, metadata={"Software": None})
-        )
-    return paths
+        write_atomic(path, lambda file: figure.savefig(file, **_FORMATS[path.suffix]))
+    return path
 
 
 def as_svg(figure: Figure) -> str:

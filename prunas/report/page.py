@@ -73,7 +73,7 @@ def page(evidence: Sequence[Evidence], out: Path) -> str:
         name: (sources / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")
     }
     return environment.from_string(read["page.html"]).render(
-        title=", ".join(dict.fromkeys(each.space for each in evidence)),
+        title=", ".join(dict.fromkeys(each.record.space for each in evidence)),
         version=__version__,
         css=Markup(read["page.css"]),
         js=Markup(read["page.js"]),
@@ -112,10 +112,10 @@ def _section(evidence: Evidence, out: Path, index: int) -> dict[str, Any]:
 def _drawings(evidence: Evidence, prefix: str) -> Iterable[_Drawing]:
     setting, score = evidence.setting, evidence.score
     named: Any = {
-        "space": evidence.space,
-        "data": evidence.data,
-        "recipe": evidence.recipe,
-        "epochs": evidence.epochs,
+        "space": evidence.record.space,
+        "data": evidence.record.data,
+        "recipe": evidence.record.recipe,
+        "epochs": evidence.record.epochs,
         "score": score,
         "dense": evidence.dense_mean,
         "left_out": undrawn(evidence.rows, score),

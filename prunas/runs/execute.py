@@ -62,7 +62,7 @@ def execute(
 ) -> Outcome:
     """Runs `job` in this process, or fetches its result.
 
-    The work is called as `work(spec, folder=..., progress=..., stop=...)` with `folder` an existing path of
+    The work is called as `work(job.task, folder=..., progress=..., stop=...)` with `folder` an existing path of
     its own, where a checkpoint of an earlier attempt may lie. It returns a mapping of JSON values. When
     `stop()` turns true it saves its state and returns None; it may ask after every step.
 
@@ -106,7 +106,7 @@ def _attempt(job: Job, store: Store, progress: Progress, stop: Stop, crowded: Ca
     folder = store.begin(job)
     started = time.monotonic()
     try:
-        values = resolve("prunas.works", job.work)(job.spec, folder=folder, progress=progress, stop=stop)
+        values = resolve("prunas.works", job.work)(job.task, folder=folder, progress=progress, stop=stop)
         if values is None and stop():
             return Outcome(job, "preempted")
         if not isinstance(values, Mapping):

@@ -1,9 +1,11 @@
 """Who executes jobs: one seam, and the table of what stands behind it."""
 
 import importlib
+import json
+import os
 import pkgutil
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Protocol, Self
@@ -19,9 +21,11 @@ __all__ = [
     "Executor",
     "ExecutorEntry",
     "Report",
+    "chosen",
     "executor",
     "number",
     "package",
+    "parsed_options",
     "silent",
     "whole",
 ]
@@ -167,6 +171,52 @@ def executor(
     entry = _entry(name, options)
     made: Executor = pkgutil.resolve_name(entry.path)(store, report, stop, **options)
     return made
+
+
+def chosen(
+    name: str | None, workers: int | None, options: Mapping[str, Any], side_by_side: int = 1
+) -> tuple[str, dict[str, Any]]:
+    """The name of an executor and all its options; several workers at a serial one mean processes.
+
+    Without a name: streams on a machine with a GPU (processes for several workers on several GPUs); on a CPU
+    `side_by_side` worker processes, or serial if that is 1 or anything else was asked for.
+
+    Args:
+        name: A key of `EXECUTORS`, or None.
+        workers: Trainings at a time, or None.
+        options: Further settings of the executor.
+        side_by_side: Worker processes where nothing else is asked for and there is no GPU.
+    """
+    from prunas.runs.pools.processes import visible_gpus
+
+    options = dict(options) if workers is None else {"workers": workers, **options}
+    if name is None:
+        on_cpu = os.environ.get("PRUNAS_DEVICE", "cpu") == "cpu"
+        gpus = len(visible_gpus())
+        name = "serial" if not gpus else "processes" if gpus > 1 and workers is not None else "streams"
+        if name == "serial" and not options and on_cpu and side_by_side > 1:
+            name, options = "processes", {"workers": side_by_side}
+    if name == "serial" and workers is not None:
+        name = "processes"
+    return name, options
+
+
+def parsed_options(texts: Sequence[str] | None) -> dict[str, Any]:
+    """Settings of an executor as people type them: `gpus=0.5` and the like.
+
+    Raises:
+        InputError: One of them does not read SETTING=VALUE.
+    """
+    options: dict[str, Any] = {}
+    for text in texts or ():
+        key, _, value = text.partition("=")
+        if not (key and value):
+            raise InputError(f"--executor-set {text!r} does not read SETTING=VALUE")
+        try:
+            options[key] = json.loads(value)
+        except ValueError:
+            options[key] = value
+    return options
 
 
 def check(name: str, store: Store, **options: Any) -> None:

@@ -11,6 +11,8 @@ from prunas.plugins import REGISTERED_NAME
 
 __all__ = ["Job"]
 
+PLACES = "places"
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -24,6 +26,9 @@ class Job:
             tuples are lists; not to be changed.
         space: Folder that holds the run, named after its search space.
         label: Readable start of the run's folder name, for example "scratch-e".
+        places: Where the work finds on this machine what its spec names, such as `{"data": FOLDER}`. No part of
+            the id or of equality: the same data in another folder are the same job. The work reads it as
+            `spec["places"]`, which is there only if there are places.
         id: Twelve hex digits that name what is computed, the same on every machine.
     """
 
@@ -31,6 +36,7 @@ class Job:
     spec: Mapping[str, Any] = field(hash=False)
     space: str
     label: str
+    places: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     id: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -48,8 +54,16 @@ class Job:
             plain = json.loads(canonical(dict(self.spec)))
         except (TypeError, ValueError) as error:
             raise InputError(f"job: spec cannot be written as JSON ({error})") from error
+        if PLACES in plain:
+            raise InputError(f"job: spec must not name {PLACES!r}, which decide nothing about a result")
         object.__setattr__(self, "spec", plain)
+        object.__setattr__(self, "places", dict(self.places))
         object.__setattr__(self, "id", digest({"format": FORMAT, "work": self.work, "spec": plain}))
+
+    @property
+    def task(self) -> Mapping[str, Any]:
+        """What the work is called with: the spec, and the places if there are any."""
+        return {**self.spec, PLACES: self.places} if self.places else self.spec
 
     @property
     def name(self) -> str:
@@ -58,7 +72,7 @@ class Job:
 
     def to_json(self) -> dict[str, Any]:
         """The job as JSON values."""
-        return {
+        document = {
             "format": FORMAT,
             "id": self.id,
             "work": self.work,
@@ -66,6 +80,7 @@ class Job:
             "space": self.space,
             "spec": self.spec,
         }
+        return document | ({PLACES: dict(self.places)} if self.places else {})
 
     @classmethod
     def from_json(cls, document: Any) -> "Job":
@@ -81,9 +96,12 @@ class Job:
         fields = {"format", "id", "work", "label", "space", "spec"}
         if missing := sorted(fields - document.keys()):
             raise InputError(f"job: {', '.join(missing)} missing")
-        if extra := sorted(document.keys() - fields):
+        if extra := sorted(document.keys() - fields - {PLACES}):
             raise InputError(f"job: unknown field {', '.join(extra)}; there are: {', '.join(sorted(fields))}")
-        job = cls(document["work"], document["spec"], document["space"], document["label"])
+        places = document.get(PLACES, {})
+        if not isinstance(places, Mapping):
+            raise InputError(f"job: {PLACES} must be a mapping, not {type(places).__name__}")
+        job = cls(document["work"], document["spec"], document["space"], document["label"], places)
         if job.id != document["id"]:
             raise InputError(f"job: id {document['id']!r} does not belong to its content, which is {job.id}")
         return job

@@ -3,11 +3,12 @@
 import ctypes
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -28,6 +29,7 @@ __all__ = [
     "check_environment",
     "checkpoint_seconds",
     "choose_algorithms",
+    "data_root",
     "device",
     "initial",
     "side_by_side",
@@ -180,7 +182,13 @@ def initial(space: SearchSpace, seed: int) -> dict[str, torch.Tensor]:
         return {name: tensor.detach() for name, tensor in space.build().state_dict().items()}
 
 
-def calibration(name: str, images: int, seed: int, subset: int) -> Iterator[Batch]:
+def data_root(spec: Mapping[str, Any]) -> Path | None:
+    """The folder of data sets that a job was given, see `prunas.runs.job.Job`; None leaves it to each machine."""
+    root = spec.get("places", {}).get("data")
+    return Path(root) if root else None
+
+
+def calibration(name: str, images: int, seed: int, subset: int, root: Path | None = None) -> Iterator[Batch]:
     """Training images as they are, on the CPU.
 
     Args:
@@ -188,9 +196,10 @@ def calibration(name: str, images: int, seed: int, subset: int) -> Iterator[Batc
         images: How many at most; training sets smaller than that are passed over whole.
         seed: Which ones.
         subset: How many training images the trainings see (`Recipe.images`); 0 means all.
+        root: Folder of the data sets, see `prunas.data.data_folder`.
     """
     cpu = torch.device("cpu")
-    return load(name).calibration(images, seed=seed, device=cpu, batch=CALIBRATION_BATCH, subset=subset)
+    return load(name, root).calibration(images, seed=seed, device=cpu, batch=CALIBRATION_BATCH, subset=subset)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

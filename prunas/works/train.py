@@ -23,6 +23,7 @@ from prunas.works.runtime import (
     calibration,
     checkpoint_seconds,
     choose_algorithms,
+    data_root,
     device,
     side_by_side,
     space_of,
@@ -81,7 +82,8 @@ def _run(
     recipe = Recipe.from_json(spec["recipe"])
     torch.set_num_threads(processor.threads(space.cost(arch).macs * recipe.batch))
     onednn = where.type != "cpu" or processor.onednn_pays(space, arch, recipe)
-    data = load(spec["data"]["name"])
+    root = data_root(spec)
+    data = load(spec["data"]["name"], root)
     if data.identity != spec["data"]["identity"]:
         raise InputError(f"data set {data.name!r} is not the one this run was planned with; check --data")
     with torch.random.fork_rng(devices=[]):
@@ -93,7 +95,9 @@ def _run(
         else:
             state, kept = weights(folder.parent / inherited["run"]), inherited["kept"]
             if how := inherited.get("rebuild"):
-                images = partial(calibration, data.name, seed=how["options"]["seed"], subset=recipe.images)
+                images = partial(
+                    calibration, data.name, seed=how["options"]["seed"], subset=recipe.images, root=root
+                )
                 state = resolve("prunas.rebuilds", how["name"])(
                     space, arch, state, kept, images, **how["options"]
                 )

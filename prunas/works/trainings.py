@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from prunas.architecture import Architecture
@@ -38,6 +39,8 @@ class Setting:
         notes: What a reader should know about the data.
         dense_training: How the dense network of pruning methods is trained: the recipe's epochs or `dsd`.
         chance: The highest test accuracy in percent that guessing reaches by chance; None where it is not known.
+        root: Folder of the data sets, absolute. It travels with every job, outside its identity; None leaves it to
+            each machine, see `prunas.data.data_folder`.
     """
 
     space: SearchSpace
@@ -48,6 +51,7 @@ class Setting:
     notes: tuple[str, ...] = ()
     dense_training: Protocol = PROTOCOLS["scratch-e"]
     chance: float | None = None
+    root: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuses a dense training that would need a dense training."""
@@ -86,7 +90,8 @@ class Setting:
             "penalty": None,
             "keep_weights": False,
         }
-        return Job(WORK, spec | changes, self.space.name, label)
+        places = {} if self.root is None else {"data": str(self.root)}
+        return Job(WORK, spec | changes, self.space.name, label, places)
 
     def schedule(self, how: Protocol, arch: Architecture, cap: float | None = None) -> tuple[Recipe, int]:
         """The recipe of a training, and its epochs.

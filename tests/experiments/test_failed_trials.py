@@ -15,7 +15,7 @@ from prunas.errors import InputError
 from prunas.experiments.forecast import dry_rows
 from prunas.experiments.optuna_studies import open_storage, write_studies
 from prunas.experiments.plan import make_plan, make_setting
-from prunas.experiments.record import record_of, save
+from prunas.experiments.record import save
 from prunas.experiments.search import Findings, Plan, search
 from prunas.proposers.baselines.controls import flagged
 from prunas.proposers.brief import Brief, Trial
@@ -163,12 +163,12 @@ def test_failed_trials_are_stored_printed_and_written_as_studies(
 
     plan = a_plan(small_space, "tpe", keep=[0.2], trials=4)
     findings = run(plan, tmp_path)
-    record = record_of(plan, findings)
-    save(record, record.document(), tmp_path, plan)
+    record = findings.record
+    save(record, tmp_path)
     diverging({0})
     plan = a_plan(small_space, "nsga2", keep=[0.2], trials=4)
     findings = run(plan, tmp_path / "other")
-    record = record_of(plan, findings)
+    record = findings.record
     url = f"sqlite:///{tmp_path / 'studies.db'}"
     write_studies([record], tmp_path / "other", open_storage(url))
     (name,) = optuna.get_all_study_names(url)

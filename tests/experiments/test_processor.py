@@ -3,13 +3,12 @@ import torch
 from torch import nn
 
 from prunas import designs
-from prunas.cli.progress import Tally
-from prunas.cli.running import executor_of
 from prunas.experiments.forecast import forecast
 from prunas.experiments.plan import make_plan, make_setting
 from prunas.recipe import recipe
 from prunas.runs.driver import Driver
 from prunas.runs.execute import execute
+from prunas.runs.executors import chosen, executor
 from prunas.runs.pools.serial import Serial
 from prunas.runs.store import Store
 from prunas.spaces.load import load_space
@@ -56,10 +55,9 @@ def test_the_default_search_uses_both_cores_and_a_short_one_does_not(two_cores):
 
 def test_worker_processes_are_what_a_cpu_gets_where_nothing_else_was_said(tmp_path, two_cores, monkeypatch):
     def made(name=None, workers=None, settings=(), side_by_side=2):
-        store = Store(tmp_path)
-        watched = executor_of(name, workers, settings, store, Tally(1, 1), lambda: False, side_by_side)
-        with watched:
-            return type(watched._executor), watched.capacity
+        named, options = chosen(name, workers, dict(settings), side_by_side)
+        with executor(named, Store(tmp_path), **options) as made:
+            return type(made), made.capacity
 
     assert made() == (Driver, 2)
     assert made(side_by_side=1) == (Serial, 1)

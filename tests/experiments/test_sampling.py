@@ -19,11 +19,13 @@ from prunas.cli import main
 from prunas.errors import InputError
 from prunas.experiments.optuna_studies import open_storage, write_studies
 from prunas.experiments.plan import make_plan, make_setting
-from prunas.experiments.record import Record, load_records, record_of, save
+from prunas.experiments.record import load_records, save
 from prunas.experiments.search import Findings, Plan, search
+from prunas.results.record import Record
 from prunas.runs.pools.serial import Serial
 from prunas.runs.store import Store
 from prunas.spaces.load import load_space
+from prunas.statistics import tables
 
 
 def a_plan(space: Path, proposers: tuple[str, ...], epochs: int = 1, **changes: Any) -> Plan:
@@ -45,8 +47,8 @@ def warm(small_space: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     plan = a_plan(small_space, names, epochs=3, trials=3, options=options)
     root = tmp_path_factory.mktemp("runs")
     findings = run(plan, root)
-    record = record_of(plan, findings)
-    save(record, record.document(), root, plan)
+    record = findings.record
+    save(record, root)
     return root, plan, findings
 
 
@@ -98,8 +100,8 @@ def test_a_repeated_search_says_the_same(warm: tuple[Path, Plan, Findings]) -> N
 
 
 def test_trials_survive_storage_and_merge(warm: tuple[Path, Plan, Findings]) -> None:
-    root, plan, findings = warm
-    record = record_of(plan, findings)
+    root, _, findings = warm
+    record = findings.record
     path = root / "small-digits" / "searches"
     (document,) = [json.loads(p.read_text()) for p in path.glob("*.json")]
     assert Record.from_document(document, path) == record
@@ -175,10 +177,10 @@ def database(warm: tuple[Path, Plan, Findings], tmp_path_factory: pytest.TempPat
 
 
 def test_studies_hold_what_was_tried(warm: tuple[Path, Plan, Findings], database: str) -> None:
-    _, plan, findings = warm
+    _, _, findings = warm
     names = optuna.get_all_study_names(database)
     studies = {name.split("/")[2]: optuna.load_study(study_name=name, storage=database) for name in names}
-    setting = record_of(plan, findings).setting
+    setting = findings.setting
     assert f"small-digits/{setting}/tpe+slimming/seed0/params-20%" in names
     mine = [trial for trial in findings.trials if trial.proposer == "tpe"]
     trials = studies["tpe"].trials
@@ -242,9 +244,9 @@ def test_a_postgresql_server_holds_the_same(
 
 
 def test_studies_of_others_stay(warm: tuple[Path, Plan, Findings], tmp_path: Path) -> None:
-    root, plan, findings = warm
+    root, _, findings = warm
     url = f"sqlite:///{tmp_path / 'studies.db'}"
-    setting = record_of(plan, findings).setting
+    setting = findings.setting
     optuna.create_study(study_name=f"small-digits/{setting}/tpe/seed0/params-20%", storage=url)
     with pytest.raises(InputError, match="that prunas did not write; rename it"):
         write_studies(load_records(root), root, open_storage(url))
@@ -280,7 +282,7 @@ def test_a_missing_driver_is_one_line_with_the_command() -> None:
 def test_the_command_writes_them_anew(
     warm: tuple[Path, Plan, Findings], database: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root, plan, findings = warm
+    root, _, findings = warm
     schema = json.loads((Path(prunas.__file__).parent / "schema.json").read_text())
 
     def valid(name: str, document: Any) -> Any:
@@ -301,5 +303,5 @@ def test_the_command_writes_them_anew(
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("prunas: --storage postgresql://me@127.0.0.1:1/x does not answer: ")
-    document = valid("search", json.loads(json.dumps(record_of(plan, findings).document())))
+    document = valid("search", json.loads(json.dumps(tables.document(findings))))
     assert len(document["trials"]) == len(findings.trials)

@@ -7,10 +7,11 @@ import pytest
 from prunas import designs
 from prunas.experiments.forecast import forecast
 from prunas.experiments.plan import make_plan, make_setting
-from prunas.experiments.record import Record, load_records, record_of, save
+from prunas.experiments.record import load_records, save
 from prunas.experiments.search import Findings, Plan, search
 from prunas.proposers.brief import Proposal
 from prunas.recipe import protocol
+from prunas.results.record import Record
 from prunas.runs.executors import executor
 from prunas.runs.store import Store
 from prunas.spaces.load import load_space
@@ -124,18 +125,6 @@ def test_a_guided_shape_leaves_out_what_its_own_seed_found(small_space: Path, tm
             assert "none_left_out" not in guided[seed].flags
     alone = run(a_plan(small_space, ("slimming", "guided"), seeds=1, controls=False, dense=False), tmp_path)
     assert all("none_left_out" in row.flags for row in alone.rows if row.proposer == "guided")
-
-
-def test_an_older_record_has_no_price_for_what_answers_found_points(
-    everyone: tuple[Plan, Path, Findings],
-) -> None:
-    plan, _, findings = everyone
-    document = record_of(plan, findings).document()
-    for cost in document["cost"]:
-        for key in ("rests_on", "targets", "seeds", "complete"):
-            del cost[key]
-    older = Record.from_document(document, Path("older.json"))
-    assert {cost.proposer for cost in older.costs} == {"slimming", "tpe", "uniform", "random"}
 
 
 def test_repeating_a_search_trains_nothing_and_says_the_same(everyone: tuple[Plan, Path, Findings]) -> None:
@@ -277,9 +266,9 @@ def test_finetuning_inherits_what_slimming_kept(small_space: Path, tmp_path: Pat
 
 
 def test_records_survive_storage_and_merge(everyone: tuple[Plan, Path, Findings]) -> None:
-    plan, root, findings = everyone
-    record = record_of(plan, findings)
-    path = save(record, record.document(), root, plan)
+    _, root, findings = everyone
+    record = findings.record
+    path = save(record, root)
     assert Record.from_document(json.loads(path.read_text()), path) == record
     (merged,) = load_records(root)
     assert merged == record

@@ -154,8 +154,8 @@ def test_show_and_compare_on_request(
     plan = make_plan(setting, ["uniform"], seeds=2, controls=False, dense=False, align=(4, "down"))
     store = Store(tmp_path)
     findings = search(plan, store, lambda: executor("serial", store))
-    record = record_of(plan, findings)
-    save(record, record.document(), tmp_path, plan)
+    record = findings.record
+    save(record, tmp_path)
     (document,) = json.loads(call("compare", "--out", tmp_path, "--latency", "--device", "cpu", "--json"))[
         "records"
     ]
@@ -181,7 +181,7 @@ def test_show_and_compare_on_request(
         assert job["spec"]["architecture"] == aligned.to_json()
     assert "MACs proposed" in table
     plain = make_plan(setting, ["uniform"], seeds=2, controls=False, dense=False)
-    assert record_of(plain, findings).setting != record.setting  # aligned and other points share no table
+    assert record_of(plain).setting != record.setting  # aligned and other points share no table
 
 
 def test_aligning_what_inherits_channels_is_refused(small_space: Path) -> None:

@@ -10,9 +10,11 @@ from typing import Any
 from prunas.architecture import Architecture
 from prunas.costs.target import Target
 from prunas.report.evidence import Evidence, gather
+from prunas.results.record import Record
 from prunas.results.rows import SearchCost, TrainingRow
 from prunas.spaces.load import load_space
 from prunas.spaces.space import SearchSpace
+from prunas.statistics.tables import document
 from prunas.tasks.score import ACCURACY, Score
 
 SPACE = "vgg11-digits"
@@ -95,27 +97,21 @@ def made(
         for i, name in enumerate(proposers)
         for seed in range(seeds)
     ]
-    head: dict[str, Any] = {
-        "space": SPACE,
-        "data": "digits",
-        "recipe": "digits",
-        "epochs": epochs,
-        "setting": "5e77196",
-        "notes": tuple(notes),
-    }
-    stored = {
-        **head,
-        "schema": 1,
-        "score": score.to_json(),
-        "runs": [row.to_json() for row in rows],
-        "dense": [],
-        "cost": [cost.to_json() for cost in costs],
-        "notes": list(notes),
-        "problems": list(problems),
-        "plan": {"command": ["search", SPACE, "--proposer", ",".join(proposers)]},
-    }
-    write(root / SPACE / "searches" / "0123456789ab.json", stored)
-    return gather(root, **head, rows=tuple(rows), dense=(), costs=tuple(costs), score=score)
+    record = Record(
+        space=SPACE,
+        data="digits",
+        recipe="digits",
+        epochs=epochs,
+        setting="5e77196",
+        score=score,
+        rows=tuple(rows),
+        costs=tuple(costs),
+        notes=tuple(notes),
+        problems=tuple(problems),
+        plan={"command": ["search", SPACE, "--proposer", ",".join(proposers)]},
+    )
+    write(root / SPACE / "searches" / "0123456789ab.json", document(record))
+    return gather(root, record)
 
 
 def write(path: Path, document: Any) -> None:

@@ -10,9 +10,10 @@ import pytest
 from prunas.costs.counted import Cost
 from prunas.report.checklist import checklist
 from prunas.report.commands import commands
-from prunas.report.evidence import Evidence
+from prunas.report.evidence import Evidence, gather
 from prunas.report.headline import findings
 from prunas.report.page import page
+from prunas.results.record import Record
 from prunas.results.rows import TrainingRow
 from prunas.statistics.claims import verdict
 from prunas.statistics.summary import Summary, summarise
@@ -112,36 +113,20 @@ def test_folders_that_are_gone_leave_gaps_and_moved_ones_are_found(tmp_path: Pat
     shutil.rmtree(tmp_path / "before")
     documents = list((tmp_path / "runs").glob("*/searches/*.json"))
     assert len(documents) == 1
-    moved = regathered(tmp_path / "runs", documents[0])
+    moved = regathered(
+        tmp_path / "runs", Record.from_document(json.loads(documents[0].read_text()), documents[0])
+    )
     assert moved.runs["000000000000"].widths
     shutil.rmtree(tmp_path / "runs" / "vgg11-digits")
-    gone = regathered(tmp_path / "runs", None, moved)
+    gone = regathered(tmp_path / "runs", moved.record)
     assert (gone.layers, gone.runs["000000000000"].widths, gone.spreads()) == ((), (), [])
     html = page([gone], tmp_path)
     assert "The run folders no longer say." in html
     assert html.count("<figure") == 3  # no widths, no learning curves, no cost: that was not given
 
 
-def regathered(root: Path, document: Path | None, like: Evidence | None = None) -> Evidence:
-    from prunas.report.evidence import gather
-    from prunas.results.rows import TrainingRow
-
-    rows = like.rows if like else ()
-    if document:
-        rows = tuple(TrainingRow.from_json(row) for row in json.loads(document.read_text())["runs"])
-    return gather(
-        root,
-        space="vgg11-digits",
-        data="digits",
-        recipe="digits",
-        epochs=3,
-        setting="5e77196",
-        rows=rows,
-        dense=(),
-        costs=(),
-        notes=(),
-        score=ACCURACY,
-    )
+def regathered(root: Path, record: Record) -> Evidence:
+    return gather(root, dataclasses.replace(record, costs=()))
 
 
 # Words

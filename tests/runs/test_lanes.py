@@ -10,14 +10,12 @@ import pytest
 import torch
 
 from prunas.cli.options import computing
-from prunas.cli.progress import Tally
-from prunas.cli.running import executor_of
 from prunas.experiments.plan import make_setting
 from prunas.proposers.brief import Proposal
 from prunas.recipe import PROTOCOLS
 from prunas.runs.driver import Driver
-from prunas.runs.execute import execute, never
-from prunas.runs.executors import executor, silent
+from prunas.runs.execute import execute
+from prunas.runs.executors import chosen, executor
 from prunas.runs.job import Job
 from prunas.runs.pools.lanes import Pace, _Lanes
 from prunas.runs.pools.processes import _listed
@@ -419,8 +417,9 @@ def test_a_divided_gpu_is_its_instances():
 def test_a_gpu_gets_streams_unless_told_otherwise(tmp_path, monkeypatch, gpus, named, workers, lanes):
     monkeypatch.delenv("PRUNAS_DEVICE", raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
-    with executor_of(named, workers, None, Store(tmp_path / "runs"), Tally(1, 1), never) as made:
-        pool = getattr(made._executor, "_pool", None)
+    name, options = chosen(named, workers, {})
+    with executor(name, Store(tmp_path / "runs"), **options) as made:
+        pool = getattr(made, "_pool", None)
         assert isinstance(pool, _Lanes) is (lanes is not None)
         assert lanes is None or made.capacity == lanes
 
