@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.reproduce.cells import Cell, cells, plan_of
-from prunas.cli.results import gathered
 from prunas.cli.progress import Tally
+from prunas.cli.results import gathered
 from prunas.cli.running import executor_of, stopping
 from prunas.errors import InputError
 from prunas.experiments.record import Record, record_of, save

@@ -17,7 +17,7 @@ from prunas.proposers.brief import Proposal
 from prunas.recipe import PROTOCOLS
 from prunas.runs.driver import Driver
 from prunas.runs.execute import execute, never
-from prunas.runs.executors import executor, silent
+from prunas.runs.executors import executor
 from prunas.runs.job import Job
 from prunas.runs.pools.lanes import Pace, _Lanes
 from prunas.runs.pools.processes import _listed
