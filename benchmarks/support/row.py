@@ -51,7 +51,7 @@ Row = dict[str, Any]
 
 
 def sources() -> str:
-    """Digest of everything a row depends on: this folder's code, survey, surgery, costs, networks, torch."""
+    """Digest of everything a row depends on: this folder, the code it tries, networks, torch."""
     package, here = Path(prunas.__file__).parent, Path(__file__).parent
     files = [
         f

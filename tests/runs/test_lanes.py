@@ -94,7 +94,7 @@ def test_ctrl_c_lets_lanes_save_after_their_step(tmp_path, diary, pacing):
 
 
 def test_threads_live_on_from_job_to_job(tmp_path):
-    jobs = [Job("light_work:thread", {"number": i}, "space", str(i)) for i in range(6)]
+    jobs = [Job("light/thread", {"number": i}, "space", str(i)) for i in range(6)]
     before = threading.active_count()
     outcomes, _ = run(tmp_path / "runs", jobs, 2)
     threads = Counter(outcome.result.values["thread"] for outcome in outcomes)
@@ -223,7 +223,7 @@ def noting(tmp_path):
         """What a pace is told while jobs run one after another."""
         pool = _Lanes(tmp_path / "runs", pace := Noting())
         for number, spec in enumerate(jobs):
-            pool.start(Job("light_work:tells", {"number": number} | spec, "space", str(number)))
+            pool.start(Job("light/tells", {"number": number} | spec, "space", str(number)))
             while not pool.wait(60.0):
                 pass
         pool.close()
