@@ -23,6 +23,7 @@ from prunas.runs.store import Store
 from prunas.spaces.load import installed_spaces
 from prunas.statistics import curves, summary, text
 from prunas.statistics.alignment import alignment_table
+from prunas.tasks.load import CLASSIFICATION
 
 if TYPE_CHECKING:
     from prunas.inspection.latency import Latency
@@ -200,6 +201,8 @@ def setting_digest(plan: Plan) -> str:
         setting.dense_training.budget == "dsd"
     ):  # what is found in another dense network is not the same finding
         shared.append(setting.dense_training.name)
+    if setting.task.name != CLASSIFICATION.name:
+        shared.append(setting.task.to_json())
     if plan.align is not None:
         shared.append(list(plan.align))
     return digest(shared)

@@ -3,7 +3,7 @@
 import ctypes
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,10 +14,12 @@ import safetensors.torch
 import torch
 
 from prunas.data import load
-from prunas.data.dataset import Batch, stream_seed
+from prunas.data.dataset import stream_seed
 from prunas.errors import InputError
 from prunas.spaces.load import load_space
 from prunas.spaces.space import SearchSpace
+from prunas.tasks.base import Task
+from prunas.tasks.load import TaskReference, load_task
 from prunas.training.capture import StepCache, cuda_recorder
 from prunas.training.precision import SEARCHED
 from prunas.works import processor
@@ -32,6 +34,7 @@ __all__ = [
     "initial",
     "side_by_side",
     "space_of",
+    "task_of",
     "weights",
 ]
 
@@ -180,17 +183,32 @@ def initial(space: SearchSpace, seed: int) -> dict[str, torch.Tensor]:
         return {name: tensor.detach() for name, tensor in space.build().state_dict().items()}
 
 
-def calibration(name: str, images: int, seed: int, subset: int) -> Iterator[Batch]:
+def task_of(reference: TaskReference, data: str) -> Task:
+    """The task of a job.
+
+    Args:
+        reference: As the job says.
+        data: Name of the data set, or "".
+
+    Raises:
+        InputError: It cannot be loaded, or is not the one the job was planned with.
+    """
+    return load_task(reference, load(data) if data else None)
+
+
+def calibration(
+    task: Task, images: int, seed: int, subset: int
+) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
     """Training images as they are, on the CPU.
 
     Args:
-        name: Of the data set.
+        task: Whose images.
         images: How many at most; training sets smaller than that are passed over whole.
         seed: Which ones.
         subset: How many training images the trainings see (`Recipe.images`); 0 means all.
     """
     cpu = torch.device("cpu")
-    return load(name).calibration(images, seed=seed, device=cpu, batch=CALIBRATION_BATCH, subset=subset)
+    return task.calibration(images, seed=seed, device=cpu, batch=CALIBRATION_BATCH, subset=subset)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
