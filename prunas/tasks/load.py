@@ -128,7 +128,7 @@ def make_task(reference: TaskReference, data: "DataSet | None") -> tuple[Task, T
     try:
         with foreign_code(f"task {name!r}"):
             task = make() if data is None else make(data)
-            missing = [member for member in _MEMBERS if not hasattr(task, member)]
+            wrong = _wrong(task)
     except InputError:
         raise
     except Exception as error:  # whatever a user's function raises
@@ -136,21 +136,22 @@ def make_task(reference: TaskReference, data: "DataSet | None") -> tuple[Task, T
         raise InputError(
             f"task {name!r} cannot be made of {given}: {type(error).__name__}: {' '.join(str(error).split())}"
         ) from error
-    if isinstance(task, type) or missing:
-        raise InputError(
-            f"task {name!r} makes a {type(task).__name__} without {missing[0] if missing else 'data'}; derive its "
-            "class from prunas.tasks.base.DataSetTask"
-        )
-    wrong = [
-        member
-        for member, kind in (("identity", str), ("score", Score), ("inputs", Inputs), ("statistics", int))
-        if not isinstance(getattr(task, member), kind) or not getattr(task, member)
-    ]
     if wrong:
-        raise InputError(
-            f"task {name!r}: its {wrong[0]} is {getattr(task, wrong[0])!r}; see prunas.tasks.base.Task"
-        )
+        raise InputError(f"task {name!r}: {wrong}; derive its class from prunas.tasks.base.DataSetTask")
     return cast(Task, task), replace(reference, identity=task.identity)
+
+
+def _wrong(task: Any) -> str:
+    """What keeps a value from being a `Task`; "" if nothing does."""
+    for member in _MEMBERS:
+        if not (hasattr(type(task), member) or hasattr(task, member)):
+            return f"a {type(task).__name__} is no task: it has no {member}"
+    kinds = {"name": str, "score": Score, "statistics": int, "identity": str, "inputs": Inputs}
+    for member, kind in kinds.items():
+        value = getattr(task, member)
+        if not (isinstance(value, kind) and value):
+            return f"its {member} is {value!r}"
+    return ""
 
 
 def load_task(reference: TaskReference, data: "DataSet | None") -> Task:

@@ -16,6 +16,7 @@ from prunas.proposers.brief import Proposal, Trial
 from prunas.proposers.registry import configured, entry
 from prunas.proposers.table import PROPOSERS
 from prunas.spaces.load import load_space
+from prunas.tasks.score import Score
 
 SAMPLERS = [name for name, line in PROPOSERS.items() if line.kind == "sampler"]
 
@@ -428,3 +429,20 @@ def test_a_missing_package_is_one_line_with_the_command(monkeypatch):
     with pytest.raises(InputError) as told:
         entry("cmaes").build()
     assert str(told.value) == "proposer 'cmaes' needs the package cmaes; pip install 'prunas[samplers]'"
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("tpe", {}), ("tpe", {"halving": 3}), ("cmaes", {}), ("nsga2", {}), ("tpe", {"neighbourhood": 0.5})],
+)
+def test_a_lower_score_is_searched_as_a_higher_one(wide, brief, ended, found, accuracy, name, options):
+    """The same candidates where scores and direction are both turned round; others where only one of them is."""
+    target, points = found
+    told = brief(wide, targets=(target,), trials=14, found=tuple(points))
+    lower = dataclasses.replace(told, score=Score(name="error", better="lower"))
+    plain, turned, wrong = (
+        ended(entry(name).build(**options), asked, score)[0]
+        for asked, score in ((told, accuracy), (lower, lambda p: -accuracy(p)), (lower, accuracy))
+    )
+    assert turned == plain
+    assert wrong != plain

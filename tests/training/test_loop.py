@@ -16,7 +16,7 @@ from prunas.data.resident import Resident, resident
 from prunas.errors import InputError
 from prunas.recipe import Recipe
 from prunas.tasks.classification import Classification
-from prunas.training import journal
+from prunas.training import journal, loop
 from prunas.training.checkpoint import write_checkpoint
 from prunas.training.hooks import Regulariser
 from prunas.training.loop import Diverged, Preempted, train
