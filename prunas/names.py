@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 __all__ = ["DIMENSIONS", "FINDERS", "REGISTERED", "Kind", "Registry"]
 
-Registry = Literal["prunas.works", "prunas.penalties", "prunas.rebuilds"]
+Registry = Literal["prunas.works", "prunas.penalties", "prunas.rebuilds", "prunas.tasks", "prunas.data"]
 
 _TABLES: dict[Registry, dict[str, str]] = {
     "prunas.works": {"train": "prunas.works.train:run"},
@@ -22,12 +22,19 @@ _TABLES: dict[Registry, dict[str, str]] = {
         "thinet/rescaled": "prunas.proposers.pruning.refit:rescaled",
         "reconstruction/refitted": "prunas.proposers.pruning.refit:refitted",
     },
+    "prunas.tasks": {"classification": "prunas.tasks.classification:Classification"},
+    "prunas.data": {
+        "digits": "prunas.data.digits:digits",
+        "cifar10": "prunas.data.cifar:cifar10",
+        "cifar100": "prunas.data.cifar:cifar100",
+        "folder": "prunas.data.folder:folder",
+    },
 }
 
 REGISTERED: Mapping[Registry, Mapping[str, str]] = MappingProxyType(
     {registry: MappingProxyType(_TABLES[registry]) for registry in get_args(Registry)}
 )
-"""Import paths of works, penalties and weight rebuilds by name; other packages add theirs by entry points."""
+"""Import paths by name; other packages add theirs by entry points of the same groups."""
 
 
 Kind = Literal["predefined", "automatic", "sampler", "design", "control"]

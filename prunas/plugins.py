@@ -26,6 +26,8 @@ NOUNS: Mapping[Group, str] = {
     "prunas.works": "work",
     "prunas.penalties": "penalty",
     "prunas.rebuilds": "rebuild",
+    "prunas.tasks": "task",
+    "prunas.data": "data set",
 }
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 REGISTERED_NAME = re.compile(rf"{NAME.pattern}(/{NAME.pattern})?")
@@ -125,7 +127,7 @@ def load_all(
 
 
 def resolve(registry: Registry, name: str) -> Callable[..., Any]:
-    """The work, penalty or weight rebuild that is registered under this name.
+    """The work, penalty, weight rebuild, task or data set that is registered under this name.
 
     Raises:
         InputError: Nobody registers it; it cannot be imported.

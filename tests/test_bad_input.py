@@ -185,7 +185,7 @@ SEARCHES = [
     (("--proposer", "tpe", "--set", "tpe.vary=5"), "tpe: vary must be a name, not 5"),
     (("--proposer", "tpe", "--set", "tpe.vary=depth"), "'tpe' cannot serve space 'vgg'"),
     (("--proposer", "tpe", "--set", "tpe.neighbourhood=0.2"), "neighbourhood wants a found point"),
-    (("--proposer", "nsga2", "--set", "nsga2.halving=3"), "halving compares by accuracy alone"),
+    (("--proposer", "nsga2", "--set", "nsga2.halving=3"), "halving compares by score alone"),
     (("--proposer", "l1", "--set", "l1.preset=VGG-16-A"), "l1: unknown preset"),
     (
         ("--proposer", "slimming,guided", "--set", "guided.form=fited"),

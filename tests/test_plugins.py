@@ -13,7 +13,10 @@ import pytest
 
 import prunas
 from prunas.cli import main
+from prunas.data import load
 from prunas.errors import InputError
+from prunas.experiments.plan import make_plan, make_setting
+from prunas.experiments.preflight import preflight
 from prunas.names import REGISTERED, Registry
 from prunas.plugins import resolve
 from prunas.proposers.brief import Penalty
@@ -21,6 +24,7 @@ from prunas.proposers.registry import entry, installed_proposers
 from prunas.proposers.table import PROPOSERS
 from prunas.runs.job import Job
 from prunas.spaces.load import bundled_spaces, installed_spaces, load_space
+from prunas.works import train
 
 PAGE = (Path(prunas.__file__).parent.parent / "docs" / "plugins.md").read_text()
 Install = Callable[..., Path]
@@ -50,7 +54,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 
     yield put
     for name in set(sys.modules) - before:
-        if sys.modules[name].__name__.partition(".")[0] in ("prunas_ramp", "broken", "other"):
+        if sys.modules[name].__name__.partition(".")[0] in ("prunas_ramp", "broken", "other", "bright"):
             del sys.modules[name]
 
 
@@ -216,3 +220,68 @@ def test_another_package_adds_a_penalty(install: Install) -> None:
 def test_an_unknown_work_names_the_nearest() -> None:
     with pytest.raises(InputError, match=r"unknown work 'trane'.*train"):
         resolve("prunas.works", "trane")
+
+
+BRIGHT = {
+    "bright.py": """
+from dataclasses import replace
+
+from prunas.data import load
+from tests.tasks.brightness import Brightness
+
+
+def half(folder, download, split_seed):
+    data = load("digits", folder, download, split_seed)
+    splits = {name: members[::2] for name, members in data.splits.items()}
+    return replace(data, name="half-digits", identity="half", splits=splits)
+
+
+def liar(folder, download, split_seed):
+    return load("digits")
+"""
+}
+SPACE = """
+network = "prunas.networks:vgg11"
+arguments = { channels = 1, base = 4, pools = 2, classes = 1 }
+input = [1, 8, 8]
+data = "half-digits"
+task = "bright"
+recipe = "tiny"
+"""
+
+
+def test_another_package_adds_a_task_and_a_data_set(install: Install, tmp_path: Path) -> None:
+    install(
+        "bright-pack",
+        BRIGHT,
+        {"prunas.tasks": {"bright": "bright:Brightness"}, "prunas.data": {"half-digits": "bright:half"}},
+    )
+    (tmp_path / "bright.toml").write_text(SPACE)
+    setting = make_setting(load_space(str(tmp_path / "bright.toml")), changes={"epochs": 1})
+    assert (setting.data, setting.identity, setting.task.name) == ("half-digits", "half", "bright")
+    assert setting.images["train"] == -(-load("digits").sizes["train"] // 2)
+    spec = setting.dense(0, None).job.spec
+    assert spec["task"] == {"name": "bright", "identity": setting.task.identity}  # no path, no source
+    done = train.run(spec, folder=tmp_path, progress=lambda _: None, stop=lambda: False)
+    assert done is not None and (done["score_name"], done["score"] > 0) == ("RMSE", True)
+
+
+def test_a_data_set_is_called_as_its_entry_point_says(install: Install) -> None:
+    install("bright-pack", BRIGHT, {"prunas.data": {"mine": "bright:liar", "digits": "bright:half"}})
+    with pytest.raises(InputError, match="data set 'mine' is called 'digits' by its loader"):
+        load("mine")
+    assert load("digits").name == "digits"  # a name of prunas stays prunas's
+    with pytest.raises(InputError, match=r"unknown data set 'min'.*mine"):
+        load("min")
+
+
+def test_the_task_of_the_page_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (source,) = re.findall(r"```python\n(import torch\n.*?)```", PAGE, re.S)
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(source)
+    Path("page.toml").write_text(
+        SPACE.replace('"bright"', '"mine.py:Brightness"').replace("half-digits", "digits")
+    )
+    setting = make_setting(load_space("page.toml"), changes={"epochs": 1, "images": 64})
+    preflight(make_plan(setting, ["uniform"], seeds=1, controls=False))
+    assert setting.score.label == "RMSE"

@@ -24,7 +24,7 @@ def job(seed: int, epochs: int = 10) -> Job:
 
 
 def epoch(number: int, epochs: int = 10, loss: float = 0.5) -> dict[str, Any]:
-    return {"epoch": number, "epochs": epochs, "loss": loss, "accuracy": 90.0}
+    return {"epoch": number, "epochs": epochs, "loss": loss, "score": 90.0}
 
 
 def test_a_line_is_told_every_half_minute_until_the_work_is_over() -> None:

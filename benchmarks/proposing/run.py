@@ -24,6 +24,7 @@ from prunas.proposers.table import PROPOSERS
 from prunas.recipe import recipe
 from prunas.spaces.load import load_space
 from prunas.spaces.space import SearchSpace
+from prunas.tasks.classification import Classification
 from prunas.training.step import Step
 from prunas.works.runtime import CALIBRATION_BATCH, initial
 
@@ -44,7 +45,7 @@ def measure(space: SearchSpace, data: DataSet, warm: int, steps: int, keep: list
     torch.manual_seed(0)
     net = space.build()
     feed = data.feed(data.members("train"), made.batch, device=CPU, augment=True)
-    step = Step(net, feed.gather, made, CPU)
+    step = Step(net, Classification(data), feed.gather, made, CPU)
     step.set_lr(0.02)
     draws = feed.draws(0)
     for _ in range(warm):

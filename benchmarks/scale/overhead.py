@@ -28,9 +28,9 @@ def nothing(
     stop: Callable[[], bool],
 ) -> dict[str, Any]:
     """A training without the training."""
-    progress({"epoch": 1, "epochs": 1, "loss": 0.0, "accuracy": 100.0})
+    progress({"epoch": 1, "epochs": 1, "loss": 0.0, "score": 100.0})
     stop()
-    return {"accuracy": 100.0, "seconds": 0.0, "losses": [0.0] * 160}
+    return {"score": 100.0, "seconds": 0.0, "losses": [0.0] * 160}
 
 
 def measure(folder: Path, name: str, jobs: int, **options: Any) -> dict[str, float]:

@@ -8,8 +8,10 @@ import time
 import torch
 
 from prunas import designs
+from prunas.data import load
 from prunas.recipe import recipe
 from prunas.spaces.load import load_space
+from prunas.tasks.classification import Classification
 from prunas.training.step import Step
 from prunas.works.processor import ONEDNN, convolutions
 
@@ -30,13 +32,16 @@ def main() -> None:
         f"| space, batch | MACs of a batch and layer (limit {ONEDNN:,}) | oneDNN, ms | torch's own, ms | ratio |"
     )
     print("|---|--:|--:|--:|--:|")
+    task = Classification(load("digits"))  # of whose images nothing is asked
     for name, keep, batch in CASES:
         space = load_space(name)
         arch = space.dense if keep == 1 else designs.uniform(space, space.target(keep=keep))
         layers = sum(layer.kind in ("conv", "linear") for layer in space.survey.layers)
         images, labels = torch.randn(batch, *space.survey.input), torch.randint(10, (batch,))
         best = {True: float("inf"), False: float("inf")}
-        step = Step(space.build(arch), lambda _, b=(images, labels): b, recipe("digits"), torch.device("cpu"))
+        step = Step(
+            space.build(arch), task, lambda _, b=(images, labels): b, recipe("digits"), torch.device("cpu")
+        )
         for _ in range(ROUNDS):
             for onednn in best:
                 with convolutions(onednn):

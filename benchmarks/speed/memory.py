@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from benchmarks.speed.parts import PAPER, noise
+from prunas.tasks.classification import Classification
 from prunas.training.loop import train
 
 CPU = torch.device("cpu")
@@ -51,7 +52,16 @@ def main() -> None:
     recipe = PAPER.replace(precision=given.precision, channels_last=True, images=128, lr=0.01)
     print(f"before: {resident_megabytes()} MB", flush=True)
     for seed in range(12):
-        train(network(seed), data, recipe, epochs=1, seed=seed, split="train", score="val", device=CPU)
+        train(
+            network(seed),
+            Classification(data),
+            recipe,
+            epochs=1,
+            seed=seed,
+            split="train",
+            score="val",
+            device=CPU,
+        )
         if given.trim:
             ctypes.CDLL(None).malloc_trim(0)
         print(f"after {seed + 1}: {resident_megabytes()} MB", flush=True)

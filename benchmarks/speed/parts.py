@@ -18,6 +18,7 @@ from prunas import networks
 from prunas.data.dataset import Draw
 from prunas.data.resident import Resident, resident
 from prunas.recipe import RECIPES, Recipe
+from prunas.tasks.classification import Classification
 from prunas.training.capture import StepCache, StepRunner, cuda_recorder, eager
 from prunas.training.loop import train
 from prunas.training.precision import algorithm_search
@@ -74,7 +75,9 @@ class Runner:
             members, recipe.batch, device=device, augment=recipe.augment, channels_last=recipe.channels_last
         )
         prepare = partial(StepCache(cuda_recorder).bench, "speed") if captured else eager
-        self.bench: StepRunner = stack.enter_context(prepare(net, feed.gather, recipe, device, None, masks))
+        self.bench: StepRunner = stack.enter_context(
+            prepare(net, Classification(data), feed.gather, recipe, device, None, masks)
+        )
         self.bench.step.set_lr(0.01)
         whole = len(members) // recipe.batch  # full batches only, as the official loop has them here
         self._draws: Iterator[Draw] = (
@@ -172,7 +175,7 @@ class Whole:
         images = self._steps * recipe.batch
         train(
             self._net,
-            self._data,
+            Classification(self._data),
             recipe.replace(images=images, lr=0.01),
             epochs=1,
             seed=next(self._seed),
@@ -321,7 +324,7 @@ def accuracy(
                 net = make()
             trained = train(
                 net,
-                data,
+                Classification(data),
                 chosen,
                 epochs=chosen.epochs,
                 seed=seed,
@@ -330,7 +333,7 @@ def accuracy(
                 device=device,
                 prepare=prepare,
             )
-            found[way].append(trained.accuracy or 0.0)
+            found[way].append(trained.score or 0.0)
     plain = found["fp32, eager"]
     rows = [
         {

@@ -115,7 +115,7 @@ class _Lab:
                 executor.submit(job)
             for outcome in executor.completed():
                 if outcome.result is not None:
-                    done[outcome.job.id] = float(outcome.result.values["accuracy"])
+                    done[outcome.job.id] = float(outcome.result.values["score"])
                 elif not self.stop():
                     raise InputError(f"run {outcome.job.name} ended {outcome.status}: {outcome.error}")
         if done.keys() != todo.keys():

@@ -11,6 +11,7 @@ from typing import Any
 from prunas import __version__
 from prunas.data import DATASETS, data_folder, load
 from prunas.errors import InputError
+from prunas.plugins import plugins
 from prunas.proposers.registry import installed_proposers
 from prunas.spaces.load import installed_spaces
 
@@ -42,7 +43,7 @@ def examine(data: Path | None, out: Path) -> list[dict[str, Any]]:
         _package(name, "missing", f"'prunas[{extra}]'") for extra, names in EXTRAS.items() for name in names
     ]
     checks += [_torch(), _torchvision()]
-    for name in DATASETS:
+    for name in dict.fromkeys((*DATASETS, *plugins("prunas.data"))):
         if name == "folder":
             continue
         try:

@@ -42,7 +42,7 @@ def runs(
                 "space": run.job.space,
                 "label": run.job.label,
                 "status": run.status,
-                "accuracy": values.get("accuracy"),
+                "score": values.get("score"),
                 "seconds": values.get("seconds"),
                 "folder": str(run.folder),
                 "error": run.error,

@@ -234,7 +234,6 @@ def train(
     from prunas.runs.signals import stopping
     from prunas.statistics.flags import count_flags, flags_text
     from prunas.statistics.wording import value_text
-    from prunas.tasks.score import ACCURACY
 
     computing(deterministic, eager)
     prepared = prepare_train(
@@ -259,7 +258,7 @@ def train(
         done = int(outcome.status == "finished")
         print_json({"schema": SCHEMA, "space": prepared.setting.space.name, "trained": done} | row.to_json())
     else:
-        score = ACCURACY  # every setting classifies images
+        score = prepared.setting.score
         tested = "-" if row.test_score is None else value_text(row.test_score, score)
         typer.echo(f"{point}: {row.reached.params:,} params, {row.reached.macs:,} MACs, {row.epochs} epochs")
         marks = f" ({flags_text(count_flags([row], score), 1)})" if row.all_flags(score) else ""

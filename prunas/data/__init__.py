@@ -1,15 +1,20 @@
-"""Image data sets by name. Importing this costs no torch; the loaders are imported when one is asked for."""
+"""Data sets by name. Importing this costs no torch; the loaders are imported when one is asked for.
+
+Other packages add theirs by entry points of the group `prunas.data`: functions that are called as the bundled ones
+of `prunas.names`, with the folder, whether to download, and the seed of the validation split.
+"""
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import platformdirs
 
-from prunas.errors import unknown
+from prunas.errors import InputError
+from prunas.plugins import foreign_code, resolve
 
 if TYPE_CHECKING:
     from prunas.data.dataset import DataSet
@@ -62,25 +67,19 @@ def load(name: str, root: Path | None = None, download: bool = False, split_seed
     """The data set called `name`; asked again with the same answer, the same object.
 
     Args:
-        name: A key of `DATASETS`.
+        name: A key of `DATASETS`, or one that an installed package offers.
         root: Folder that holds the files, see `data_folder`. `digits` needs none.
-        download: Whether a CIFAR that is not there may be fetched into that folder.
+        download: Whether a data set that is not there may be fetched into that folder.
         split_seed: Which images are the validation split. The test split does not depend on it.
 
     Raises:
         InputError: There is no such data set, or its files are missing or damaged.
     """
-    if name not in DATASETS:
-        raise unknown("data set", name, DATASETS)
-    if name == "digits":
-        from prunas.data.digits import load_digits
-
-        return load_digits(split_seed)
-    if name == "folder":
-        from prunas.data.folder import load_folder
-
-        skip = os.environ.get(SKIP_DAMAGED, "0") not in ("", "0")
-        return load_folder(data_folder(root), split_seed, skip)
-    from prunas.data.cifar import load_cifar
-
-    return load_cifar(name, data_folder(root), download, split_seed)
+    loader = resolve("prunas.data", name)
+    with foreign_code(f"data set {name!r}"):
+        data = loader(data_folder(root), download, split_seed)
+    if getattr(data, "name", None) != name:
+        raise InputError(
+            f"data set {name!r} is called {getattr(data, 'name', None)!r} by its loader; rename either"
+        )
+    return cast("DataSet", data)

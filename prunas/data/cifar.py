@@ -13,7 +13,7 @@ from prunas.data.dataset import stratified
 from prunas.data.resident import Resident, resident
 from prunas.errors import InputError
 
-__all__ = ["load_cifar"]
+__all__ = ["cifar10", "cifar100", "load_cifar"]
 
 
 class _Restored(CIFAR100):  # type: ignore[misc]  # torchvision is not typed
@@ -29,6 +29,16 @@ RESTORED = "restored CIFAR-100: 123 images (100 train, 23 test) may stand at ano
 _READERS: Mapping[str, tuple[type[CIFAR10], ...]] = MappingProxyType(
     {"cifar10": (CIFAR10,), "cifar100": (CIFAR100, _Restored)}
 )
+
+
+def cifar10(root: Path, download: bool, split_seed: int) -> Resident:
+    """The data set `cifar10`; see `prunas.data.load`."""
+    return load_cifar("cifar10", root, download, split_seed)
+
+
+def cifar100(root: Path, download: bool, split_seed: int) -> Resident:
+    """The data set `cifar100`; see `prunas.data.load`."""
+    return load_cifar("cifar100", root, download, split_seed)
 
 
 def load_cifar(name: str, root: Path, download: bool, split_seed: int) -> Resident:

@@ -1,6 +1,7 @@
 """The 8x8 handwritten digits that come with scikit-learn: real images without a download."""
 
 import functools
+from pathlib import Path
 
 import numpy as np
 import sklearn.datasets
@@ -8,7 +9,12 @@ import sklearn.datasets
 from prunas.data.dataset import stratified
 from prunas.data.resident import Resident, resident
 
-__all__ = ["load_digits"]
+__all__ = ["digits", "load_digits"]
+
+
+def digits(root: Path, download: bool, split_seed: int) -> Resident:
+    """The data set `digits`, which needs no files; see `prunas.data.load`."""
+    return load_digits(split_seed)
 
 
 @functools.cache

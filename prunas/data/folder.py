@@ -24,7 +24,7 @@ from prunas.data.dataset import Batch, DataSet, Draw, Indices, stratified, strea
 from prunas.errors import InputError
 from prunas.files import cache_folder, digest, read_json, write_json
 
-__all__ = ["Folder", "load_folder"]
+__all__ = ["Folder", "folder", "load_folder"]
 
 MANY = 20_000
 """Images from which on a first look at all of them takes so long that it is announced."""
@@ -132,6 +132,12 @@ class Folder(DataSet):
         """Batches of the images at `members`."""
         layout = torch.channels_last if channels_last else torch.contiguous_format
         return _FolderFeed(self, members, batch, device, augment, layout)
+
+
+def folder(root: Path, download: bool, split_seed: int) -> Folder:
+    """The data set `folder`; see `prunas.data.load`."""
+    skip = os.environ.get(SKIP_DAMAGED, "0") not in ("", "0")
+    return load_folder(root, split_seed, skip)
 
 
 @functools.cache

@@ -1,10 +1,8 @@
 """From what a user asked to a `Plan`, and what carrying it out will take."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from prunas import data as datasets
 from prunas import designs
@@ -20,7 +18,8 @@ from prunas.proposers.serving import check_served
 from prunas.proposers.table import PROPOSERS
 from prunas.recipe import Protocol, Recipe, finite, protocol, recipe
 from prunas.spaces.space import SearchSpace
-from prunas.statistics.inference import chance_ceiling
+from prunas.tasks.base import Split, Task
+from prunas.tasks.load import CLASSIFICATION, find_task, make_task
 from prunas.works.trainings import Setting
 
 __all__ = ["CONTROLS", "TRIALS", "check_cap", "controls_of", "make_plan", "make_setting"]
@@ -32,6 +31,9 @@ CONTROLS = {
 }
 """What a proposer is compared with unless told otherwise, by what it decides."""
 
+
+SPLITS: tuple[Split, ...] = ("train", "train+val")
+"""What networks are trained on."""
 
 FINDING = {"width": "slimming", "depth": "sss", "kernel": "magnitude"}
 
@@ -61,8 +63,9 @@ def make_setting(
     root: Path | None = None,
     download: bool = False,
     dense_training: str = "scratch-e",
+    task: str | Callable[..., Task] | None = None,
 ) -> Setting:
-    """Space, recipe and data of an experiment; loads the data.
+    """Space, task, recipe and data of an experiment; loads the data.
 
     Args:
         space: The search space.
@@ -72,11 +75,16 @@ def make_setting(
         root: Folder of the data sets; the environment's PRUNAS_DATA or the user's data folder by default.
         download: Whether a data set may be fetched.
         dense_training: How the dense network of pruning methods is trained: `scratch-e` or `dsd`.
+        task: Instead of the space's own: a name, or a function of an importable module; see
+            `prunas.tasks.load.find_task`. It is called with the space's data set, or with nothing if that names
+            none.
 
     Raises:
         InputError: Something does not exist or cannot be read.
     """
-    if not space.data:
+    beside = Path(space.source).parent if task is None else Path()
+    asked = find_task(space.task if task is None else task, beside)
+    if not space.data and asked == CLASSIFICATION:
         raise InputError(f"space {space.name!r} names no data set; add `data = ...` to its file")
     changed = {key: value for key, value in (changes or {}).items() if value is not None}
     if changed.get("precision") == "auto":
@@ -86,17 +94,28 @@ def make_setting(
         changed = fastest(device()) | {key: value for key, value in changed.items() if key != "precision"}
     chosen: Recipe = recipe(recipe_name or space.recipe).replace(**changed)
     folder = None if root is None else root.expanduser().absolute()
-    found = datasets.load(space.data, folder, download)
-    if found.shape != space.survey.input:
+    data = datasets.load(space.data, folder, download) if space.data else None
+    made, reference = make_task(asked, data)
+    if made.inputs.shapes != (space.survey.input,):
+        whose = f"task {made.name!r}" if data is None else f"data set {data.name!r}"
+        shapes = " and ".join("x".join(map(str, shape)) for shape in made.inputs.shapes)
         raise InputError(
-            f"data set {found.name!r} has images of {'x'.join(map(str, found.shape))}; the network of space "
-            f"{space.name!r} takes {'x'.join(map(str, space.survey.input))}"
+            f"{whose} has images of {shapes}; the network of space {space.name!r} takes "
+            f"{'x'.join(map(str, space.survey.input))}"
         )
-    images = {split: len(found.members(split, chosen.images)) for split in ("train", "train+val")}
-    trained = protocol(dense_training)
-    tested = np.bincount(found.labels[found.splits["test"]])
-    chance = chance_ceiling(tested.max() / tested.sum(), int(tested.sum()))
-    return Setting(space, chosen, found.name, found.identity, images, found.notes, trained, chance, folder)
+    return Setting(
+        space=space,
+        recipe=chosen,
+        data=data.name if data is not None else "",
+        identity=data.identity if data is not None else "",
+        images={split: len(made.members(split, chosen.images)) for split in SPLITS},
+        notes=made.notes,
+        dense_training=protocol(dense_training),
+        chance=made.chance,
+        root=folder,
+        task=reference,
+        score=made.score,
+    )
 
 
 def make_plan(

@@ -5,7 +5,7 @@ A plan is refused here, with one line, if anything in it could only fail later:
 - the space's name cannot name a folder, or another process cannot make its network;
 - the environment asks for a device, threads or checkpoints that cannot be had;
 - the network cannot process a batch, at its dense or at its least widths, in training or in evaluation;
-- its output is not one number per image and class;
+- its output is none that the task can be trained on, or loss and statistics of a user's task cannot be computed;
 - the images of a split leave a batch of one, on which batch norm cannot train;
 - a proposer cannot be made with its settings, or says itself that it cannot serve the space;
 - a target lies below what a proposer can reach by what it decides;
@@ -25,10 +25,13 @@ from prunas.costs.target import Target
 from prunas.errors import InputError
 from prunas.experiments.search import Plan, check_unedited, proposer_of
 from prunas.files import names_folder
+from prunas.plugins import foreign_code
 from prunas.proposers.brief import Brief
 from prunas.proposers.entry import Entry
 from prunas.runs.store import Store
 from prunas.spaces.space import SearchSpace
+from prunas.tasks.base import Task
+from prunas.tasks.load import CLASSIFICATION
 from prunas.works.trainings import Setting
 
 if TYPE_CHECKING:
@@ -70,9 +73,8 @@ def check_setting(setting: Setting, *, least: bool = False) -> None:
     Raises:
         InputError: The message says what to change.
     """
-    from prunas.data import load
     from prunas.training.loop import check_batches
-    from prunas.works.runtime import check_environment
+    from prunas.works.runtime import check_environment, task_of
 
     space = setting.space
     if not names_folder(space.name):
@@ -82,18 +84,19 @@ def check_setting(setting: Setting, *, least: bool = False) -> None:
     _ = space.reference  # refuses a network that another process cannot make
     check_environment()
     batch = setting.recipe.batch
-    net = _checked_network(space, space.dense, load(setting.data, setting.root).classes, min(2, batch))
+    task = task_of(setting.task, setting.data, setting.root)
+    net = _checked_network(space, space.dense, task, min(2, batch))
     for split, images in setting.images.items():
         check_batches(net, images, batch, split)
     if least and space.dimensions:
         narrowest = space.canonical(space.counted(space.grid([0] * len(space.dimensions))))
-        _checked_network(space, narrowest, load(setting.data, setting.root).classes, min(2, batch))
+        _checked_network(space, narrowest, task, min(2, batch))
+    if setting.task.name != CLASSIFICATION.name:
+        _rehearse_task(setting, task, min(2, batch))
 
 
-def _checked_network(space: SearchSpace, arch: Architecture, classes: int, images: int) -> "nn.Module":
-    """The network of a point, once it has given one number per image and class in both modes."""
-    import torch
-
+def _checked_network(space: SearchSpace, arch: Architecture, task: Task, images: int) -> "nn.Module":
+    """The network of a point, once it has given what the task can be trained on in both modes."""
     at = "" if arch == space.dense else f" at its least widths ([vary] floor = {space.floor})"
     try:
         net, outputs = _tried(space, arch, images)
@@ -106,22 +109,35 @@ def _checked_network(space: SearchSpace, arch: Architecture, classes: int, image
             f"{type(error).__name__}: {why}"
         ) from error
     for output in outputs:
-        if not isinstance(output, torch.Tensor):
-            raise InputError(
-                f"the network of space {space.name!r} returns a {type(output).__name__}{at}; a tensor with a "
-                "number per image and class can be trained"
-            )
-        if output.ndim != 2 or len(output) != images:
-            raise InputError(
-                f"the network of space {space.name!r} returns a tensor of shape {tuple(output.shape)} for "
-                f"{images} images{at}; {classes} numbers per image can be trained, one per class"
-            )
-        if output.shape[1] < classes:
-            raise InputError(
-                f"the network of space {space.name!r} has {output.shape[1]} outputs{at}, and its data have "
-                f"{classes} classes; give its factory as many, as in arguments = {{ classes = {classes} }}"
-            )
+        if (why_not := task.unfit(output, images)) is not None:
+            raise InputError(f"the network of space {space.name!r}{at} {why_not}")
     return net
+
+
+def _rehearse_task(setting: Setting, task: Task, images: int) -> None:
+    """Takes a step with a user's task and judges the network, on the CPU, and keeps nothing of it."""
+    import torch
+
+    from prunas.training.step import Forward, Step
+
+    space, cpu = setting.space, torch.device("cpu")
+    recipe = setting.recipe.replace(precision="fp32")
+    try:
+        with torch.random.fork_rng(devices=[]), foreign_code(f"task {task.name!r}"):
+            net = space.build()
+            feed = task.feed(task.members("train")[:images], images, device=cpu)
+            draw = next(iter(feed.draws(None)))
+            step = Step(net, task, feed.gather, recipe, cpu)
+            step(draw)
+            step.add_up(task.totals(Forward(net.eval(), recipe, cpu), feed.gather(draw)))
+            float(task.result(step.totals()[1]))
+    except InputError:
+        raise
+    except Exception as error:  # whatever a user's task raises
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(
+            f"task {task.name!r} cannot train the network of space {space.name!r}: {why}"
+        ) from error
 
 
 def _tried(space: SearchSpace, arch: Architecture, images: int) -> "tuple[nn.Module, list[Any]]":

@@ -19,7 +19,8 @@ from prunas.results.record import Record
 from prunas.runs.store import Store
 from prunas.spaces.load import installed_spaces
 from prunas.statistics.tables import document
-from prunas.tasks.score import ACCURACY, Score
+from prunas.tasks.load import CLASSIFICATION
+from prunas.tasks.score import Score
 
 __all__ = ["check_known", "committed_evidence", "load_records", "merge", "record_of", "save"]
 
@@ -42,7 +43,7 @@ def record_of(plan: Plan) -> Record:
         recipe=setting.recipe.name,
         epochs=setting.recipe.epochs,
         setting=setting_digest(plan),
-        score=ACCURACY,  # every plan classifies images
+        score=setting.score,
         notes=notes,
         plan=plan_document(plan) | {"command": command_of(plan)},
     )
@@ -56,6 +57,8 @@ def setting_digest(plan: Plan) -> str:
         setting.dense_training.budget == "dsd"
     ):  # what is found in another dense network is not the same finding
         shared.append(setting.dense_training.name)
+    if setting.task.name != CLASSIFICATION.name:
+        shared.append(setting.task.to_json())
     if plan.align is not None:
         shared.append(list(plan.align))
     return digest(shared)

@@ -11,6 +11,7 @@ from prunas.experiments.transfer import designs_of
 from prunas.proposers.registry import configured
 from prunas.recipe import RECIPES, Recipe
 from prunas.spaces.space import SearchSpace
+from prunas.tasks.load import CLASSIFICATION
 
 __all__ = ["command_of", "plan_document"]
 
@@ -31,6 +32,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "data": setting.data,
         "recipe": setting.recipe.to_json(),
         "dense_training": setting.dense_training.name,
+        **({} if setting.task.name == CLASSIFICATION.name else {"task": setting.task.to_json()}),
         "proposers": list(plan.proposers),
         "targets": [target.to_json() for target in plan.targets],
         "protocols": [protocol.name for protocol in plan.protocols],
@@ -51,7 +53,8 @@ def command_of(plan: Plan) -> list[str] | None:
     """The words of `prunas` that carry out this plan again, but for --out; None if only Python can say it."""
     spaces = [plan.setting.space] + ([plan.source.space] if plan.source else [])
     recipe = _recipe(plan.setting.recipe, plan.setting.space.recipe)
-    if not all(map(_typed, spaces)) or recipe is None:
+    in_file = plan.setting.space.task.rpartition("/")[2] == plan.setting.task.name
+    if not all(map(_typed, spaces)) or recipe is None or not in_file:
         return None
     head = _search(plan) if plan.source is None else _transfer(plan)
     if head is None:
@@ -68,7 +71,7 @@ def command_of(plan: Plan) -> list[str] | None:
             words += ["--set", f"{name}.{field}={json.dumps(value)}"]
     words += [] if plan.dense else ["--no-dense"]
     words += recipe
-    if plan.setting.data != "digits":
+    if plan.setting.data not in ("", "digits"):
         words += ["--data", str(data_folder(plan.setting.root))]
     return words
 

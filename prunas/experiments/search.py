@@ -29,6 +29,7 @@ from prunas.runs.executors import Executor
 from prunas.runs.store import Store
 from prunas.spaces.space import SearchSpace
 from prunas.statistics.summary import spent
+from prunas.tasks.score import Score
 from prunas.works.trainings import Setting, Training
 
 __all__ = ["Findings", "Plan", "Session", "check_unedited", "proposer_of", "search"]
@@ -39,7 +40,7 @@ class Plan:
     """Everything that decides a search.
 
     Attributes:
-        setting: Space, recipe and data.
+        setting: Space, task, recipe and data.
         proposers: Names, in the order of the table.
         targets: Budgets, largest first.
         protocols: How points are trained.
@@ -227,6 +228,7 @@ class _Search:
             trials=plan.trials.get(session.name, 1),
             lr_sum=recipe.lr_sum(steps, epochs),
             momentum=setting.recipe.momentum,
+            score=setting.score,
             found=tuple(point for point in found if "found" in session.entry.needs),
             found_by_others=tuple(point for point in found if "found-by-others" in session.entry.needs),
             leaves_one_out=plan.seeds > 1,
@@ -244,7 +246,7 @@ class _Search:
                     self._end(session, proposals)
                     return
                 self._try(session, proposals)
-            self._end(session, _best(session.trials, plan.targets))
+            self._end(session, _best(session.trials, plan.targets, setting.score))
             session.error = self._without_answer(session)
         except Pending:
             pass
@@ -277,10 +279,11 @@ class _Search:
         return initial(self.plan.setting.space, seed)
 
     def _calibration(self, images: int, seed: int) -> Any:
-        from prunas.works.runtime import calibration
+        from prunas.works.runtime import calibration, task_of
 
         setting = self.plan.setting
-        return calibration(setting.data, images, seed, setting.recipe.images, setting.root)
+        task = task_of(setting.task, setting.data, setting.root)
+        return calibration(task, images, seed, setting.recipe.images)
 
     def _outcome(self, session: Session, training: Training) -> Outcome | None:
         self.submit(training)
@@ -321,8 +324,8 @@ class _Search:
             raise Pending
         for proposal, outcome in zip(proposals, outcomes, strict=True):
             assert outcome is not None
-            accuracy = outcome.result.values["accuracy"] if outcome.result is not None else None
-            session.trials.append(Trial(proposal, accuracy))
+            score = outcome.result.values["score"] if outcome.result is not None else None
+            session.trials.append(Trial(proposal, score))
         session.tried += trainings
 
     def _without_answer(self, session: Session) -> str | None:
@@ -496,7 +499,7 @@ class _Search:
                     epochs=training.epochs,
                     train_macs=training.macs,
                     fraction=trial.proposal.fraction,
-                    val_score=trial.accuracy,
+                    val_score=trial.score,
                     duplicate=training.job.id in seen,
                     folder=str(self.store.folder(training.job)),
                     status=FINISHED if outcome.result is not None else outcome.status,
@@ -529,20 +532,20 @@ def proposer_of(plan: Plan, name: str) -> tuple[Entry, Proposer]:
         raise InputError(f"proposer {name!r}: {error}") from error
 
 
-def _best(trials: Sequence[Trial], targets: Sequence[Target]) -> list[Proposal]:
-    """The candidate with the highest validation accuracy of each target; the first of equals.
+def _best(trials: Sequence[Trial], targets: Sequence[Target], score: Score) -> list[Proposal]:
+    """The candidate with the best validation score of each target; the first of equals.
 
     Failed trials have none. Of a search that stops trials early, only those that were trained whole count.
     """
     best = []
     for target in targets:
-        scores = {
-            i: trial.accuracy
+        gains = {
+            i: score.gain(trial.score, 0.0)
             for i, trial in enumerate(trials)
-            if trial.proposal.target == target and trial.proposal.fraction == 1 and trial.accuracy is not None
+            if trial.proposal.target == target and trial.proposal.fraction == 1 and trial.score is not None
         }
-        if scores:
-            best.append(trials[max(scores, key=scores.__getitem__)].proposal)
+        if gains:
+            best.append(trials[max(gains, key=gains.__getitem__)].proposal)
     return best
 
 

@@ -9,6 +9,7 @@ from prunas.costs.target import Target
 from prunas.errors import InputError
 from prunas.results.rows import SearchCost
 from prunas.spaces.space import SearchSpace
+from prunas.tasks.score import ACCURACY, Score
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,11 +123,11 @@ class Trial:
 
     Attributes:
         proposal: The candidate, with the share of the schedule it was trained for.
-        accuracy: Top-1 accuracy on the validation split, in percent; None if its training failed.
+        score: On the validation split; None if its training failed. `Brief.score` says what it means.
     """
 
     proposal: Proposal
-    accuracy: float | None
+    score: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +193,7 @@ class Brief:
         trials: Candidates a sampler may train per target; of shorter schedules, whole ones' worth.
         lr_sum: Sum of the learning rates of the dense training's steps.
         momentum: Of the dense training.
+        score: What the scores of trials mean, and which of two is better.
         found: What pruning methods found with the same seed; to a sampler, the first points it tries.
         found_by_others: What they found with the other seeds; with its own where that is the only one.
         leaves_one_out: Whether `found_by_others` lacks what was found with `seed`.
@@ -208,6 +210,7 @@ class Brief:
     trials: int = 1
     lr_sum: float = 0.0
     momentum: float = 0.9
+    score: Score = ACCURACY
     found: tuple[Proposal, ...] = ()
     found_by_others: tuple[Proposal, ...] = ()
     leaves_one_out: bool = False

@@ -18,7 +18,14 @@ from prunas.plugins import foreign_code
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["distribution_versions", "file_hash", "import_factory", "import_path", "make_network"]
+__all__ = [
+    "distribution_versions",
+    "file_hash",
+    "import_attribute",
+    "import_factory",
+    "import_path",
+    "make_network",
+]
 
 
 def make_network(network: str, source: str, arguments: Mapping[str, Any]) -> "nn.Module":
@@ -38,24 +45,34 @@ def make_network(network: str, source: str, arguments: Mapping[str, Any]) -> "nn
 
 def import_factory(network: str, source: str) -> Callable[..., Any]:
     """Imports a factory: by its import path, or from the source of a Python file."""
-    place, _, attribute = network.partition(":")
-    try:
-        with foreign_code(f"network {network!r}"):
-            found: Any = (
-                getattr(_module(place, source), attribute) if source else pkgutil.resolve_name(network)
-            )
-    except InputError:
-        raise
-    except Exception as error:  # whatever a user's file raises
-        raise InputError(
-            f"network {network!r} cannot be imported: {type(error).__name__}: {error}"
-        ) from error
+    found = import_attribute(network, source, "network")
     if not callable(found) or _is_network(found):
         raise InputError(
             f"network {network!r} is not a function that makes a network, but a {type(found).__name__}; name one "
             "that returns a fresh network at every call"
         )
     return cast(Callable[..., Any], found)
+
+
+def import_attribute(path: str, source: str, what: str) -> Any:
+    """What a user names.
+
+    Args:
+        path: "package.module:name", or "file.py:name".
+        source: Text of the file, or "".
+        what: It is meant to be, for messages.
+
+    Raises:
+        InputError: It cannot be imported.
+    """
+    place, _, attribute = path.partition(":")
+    try:
+        with foreign_code(f"{what} {path!r}"):
+            return getattr(_module(place, source), attribute) if source else pkgutil.resolve_name(path)
+    except InputError:
+        raise
+    except Exception as error:  # whatever a user's file raises
+        raise InputError(f"{what} {path!r} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def _is_network(found: Any) -> bool:

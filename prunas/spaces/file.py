@@ -66,6 +66,7 @@ class SpaceFile(BaseModel):
     arguments: dict[str, Any] = Field(default_factory=dict)
     input: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
     data: str = ""
+    task: str = Field(default="classification", min_length=1)
     recipe: str = "paper"
     metric: Metric = "params"
     keep: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.5, 0.3, 0.1)
@@ -79,7 +80,10 @@ class SpaceFile(BaseModel):
         """The attributes of a `SearchSpace` that the file decides."""
         return {
             **self.vary.model_dump(),
-            **{key: getattr(self, key) for key in ("network", "data", "recipe", "metric", "keep", "cap")},
+            **{
+                key: getattr(self, key)
+                for key in ("network", "data", "task", "recipe", "metric", "keep", "cap")
+            },
             "finetune": FineTuning(**self.finetune.model_dump()) if self.finetune else None,
             "options": self.proposers,
             "raw_presets": {name: entry.model_dump() for name, entry in self.presets.items()},

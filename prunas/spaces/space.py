@@ -6,6 +6,7 @@ A space is a TOML file in `search_spaces/`, a file of the user's, or made by `Se
     arguments = { classes = 10 }           # for the factory
     input = [3, 32, 32]
     data = "cifar10"
+    task = "classification"                # the default; or a function that makes one of the data: "mine.py:task"
     recipe = "paper"
     keep = [0.5, 0.3, 0.1]                 # default targets, fractions of `metric`
 
@@ -89,6 +90,8 @@ class SearchSpace:
         survey: The dense network.
         factory: Makes the dense network; imports torch when called.
         data: Name of the data set, or "" if there is none.
+        task: Name of the task; or the function that makes it, "package.module:function" or "file.py:function" with
+            the file beside the space's own.
         recipe: Name of the default recipe.
         metric: What default targets are fractions of.
         keep: Default targets.
@@ -113,6 +116,7 @@ class SearchSpace:
     survey: Survey
     factory: Callable[[], "nn.Module"]
     data: str = ""
+    task: str = "classification"
     recipe: str = "paper"
     metric: Metric = "params"
     keep: tuple[float, ...] = (0.5, 0.3, 0.1)

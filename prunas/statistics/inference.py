@@ -1,4 +1,4 @@
-"""Uncertainty: t and bootstrap intervals, p values of paired differences, Holm's correction, the reach of chance.
+"""Uncertainty: t and bootstrap intervals, p values of paired differences, Holm's correction.
 
 A sample whose values are all equal has no interval and no p value: it does not tell how far others would lie.
 """
@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from scipy.special import bdtr, stdtr, stdtrit
+from scipy.special import stdtr, stdtrit
 
 from prunas.tasks.score import Score
 
@@ -18,7 +18,6 @@ __all__ = [
     "UNBOUNDED",
     "Bounds",
     "bootstrap",
-    "chance_ceiling",
     "gain_bounds",
     "holm",
     "paired_p",
@@ -124,22 +123,6 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
         highest = max(highest, min(1.0, (m - rank) * p))
         adjusted[index] = highest
     return adjusted
-
-
-def chance_ceiling(share: float, images: int) -> float:
-    """Highest accuracy that guessing reaches by chance in `LEVEL` of all tests.
-
-    Args:
-        share: Probability, in (0, 1], that a guess is right: the share of the most frequent class.
-        images: Images of the test split, at least 1.
-
-    Returns:
-        In percent: the quantile of a binomial distribution at `LEVEL`, over its number of images.
-    """
-    hits = int(share * images)  # no larger than the median
-    while bdtr(hits, images, share) < LEVEL:
-        hits += 1
-    return 100 * hits / images
 
 
 def _equal(values: Sequence[float]) -> bool:

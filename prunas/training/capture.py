@@ -14,8 +14,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from prunas.data.dataset import Batch, Draw
+from prunas.data.dataset import Draw
 from prunas.recipe import Recipe
+from prunas.tasks.base import Task
 from prunas.training.hooks import Regulariser
 from prunas.training.step import Step
 
@@ -235,7 +236,8 @@ class RunnerFactory(Protocol):
     def __call__(
         self,
         net: nn.Module,
-        gather: Callable[[Draw], Batch],
+        task: Task,
+        gather: Callable[[Draw], Any],
         recipe: Recipe,
         device: torch.device,
         regulariser: Regulariser | None,
@@ -247,14 +249,15 @@ class RunnerFactory(Protocol):
 @contextlib.contextmanager
 def eager(
     net: nn.Module,
-    gather: Callable[[Draw], Batch],
+    task: Task,
+    gather: Callable[[Draw], Any],
     recipe: Recipe,
     device: torch.device,
     regulariser: Regulariser | None,
     masks: Mapping[str, Tensor] | None,
 ) -> Iterator[StepRunner]:
     """A bench whose steps run operator by operator."""
-    step = Step(net, gather, recipe, device, regulariser, masks)
+    step = Step(net, task, gather, recipe, device, regulariser, masks)
     yield StepRunner(step, step, _new_generator(device))
 
 
@@ -284,7 +287,8 @@ class StepCache:
         self,
         shape: Hashable,
         net: nn.Module,
-        gather: Callable[[Draw], Batch],
+        task: Task,
+        gather: Callable[[Draw], Any],
         recipe: Recipe,
         device: torch.device,
         regulariser: Regulariser | None,
@@ -293,8 +297,8 @@ class StepCache:
         """A `RunnerFactory` once `shape` is given.
 
         Args:
-            shape: Names the network's architecture and the data: whatever captured kernels depend on that the
-                other arguments do not say. `gather` must do the same for all that use the same name.
+            shape: Names the network's architecture and the task: whatever captured kernels depend on that the
+                other arguments do not say. `task` and `gather` must do the same for all that use the same name.
         """
         read = [(f.name, getattr(recipe, f.name)) for f in dataclasses.fields(recipe) if f.name not in _HOST]
         key = (shape, device, tuple(read), tuple(sorted(masks or ())))
@@ -304,7 +308,7 @@ class StepCache:
         else:
             if (recorder := self._recorder(device)) is not None:
                 self._make_room(device)
-            step = Step(net, gather, recipe, device, regulariser, masks)
+            step = Step(net, task, gather, recipe, device, regulariser, masks)
             advance = step if recorder is None else Replay(step, recorder, device, self._count)
             found = StepRunner(step, advance, _new_generator(device))
         _wait(device)  # what this stream has made, such as the resident images, other streams may read

@@ -1,5 +1,6 @@
 """Which layer of a network keeps a training from being reproducible to the bit."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,13 +14,13 @@ REFUSED = " does not have a deterministic implementation"
 """What follows the operator's name in torch's error."""
 
 
-def refusal(error: RuntimeError, net: nn.Module, images: Tensor) -> InputError | None:
+def refusal(error: RuntimeError, net: nn.Module, again: Callable[[], object]) -> InputError | None:
     """What to tell a user whose network has no deterministic implementation here.
 
     Args:
         error: What a training step raised.
         net: The network; every module without modules of its own is tried alone.
-        images: A batch it was trained on.
+        again: Makes the forward pass of that step once more.
 
     Returns:
         One line that names operator and layers; None if `error` is about something else.
@@ -27,7 +28,7 @@ def refusal(error: RuntimeError, net: nn.Module, images: Tensor) -> InputError |
     operator, refused, _ = str(error).partition(REFUSED)
     if not refused:
         return None
-    layers = _refused(net, images)
+    layers = _refused(net, again)
     where = f" (layer {', '.join(map(repr, layers))})" if layers else ""
     return InputError(
         f"{operator.split()[-1]}{where} gives other bits on every run on this device; "
@@ -35,7 +36,7 @@ def refusal(error: RuntimeError, net: nn.Module, images: Tensor) -> InputError |
     )
 
 
-def _refused(net: nn.Module, images: Tensor) -> list[str]:
+def _refused(net: nn.Module, again: Callable[[], object]) -> list[str]:
     """Names of the layers that raise the error when they are run alone, forward and backward."""
     found: list[str] = []
 
@@ -56,7 +57,7 @@ def _refused(net: nn.Module, images: Tensor) -> list[str]:
         if not any(True for _ in module.children())
     ]
     try:
-        net(images)
+        again()
     except RuntimeError as error:
         if REFUSED not in str(error):
             raise

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from prunas.data.dataset import DataSet, fingerprint, stream_seed
+from prunas.data.dataset import fingerprint, stream_seed
 from prunas.errors import InputError
 from prunas.files import write_atomic
 from prunas.recipe import Recipe
+from prunas.tasks.base import Task, judge
 from prunas.training.capture import RunnerFactory, eager, random_layers
 from prunas.training.determinism import refusal
 from prunas.training.evaluate import evaluate
@@ -44,13 +46,16 @@ class EpochReport:
         epoch: Epochs finished.
         epochs: Epochs there will be.
         loss: Mean loss of the last epoch.
-        accuracy: Percent of the last epoch's (augmented) training images, each judged before its step.
+        score: Of the last epoch's (augmented) training samples, each judged before its step; None if the task
+            does not judge them.
+        score_name: What that number is, for example `accuracy`.
     """
 
     epoch: int
     epochs: int
     loss: float
-    accuracy: float
+    score: float | None
+    score_name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +67,10 @@ class TrainingOutcome:
         steps: Optimiser steps.
         seconds: Spent on training, evaluations and time between two sessions of it not counted.
         losses: Mean training loss of each epoch.
-        train_accuracies: Percent, of each epoch, as in `EpochReport`.
-        val_accuracies: Percent, after each epoch; empty unless asked for.
-        accuracy: Percent, after the last epoch, on the split that was asked for.
+        train_scores: Of each epoch, as in `EpochReport`.
+        val_scores: After each epoch; empty unless asked for.
+        score: After the last epoch, on the split that was asked for.
+        score_name: What scores are, for example `accuracy`.
         regulariser: What the regulariser recorded.
         images_per_second: Training images over `seconds`.
         execution: How steps were taken: captured or eager, and why not captured.
@@ -74,9 +80,10 @@ class TrainingOutcome:
     steps: int
     seconds: float
     losses: tuple[float, ...]
-    train_accuracies: tuple[float, ...]
-    val_accuracies: tuple[float, ...]
-    accuracy: float | None
+    train_scores: tuple[float | None, ...]
+    val_scores: tuple[float, ...]
+    score: float | None
+    score_name: str
     regulariser: Mapping[str, float]
     images_per_second: float
     execution: Mapping[str, Any]
@@ -84,7 +91,7 @@ class TrainingOutcome:
 
 def train(
     net: nn.Module,
-    data: DataSet,
+    task: Task,
     recipe: Recipe,
     *,
     epochs: int,
@@ -109,22 +116,24 @@ def train(
 
     Args:
         net: With its initial weights.
+        task: Gives batches, loss and score.
         epochs: Length of this training; `recipe.epochs` is not read.
         seed: Of shuffling, augmentation and random layers. The caller's random state is left alone.
         split: What is trained on.
-        score: What `TrainingOutcome.accuracy` is measured on, once, after the last epoch.
+        score: What `TrainingOutcome.score` is measured on, once, after the last epoch.
         regulariser: A pruning method's penalty.
         masks: By parameter name; where a mask is 0 the weight stays 0.
         folder: Where `log.jsonl`, the checkpoint and the weights go; None writes nothing.
         checkpoint_every: Seconds.
         keep_weights: Whether `weights.safetensors` is written at the end.
-        every_epoch: Whether validation accuracy is also measured after every epoch; needs score="val".
+        every_epoch: Whether the validation score is also measured after every epoch; needs score="val".
         progress: Told after every epoch.
         stop: Asked after every step; True ends the training with `Preempted`.
         prepare: Gives the training its steps; see `prunas.training.capture`.
 
     Raises:
-        InputError: The arguments do not fit together, or deterministic algorithms are wanted that a layer lacks.
+        InputError: The arguments do not fit together, deterministic algorithms are wanted that a layer lacks, or a
+            score is no number of its range.
         Diverged: The loss of an epoch is not finite.
         Preempted: `stop` said so; a checkpoint was written.
         KeyboardInterrupt: Ctrl-C; with a folder, a checkpoint was written.
@@ -132,26 +141,26 @@ def train(
     if score == "val" and split != "train":
         raise InputError('validation images are in the training split "train+val"; score on "test" instead')
     if every_epoch and score != "val":
-        raise InputError('accuracy after every epoch is for validation only; use score="val"')
+        raise InputError('a score after every epoch is for validation only; use score="val"')
     if epochs < 1:
         raise InputError(f"a training needs at least 1 epoch, not {epochs}")
-    members = data.members(split, recipe.images)
-    per_epoch = data.steps(split, recipe.batch, recipe.images)
+    members = task.members(split, recipe.images)
+    per_epoch = -(-len(members) // recipe.batch)
     total = per_epoch * epochs
     check_batches(net, len(members), recipe.batch, split)
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
     net.to(device=device, memory_format=layout)  # type: ignore[call-overload]  # a documented overload
     if regulariser is not None:
         regulariser.attach(net)
-    feed = data.feed(
+    feed = task.feed(
         members, recipe.batch, device=device, augment=recipe.augment, channels_last=recipe.channels_last
     )
-    key = [recipe.identity, epochs, seed, split, data.identity]
+    key = [recipe.identity, epochs, seed, split, task.identity]
     if recipe.images:
-        key.append(fingerprint(members))  # the data's identity covers whole splits, not a part of one
+        key.append(fingerprint(members))  # the task's identity covers whole splits, not a part of one
 
     with (
-        prepare(net, feed.gather, recipe, device, regulariser, masks) as bench,
+        prepare(net, task, feed.gather, recipe, device, regulariser, masks) as bench,
         random_layers(stream_seed("layers", seed), bench.generator),
         interrupts(enabled=folder is not None) as interrupted,
     ):
@@ -190,36 +199,43 @@ def train(
                     bench.advance(draw)
                 except RuntimeError as error:
                     # About the whole process's setting, so no other training would fare better.
-                    if (refused := refusal(error, step.net, feed.gather(draw)[0])) is not None:
+                    again = partial(task.loss, step.net, feed.gather(draw))
+                    if (refused := refusal(error, step.net, again)) is not None:
                         raise refused from error
                     raise
                 record.done += 1
                 record.spent = time.perf_counter() - started
                 if record.done % per_epoch:
                     pause()
-            loss_sum, hits = step.totals()
-            line: dict[str, Any] = {
-                "epoch": epoch + 1,
-                "lr": lr,
-                "loss": loss_sum / len(members),
-                "train_acc": 100 * hits / len(members),
-                "seconds": time.perf_counter() - started,
-            }
+            loss_sum, totals = step.totals()
             if not math.isfinite(loss_sum):
                 raise Diverged(
                     f"the loss is {loss_sum} in epoch {epoch + 1} of {epochs}, try a lower learning rate "
                     f"(last good checkpoint: {record.last or 'none'})"
                 )
+            line: dict[str, Any] = {
+                "epoch": epoch + 1,
+                "lr": lr,
+                "loss": loss_sum / len(members),
+                "train_score": judge(task, totals, "training samples") if task.scores_training else None,
+                "seconds": time.perf_counter() - started,
+            }
             if recipe.dsd:
                 line["phase"] = "dense" if epoch < sparse else "sparse" if epoch < free else "re-dense"
             if every_epoch:
-                line["val_score"] = evaluate(step.net, data, "val", device=device, recipe=recipe)
+                line["val_score"] = evaluate(step.net, task, "val", device=device, recipe=recipe)
             record.end_epoch(line)
             if bench.notice is not None:
                 record.warn(bench.notice)
             if progress is not None:
                 progress(
-                    EpochReport(epoch=epoch + 1, epochs=epochs, loss=line["loss"], accuracy=line["train_acc"])
+                    EpochReport(
+                        epoch=epoch + 1,
+                        epochs=epochs,
+                        loss=line["loss"],
+                        score=line["train_score"],
+                        score_name=task.score.name,
+                    )
                 )
             pause()
         step.release()
@@ -228,18 +244,19 @@ def train(
         net.eval()
         lines = record.epochs
         if every_epoch:
-            accuracy: float | None = lines[-1]["val_score"]
+            measured: float | None = lines[-1]["val_score"]
         else:
-            accuracy = evaluate(net, data, score, device=device, recipe=recipe) if score else None
+            measured = evaluate(net, task, score, device=device, recipe=recipe) if score else None
         seconds = sum(line["seconds"] for line in lines)
         trained = TrainingOutcome(
             epochs=epochs,
             steps=total,
             seconds=seconds,
             losses=tuple(line["loss"] for line in lines),
-            train_accuracies=tuple(line["train_acc"] for line in lines),
-            val_accuracies=tuple(line["val_score"] for line in lines if "val_score" in line),
-            accuracy=accuracy,
+            train_scores=tuple(line["train_score"] for line in lines),
+            val_scores=tuple(line["val_score"] for line in lines if "val_score" in line),
+            score=measured,
+            score_name=task.score.name,
             regulariser=regulariser.record() if regulariser is not None else {},
             images_per_second=len(members) * epochs / seconds,
             execution=bench.execution,

@@ -2,19 +2,21 @@
 
 import contextlib
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.sgd import sgd
+from torch.utils._pytree import tree_map_only
 
-from prunas.data.dataset import Batch, Draw
-from prunas.errors import unknown
+from prunas.data.dataset import Draw
+from prunas.errors import InputError, unknown
 from prunas.recipe import Recipe
+from prunas.tasks.base import Task
 from prunas.training.hooks import Regulariser
 from prunas.training.precision import Float32, algorithm_search, float32_arithmetic
 
-__all__ = ["Step", "arithmetic", "autocast"]
+__all__ = ["Forward", "Step", "arithmetic", "autocast", "no_totals"]
 
 
 def autocast(recipe: Recipe, device: torch.device) -> contextlib.AbstractContextManager[object]:
@@ -31,6 +33,52 @@ def arithmetic(recipe: Recipe, device: torch.device) -> None:
     float32_arithmetic(device, convolutions=kind, products=kind)
 
 
+def no_totals(task: Task, device: torch.device) -> Tensor:
+    """Where the statistics of batches are summed up: (statistics,), float64 where the device has it."""
+    kind = torch.float32 if device.type == "mps" else torch.float64
+    return torch.zeros(task.statistics, dtype=kind, device=device)
+
+
+class Forward:
+    """A network as tasks call it: in the recipe's precision, with what bf16 gave in float32."""
+
+    def __init__(self, net: nn.Module, recipe: Recipe, device: torch.device) -> None:
+        self._net, self._autocast, self._bf16 = net, autocast(recipe, device), recipe.precision == "bf16"
+
+    def __call__(self, *inputs: Any) -> Any:
+        """One forward pass."""
+        with self._autocast:
+            output = self._net(*inputs)
+        return tree_map_only(Tensor, Tensor.float, output) if self._bf16 else output
+
+
+class _Passes:
+    """The forward passes of one step's loss, to be read once more: a second pass would move running statistics."""
+
+    def __init__(self, forward: Forward) -> None:
+        self._forward = forward
+        self._made: list[tuple[tuple[Any, ...], Any]] = []
+
+    def __call__(self, *inputs: Any) -> Any:
+        output = self._forward(*inputs)
+        self._made.append((inputs, tree_map_only(Tensor, Tensor.detach, output)))
+        return output
+
+    def again(self, *inputs: Any) -> Any:
+        """The output of the pass that had these very tensors.
+
+        Raises:
+            InputError: There was none.
+        """
+        for made, output in self._made:
+            if len(made) == len(inputs) and all(a is b for a, b in zip(made, inputs, strict=True)):
+                return output
+        raise InputError(
+            "in a training step, totals must call the network with the same tensors as loss does; do so, or set "
+            "scores_training = False"
+        )
+
+
 class Step:
     """Gather, forward, backward, penalty, SGD, masks: called with what a feed drew.
 
@@ -45,7 +93,8 @@ class Step:
     def __init__(
         self,
         net: nn.Module,
-        gather: Callable[[Draw], Batch],
+        task: Task,
+        gather: Callable[[Draw], Any],
         recipe: Recipe,
         device: torch.device,
         regulariser: Regulariser | None = None,
@@ -55,6 +104,7 @@ class Step:
 
         Args:
             net: On the device, with the regulariser attached.
+            task: Gives loss and statistics.
             gather: Of the feed whose draws will come.
             masks: By parameter name; where a mask is 0 the weight is 0 before and after every step.
 
@@ -62,8 +112,8 @@ class Step:
             InputError: A mask's name is not that of a parameter.
         """
         self.net, self._gather, self._recipe, self._regulariser = net, gather, recipe, regulariser
-        self._device = device
-        self._autocast = autocast(recipe, device)
+        self._task, self._device = task, device
+        self._forward = Forward(net, recipe, device)
         self._params = {name: p for name, p in net.named_parameters() if p.requires_grad}
         self.lr = torch.zeros((), device=device)
         self._lr = 0.0
@@ -76,8 +126,8 @@ class Step:
             ([pair for pair in pairs if id(pair[0]) in exempt], 0.0),
         )
         self._fused = recipe.fused and device.type in ("cpu", "cuda")
-        self._totals = torch.zeros(2, device=device)
-        self._loss_sum, self._hits = self._totals[0], self._totals[1]
+        self._loss_sum = torch.zeros((), device=device)
+        self._totals = no_totals(task, device)
         self._masked: dict[str, Tensor] = {}
         self._masks: dict[str, Tensor] = {}
         for name, mask in self._all_masks(masks).items():
@@ -107,6 +157,7 @@ class Step:
             self._masks[name].copy_(mask)
         for name, own in self._own.items():
             own.copy_(self._masks[name])
+        self._loss_sum.zero_()
         self._totals.zero_()
         self._begin()
 
@@ -124,17 +175,15 @@ class Step:
     def __call__(self, draw: Draw) -> None:
         """Trains on one batch and adds to the totals of the epoch."""
         arithmetic(self._recipe, self._device)
-        x, y = self._gather(draw)
+        batch = self._gather(draw)
+        size = self._task.size(batch)
         # The last batch of an epoch comes once in it: a search for its algorithms would cost more than it brings.
-        with algorithm_search(torch.backends.cudnn.benchmark and len(y) == self._recipe.batch):
-            self._train(x, y)
+        with algorithm_search(torch.backends.cudnn.benchmark and size == self._recipe.batch):
+            self._train(batch, size)
 
-    def _train(self, x: Tensor, y: Tensor) -> None:
-        with self._autocast:
-            output = self.net(x)
-        if self._recipe.precision == "bf16":
-            output = output.float()
-        loss = F.cross_entropy(output, y)
+    def _train(self, batch: Any, size: int) -> None:
+        passes = _Passes(self._forward)
+        loss = self._task.loss(passes, batch)
         for p in self._params.values():
             p.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
@@ -144,8 +193,23 @@ class Step:
         if self._regulariser is not None:
             self._regulariser.after_step(self.lr)
         self._mask()
-        self._loss_sum.add_(loss.detach(), alpha=len(y))
-        self._hits.add_((output.detach().argmax(1) == y).sum())
+        self._loss_sum.add_(loss.detach(), alpha=size)
+        if self._task.scores_training:
+            self.add_up(self._task.totals(passes.again, batch))
+
+    @torch.no_grad()
+    def add_up(self, totals: Tensor) -> None:
+        """Adds the statistics of a batch (statistics,).
+
+        Raises:
+            InputError: They have another shape.
+        """
+        if totals.shape != self._totals.shape:  # would be broadcast
+            raise InputError(
+                f"task {self._task.name!r}: totals returns a tensor of shape {tuple(totals.shape)}; as it says "
+                f"statistics = {self._task.statistics}, return ({self._task.statistics},)"
+            )
+        self._totals.add_(totals)
 
     @torch.no_grad()
     def _update(self) -> None:
@@ -213,11 +277,12 @@ class Step:
         torch._foreach_zero_(list(self._momentum.values()))
         self._mask()
 
-    def totals(self) -> tuple[float, float]:
-        """Sum of the losses and number of hits since the last call. Waits for the device."""
-        loss_sum, hits = self._totals.tolist()
+    def totals(self) -> tuple[float, Tensor]:
+        """Sum of the losses and of the statistics since the last call, on the CPU. Waits for the device."""
+        loss_sum, *totals = torch.cat((self._loss_sum.to(self._totals.dtype).view(1), self._totals)).tolist()
+        self._loss_sum.zero_()
         self._totals.zero_()
-        return loss_sum, hits
+        return loss_sum, torch.tensor(totals, dtype=torch.float64)
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor a step changes, by name; the tensors themselves, not copies."""
@@ -229,6 +294,7 @@ class Step:
             **momentum,
             **{f"regulariser.{name}": t for name, t in own.items()},
             **{f"mask.{name}": self._masks[name] for name in self._own},
+            "loss": self._loss_sum,
             "totals": self._totals,
         }
 

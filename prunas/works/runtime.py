@@ -3,7 +3,7 @@
 import ctypes
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,10 +15,12 @@ import safetensors.torch
 import torch
 
 from prunas.data import load
-from prunas.data.dataset import Batch, stream_seed
+from prunas.data.dataset import stream_seed
 from prunas.errors import InputError
 from prunas.spaces.load import load_space
 from prunas.spaces.space import SearchSpace
+from prunas.tasks.base import Task
+from prunas.tasks.load import TaskReference, load_task
 from prunas.training.capture import StepCache, cuda_recorder
 from prunas.training.precision import SEARCHED
 from prunas.works import processor
@@ -34,6 +36,7 @@ __all__ = [
     "initial",
     "side_by_side",
     "space_of",
+    "task_of",
     "weights",
 ]
 
@@ -188,18 +191,33 @@ def data_root(spec: Mapping[str, Any]) -> Path | None:
     return Path(root) if root else None
 
 
-def calibration(name: str, images: int, seed: int, subset: int, root: Path | None = None) -> Iterator[Batch]:
+def task_of(reference: TaskReference, data: str, root: Path | None = None) -> Task:
+    """The task of a job.
+
+    Args:
+        reference: As the job says.
+        data: Name of the data set, or "".
+        root: Folder of the data sets, see `prunas.data.data_folder`.
+
+    Raises:
+        InputError: It cannot be loaded, or is not the one the job was planned with.
+    """
+    return load_task(reference, load(data, root) if data else None)
+
+
+def calibration(
+    task: Task, images: int, seed: int, subset: int
+) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
     """Training images as they are, on the CPU.
 
     Args:
-        name: Of the data set.
+        task: Whose images.
         images: How many at most; training sets smaller than that are passed over whole.
         seed: Which ones.
         subset: How many training images the trainings see (`Recipe.images`); 0 means all.
-        root: Folder of the data sets, see `prunas.data.data_folder`.
     """
     cpu = torch.device("cpu")
-    return load(name, root).calibration(images, seed=seed, device=cpu, batch=CALIBRATION_BATCH, subset=subset)
+    return task.calibration(images, seed=seed, device=cpu, batch=CALIBRATION_BATCH, subset=subset)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

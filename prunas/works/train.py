@@ -15,6 +15,8 @@ from prunas.errors import InputError
 from prunas.plugins import resolve
 from prunas.recipe import Recipe
 from prunas.surgery.masks import kernel_masks
+from prunas.tasks.base import Task
+from prunas.tasks.load import CLASSIFICATION, TaskReference, load_task
 from prunas.training.loop import EpochReport, Preempted, train
 from prunas.works import processor
 from prunas.works.runtime import (
@@ -23,7 +25,6 @@ from prunas.works.runtime import (
     calibration,
     checkpoint_seconds,
     choose_algorithms,
-    data_root,
     device,
     side_by_side,
     space_of,
@@ -82,10 +83,7 @@ def _run(
     recipe = Recipe.from_json(spec["recipe"])
     torch.set_num_threads(processor.threads(space.cost(arch).macs * recipe.batch))
     onednn = where.type != "cpu" or processor.onednn_pays(space, arch, recipe)
-    root = data_root(spec)
-    data = load(spec["data"]["name"], root)
-    if data.identity != spec["data"]["identity"]:
-        raise InputError(f"data set {data.name!r} is not the one this run was planned with; check --data")
+    task = _task(spec)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed("weights", spec["seed"]))
         if (inherited := spec["inherit"]) is None:
@@ -95,9 +93,7 @@ def _run(
         else:
             state, kept = weights(folder.parent / inherited["run"]), inherited["kept"]
             if how := inherited.get("rebuild"):
-                images = partial(
-                    calibration, data.name, seed=how["options"]["seed"], subset=recipe.images, root=root
-                )
+                images = partial(calibration, task, seed=how["options"]["seed"], subset=recipe.images)
                 state = resolve("prunas.rebuilds", how["name"])(
                     space, arch, state, kept, images, **how["options"]
                 )
@@ -108,7 +104,7 @@ def _run(
 
     def tell(state: EpochReport) -> None:
         message: dict[str, Any] = {"epoch": state.epoch, "epochs": state.epochs}
-        message |= {"loss": state.loss, "accuracy": state.accuracy}
+        message |= {"loss": state.loss, "score": state.score, "score_name": state.score_name}
         if where.type == "cuda":
             total = torch.cuda.get_device_properties(where).total_memory
             message["memory"] = torch.cuda.max_memory_reserved(where) / total
@@ -119,7 +115,7 @@ def _run(
         with processor.convolutions(onednn):
             trained = train(
                 net,
-                data,
+                task,
                 recipe,
                 epochs=spec["epochs"],
                 seed=spec["seed"],
@@ -133,20 +129,21 @@ def _run(
                 keep_weights=spec["keep_weights"],
                 progress=tell,
                 stop=stop,
-                prepare=partial(STEP_CACHE.bench, (space.name, arch.digest, data.identity)),
+                prepare=partial(STEP_CACHE.bench, (space.name, arch.digest, task.identity)),
             )
     except Preempted:
         return None
     return {
-        "accuracy": trained.accuracy,
+        "score": trained.score,
+        "score_name": trained.score_name,
         "seconds": trained.seconds,
         "images_per_second": trained.images_per_second,
         "losses": list(trained.losses),
-        "train_accuracies": list(trained.train_accuracies),
+        "train_scores": list(trained.train_scores),
         "penalty": dict(trained.regulariser),
         "device": torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
-        "notes": list(data.notes),
+        "notes": list(task.notes),
         "execution": {
             **trained.execution,
             "onednn": torch.backends.mkldnn.enabled and onednn if where.type == "cpu" else None,
@@ -157,3 +154,16 @@ def _run(
             "cuda": torch.version.cuda if where.type == "cuda" else None,
         },
     }
+
+
+def _task(spec: Mapping[str, Any]) -> Task:
+    """The task that the run was planned with.
+
+    Raises:
+        InputError: It, or its data, is another one by now.
+    """
+    planned = spec["data"]
+    data = load(planned["name"], data_root(spec)) if planned["name"] else None
+    if data is not None and data.identity != planned["identity"]:
+        raise InputError(f"data set {data.name!r} is not the one this run was planned with; check --data")
+    return load_task(TaskReference.from_json(spec["task"]) if "task" in spec else CLASSIFICATION, data)

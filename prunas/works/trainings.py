@@ -15,6 +15,8 @@ from prunas.results.rows import Kind, TrainingRow
 from prunas.runs.execute import Outcome
 from prunas.runs.job import Job
 from prunas.spaces.space import SearchSpace
+from prunas.tasks.load import CLASSIFICATION, TaskReference
+from prunas.tasks.score import ACCURACY, Score
 
 __all__ = ["BACKWARD", "Setting", "Training"]
 
@@ -33,14 +35,16 @@ class Setting:
     Attributes:
         space: The search space.
         recipe: The recipe.
-        data: Name of the data set.
+        data: Name of the data set; "" if the task needs none.
         identity: What the data are, see `prunas.data`.
         images: Images of the splits `train` and `train+val` that an epoch passes over.
         notes: What a reader should know about the data.
         dense_training: How the dense network of pruning methods is trained: the recipe's epochs or `dsd`.
-        chance: The highest test accuracy in percent that guessing reaches by chance; None where it is not known.
+        chance: The best test score that guessing reaches by chance; None where it is not known.
         root: Folder of the data sets, absolute. It travels with every job, outside its identity; None leaves it to
             each machine, see `prunas.data.data_folder`.
+        task: What networks are trained for.
+        score: What their scores mean.
     """
 
     space: SearchSpace
@@ -52,6 +56,8 @@ class Setting:
     dense_training: Protocol = PROTOCOLS["scratch-e"]
     chance: float | None = None
     root: Path | None = None
+    task: TaskReference = CLASSIFICATION
+    score: Score = ACCURACY
 
     def __post_init__(self) -> None:
         """Refuses a dense training that would need a dense training."""
@@ -90,6 +96,8 @@ class Setting:
             "penalty": None,
             "keep_weights": False,
         }
+        if self.task.name != CLASSIFICATION.name:
+            spec["task"] = self.task.to_json()
         places = {} if self.root is None else {"data": str(self.root)}
         return Job(WORK, spec | changes, self.space.name, label, places)
 
@@ -199,7 +207,7 @@ class Training:
         protocol: How.
         epochs: How long.
         macs: Multiply-accumulates of the whole training.
-        chance: The highest test accuracy in percent that guessing reaches by chance, if it is known.
+        chance: The best test score that guessing reaches by chance, if it is known.
     """
 
     job: Job
@@ -222,7 +230,7 @@ class Training:
         flags: tuple[str, ...] = (),
     ) -> TrainingRow:
         """The row of this training, whatever became of it."""
-        accuracy = outcome.result.values["accuracy"] if outcome and outcome.result else None
+        score = outcome.result.values["score"] if outcome and outcome.result else None
         tested = self.job.spec["score"] == "test"
         status = "planned" if outcome is None else "finished" if outcome.result else outcome.status
         return TrainingRow(
@@ -237,8 +245,8 @@ class Training:
             search_seed=search_seed,
             train_seed=self.job.spec["seed"],
             status=status,
-            val_score=None if tested else accuracy,
-            test_score=accuracy if tested else None,
+            val_score=None if tested else score,
+            test_score=score if tested else None,
             architecture=self.architecture.digest,
             folder=folder,
             flags=flags,

@@ -43,8 +43,9 @@ def diverging(monkeypatch: pytest.MonkeyPatch) -> Callable[[Numbers], list[int]]
                 raise Diverged(LOSS)
             accuracy = 50 + 10 * (sum(p.numel() for p in net.parameters()) % 97) / 97
             return TrainingOutcome(
-                epochs=epochs, steps=1, seconds=1.0, losses=(1.0,), train_accuracies=(accuracy,),
-                val_accuracies=(), accuracy=accuracy, regulariser={}, images_per_second=1.0, execution={},
+                epochs=epochs, steps=1, seconds=1.0, losses=(1.0,), train_scores=(accuracy,),
+                val_scores=(), score=accuracy, score_name="accuracy",
+                regulariser={}, images_per_second=1.0, execution={},
             )  # fmt: skip
 
         monkeypatch.setattr(work, "train", train)

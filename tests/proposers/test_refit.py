@@ -18,6 +18,7 @@ from prunas.recipe import recipe
 from prunas.spaces.load import load_space
 from prunas.spaces.space import SearchSpace
 from prunas.surgery.weights import inherit
+from prunas.tasks.classification import Classification
 from prunas.training.evaluate import evaluate
 from prunas.training.loop import train
 from prunas.works.runtime import calibration
@@ -235,7 +236,11 @@ def units_of(layer, thin, kept):
 @pytest.fixture(scope="module")
 def digits():
     """A VGG trained on digits for four epochs, about 98 % right, and what a brief needs of it."""
-    space, data, how = load_space("vgg11-digits"), load("digits"), recipe("digits").replace(epochs=4)
+    space, data, how = (
+        load_space("vgg11-digits"),
+        Classification(load("digits")),
+        recipe("digits").replace(epochs=4),
+    )
     cpu = torch.device("cpu")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -247,7 +252,7 @@ def digits():
         small = space.build(point.architecture, weights, point.kept).eval()
         return evaluate(small, data, "test", device=cpu, recipe=how)
 
-    return space, state, lambda n: calibration("digits", n, 0, 0), accuracy
+    return space, state, lambda n: calibration(data, n, 0, 0), accuracy
 
 
 def alone(method, space, point, state, images, how):
@@ -281,7 +286,7 @@ def test_layer_after_layer_is_better_than_each_for_itself(method, digits, brief)
     told = brief(space, state, targets=(space.target(keep=0.1),), calibration=images)
     (point,) = Reconstruction().propose(told, [])
     how = {"images": 400, "places": 10, "seed": 0}
-    unseen = torch.cat([batch for batch, _ in calibration("digits", 1000, 1, 0)])
+    unseen = torch.cat([batch for batch, _ in calibration(Classification(load("digits")), 1000, 1, 0)])
     left = [
         lost(space, point, doubled(state), doubled(changed), unseen)
         for changed in (

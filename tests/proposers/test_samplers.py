@@ -16,6 +16,7 @@ from prunas.proposers.brief import Proposal, Trial
 from prunas.proposers.registry import configured, entry
 from prunas.proposers.table import PROPOSERS
 from prunas.spaces.load import load_space
+from prunas.tasks.score import Score
 
 SAMPLERS = [name for name, line in PROPOSERS.items() if line.kind == "sampler"]
 
@@ -61,7 +62,7 @@ def test_tpe_finds_the_optimum_sooner_than_random_does(spaces, brief, ended, opt
             told = brief(space, targets=(target,), trials=40, seed=seed)
             proposals, trials = ended(entry(name).build(), told, optimum)
             assert len(shapes(proposals)) <= 40 <= len(proposals)
-            scores.append(max(trial.accuracy for trial in trials))
+            scores.append(max(trial.score for trial in trials))
     assert min(best["tpe"]) > np.mean(best["random"]) + 1
 
 
@@ -260,10 +261,10 @@ def test_only_the_best_of_a_length_go_on_to_a_longer_one(wide, brief, ended, acc
     scores = {}
     for trial, following in itertools.zip_longest(trials, trials[1:]):
         fraction, arch = trial.proposal.fraction, trial.proposal.architecture
-        scores.setdefault(fraction, []).append(trial.accuracy)
+        scores.setdefault(fraction, []).append(trial.score)
         if fraction == 1 or following is None:
             continue
-        better = sum(score > trial.accuracy for score in scores[fraction])
+        better = sum(score > trial.score for score in scores[fraction])
         went_on = following.proposal.architecture == arch
         assert went_on == (better < max(1, len(scores[fraction]) // 3))
     spent = sum(fraction for _, fraction in shapes(proposals))
@@ -282,10 +283,10 @@ def test_short_schedules_are_told_to_the_sampler_as_pruned(wide, brief, accuracy
     (study,) = studies
     for trial in study.trials:
         ours = [t for t in trials if round(100 * t.proposal.fraction) in {*trial.intermediate_values, 100}]
-        assert set(trial.intermediate_values.values()) <= {t.accuracy for t in ours}
-        assert trial.state.name == (
-            "COMPLETE" if trial.value in {t.accuracy for t in trials} else "PRUNED"
-        ) or (trial.state.name == "PRUNED" and max(trial.intermediate_values) < 100)
+        assert set(trial.intermediate_values.values()) <= {t.score for t in ours}
+        assert trial.state.name == ("COMPLETE" if trial.value in {t.score for t in trials} else "PRUNED") or (
+            trial.state.name == "PRUNED" and max(trial.intermediate_values) < 100
+        )
     assert {trial.state.name for trial in study.trials} == {"COMPLETE", "PRUNED"}
 
 
@@ -412,7 +413,7 @@ def test_what_is_recorded_is_what_optuna_got(name, wide, brief, monkeypatch):
         ("qmc", {"batch": 0}, "qmc: batch must be at least 1, not 0"),
         ("tpe", {"halving": 1}, r"tpe: halving must be 0 \(off\) or 2 to 10, not 1"),
         ("tpe", {"halving": 3, "shortest": 1}, "tpe: shortest must be between 0 and 1, not 1"),
-        ("nsga2", {"halving": 3}, "nsga2: halving compares by accuracy alone"),
+        ("nsga2", {"halving": 3}, "nsga2: halving compares by score alone"),
         ("nsga2", {"population": 1}, "nsga2: population must be at least 2"),
         ("cmaes", {"population": 0}, "cmaes: population must be at least 1"),
         ("cmaes", {"startup": 3}, "unknown option of proposer CMAES: 'startup'"),
@@ -428,3 +429,20 @@ def test_a_missing_package_is_one_line_with_the_command(monkeypatch):
     with pytest.raises(InputError) as told:
         entry("cmaes").build()
     assert str(told.value) == "proposer 'cmaes' needs the package cmaes; pip install 'prunas[samplers]'"
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("tpe", {}), ("tpe", {"halving": 3}), ("cmaes", {}), ("nsga2", {}), ("tpe", {"neighbourhood": 0.5})],
+)
+def test_a_lower_score_is_searched_as_a_higher_one(wide, brief, ended, found, accuracy, name, options):
+    """The same candidates where scores and direction are both turned round; others where only one of them is."""
+    target, points = found
+    told = brief(wide, targets=(target,), trials=14, found=tuple(points))
+    lower = dataclasses.replace(told, score=Score(name="error", better="lower"))
+    plain, turned, wrong = (
+        ended(entry(name).build(**options), asked, score)[0]
+        for asked, score in ((told, accuracy), (lower, lambda p: -accuracy(p)), (lower, accuracy))
+    )
+    assert turned == plain
+    assert wrong != plain

@@ -13,6 +13,7 @@ from prunas.proposers.pruning.slimming import ScalePenalty, Slimming, penalty, s
 from prunas.proposers.registry import entry
 from prunas.recipe import recipe
 from prunas.spaces.space import SearchSpace
+from prunas.tasks.classification import Classification
 from prunas.training.loop import train
 
 FAMILIES = ["vgg", "preresnet", "densenet", "streams", "stemmed"]
@@ -380,8 +381,8 @@ def test_a_real_training_drives_useless_channels_out(pull):
         torch.manual_seed(0)
         net = space.build()
         done = train(
-            net, data, chosen, epochs=5, seed=0, split="train", score="val", device=torch.device("cpu"),
-            regulariser=ScalePenalty(**asked.options), masks={"conv2.weight": read},
+            net, Classification(data), chosen, epochs=5, seed=0, split="train", score="val",
+            device=torch.device("cpu"), regulariser=ScalePenalty(**asked.options), masks={"conv2.weight": read},
         )  # fmt: skip
         return DenseNetwork("run", net.state_dict, done.regulariser)
 

@@ -12,6 +12,7 @@ from prunas.proposers.pruning.sss import BranchScales
 from prunas.proposers.registry import entry
 from prunas.recipe import recipe
 from prunas.spaces.load import load_space
+from prunas.tasks.classification import Classification
 from prunas.training.loop import train
 
 
@@ -71,7 +72,17 @@ def test_sss_removes_a_planted_useless_block_and_a_shuffled_record_does_not(brie
         branch.register_forward_hook(lambda module, inputs, output: 3 * torch.randn_like(output))
         scales = BranchScales(**penalty.options)
         cpu = torch.device("cpu")
-        train(net, data, made, epochs=4, seed=0, split="train", score=None, device=cpu, regulariser=scales)
+        train(
+            net,
+            Classification(data),
+            made,
+            epochs=4,
+            seed=0,
+            split="train",
+            score=None,
+            device=cpu,
+            regulariser=scales,
+        )
         records.append(scales.record())
         return DenseNetwork("dense", dict, records[-1])
 

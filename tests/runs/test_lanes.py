@@ -302,9 +302,7 @@ def trainings(tmp_path):
 
 def bits(root, job, outcome):
     """What a training left, but for the clock and how it was carried out."""
-    values = {
-        k: v for k, v in outcome.result.values.items() if k in ("accuracy", "losses", "train_accuracies")
-    }
+    values = {k: v for k, v in outcome.result.values.items() if k in ("score", "losses", "train_scores")}
     folder = Store(root).folder(job)
     return values, (folder / "weights.safetensors").read_bytes()
 

@@ -1,13 +1,11 @@
 import math
 import random
-from fractions import Fraction
 
 import pytest
 
 from prunas.statistics.inference import (
     BOOTSTRAP_FROM,
     bootstrap,
-    chance_ceiling,
     holm,
     paired_p,
     score_bounds,
@@ -83,21 +81,3 @@ def test_the_interval_of_an_accuracy_stays_within_0_and_100_percent() -> None:
 @pytest.mark.parametrize("values", [(10.02,), (10.02, 10.02), (98.2 - 98.0, 97.7 - 97.5, 96.3 - 96.1)])
 def test_equal_values_are_no_certainty(values: tuple[float, ...]) -> None:
     assert t_interval(values, score_bounds(ACCURACY)) is None
-
-
-@pytest.mark.parametrize(
-    ("share", "images", "hits"),
-    [
-        # Smallest k with P(X <= k) >= 0.95, summed in exact fractions.
-        *((share, images, None) for share in (0.1, 0.01, 0.5) for images in (1, 20, 450)),
-        (0.1, 20, 4),  # any table of the binomial distribution: P(X <= 3) = 0.867, P(X <= 4) = 0.957
-        (0.1, 10_000, 1050),  # 1000 + 1.645 * 30 = 1049.3 and a half for continuity
-    ],
-)
-def test_guessing_reaches_its_quantile(share: float, images: int, hits: int | None) -> None:
-    if hits is None:
-        p, total, hits = Fraction(share), Fraction(0), -1
-        while total < Fraction(95, 100):
-            hits += 1
-            total += math.comb(images, hits) * p**hits * (1 - p) ** (images - hits)
-    assert chance_ceiling(share, images) == pytest.approx(100 * hits / images)

@@ -8,6 +8,7 @@ from torch import nn
 
 from prunas.data import load
 from prunas.recipe import Recipe
+from prunas.tasks.classification import Classification
 from prunas.training.hooks import Regulariser
 from prunas.training.loop import Preempted, train
 
@@ -44,7 +45,7 @@ class Watch(Regulariser):
 
 def run(net, watch, folder=None, stop=None, masks=None, recipe=RECIPE):
     return train(
-        net, load("digits"), recipe, epochs=EPOCHS, seed=0, split="train", score=None, device=CPU,
+        net, Classification(load("digits")), recipe, epochs=EPOCHS, seed=0, split="train", score=None, device=CPU,
         regulariser=watch, folder=folder, stop=stop, masks=masks,
     )  # fmt: skip
 

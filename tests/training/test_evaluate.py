@@ -5,6 +5,7 @@ from torch import nn
 
 from prunas.data.resident import resident
 from prunas.recipe import recipe
+from prunas.tasks.classification import Classification
 from prunas.training.evaluate import evaluate
 
 
@@ -39,7 +40,10 @@ def test_percent_of_a_split_over_several_batches():
     device = torch.device("cpu")
     sizes = []
     net.register_forward_pre_hook(lambda module, given: sizes.append(len(given[0])))
-    scores = [evaluate(net, data, s, device=device, recipe=recipe("paper")) for s in ("train", "val", "test")]
+    scores = [
+        evaluate(net, Classification(data), s, device=device, recipe=recipe("paper"))
+        for s in ("train", "val", "test")
+    ]
     assert scores == pytest.approx([100, 0, 40])
     assert sizes == [600, 100, 750, 750]  # as equal as they can be
     assert [m.training for m in net.modules()] == [True, True, True, False]

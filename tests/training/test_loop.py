@@ -15,7 +15,8 @@ from prunas.data import load
 from prunas.data.resident import Resident, resident
 from prunas.errors import InputError
 from prunas.recipe import Recipe
-from prunas.training import loop
+from prunas.tasks.classification import Classification
+from prunas.training import journal, loop
 from prunas.training.checkpoint import write_checkpoint
 from prunas.training.hooks import Regulariser
 from prunas.training.loop import Diverged, Preempted, train
@@ -62,7 +63,7 @@ def network(seed=0, dropout=0.0):
 
 def run(net, recipe=RECIPE, images=None, **changes):
     options = {"epochs": 3, "seed": 1, "split": "train", "score": None, "device": CPU} | changes
-    return train(net, images or data(), recipe, **options)
+    return train(net, Classification(images or data()), recipe, **options)
 
 
 def same(net, other):
@@ -143,7 +144,7 @@ def test_agrees_with_a_plain_pytorch_loop(recipe, masked):
         kept = ours.state_dict()[name][mask]
         assert torch.count_nonzero(ours.state_dict()[name]) == mask.sum() == torch.count_nonzero(kept)
     assert trained.losses == pytest.approx(losses, rel=1e-6)  # summed in float32
-    assert trained.train_accuracies == pytest.approx(hits)
+    assert trained.train_scores == pytest.approx(hits)
     assert (trained.epochs, trained.steps) == (2, 12)
 
 
@@ -169,7 +170,7 @@ def test_learns_digits():
     recipe = RECIPE.replace(batch=64, schedule="one-cycle")
     trained = train(
         net,
-        load("digits"),
+        Classification(load("digits")),
         recipe,
         epochs=4,
         seed=0,
@@ -178,9 +179,9 @@ def test_learns_digits():
         device=CPU,
         every_epoch=True,
     )
-    assert trained.accuracy > 80  # chance is 10
-    assert len(trained.val_accuracies) == 4
-    assert trained.val_accuracies[-1] == trained.accuracy
+    assert trained.score > 80  # chance is 10
+    assert len(trained.val_scores) == 4
+    assert trained.val_scores[-1] == trained.score
     assert trained.losses[-1] < trained.losses[0] / 2
     assert not net.training
 
@@ -203,7 +204,7 @@ def test_one_read_back_per_epoch(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "tolist", lambda self: lists.append(self) or original(self))
     with Reads() as reads:
         run(network(), epochs=4, masks={"3.weight": torch.ones(4, 5, 3, 3)})
-    assert [tuple(values.shape) for values in lists] == [(2,)] * 4
+    assert [tuple(values.shape) for values in lists] == [(3,)] * 4  # loss, hits, images
     assert reads.seen[torch.ops.aten._local_scalar_dense] == 0
     assert reads.seen[torch.ops.aten.convolution] == 2 * 6 * 4  # the counter does count
 
@@ -334,7 +335,7 @@ def test_a_stopped_training_continues_to_the_same_bits(tmp_path, undisturbed, at
 def test_checkpoints_by_the_clock_change_nothing(tmp_path, undisturbed, monkeypatch):
     written = []
     monkeypatch.setattr(
-        loop, "write_checkpoint", lambda *args: written.append(args[3]["done"]) or write_checkpoint(*args)
+        journal, "write_checkpoint", lambda *args: written.append(args[3]["done"]) or write_checkpoint(*args)
     )
     net = network(dropout=0.5)
     resumable(tmp_path, net, checkpoint_every=0.0)
@@ -413,7 +414,7 @@ def test_the_log_says_what_happened(tmp_path):
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
     assert [line["lr"] for line in lines] == pytest.approx([0.1, 0.1, 0.01, 0.001])
     assert tuple(line["loss"] for line in lines) == trained.losses
-    assert tuple(line["train_acc"] for line in lines) == trained.train_accuracies
+    assert tuple(line["train_score"] for line in lines) == trained.train_scores
     assert sum(line["seconds"] for line in lines) == pytest.approx(trained.seconds)
     assert trained.images_per_second == pytest.approx(4 * 44 / trained.seconds)
     assert [(p.epoch, p.epochs, p.loss) for p in seen] == [(k + 1, 4, trained.losses[k]) for k in range(4)]
@@ -422,9 +423,9 @@ def test_the_log_says_what_happened(tmp_path):
 def test_the_test_set_is_met_once_and_only_if_asked(monkeypatch):
     met = []
     monkeypatch.setattr(loop, "evaluate", lambda net, data, split, **_: met.append(split) or 50.0)
-    assert run(network(), score=None).accuracy is None
+    assert run(network(), score=None).score is None
     assert met == []
-    assert run(network(), split="train+val", score="test").accuracy == 50
+    assert run(network(), split="train+val", score="test").score == 50
     assert met == ["test"]
     run(network(), score="val")
     assert met == ["test", "val"]

@@ -81,8 +81,8 @@ class StudyReplay:
     def leads_to(self, brief: Brief, trials: Sequence[Trial]) -> bool:
         """Whether this course, told the last of the trials, is the one these would have made."""
         ours = self.brief
-        same = (ours.space, ours.seed, ours.trials, ours.found) == (
-            brief.space, brief.seed, brief.trials, brief.found
+        same = (ours.space, ours.seed, ours.trials, ours.score, ours.found) == (
+            brief.space, brief.seed, brief.trials, brief.score, brief.found
         )  # fmt: skip
         return same and self.told == list(trials[: len(self.told)])
 
@@ -125,9 +125,9 @@ class StudyReplay:
         if reach == 1:
             return
         scores = {
-            trial.proposal.architecture: trial.accuracy
+            trial.proposal.architecture: trial.score
             for trial in self.told
-            if trial.proposal.fraction == 1 and trial.accuracy is not None
+            if trial.proposal.fraction == 1 and trial.score is not None
         }
         if not scores:
             if self.sampler.neighbourhood:
@@ -137,26 +137,28 @@ class StudyReplay:
                     "to search around"
                 )
             return  # as if nothing had been found
-        centre = self.profile.of(max(scores, key=scores.__getitem__))
+        centre = self.profile.of(max(scores, key=lambda arch: self.brief.score.gain(scores[arch], 0.0)))
         self.ranges = {
             name: optuna.distributions.FloatDistribution(value / reach, value * reach, log=True)
             for name, value in centre.items()
         }
         # Other ranges are another study: Optuna would take parameters whose ranges differ for unrelated ones.
         self.study = self._new_study()
-        for arch, accuracy in scores.items():
+        for arch, score in scores.items():
             params = self.profile.of(arch)
             if all(
                 self.ranges[name].low <= value <= self.ranges[name].high for name, value in params.items()
             ):
-                self._add(params, self._values(arch, accuracy))
+                self._add(params, self._values(arch, score))
 
     def _new_study(self) -> "optuna.Study":
         import optuna
 
         seed = int(np.random.SeedSequence([self.brief.seed, self.target.value]).generate_state(1)[0])
+        up, down = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
+        first = up if self.brief.score.better == "higher" else down
         return optuna.create_study(
-            directions=["maximize", "minimize"] if self.sampler.two_objectives else ["maximize"],
+            directions=[first, down] if self.sampler.two_objectives else [first],
             sampler=self.sampler.make(seed),
         )
 
@@ -167,11 +169,11 @@ class StudyReplay:
         made = optuna.trial.create_trial(params=params, distributions=dict(self.ranges), values=values)
         self.study.add_trial(made)
 
-    def _values(self, arch: Architecture, accuracy: float) -> list[float]:
+    def _values(self, arch: Architecture, score: float) -> list[float]:
         if not self.sampler.two_objectives:
-            return [accuracy]
+            return [score]
         return [
-            accuracy,
+            score,
             self.brief.space.measure(arch, "params" if self.target.metric == "macs" else "macs"),
         ]
 
@@ -196,7 +198,7 @@ class StudyReplay:
         import optuna
 
         self.told.append(result)
-        arch, fraction, accuracy = result.proposal.architecture, result.proposal.fraction, result.accuracy
+        arch, fraction, score = result.proposal.architecture, result.proposal.fraction, result.score
         if (arch, fraction) in self.known:
             self.barren += 1
         else:
@@ -204,22 +206,23 @@ class StudyReplay:
             self.spent += fraction
             self.barren = 0
         rivals = self.scores.setdefault(fraction, [])
-        if accuracy is not None:
-            rivals.append(accuracy)
+        if score is not None:
+            rivals.append(score)
         mine = (c for c in self.open if c.waiting and c.proposal.architecture == arch)
         candidate = next((c for c in mine if c.proposal.fraction == fraction), None)
         if candidate is None:  # a history that this sampler did not make
-            if fraction == 1 and accuracy is not None:
-                self._add(self._clipped(arch), self._values(arch, accuracy))
+            if fraction == 1 and score is not None:
+                self._add(self._clipped(arch), self._values(arch, score))
             return
         candidate.waiting = False
-        if accuracy is None:
+        if score is None:
             self.study.tell(candidate.trial, state=optuna.trial.TrialState.FAIL)
         elif fraction == 1:
-            self.study.tell(candidate.trial, self._values(arch, accuracy))
+            self.study.tell(candidate.trial, self._values(arch, score))
         else:
-            candidate.trial.report(accuracy, round(100 * fraction))
-            if sum(rival > accuracy for rival in rivals) < max(1, len(rivals) // self.sampler.halving):
+            candidate.trial.report(score, round(100 * fraction))
+            better = sum(self.brief.score.gain(rival, score) > 0 for rival in rivals)
+            if better < max(1, len(rivals) // self.sampler.halving):
                 longer = next(f for f in sorted(set(self.starts)) if f > fraction)
                 candidate.proposal = replace(candidate.proposal, fraction=longer)
                 return

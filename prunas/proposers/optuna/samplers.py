@@ -204,11 +204,11 @@ class CMAES(Sampler):
 
 @dataclass(kw_only=True)
 class NSGA2(Sampler):
-    """NSGA-II on two objectives: accuracy, and the cost that the target leaves open.
+    """NSGA-II on two objectives: the score, and the cost that the target leaves open.
 
     Shapes of equal parameters differ several times in MACs, so these are minimised where the target counts
-    parameters or channels, and parameters where it counts MACs. The answer is the most accurate trial, as of any
-    sampler.
+    parameters or channels, and parameters where it counts MACs. The answer is the trial with the best score, as
+    of any sampler.
 
     Attributes:
         population: Points per generation.
@@ -223,9 +223,7 @@ class NSGA2(Sampler):
         """Refuses what two objectives do not allow."""
         super().__post_init__()
         if self.halving:
-            raise InputError(
-                "nsga2: halving compares by accuracy alone; leave it out, or use another sampler"
-            )
+            raise InputError("nsga2: halving compares by score alone; leave it out, or use another sampler")
 
     def arguments(self) -> dict[str, Any]:
         """See `Sampler.arguments`."""

@@ -1,0 +1,89 @@
+"""The task `classification`: one label an image, cross entropy, top-1 accuracy."""
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.special import bdtr
+from torch import Tensor
+
+from prunas.data.dataset import Batch
+from prunas.tasks.base import DataSetTask, Network
+from prunas.tasks.score import ACCURACY
+
+__all__ = ["Classification", "chance_ceiling"]
+
+LEVEL = 0.95
+"""Share of all tests in which guessing stays below `chance_ceiling`, or meets it."""
+
+
+class Classification(DataSetTask):
+    """Of labelled images; the network returns a number per image and class.
+
+    Its identity is that of its data: nothing else can be chosen.
+    """
+
+    name = "classification"
+    score = ACCURACY
+    statistics = 2
+
+    @property
+    def identity(self) -> str:
+        """That of the data."""
+        return self.data.identity
+
+    @property
+    def chance(self) -> float:
+        """What guessing the most frequent class reaches, in percent; see `chance_ceiling`."""
+        tested = np.bincount(self.data.labels[self.data.splits["test"]])
+        return chance_ceiling(tested.max() / tested.sum(), int(tested.sum()))
+
+    def loss(self, net: Network, batch: Batch) -> Tensor:
+        """Cross entropy."""
+        images, labels = batch
+        return F.cross_entropy(net(images), labels)
+
+    def totals(self, net: Network, batch: Batch) -> Tensor:
+        """Hits, and images."""
+        images, labels = batch
+        hits = (net(images).argmax(1) == labels).sum()
+        return torch.stack((hits, torch.full_like(hits, len(labels))))
+
+    def result(self, totals: Tensor) -> float:
+        """Percent of hits."""
+        hits, images = totals.numpy()
+        return float(100 * hits / images)
+
+    def unfit(self, output: Any, images: int) -> str | None:
+        """See `Task.unfit`."""
+        classes = self.data.classes
+        if not isinstance(output, Tensor):
+            return f"returns a {type(output).__name__}; a tensor with a number per image and class can be trained"
+        if output.ndim != 2 or len(output) != images:
+            return (
+                f"returns a tensor of shape {tuple(output.shape)} for {images} images; {classes} numbers per "
+                "image can be trained, one per class"
+            )
+        if output.shape[1] < classes:
+            return (
+                f"has {output.shape[1]} outputs, and its data have {classes} classes; give its factory as many, "
+                f"as in arguments = {{ classes = {classes} }}"
+            )
+        return None
+
+
+def chance_ceiling(share: float, images: int) -> float:
+    """Highest accuracy that guessing reaches by chance in `LEVEL` of all tests.
+
+    Args:
+        share: Probability, in (0, 1], that a guess is right: the share of the most frequent class.
+        images: Images of the test split, at least 1.
+
+    Returns:
+        In percent: the quantile of a binomial distribution at `LEVEL`, over its number of images.
+    """
+    hits = int(share * images)  # no larger than the median
+    while bdtr(hits, images, share) < LEVEL:
+        hits += 1
+    return 100 * hits / images
