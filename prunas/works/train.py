@@ -25,6 +25,7 @@ from prunas.works.runtime import (
     calibration,
     checkpoint_seconds,
     choose_algorithms,
+    data_root,
     device,
     side_by_side,
     space_of,
