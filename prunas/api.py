@@ -159,7 +159,7 @@ class SearchResult:
 
     def lines(self) -> list[dict[str, Any]]:
         """One mapping per line of the table of results: proposer, target and protocol, unrounded."""
-        return [line.to_json() for line in summary.table(self.rows)]
+        return [line.to_json() for line in summary.table(self.rows, self.record.score)]
 
     def plot(self, path: Path | str, metric: str = "params") -> Path:
         """Draws the efficiency figure.
@@ -179,7 +179,7 @@ class SearchResult:
             raise unknown("metric of a plot", metric, ("params", "macs"))
         figure = record_figure(self.record, metric)  # type: ignore[arg-type]  # checked above
         if figure is None:
-            why = "; ".join(undrawn(self.rows)) or "no run is there yet"
+            why = "; ".join(undrawn(self.rows, self.record.score)) or "no run is there yet"
             raise InputError(f"nothing to plot; left out: {why}")
         return save_as(figure, Path(path))
 

@@ -166,7 +166,7 @@ def _judged(
     difference, note = None, ""
     if result is not None:
         left, right = (_side(given, cell) for given in (claim.left, claim.right))
-        difference = compared(result.record.rows, left, right, asked)
+        difference = compared(result.record.rows, left, right, asked, score=result.record.score)
         note = _shared_shapes([each for each in result.record.rows if left.holds(each) or right.holds(each)])
     if difference is None:
         return Verdict(claim=claim, cell=cell.name, row=row, difference=None, judgement="not run")

@@ -12,8 +12,8 @@ from prunas.report.budget import budget_figure
 from prunas.report.figure import save
 from prunas.results.rows import FINISHED
 from prunas.statistics.claims import standard_errors
-from prunas.statistics.curves import curves, dense_accuracy, undrawn
-from prunas.statistics.inference import ACCURACY
+from prunas.statistics.curves import curves, dense_score, undrawn
+from prunas.statistics.inference import score_bounds
 from prunas.statistics.retraining import courses, retraining_table
 from prunas.statistics.summary import Summary, comparisons, summarise, table
 from prunas.statistics.text import Table, as_markdown, difference_table, duration, interval_text, result_table
@@ -94,8 +94,9 @@ def summary(protocol: str = "reduced", cell: str = "efficiency-left") -> str:
     margin, claims = load_claims()
     results = load_results(protocol)
     judged = [each for each in verdicts(claims, cells(protocol), results, margin) if each.cell == cell]
-    lines = table(results[cell].record.rows)
-    return as_markdown(result_table(lines)) + "\n" + as_markdown(_verdict_table(judged))
+    record = results[cell].record
+    lines = result_table(table(record.rows, record.score), record.score)
+    return as_markdown(lines) + "\n" + as_markdown(_verdict_table(judged))
 
 
 def draw(folder: Path = HERE / "figures") -> list[Path]:
@@ -104,20 +105,21 @@ def draw(folder: Path = HERE / "figures") -> list[Path]:
     for protocol in ORDER:
         for name, result in load_results(protocol).items():
             record, stem = result.record, f"{protocol}-{name}"
-            if found := courses(record.rows):
+            if found := courses(record.rows, record.score):
                 paths += save(budget_figure(found, setting=_setting(result)), folder, stem)
-            elif curves(record.rows):
+            elif drawn := curves(record.rows, record.score):
                 from prunas.report.efficiency import efficiency_figure
 
-                dense = dense_accuracy(record.dense)
+                dense = dense_score(record.dense, record.score)
                 figure = efficiency_figure(
-                    curves(record.rows),
+                    drawn,
                     space=record.space,
                     data=record.data,
                     recipe=f"{record.recipe}, protocol {protocol}, {_device(result)}",
                     epochs=record.epochs,
+                    score=record.score,
                     dense=dense.mean if dense else None,
-                    left_out=undrawn(record.rows),
+                    left_out=undrawn(record.rows, record.score),
                 )
                 paths += save(figure, folder, stem)
     return paths
@@ -189,21 +191,21 @@ def _section(
             continue
         parts += [f"### {cell.name}\n", _about(cell, result)]
         parts.append(f"![{', '.join(cell.shows)}](figures/{protocol.name}-{cell.name}.png)\n")
-        rows = result.record.rows
-        if found := courses(rows):
+        rows, score = result.record.rows, result.record.score
+        if found := courses(rows, score):
             parts.append(as_markdown(retraining_table(found)))
             continue
-        parts.append(as_markdown(result_table(table(rows))))
+        parts.append(as_markdown(result_table(table(rows, score), score)))
         found_by = dict.fromkeys(row.proposer for row in rows if row.kind not in ("control", "dense"))
-        if paired := comparisons(rows, list(found_by), ("uniform", "uniform-kernel", "taper")):
-            parts.append(as_markdown(difference_table(paired)))
+        if paired := comparisons(rows, list(found_by), ("uniform", "uniform-kernel", "taper"), score=score):
+            parts.append(as_markdown(difference_table(paired, score)))
     return "\n".join(parts)
 
 
 def _about(cell: Cell, result: Result) -> str:
     told = result.cell
     where = f", carried over from {Path(cell.source).stem}" if cell.source else ""
-    dense = dense_accuracy(result.record.dense)
+    dense = dense_score(result.record.dense, result.record.score)
     return (
         f"{result.record.space} on {result.record.data}{where}; {', '.join(cell.shows)}. "
         f"{_device(result)}; {'; '.join(told['versions'])}; {told['written']}; "
@@ -287,7 +289,8 @@ def _baselines(published: Mapping[str, Any], reproducing: Sequence[Protocol]) ->
     for protocol in reproducing:
         results, ours = load_results(protocol.name), trained.setdefault(protocol.name, {})
         for cell in cells(protocol.name):
-            dense = dense_accuracy(results[cell.name].record.dense) if cell.name in results else None
+            record = results[cell.name].record if cell.name in results else None
+            dense = dense_score(record.dense, record.score) if record else None
             if dense is not None:
                 ours |= dict.fromkeys(cell.rows, _value(dense))
     rows: dict[tuple[str, str], tuple[str, ...]] = {}
@@ -338,13 +341,13 @@ def _beside(published: Mapping[str, Any], own: Sequence[Cell], results: Mapping[
 
 def _ours(result: Result, way: str, asked: Any) -> Summary | None:
     if way == "unpruned":
-        return dense_accuracy(result.record.dense)
+        return dense_score(result.record.dense, result.record.score)
     values = [
         row.accuracy
         for row in result.record.rows
         if row.protocol == way and row.asked == asked and row.accuracy is not None
     ]
-    return summarise(values, ACCURACY) if values else None
+    return summarise(values, score_bounds(result.record.score)) if values else None
 
 
 def _printed(value: Sequence[float | None] | None) -> str:

@@ -6,9 +6,10 @@ from typing import Any
 
 from scipy.stats import kendalltau
 
-from prunas.statistics.inference import ACCURACY, DIFFERENCE, Bounds
+from prunas.statistics.inference import Bounds, gain_bounds, score_bounds
 from prunas.statistics.summary import summarise
 from prunas.statistics.text import count
+from prunas.tasks.score import ACCURACY
 
 __all__ = [
     "SPLITS",
@@ -27,6 +28,7 @@ SPLITS = (1, 3, 10)
 RESTS_ON = {"taper": "slimming"}
 """Whose points a control answers: it trains nothing itself, and has nothing to answer before they are found."""
 RANK_CORRELATION: Bounds = (-1.0, 1.0)
+_GAINS = gain_bounds(ACCURACY)
 
 
 def tests_of(found: Mapping[str, Any]) -> dict[tuple[int, str], float]:
@@ -149,10 +151,11 @@ def answer(found: Mapping[str, Any]) -> dict[str, Any]:
         "training macs of a trial": trial,
         "macs of the point": point_macs(found),
         "accuracy": {
-            name: _document(values, ACCURACY) for name, values in {**pruned, **fixed, **ends}.items()
+            name: _document(values, score_bounds(ACCURACY))
+            for name, values in {**pruned, **fixed, **ends}.items()
         },
         "after one trial": {
-            name: _document([own["accuracy"][0] for own in courses], ACCURACY)
+            name: _document([own["accuracy"][0] for own in courses], score_bounds(ACCURACY))
             for name, courses in drawn.items()
         },
         "trials that reach": {
@@ -180,7 +183,7 @@ def answer(found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _document(values: Sequence[float], bounds: Bounds = DIFFERENCE) -> dict[str, Any]:
+def _document(values: Sequence[float], bounds: Bounds = _GAINS) -> dict[str, Any]:
     summary = summarise(values, bounds)
     return {
         "mean": summary.mean,

@@ -43,6 +43,7 @@ def advise(
             data=record.data,
             recipe_epochs=record.epochs,
             whole=whole if own else None,
+            score=record.score,
         )
 
     known = []

@@ -27,7 +27,7 @@ def efficiency(
     out: Out = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """Test accuracy over params or MACs, one curve per proposer."""
+    """Test scores over params or MACs, one curve per proposer."""
     from prunas.experiments.record import load_records
     from prunas.report.efficiency import draw_record
     from prunas.statistics.curves import undrawn
@@ -39,7 +39,7 @@ def efficiency(
     drawn = [draw_record(r, folder, metric) for folder, r in zip(folders, records, strict=True)]  # type: ignore[arg-type]
     for record, paths in zip(records, drawn, strict=True):
         if not paths:
-            why = "; ".join(undrawn(record.rows)) or "no run is there yet"
+            why = "; ".join(undrawn(record.rows, record.score)) or "no run is there yet"
             say(f"{record.space} on {record.data}, recipe {record.recipe}: nothing to plot; left out: {why}")
     _print_figures([path for paths in drawn for path in paths], as_json)
 
@@ -53,7 +53,11 @@ def pareto(
     from prunas.report.pareto import pareto_figure
     from prunas.statistics.summary import table
 
-    _plot(space, out, as_json, "pareto", lambda e: pareto_figure(table(e.rows), setting=e.setting))
+    def make(evidence: "Evidence") -> "Figure":
+        lines = table(evidence.rows, evidence.score)
+        return pareto_figure(lines, setting=evidence.setting, score=evidence.score)
+
+    _plot(space, out, as_json, "pareto", make)
 
 
 def cost(
@@ -65,7 +69,11 @@ def cost(
     from prunas.report.price import price_figure
     from prunas.statistics.prices import prices
 
-    _plot(space, out, as_json, "cost", lambda e: price_figure(prices(e.rows, e.costs), setting=e.setting))
+    def make(evidence: "Evidence") -> "Figure":
+        found = prices(evidence.rows, evidence.costs, evidence.score)
+        return price_figure(found, setting=evidence.setting, score=evidence.score)
+
+    _plot(space, out, as_json, "cost", make)
 
 
 def budget(
@@ -73,7 +81,7 @@ def budget(
     out: Out = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """Accuracy over retraining epochs: fine-tuned, rewound, from scratch, and where scratch overtakes."""
+    """Test scores over retraining epochs: fine-tuned, rewound, from scratch, and where scratch overtakes."""
     from prunas.report.budget import budget_figure
     from prunas.statistics.retraining import crossings, retraining_table
 

@@ -85,7 +85,7 @@ def compare(
         lines = [
             {"space": record.space, "setting": record.setting} | line.to_json()
             for record in records
-            for line in table(record.rows)
+            for line in table(record.rows, record.score)
         ]
         typer.echo(text.as_csv(lines), nl=False)
         return
@@ -109,7 +109,11 @@ def compare(
     for record, times, evidence in zip(records, timed, found, strict=True):
         typer.echo(f"{record.space} on {record.data}, recipe {record.recipe} ({record.epochs} epochs)\n")
         if times:
-            typer.echo(tables.tables(record, write, partial(with_latency, rows=record.rows, timed=times)))
+            typer.echo(
+                tables.tables(
+                    record, write, partial(with_latency, rows=record.rows, timed=times, score=record.score)
+                )
+            )
         else:
             typer.echo(tables.tables(record, write))
         if agreements := evidence.search_agreements():
@@ -158,7 +162,7 @@ def report(
     evidence = [each for _, each in evidence_of(out, space)]
     document = page(evidence, out).encode()
     write_atomic(to, lambda file: file.write(document))
-    found = [finding for each in evidence for finding in findings(each.rows, each.dense_mean)]
+    found = [finding for each in evidence for finding in findings(each.rows, each.dense_mean, each.score)]
     if as_json:
         sentences = [finding.sentence for finding in found]
         runs = sum(len(each.rows) for each in evidence)

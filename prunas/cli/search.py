@@ -231,6 +231,8 @@ def train(
     from prunas.api import prepare_train
     from prunas.runs.signals import stopping
     from prunas.statistics.flags import count_flags, flags_text
+    from prunas.statistics.wording import value_text
+    from prunas.tasks.score import ACCURACY
 
     computing(deterministic, eager)
     prepared = prepare_train(
@@ -255,10 +257,11 @@ def train(
         done = int(outcome.status == "finished")
         print_json({"schema": SCHEMA, "space": prepared.setting.space.name, "trained": done} | row.to_json())
     else:
-        accuracy = "-" if row.test_score is None else f"{row.test_score:.2f} %"
+        score = ACCURACY  # every setting classifies images
+        tested = "-" if row.test_score is None else value_text(row.test_score, score)
         typer.echo(f"{point}: {row.reached.params:,} params, {row.reached.macs:,} MACs, {row.epochs} epochs")
-        marks = f" ({flags_text(count_flags([row]), 1)})" if row.all_flags else ""
-        typer.echo(f"test accuracy {accuracy}{marks}\n{result.folder}")
+        marks = f" ({flags_text(count_flags([row], score), 1)})" if row.all_flags(score) else ""
+        typer.echo(f"test {score.name} {tested}{marks}\n{result.folder}")
     if outcome.result is None:
         say(outcome.error or outcome.status)
         raise typer.Exit(FAILED)
@@ -304,7 +307,7 @@ def _carry_out(prepared: "PreparedSearch", yes: bool, dry_run: bool, as_json: bo
         for path in result.figures:
             typer.echo(str(path))
         if not result.figures:
-            say(f"no figure: it leaves out {'; '.join(undrawn(result.rows)) or 'all'}")
+            say(f"no figure: it leaves out {'; '.join(undrawn(result.rows, result.record.score)) or 'all'}")
     for problem in result.problems:
         say(problem)
     if not result.complete:

@@ -24,6 +24,7 @@ from prunas.spaces.load import load_space
 from prunas.spaces.space import SearchSpace
 from prunas.statistics import summary
 from prunas.statistics.text import Table
+from prunas.tasks.score import Score
 from prunas.training.capture import WARM_UP, Recorder, cuda_recorder
 from prunas.training.precision import algorithm_search, float32_arithmetic
 from prunas.works.runtime import device as training_device
@@ -181,16 +182,19 @@ def latency_of_rows(
     return timed
 
 
-def with_latency(table: Table, rows: Sequence[TrainingRow], timed: Mapping[str, Latency]) -> Table:
+def with_latency(
+    table: Table, rows: Sequence[TrainingRow], timed: Mapping[str, Latency], score: Score
+) -> Table:
     """The table of a comparison with two more columns: milliseconds of a pass, and the ratio to the dense network.
 
     Args:
         table: The table of these rows, from `prunas.statistics.text.result_table`.
         rows: The rows.
         timed: From `latency_of_rows`; means over the points of a line are shown.
+        score: What the scores of the rows mean.
     """
     lines = []
-    for line, cells in zip(summary.table(rows), table.rows, strict=True):
+    for line, cells in zip(summary.table(rows, score), table.rows, strict=True):
         points = {
             row.architecture
             for row in rows

@@ -1,4 +1,4 @@
-"""Accuracy against the retraining budget: inherited weights, rewound ones and new ones."""
+"""Score against the retraining budget: inherited weights, rewound ones and new ones."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,9 @@ from matplotlib.transforms import offset_copy
 from prunas.errors import InputError
 from prunas.report.figure import (
     FAINT,
-    accuracy_axis,
     draw_means,
     mark_look,
+    score_axis,
     sheet,
     sidestep,
     styled,
@@ -19,6 +19,7 @@ from prunas.report.figure import (
 from prunas.statistics.retraining import FAMILIES, RetrainingCurve, crossings
 from prunas.statistics.summary import grouped
 from prunas.statistics.text import asked_text
+from prunas.statistics.wording import axis_label
 
 __all__ = ["budget_figure"]
 
@@ -27,10 +28,10 @@ _BESIDE, _SINGLE = 2.3, 2.3  # points from a mean to its single trainings, and t
 
 @styled
 def budget_figure(courses: Sequence[RetrainingCurve], *, setting: str) -> Figure:
-    """Draws test accuracy over retraining epochs, one panel per proposer and target, the crossing marked.
+    """Draws test scores over retraining epochs, one panel per proposer and target, the crossing marked.
 
     Args:
-        courses: In the order of the panels.
+        courses: In the order of the panels, all of one score.
         setting: Space, data set and recipe, for the caption.
 
     Raises:
@@ -41,6 +42,7 @@ def budget_figure(courses: Sequence[RetrainingCurve], *, setting: str) -> Figure
             "nothing to plot: no point was retrained for several budgets; try --protocol "
             "finetune:5,finetune:20,scratch-e:5,scratch-e:20"
         )
+    score = courses[0].score
     panels = grouped(courses, lambda course: (course.proposer, course.asked, course.masked))
     order = [family for family in FAMILIES if any(course.family == family for course in courses)]
     crossed = {
@@ -84,7 +86,7 @@ def budget_figure(courses: Sequence[RetrainingCurve], *, setting: str) -> Figure
         ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         ax.set_xlabel("epochs of retraining")
         if index % 2 == 0:
-            ax.set_ylabel("test accuracy (%)")
+            ax.set_ylabel(axis_label(score))
         if (at := crossed.get((proposer, asked))) is not None:
             ax.axvline(at, color=FAINT, linewidth=0.8, linestyle=(0, (5, 3)), zorder=1)
             ax.annotate(
@@ -99,7 +101,6 @@ def budget_figure(courses: Sequence[RetrainingCurve], *, setting: str) -> Figure
         ax.set_title(f"{proposer}, {asked_text(asked)}" + (", masked" if masked else ""))
     heights = [value for course in courses for points in course.points for value in points.values()]
     means = [spread for course in courses for spread in course.accuracy]
-    accuracy_axis(
-        axes[0], heights + [each.mean + sign * (each.std or 0) for each in means for sign in (-1, 1)]
-    )
+    heights += [each.mean + sign * (each.std or 0) for each in means for sign in (-1, 1)]
+    score_axis(axes[0], heights, score)
     return figure

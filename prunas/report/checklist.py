@@ -196,7 +196,7 @@ def _counted(evidence: Evidence) -> Item:
 def _telling(evidence: Evidence) -> Item:
     practice = "Targets small enough to tell proposers apart"
     left_out, counted = set(), set()
-    for ranking in rankings(evidence.rows, evidence.dense_mean):
+    for ranking in rankings(evidence.rows, evidence.dense_mean, score=evidence.score):
         left_out |= set(ranking.left_out)
         counted |= set(ranking.targets)
     text = f"{len(counted)} targets tell"
@@ -236,7 +236,7 @@ def _chance(evidence: Evidence) -> Item:
     tested = [row for row in evidence.rows if row.accuracy is not None]
     if not tested or any(row.chance is None for row in tested):
         return Item("unknown", practice, "the runs do not say what guessing reaches")
-    idle = [row for row in tested if CHANCE_LEVEL in row.all_flags]
+    idle = [row for row in tested if CHANCE_LEVEL in row.all_flags(evidence.score)]
     status: Literal["done", "partly", "not done"] = (
         "done" if not idle else "partly" if len(idle) < len(tested) else "not done"
     )

@@ -1,4 +1,4 @@
-"""Parameter efficiency: accuracy over what a network costs, one curve per proposer.
+"""Parameter efficiency: test score over what a network costs, one curve per proposer.
 
 After figures 3 and 5 of the study (arXiv:1810.05270), with every single training drawn, and with masked
 networks in a panel of their own.
@@ -15,12 +15,12 @@ from matplotlib.transforms import offset_copy
 from prunas.errors import InputError
 from prunas.report.figure import (
     FAINT,
-    accuracy_axis,
     cost_axis,
     draw_means,
     flag_sentences,
     mark_look,
     save,
+    score_axis,
     sheet,
     sidestep,
     styled,
@@ -28,9 +28,11 @@ from prunas.report.figure import (
 from prunas.report.styles import Style
 from prunas.results.record import Record
 from prunas.results.rows import Metric
-from prunas.statistics.curves import Curve, dense_accuracy, undrawn
+from prunas.statistics.curves import Curve, dense_score, undrawn
 from prunas.statistics.curves import curves as curves_of
 from prunas.statistics.flags import doubts, ordered
+from prunas.statistics.wording import axis_label, decimals
+from prunas.tasks.score import Score
 
 __all__ = ["draw_efficiency", "draw_record", "efficiency_figure", "record_figure"]
 
@@ -46,18 +48,19 @@ def record_figure(record: Record, metric: Metric = "params") -> Figure | None:
         record: The record.
         metric: What the x axis counts.
     """
-    drawn = curves_of(record.rows, metric)
+    drawn = curves_of(record.rows, record.score, metric)
     if not drawn:
         return None
-    dense = dense_accuracy(record.dense)
+    dense = dense_score(record.dense, record.score)
     return efficiency_figure(
         drawn,
         space=record.space,
         data=record.data,
         recipe=record.recipe,
         epochs=record.epochs,
+        score=record.score,
         dense=dense.mean if dense else None,
-        left_out=undrawn(record.rows),
+        left_out=undrawn(record.rows, record.score),
     )
 
 
@@ -82,6 +85,7 @@ def draw_efficiency(
     data: str,
     recipe: str,
     epochs: int,
+    score: Score,
     dense: float | None = None,
     left_out: Sequence[str] = (),
     name: str = "efficiency",
@@ -99,7 +103,8 @@ def draw_efficiency(
         data: Data set, for the caption.
         recipe: Name of the recipe, for the caption.
         epochs: Of the recipe.
-        dense: Accuracy of the dense network in percent, drawn as a reference line.
+        score: What the curves show.
+        dense: Score of the dense network, drawn as a reference line.
         left_out: What the curves do not show, for the caption; see `prunas.statistics.curves.undrawn`.
         name: Of the files, without suffix.
 
@@ -110,7 +115,14 @@ def draw_efficiency(
         InputError: There are no curves, or a file cannot be written.
     """
     figure = efficiency_figure(
-        curves, space=space, data=data, recipe=recipe, epochs=epochs, dense=dense, left_out=left_out
+        curves,
+        space=space,
+        data=data,
+        recipe=recipe,
+        epochs=epochs,
+        score=score,
+        dense=dense,
+        left_out=left_out,
     )
     return save(figure, folder, name)
 
@@ -123,16 +135,19 @@ def efficiency_figure(
     data: str,
     recipe: str,
     epochs: int,
+    score: Score,
     dense: float | None = None,
     left_out: Sequence[str] = (),
 ) -> Figure:
     """The figure that `draw_efficiency` writes; arguments and errors as there."""
     if not curves:
-        raise InputError("nothing to plot: no finished run has a test accuracy yet")
+        raise InputError(f"nothing to plot: no finished run has a test {score.name} yet")
     if len({curve.metric for curve in curves}) > 1:
         raise ValueError("curves over different metrics cannot share a figure")
     panels = sorted({(curve.masked, curve.protocol) for curve in curves})
     flags = _flags(curves)
+    # One digit less than in tables: it stands beside the axis.
+    dense_label = None if dense is None else f"dense\n{dense:.{max(0, decimals(score) - 1)}f}"
     figure, axes, looks = sheet(
         [curve.proposer for curve in curves],
         _caption(curves, f"{space} on {data}, recipe {recipe} ({epochs} epochs)", flags, left_out),
@@ -145,18 +160,18 @@ def efficiency_figure(
     for index, (ax, (masked, protocol)) in enumerate(zip(axes, panels, strict=True)):
         own = [curve for curve in curves if (curve.masked, curve.protocol) == (masked, protocol)]
         last = index % 2 == 1 or index == len(panels) - 1
-        _panel(figure, ax, own, looks, dense, label_dense=last)
+        _panel(figure, ax, own, looks, dense, dense_label if last else None)
         ax.set_xlabel(_AXIS[own[0].metric])
         ax.tick_params(labelbottom=True)
         if index % 2 == 0:
-            ax.set_ylabel("test accuracy (%)")
+            ax.set_ylabel(axis_label(score))
         if len(panels) > 1:
             ax.set_title(f"{protocol}, {'masked' if masked else 'narrow'} networks")
     cost_axis(axes[0], [point.x for curve in curves for points in curve.points for point in points])
     spreads = [spread for curve in curves for spread in curve.accuracy]
     heights = [point.accuracy for curve in curves for points in curve.points for point in points]
     heights += [spread.mean + sign * (spread.std or 0) for spread in spreads for sign in (-1, 1)]
-    accuracy_axis(axes[0], heights + ([] if dense is None else [dense]))
+    score_axis(axes[0], heights + ([] if dense is None else [dense]), score)
     return figure
 
 
@@ -166,14 +181,14 @@ def _panel(
     curves: Sequence[Curve],
     looks: Mapping[str, Style],
     dense: float | None,
-    label_dense: bool,
+    dense_label: str | None,
 ) -> None:
     order = [name for name in looks if name in {curve.proposer for curve in curves}]
     if dense is not None:
         ax.axhline(dense, color=FAINT, linewidth=0.8, linestyle=(0, (5, 3)), zorder=1)
-        if label_dense:
+        if dense_label is not None:
             ax.annotate(
-                f"dense\n{dense:.1f}",
+                dense_label,
                 xy=(1, dense),
                 xycoords=("axes fraction", "data"),
                 xytext=(2, 0),

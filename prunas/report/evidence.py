@@ -20,7 +20,7 @@ from prunas.results.rows import SearchCost, TrainingRow
 from prunas.spaces.load import load_space
 from prunas.spaces.space import SearchSpace
 from prunas.statistics.claims import controls_of
-from prunas.statistics.curves import dense_accuracy
+from prunas.statistics.curves import dense_score
 from prunas.statistics.patterns import PatternSpread, pattern_spread
 from prunas.statistics.retraining import RetrainingCurve, course_protocols, courses
 from prunas.statistics.summary import grouped
@@ -150,8 +150,8 @@ class Evidence:
 
     @property
     def dense_mean(self) -> float | None:
-        """Mean test accuracy of the dense network in percent, if it was tested."""
-        summary = dense_accuracy(self.dense)
+        """Mean test score of the dense network, if it was tested."""
+        summary = dense_score(self.dense, self.score)
         return summary.mean if summary else None
 
     def spreads(self) -> list[WidthSpread]:
@@ -221,7 +221,7 @@ class Evidence:
 
     def budgets(self) -> list[RetrainingCurve]:
         """How well points retrain by budget, where several budgets were tried."""
-        return courses(self.rows)
+        return courses(self.rows, self.score)
 
     def logs(self) -> list[Losses]:
         """Training losses of all final trainings but those of a retraining budget, by target from the largest."""

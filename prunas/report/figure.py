@@ -24,6 +24,7 @@ from prunas.files import write_atomic
 from prunas.report.styles import Style, styles
 from prunas.statistics.flags import flag_words
 from prunas.statistics.summary import Summary
+from prunas.tasks.score import Score
 
 __all__ = [
     "COLUMN",
@@ -31,7 +32,6 @@ __all__ = [
     "FLAGGED",
     "GRID",
     "INK",
-    "accuracy_axis",
     "as_svg",
     "cost_axis",
     "draw_means",
@@ -40,6 +40,7 @@ __all__ = [
     "mark_look",
     "nice_ticks",
     "save",
+    "score_axis",
     "sheet",
     "sidestep",
     "styled",
@@ -87,7 +88,8 @@ _STYLE: Any = {  # matplotlib types the keys as literals
 }
 _SIDESTEP = 4.6  # points between neighbouring curves: the single trainings of one fit in before the next
 _SPREAD = 20.0  # points from the first curve to the last, at most
-_LEAST_SPAN = 2.0  # percentage points on an accuracy axis
+_LEAST_SPAN = 10  # margins of the score on its axis
+_LEAST_SHARE = 0.02  # of the largest value, for a score without a margin
 _P = ParamSpec("_P")
 
 
@@ -284,19 +286,27 @@ def draw_means(
         ax.plot([x], [mean], color=look.color, transform=place, zorder=5, **mark_look(look, white))
 
 
-def accuracy_axis(ax: Axes, heights: Sequence[float]) -> None:
-    """Limits and ticks around accuracies in percent; what lies beyond 0 and 100 is cut off.
+def score_axis(ax: Axes, heights: Sequence[float], score: Score) -> None:
+    """Limits and ticks around scores; what lies beyond their range is cut off. Larger numbers are always above.
 
-    The axis spans two percentage points at least, so that a single value has an axis too.
+    The axis spans ten margins at least, so that a single value has an axis too.
+
+    Args:
+        ax: Where.
+        heights: What must be on it.
+        score: What the heights mean.
     """
-    bottom, top = max(0.0, min(heights)), min(100.0, max(heights))
-    short = max(0.0, _LEAST_SPAN - (top - bottom)) / 2
-    bottom, top = max(0.0, bottom - short), min(100.0, top + short)
+    least = _LEAST_SPAN * score.margin or _LEAST_SHARE * max(map(abs, heights)) or 1.0
+    bottom, top = max(score.low, min(heights)), min(score.high, max(heights))
+    short = max(0.0, least - (top - bottom)) / 2
+    bottom, top = max(score.low, bottom - short), min(score.high, top + short)
     room = 0.06 * (top - bottom)
     ax.set_ylim(bottom - room, top + room)
     ticks = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(bottom, top)
     ax.yaxis.set_major_locator(
-        FixedLocator([tick for tick in ticks if bottom - room <= tick <= min(100, top + room)])
+        FixedLocator(
+            [tick for tick in ticks if max(score.low, bottom - room) <= tick <= min(score.high, top + room)]
+        )
     )
     ax.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
 

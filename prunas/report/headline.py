@@ -7,10 +7,12 @@ from prunas.recipe import PROTOCOLS
 from prunas.results.rows import TrainingRow
 from prunas.statistics.claims import Verdict, verdict
 from prunas.statistics.flags import count_flags, flags_text
-from prunas.statistics.ranking import MARGIN, mean_difference, rankings
+from prunas.statistics.ranking import mean_difference, rankings
 from prunas.statistics.retraining import course_protocols
 from prunas.statistics.summary import Difference, Summary, differences, grouped
-from prunas.statistics.text import size_text
+from prunas.statistics.text import interval_text, size_text
+from prunas.statistics.wording import better_words, decimals, margin_text
+from prunas.tasks.score import Score
 
 __all__ = ["Finding", "findings", "is_fresh", "only_tuned"]
 
@@ -19,7 +21,7 @@ _CONTROLS = {"taper": "tapered shapes", "uniform": "uniform shapes", "random": "
 _WORDS: dict[Verdict, str] = {
     "ahead": "The interval lies above 0: what was found is better than the control.",
     "behind": "The interval lies below 0: what was found is worse than the control.",
-    "level": f"The interval lies within {MARGIN} points of 0: the two are as good as each other.",
+    "level": "The interval lies within {margin} of 0: the two are as good as each other.",
     "undecided": "The interval holds 0 and reaches beyond the margin: these runs do not decide it.",
 }
 
@@ -33,7 +35,7 @@ class Finding:
         against: The control.
         protocol: How both were trained.
         fresh: Whether they were trained from scratch.
-        difference: Of test accuracy in percentage points, one value per seed.
+        difference: Gain in the test score, one value per seed.
         verdict: What its interval says.
         sentence: All of it in words.
     """
@@ -47,26 +49,31 @@ class Finding:
     sentence: str
 
 
-def findings(rows: Sequence[TrainingRow], dense: float | None) -> list[Finding]:
+def findings(rows: Sequence[TrainingRow], dense: float | None, score: Score) -> list[Finding]:
     """What was found against each control, the tapered shapes first, training from scratch before fine-tuning.
 
     Differences are averaged over the targets that can tell proposers apart, or over all where none can.
 
     Args:
         rows: Trainings of one space under one recipe; those of a retraining budget have no say.
-        dense: Mean test accuracy of the dense network in percent, if it was tested.
+        dense: Mean test score of the dense network, if it was tested.
+        score: What the scores mean.
     """
     of_courses = course_protocols(rows)
     rows = [row for row in rows if row.protocol not in of_courses]
-    telling = {(ranking.protocol, ranking.masked): ranking.targets for ranking in rankings(rows, dense)}
+    telling = {
+        (ranking.protocol, ranking.masked): ranking.targets for ranking in rankings(rows, dense, score=score)
+    }
     found = []
     proposers = dict.fromkeys(row.proposer for row in rows if row.kind in _FOUND)
     for against in _CONTROLS:
         for proposer in proposers:
-            panels = grouped(differences(rows, proposer, against), lambda d: (d.protocol, d.masked))
+            panels = grouped(
+                differences(rows, proposer, against, score=score), lambda d: (d.protocol, d.masked)
+            )
             for (protocol, masked), every in panels.items():
                 able = [each for each in every if each.asked in telling.get((protocol, masked), ())]
-                pooled = mean_difference(able or every)
+                pooled = mean_difference(able or every, score)
                 if pooled is None:
                     continue
                 difference, targets = pooled
@@ -78,9 +85,9 @@ def findings(rows: Sequence[TrainingRow], dense: float | None) -> list[Finding]:
                         protocol=protocol,
                         fresh=is_fresh(protocol),
                         difference=difference,
-                        verdict=verdict(difference),
-                        sentence=_sentence(compared, difference, targets, bool(able))
-                        + _flagged(rows, compared),
+                        verdict=verdict(difference, score.margin),
+                        sentence=_sentence(compared, difference, targets, bool(able), score)
+                        + _flagged(rows, compared, score),
                     )
                 )
     return sorted(found, key=lambda finding: not finding.fresh)
@@ -98,22 +105,23 @@ def only_tuned(rows: Iterable[TrainingRow]) -> list[str]:
     return [name for name, own in protocols.items() if not any(is_fresh(row.protocol) for row in own)]
 
 
-def _sentence(compared: Sequence[Difference], difference: Summary, targets: int, able: bool) -> str:
+def _sentence(
+    compared: Sequence[Difference], difference: Summary, targets: int, able: bool, score: Score
+) -> str:
     proposer, protocol = compared[0].proposer, compared[0].protocol
-    mean = difference.mean
-    how = "more" if mean > 0 else "less"
     where = f"{targets} target{'s' if targets > 1 else ''}"
     seeds = f"{difference.n} seed{'s' if difference.n > 1 else ''}"
-    text = f"Shapes found by {proposer} score {abs(mean):.2f} points {how} than {_control(compared)}"
+    text = f"Shapes found by {proposer} {better_words(difference.mean, score)} than {_control(compared)}"
     if difference.low is None or difference.high is None:
         why = "one seed" if difference.n == 1 else f"{seeds} with equal differences"
         return (
             f"{text}: mean over {where}, {protocol}, {why}, so there is no interval and nothing is decided."
         )
-    text += f", 95 % interval [{difference.low:+.2f}, {difference.high:+.2f}]: "
+    text += f", 95 % interval {interval_text(difference, '+', digits=decimals(score))}: "
     text += f"mean over {where}, {seeds}, {protocol}."
+    says = _WORDS[verdict(difference, score.margin)].format(margin=margin_text(score))
     easy = "" if able else " Every target is too easy to tell proposers apart."
-    return f"{text} {_WORDS[verdict(difference)]}{easy}"
+    return f"{text} {says}{easy}"
 
 
 def _control(compared: Sequence[Difference]) -> str:
@@ -131,7 +139,7 @@ def _control(compared: Sequence[Difference]) -> str:
     return f"{_CONTROLS[against]} that were to have {shared} and miss them by up to {missed}"
 
 
-def _flagged(rows: Iterable[TrainingRow], compared: Sequence[Difference]) -> str:
+def _flagged(rows: Iterable[TrainingRow], compared: Sequence[Difference], score: Score) -> str:
     """Which of the compared trainings carry flags, as a sentence; empty if none does."""
     first = compared[0]
     pairs = {(each.asked, seed) for each in compared for seed in each.seeds}
@@ -144,6 +152,6 @@ def _flagged(rows: Iterable[TrainingRow], compared: Sequence[Difference]) -> str
             and row.accuracy is not None
             and (row.asked, row.search_seed) in pairs
         ]
-        if flags := flags_text(count_flags(points), len(points)):
+        if flags := flags_text(count_flags(points, score), len(points)):
             parts.append(f"{name} ({flags})")
     return f" Flagged: {'; '.join(parts)}." if parts else ""

@@ -58,7 +58,7 @@ function bars(layers, run) {
 
 function shape(data, id) {
   const run = data.runs[id];
-  const parts = [element("h4", {}, run.acc === null ? run.status : `${run.acc.toFixed(2)} % test accuracy`)];
+  const parts = [element("h4", {}, run.score === null ? run.status : run.score)];
   const list = element("dl");
   const facts = [
     ...run.as.map((text) => ["point of", text]),

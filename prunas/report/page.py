@@ -36,6 +36,7 @@ from prunas.statistics.summary import Line, comparisons, cost_table, grouped, ta
 from prunas.statistics.text import Table, asked_text, cost_text, count, difference_table, result_table
 from prunas.statistics.trade import areas, hypervolume
 from prunas.statistics.widths import agreement_table
+from prunas.statistics.wording import area_unit, column_head, number, title_of, value_text
 
 __all__ = ["page"]
 
@@ -81,7 +82,7 @@ def page(evidence: Sequence[Evidence], out: Path) -> str:
 
 
 def _section(evidence: Evidence, out: Path, index: int) -> dict[str, Any]:
-    found = findings(evidence.rows, evidence.dense_mean)
+    found = findings(evidence.rows, evidence.dense_mean, evidence.score)
     return {
         "id": f"s{index}",
         "evidence": evidence,
@@ -96,6 +97,8 @@ def _section(evidence: Evidence, out: Path, index: int) -> dict[str, Any]:
         "rows": evidence.rows,
         "asked": asked_text,
         "count": count,
+        "test_head": column_head(evidence.score),
+        "test_cell": lambda row: "-" if row.accuracy is None else number(row.accuracy, evidence.score),
         "data": _embedded(evidence),
         "checklist": checklist(evidence),
         "machines": _machines(evidence),
@@ -107,33 +110,37 @@ def _section(evidence: Evidence, out: Path, index: int) -> dict[str, Any]:
 
 
 def _drawings(evidence: Evidence, prefix: str) -> Iterable[_Drawing]:
-    setting = evidence.setting
+    setting, score = evidence.setting, evidence.score
     named: Any = {
         "space": evidence.record.space,
         "data": evidence.record.data,
         "recipe": evidence.record.recipe,
         "epochs": evidence.record.epochs,
+        "score": score,
         "dense": evidence.dense_mean,
-        "left_out": undrawn(evidence.rows),
+        "left_out": undrawn(evidence.rows, score),
     }
+    name = title_of(score)
     makers: dict[str, Callable[[], Figure]] = {
-        "Accuracy over parameters": lambda: efficiency_figure(curves(evidence.rows), **named),
-        "Accuracy over MACs": lambda: efficiency_figure(curves(evidence.rows, "macs"), **named),
-        "Pareto front": lambda: pareto_figure(table(evidence.rows), setting=setting),
-        "What the search cost": lambda: price_figure(prices(evidence.rows, evidence.costs), setting=setting),
-        "Accuracy over retraining epochs": lambda: budget_figure(evidence.budgets(), setting=setting),
+        f"{name} over parameters": lambda: efficiency_figure(curves(evidence.rows, score), **named),
+        f"{name} over MACs": lambda: efficiency_figure(curves(evidence.rows, score, "macs"), **named),
+        "Pareto front": lambda: pareto_figure(table(evidence.rows, score), setting=setting, score=score),
+        "What the search cost": lambda: price_figure(
+            prices(evidence.rows, evidence.costs, score), setting=setting, score=score
+        ),
+        f"{name} over retraining epochs": lambda: budget_figure(evidence.budgets(), setting=setting),
         "Widths per layer": lambda: widths_figure(
             evidence.spreads(), [layer.stage for layer in evidence.layers], setting=setting
         ),
         "Kernel patterns": lambda: kernels_figure(evidence.patterns(), evidence.maps, setting=setting),
         "Learning curves": lambda: learning_figure(evidence.logs(), setting=setting),
     }
-    for number, (title, make) in enumerate(makers.items()):
+    for index, (title, make) in enumerate(makers.items()):
         try:
             figure = make()
         except InputError:
             continue  # nothing to draw; the tables say what is missing
-        svg = _inline(figure, f"{prefix}f{number}")
+        svg = _inline(figure, f"{prefix}f{index}")
         yield _Drawing(title, svg, figure.get_figwidth() > 4, "data-run=" in svg)
 
 
@@ -157,13 +164,14 @@ def _inline(figure: Figure, prefix: str) -> Markup:
 
 def _tables(evidence: Evidence) -> Iterable[tuple[str, Table]]:
     rows = evidence.rows
-    lines = table(rows)
-    yield "Results", result_table(lines)
+    score = evidence.score
+    lines = table(rows, score)
+    yield "Results", result_table(lines, score)
     found = list(
         dict.fromkeys(row.proposer for row in rows if row.kind in ("automatic", "predefined", "sampler"))
     )
-    if paired := comparisons(rows, found, ("taper", "uniform", "random")):
-        yield "Found against controls", difference_table(paired)
+    if paired := comparisons(rows, found, ("taper", "uniform", "random"), score=score):
+        yield "Found against controls", difference_table(paired, score)
     of_courses = course_protocols(rows)
     if compared := [line for line in lines if line.protocol not in of_courses]:
         yield "Over all targets", _overall(evidence, compared)
@@ -178,15 +186,19 @@ def _tables(evidence: Evidence) -> Iterable[tuple[str, Table]]:
 
 
 def _overall(evidence: Evidence, lines: Sequence[Line]) -> Table:
+    score = evidence.score
     tested = [line for line in lines if line.accuracy is not None]
-    ranked = {(r.protocol, r.masked): r for r in rankings(evidence.rows, evidence.dense_mean)}
+    ranked = {(r.protocol, r.masked): r for r in rankings(evidence.rows, evidence.dense_mean, score=score)}
     area = {
-        metric: {(a.protocol, a.masked, a.proposer): a for a in areas(curves(evidence.rows, metric))}
+        metric: {
+            (a.protocol, a.masked, a.proposer): a for a in areas(curves(evidence.rows, score, metric), score)
+        }
         for metric in ("params", "macs")
     }
     cells, notes = [], []
     for (protocol, masked), panel in grouped(tested, lambda line: (line.protocol, line.masked)).items():
-        worst = min(line.accuracy.mean for line in panel if line.accuracy)
+        means = [line.accuracy.mean for line in panel if line.accuracy]
+        worst = min(means, key=lambda mean: score.gain(mean, 0.0))
         references = {m: max(getattr(line, m) for line in panel) for m in ("params", "macs")}
         ranking = ranked[protocol, masked]
         ranks = dict(ranking.ranks)
@@ -195,6 +207,7 @@ def _overall(evidence: Evidence, lines: Sequence[Line]) -> Table:
                 metric: hypervolume(
                     [(getattr(line, metric), line.accuracy.mean) for line in own if line.accuracy],
                     (references[metric], worst),
+                    score,
                 )
                 for metric in references
             }
@@ -204,19 +217,19 @@ def _overall(evidence: Evidence, lines: Sequence[Line]) -> Table:
                     proposer,
                     protocol + (", masked" if masked else ""),
                     f"{ranks[proposer]:.2f}" if proposer in ranks else "-",
-                    *("-" if value is None else f"{value.accuracy.mean:.2f}" for value in values),
-                    *(f"{volumes[metric]:.2f}" for metric in references),
+                    *("-" if value is None else number(value.accuracy.mean, score) for value in values),
+                    *(number(volumes[metric], score) for metric in references),
                 )
             )
         targets = ", ".join(map(asked_text, ranking.targets)) or "no target"
         notes.append(
             f"{protocol}{', masked' if masked else ''}: ranks are means over {targets}. Volumes are hypervolumes: "
-            f"decades of cost times percentage points, counted from {count(references['params'])} parameters or "
-            f"{count(references['macs'])} MACs and {worst:.2f} %."
+            f"decades of cost times {area_unit(score)}, counted from {count(references['params'])} parameters or "
+            f"{count(references['macs'])} MACs and {value_text(worst, score)}."
         )
     notes.append(
-        "Area: test accuracy averaged evenly over the logarithm of the cost, over the costs that all curves span. "
-        "A target that even the worst proposer solves as well as the dense network is not ranked."
+        f"Area: test {score.name} averaged evenly over the logarithm of the cost, over the costs that all curves "
+        "span. A target that even the worst proposer solves as well as the dense network is not ranked."
     )
     return Table(
         columns=(
@@ -263,7 +276,9 @@ def _embedded(evidence: Evidence) -> Markup:
                 "folder": str(run.folder),
                 "params": row.reached.params,
                 "macs": row.reached.macs,
-                "acc": row.accuracy,
+                "score": None
+                if row.accuracy is None
+                else f"{value_text(row.accuracy, evidence.score)} test {evidence.score.name}",
                 "status": row.status,
                 "seed": row.train_seed,
                 "as": [],

@@ -1,4 +1,4 @@
-"""What a search cost against what it found: accuracy over trainings, MACs and seconds of one search."""
+"""What a search cost against what it found: test score over trainings, MACs and seconds of one search."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,10 +7,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, NullLocator
 
 from prunas.errors import InputError
-from prunas.report.figure import FAINT, GRID, accuracy_axis, mark_look, nice_ticks, sheet, styled
+from prunas.report.figure import FAINT, GRID, mark_look, nice_ticks, score_axis, sheet, styled
 from prunas.report.styles import Style
 from prunas.statistics.prices import Price
 from prunas.statistics.summary import grouped
+from prunas.statistics.wording import axis_label, title_of
+from prunas.tasks.score import Score
 
 __all__ = ["price_figure"]
 
@@ -22,12 +24,13 @@ _UNITS = (
 
 
 @styled
-def price_figure(prices: Sequence[Price], *, setting: str) -> Figure:
+def price_figure(prices: Sequence[Price], *, setting: str, score: Score) -> Figure:
     """Draws the prices, a row of panels for each protocol and sort of network.
 
     Args:
         prices: At least one.
         setting: Space, data set and recipe, for the caption.
+        score: What was found is judged by.
 
     Raises:
         InputError: There is no price.
@@ -38,10 +41,10 @@ def price_figure(prices: Sequence[Price], *, setting: str) -> Figure:
     sizes = sorted({len(price.targets) for price in prices})
     figure, axes, looks = sheet(
         [price.proposer for price in prices],
-        f"{setting}. Accuracy is the mean over the {' or '.join(map(str, sizes))} targets that all proposers "
-        "share; bars are ± 1 standard deviation over seeds. A price is what the answers of one search rest on, "
-        "the searches it answers included, and serves all its targets; final trainings are not in it. On grey: "
-        "what rests on no training.",
+        f"{setting}. {title_of(score)} is the mean over the {' or '.join(map(str, sizes))} targets that all "
+        "proposers share; bars are ± 1 standard deviation over seeds. A price is what the answers of one search "
+        "rest on, the searches it answers included, and serves all its targets; final trainings are not in it. On "
+        "grey: what rests on no training.",
         panels=3 * len(panels),
         across=3,
         panel=(7 / 3, 2.3),
@@ -51,13 +54,11 @@ def price_figure(prices: Sequence[Price], *, setting: str) -> Figure:
         for ax, (unit, label) in zip(axes[3 * row : 3 * row + 3], _UNITS, strict=True):
             _panel(ax, own, looks, unit)
             ax.set_xlabel(label)
-        axes[3 * row].set_ylabel("test accuracy (%)")
+        axes[3 * row].set_ylabel(axis_label(score))
         if len(panels) > 1:
             axes[3 * row].set_title(f"{protocol}, {'masked' if masked else 'narrow'} networks")
-        accuracy_axis(
-            axes[3 * row],
-            [p.accuracy.mean + sign * (p.accuracy.std or 0) for p in own for sign in (-1, 1)],
-        )
+        heights = [p.accuracy.mean + sign * (p.accuracy.std or 0) for p in own for sign in (-1, 1)]
+        score_axis(axes[3 * row], heights, score)
     return figure
 
 

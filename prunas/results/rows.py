@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from prunas.costs.counted import Cost
 from prunas.costs.target import Target
 from prunas.errors import InputError
+from prunas.tasks.score import Score
 
 __all__ = [
     "CHANCE_LEVEL",
@@ -24,6 +25,7 @@ __all__ = [
     "Spent",
     "TrainingRow",
     "TrialRow",
+    "check_range",
 ]
 
 Kind = Literal["predefined", "automatic", "sampler", "control", "design", "dense"]
@@ -35,7 +37,6 @@ NONE_LEFT_OUT = "none_left_out"
 CHANCE_LEVEL = "chance_level"
 
 _Count = Annotated[int, Field(ge=0)]
-_Percent = Annotated[float, Field(ge=0, le=100)]
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _T = TypeVar("_T")
 
@@ -81,14 +82,14 @@ class TrainingRow:
         search_seed: Of the search that found the point. Rows that share it are compared as pairs.
         train_seed: Of this training.
         status: `finished`, or what happened instead.
-        val_score: Top-1 accuracy on the validation split, in percent; None if it was not measured.
-        test_score: Top-1 accuracy on the test split after the last epoch, in percent; None if this run is one
-            that must not see the test split, or has not ended.
+        val_score: On the validation split, finite, as the record's `Score` says; None if it was not measured.
+        test_score: On the test split after the last epoch, likewise; None if this run is one that must not see
+            the test split, or has not ended.
         architecture: Digest of the point.
         folder: Of the run.
         flags: What a reader must know about the point, for example `penalty_not_acted`.
         proposed: The point before its widths were aligned; None in a search that aligns none.
-        chance: The highest test accuracy in percent that guessing reaches by chance; None where it is not known.
+        chance: The best test score that guessing reaches by chance; None where the task gives none.
     """
 
     id: str
@@ -102,23 +103,27 @@ class TrainingRow:
     search_seed: int
     train_seed: int
     status: str
-    val_score: _Percent | None
-    test_score: _Percent | None
+    val_score: float | None
+    test_score: float | None
     architecture: str
     folder: str
     flags: tuple[str, ...] = ()
     proposed: Proposed | None = None
-    chance: _Percent | None = None
+    chance: float | None = None
 
-    @property
-    def all_flags(self) -> tuple[str, ...]:
-        """The flags of the point, and `chance_level` if its accuracy cannot be told from guessing."""
-        guessing = self.accuracy is not None and self.chance is not None and self.accuracy <= self.chance
-        return (*self.flags, CHANCE_LEVEL) if guessing else self.flags
+    def all_flags(self, score: Score) -> tuple[str, ...]:
+        """The flags of the point, and `chance_level` if its test score cannot be told from guessing.
+
+        Args:
+            score: What the scores of the row mean.
+        """
+        if self.accuracy is None or self.chance is None or score.gain(self.accuracy, self.chance) > 0:
+            return self.flags
+        return (*self.flags, CHANCE_LEVEL)
 
     @property
     def accuracy(self) -> float | None:
-        """The test accuracy in percent, if the run is finished and has one."""
+        """The test score, if the run is finished and has one."""
         return self.test_score if self.status == FINISHED else None
 
     @property
@@ -225,7 +230,7 @@ class TrialRow:
         epochs: Passes over the training split.
         train_macs: Multiply-accumulates of the training.
         fraction: `epochs` over those of the recipe, as it was asked for.
-        val_score: Top-1 accuracy on the validation split, in percent; None if the training failed.
+        val_score: On the validation split, finite, as the record's `Score` says; None if the training failed.
         duplicate: Whether this search had proposed the same training before.
         folder: Of the run.
         status: `finished`, or what happened instead.
@@ -241,7 +246,7 @@ class TrialRow:
     epochs: _Count
     train_macs: _Count
     fraction: Annotated[float, Field(gt=0, le=1)]
-    val_score: _Percent | None
+    val_score: float | None
     duplicate: bool
     folder: str
     status: str = FINISHED
@@ -262,6 +267,25 @@ class TrialRow:
         return _read(_TRIAL_ROW, document, f"trial {document.get('id', '?')}")
 
 
+def check_range(row: TrainingRow | TrialRow, score: Score) -> None:
+    """Refuses scores that there cannot be.
+
+    Args:
+        row: Its validation, test and chance scores are looked at.
+        score: What they mean.
+
+    Raises:
+        InputError: One lies outside of the range; the message names the row and the field.
+    """
+    what = f"result row {row.id}" if isinstance(row, TrainingRow) else f"trial {row.id}"
+    for name in ("val_score", "test_score", "chance"):
+        value = getattr(row, name, None)
+        if value is not None and not score.low <= value <= score.high:
+            bounds = f"from {score.low:g} to {score.high:g}"
+            raise InputError(f"{what}: {name}: {value:g} is no {score.name} ({bounds}); {_REPEAT}")
+
+
+_REPEAT = "it is damaged or comes from another version of prunas, so delete its folder and repeat the command"
 _ROW = TypeAdapter(TrainingRow)
 _TRIAL_ROW = TypeAdapter(TrialRow)
 _SEARCH_COST = TypeAdapter(SearchCost)
@@ -274,7 +298,4 @@ def _read(adapter: TypeAdapter[_T], document: Mapping[str, Any], what: str) -> _
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise InputError(
-            f"{what}: {field}: {first['msg']}; it is damaged or comes from another version of prunas, "
-            "so delete its folder and repeat the command"
-        ) from error
+        raise InputError(f"{what}: {field}: {first['msg']}; {_REPEAT}") from error

@@ -12,6 +12,8 @@ from prunas.statistics.inference import LEVEL
 from prunas.statistics.retraining import courses, crossings
 from prunas.statistics.summary import Summary, grouped
 from prunas.statistics.text import Table, interval_text
+from prunas.statistics.wording import decimals, difference_words, gain_text, number
+from prunas.tasks.score import Score
 
 __all__ = ["Advice", "Observation", "advise", "observation_table", "observations"]
 
@@ -29,7 +31,7 @@ class Observation:
     """One comparison that was made.
 
     Attributes:
-        question: What it answers: scratch minus fine-tuning, or found minus uniform, both from scratch.
+        question: What it answers: scratch against fine-tuning, or found against uniform, both from scratch.
         where: Who made it: the user's own runs, or a committed result by name.
         own: Whether it is the user's own, in the same space.
         space: The space.
@@ -38,7 +40,8 @@ class Observation:
         keep: Share of the dense network's parameters that they have.
         epochs: How long they were trained.
         recipe_epochs: Epochs of the recipe, which the dense network had.
-        difference: In percentage points of test accuracy, one value per seed.
+        difference: Gain of the first over the second in the test score, one value per seed.
+        score: What the scores mean.
     """
 
     question: Question
@@ -51,15 +54,16 @@ class Observation:
     epochs: int
     recipe_epochs: int
     difference: Summary
+    score: Score
 
     @property
     def verdict(self) -> Verdict:
         """Whether the first of the two is ahead."""
-        return verdict(self.difference)
+        return verdict(self.difference, self.score.margin)
 
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON values, and the verdict."""
-        return asdict(self) | {"verdict": self.verdict}
+        return asdict(self) | {"score": self.score.to_json(), "verdict": self.verdict}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +93,7 @@ def observations(
     data: str,
     recipe_epochs: int,
     whole: float | None,
+    score: Score,
 ) -> list[Observation]:
     """Every comparison in some rows that bears on the question.
 
@@ -100,6 +105,7 @@ def observations(
         data: Name of the data set.
         recipe_epochs: Epochs of the recipe.
         whole: Parameters of the dense network; None where only targets asked as fractions tell.
+        score: What the scores of the rows mean.
     """
     found: list[Observation] = []
 
@@ -119,10 +125,11 @@ def observations(
                     epochs=epochs,
                     recipe_epochs=recipe_epochs,
                     difference=difference,
+                    score=score,
                 )
             )
 
-    for crossing in crossings(courses(rows)):
+    for crossing in crossings(courses(rows, score)):
         if crossing.family == "finetune":
             for epochs, difference in zip(crossing.epochs, crossing.differences, strict=True):
                 add(FINETUNE, crossing.proposer, crossing.asked, epochs, difference)
@@ -137,7 +144,7 @@ def observations(
             if protocol == _SCRATCH:  # the study's own comparison: a quarter of the epochs at a small rate
                 pairs.append((FINETUNE, Side(proposer, protocol), Side(proposer, "finetune")))
             for question, left, right in pairs:
-                paired = compared(rows, left, right, asked)
+                paired = compared(rows, left, right, asked, score=score)
                 if paired is not None:
                     add(question, proposer, asked, epochs, paired)
     return found
@@ -189,7 +196,9 @@ def observation_table(evidence: Sequence[Observation]) -> Table:
         (
             *(each.question, each.where, f"{each.space}, {each.data}", each.proposer),
             *(f"{100 * each.keep:.3g} %", f"{each.epochs} of {each.recipe_epochs}"),
-            *(f"{each.difference.mean:+.2f}", interval_text(each.difference, "+"), str(each.difference.n)),
+            number(each.difference.mean, each.score, "+"),
+            interval_text(each.difference, "+", digits=decimals(each.score)),
+            str(each.difference.n),
             each.verdict,
         )
         for each in evidence
@@ -201,8 +210,11 @@ def observation_table(evidence: Sequence[Observation]) -> Table:
         ),
         align="llllrrrlrl",
         rows=tuple(rows),
-        notes=(
-            "Differences of test accuracy in percentage points, the first of the question minus the second.",
+        notes=tuple(
+            f"Differences of {difference_words(score)}, the first of the question minus the second."
+            if score.better == "higher"
+            else f"Differences of {difference_words(score)}: the second of the question minus the first."
+            for score in dict.fromkeys(each.score for each in evidence)
         ),
     )
 
@@ -238,9 +250,10 @@ def _sentence(question: Question, seen: Observation | None) -> str:
     if question == UNIFORM:
         words = words.replace("found", f"what {seen.proposer} found")
     difference = seen.difference
-    interval = f" {interval_text(difference, '+')}" if difference.low is not None else ""
+    interval = interval_text(difference, "+", digits=decimals(seen.score))
+    spread = f" {interval}" if difference.low is not None else ""
     place = "your runs" if seen.own else f"{seen.where}, another network or setting"
     return (
-        f"{words[0].upper()}{words[1:]}: {difference.mean:+.2f} points{interval}, n = {difference.n}, at "
+        f"{words[0].upper()}{words[1:]}: {gain_text(difference.mean, seen.score)}{spread}, n = {difference.n}, at "
         f"{100 * seen.keep:.3g} % of the parameters and {seen.epochs} epochs ({place})."
     )

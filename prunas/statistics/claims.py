@@ -9,9 +9,9 @@ from scipy.special import stdtrit
 
 from prunas.costs.target import Target
 from prunas.results.rows import TrainingRow
-from prunas.statistics.inference import DIFFERENCE, LEVEL
-from prunas.statistics.ranking import MARGIN
+from prunas.statistics.inference import LEVEL, gain_bounds
 from prunas.statistics.summary import Summary, grouped, summarise
+from prunas.tasks.score import Score
 
 __all__ = [
     "Judgement",
@@ -53,18 +53,19 @@ class Side:
 
 
 def compared(
-    rows: Iterable[TrainingRow], left: Side, right: Side, asked: Target | None = None
+    rows: Iterable[TrainingRow], left: Side, right: Side, asked: Target | None = None, *, score: Score
 ) -> Summary | None:
-    """Left minus right in percentage points of test accuracy, one value per search seed.
+    """How much better left is than right in the test score, one value per search seed.
 
     Differences are paired by seed and target and averaged over the targets of a seed first, so that the interval
     counts independent searches.
 
     Args:
         rows: Trainings of one space under one recipe.
-        left: What is claimed to be more.
+        left: What is claimed to be better.
         right: Than what.
         asked: Only at this target.
+        score: What the scores mean.
 
     Returns:
         The summary; None if no seed has both sides at every target that both have.
@@ -75,26 +76,31 @@ def compared(
     targets = {target for target, _ in shared}
     by_seed = grouped(shared, lambda key: key[1])
     whole = [keys for keys in by_seed.values() if len(keys) == len(targets)]
-    values = [fmean(ours[key] - theirs[key] for key in keys) for keys in whole]
-    return summarise(values, DIFFERENCE) if values else None
+    values = [fmean(score.gain(ours[key], theirs[key]) for key in keys) for keys in whole]
+    return summarise(values, gain_bounds(score)) if values else None
 
 
-def verdict(difference: Summary) -> Verdict:
-    """What an interval says about 0, with `MARGIN` as the smallest difference that matters."""
+def verdict(difference: Summary, margin: float) -> Verdict:
+    """What an interval says about 0.
+
+    Args:
+        difference: Gains of the first over the second.
+        margin: The smallest difference that matters, in the unit of the difference.
+    """
     if difference.low is None or difference.high is None:
         return "undecided"
-    if difference.low >= -MARGIN and difference.high <= MARGIN:
+    if difference.low >= -margin and difference.high <= margin:
         return "level"
     if difference.low > 0:
         return "ahead"
     return "behind" if difference.high < 0 else "undecided"
 
 
-def judge(difference: Summary, relation: Relation, margin: float = MARGIN) -> Judgement:
+def judge(difference: Summary, relation: Relation, margin: float) -> Judgement:
     """What an interval says about a claim.
 
     Args:
-        difference: Left minus right.
+        difference: Gains of left over right.
         relation: `more`: above the margin; `at-least`: not below minus the margin; `tie`: within the margin.
         margin: The smallest difference that matters, in the unit of the difference.
 

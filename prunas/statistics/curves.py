@@ -1,4 +1,4 @@
-"""Efficiency curves: accuracy over cost, one per proposer, checked before anybody draws them."""
+"""Efficiency curves: test score over cost, one per proposer, checked before anybody draws them."""
 
 import math
 from collections.abc import Iterable
@@ -8,11 +8,12 @@ from statistics import fmean
 from prunas.costs.target import Target
 from prunas.results.rows import Metric, TrainingRow
 from prunas.statistics.flags import doubts
-from prunas.statistics.inference import ACCURACY
+from prunas.statistics.inference import score_bounds
 from prunas.statistics.retraining import course_protocols
 from prunas.statistics.summary import Summary, grouped, seed_order, summarise
+from prunas.tasks.score import Score
 
-__all__ = ["Curve", "Point", "curves", "dense_accuracy", "undrawn"]
+__all__ = ["Curve", "Point", "curves", "dense_score", "undrawn"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +22,7 @@ class Point:
 
     Attributes:
         x: Cost reached, in units of the curve's metric; above 0, because the axis is logarithmic.
-        accuracy: On the test split, in percent.
+        accuracy: The test score; finite.
         seed: The search seed.
         run: Id of the run, by which its architecture can be looked up.
         flags: What a reader must know about it, `chance_level` included.
@@ -42,8 +43,8 @@ class Point:
         """Refuses what cannot be drawn."""
         if not (math.isfinite(self.x) and self.x > 0):
             raise ValueError(f"run {self.run}: a cost must be finite and above 0, not {self.x}")
-        if not 0 <= self.accuracy <= 100:
-            raise ValueError(f"run {self.run}: an accuracy must lie in [0, 100] percent, not {self.accuracy}")
+        if not math.isfinite(self.accuracy):
+            raise ValueError(f"run {self.run}: a score must be finite, not {self.accuracy}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +60,7 @@ class Curve:
         metric: What `xs` counts.
         asked: The targets.
         xs: Mean cost reached at each target, never descending.
-        accuracy: Test accuracy at each target, in percent.
+        accuracy: Test score at each target.
         points: Every single training at each target, in order of the seeds.
     """
 
@@ -89,12 +90,13 @@ class Curve:
                 raise ValueError(f"curve {self.proposer}: the mean at {x} is not that of its points")
 
 
-def curves(rows: Iterable[TrainingRow], metric: Metric = "params") -> list[Curve]:
-    """One curve per proposer, protocol and sort of network, from the rows that have a test accuracy.
+def curves(rows: Iterable[TrainingRow], score: Score, metric: Metric = "params") -> list[Curve]:
+    """One curve per proposer, protocol and sort of network, from the rows that have a test score.
 
     Args:
         rows: Trainings of one space under one recipe, in any order; those of the dense network are ignored, and so
             are those that `undrawn` tells of.
+        score: What their scores mean.
         metric: The cost axis.
     """
     found = []
@@ -109,7 +111,7 @@ def curves(rows: Iterable[TrainingRow], metric: Metric = "params") -> list[Curve
     for (protocol, masked, proposer), group in sorted(by_curve.items()):
         stops = []
         for asked, sharing in grouped(group, lambda row: row.asked).items():
-            points = tuple(_point(row, metric) for row in sorted(sharing, key=seed_order))
+            points = tuple(_point(row, score, metric) for row in sorted(sharing, key=seed_order))
             stops.append((fmean(point.x for point in points), asked, points))
         stops.sort(key=lambda stop: (stop[0], stop[1].value))
         found.append(
@@ -120,28 +122,39 @@ def curves(rows: Iterable[TrainingRow], metric: Metric = "params") -> list[Curve
                 metric=metric,
                 asked=tuple(asked for _, asked, _ in stops),
                 xs=tuple(x for x, _, _ in stops),
-                accuracy=tuple(summarise([p.accuracy for p in points], ACCURACY) for _, _, points in stops),
+                accuracy=tuple(
+                    summarise([p.accuracy for p in points], score_bounds(score)) for _, _, points in stops
+                ),
                 points=tuple(points for _, _, points in stops),
             )
         )
     return found
 
 
-def dense_accuracy(rows: Iterable[TrainingRow]) -> Summary | None:
-    """Test accuracy of the dense network in percent, or None if no row of kind `dense` has one.
+def dense_score(rows: Iterable[TrainingRow], score: Score) -> Summary | None:
+    """Test score of the dense network, or None if no row of kind `dense` has one.
 
     What dense-sparse-dense training makes of it is a control of its own and not in it.
+
+    Args:
+        rows: Trainings of one space under one recipe.
+        score: What their scores mean.
     """
     values = [
         row.accuracy
         for row in rows
         if row.kind == "dense" and row.accuracy is not None and not row.protocol.startswith("dsd")
     ]
-    return summarise(values, ACCURACY) if values else None
+    return summarise(values, score_bounds(score)) if values else None
 
 
-def undrawn(rows: Iterable[TrainingRow]) -> tuple[str, ...]:
-    """What `curves` does not show, a phrase a reason: retraining budgets, runs not tested, runs not made."""
+def undrawn(rows: Iterable[TrainingRow], score: Score) -> tuple[str, ...]:
+    """What `curves` does not show, a phrase a reason: retraining budgets, runs not tested, runs not made.
+
+    Args:
+        rows: As of `curves`.
+        score: What their scores mean.
+    """
     rows = [row for row in rows if row.kind != "dense"]
     of_courses = course_protocols(rows)
     untested = sum(row.accuracy is None and row.protocol not in of_courses for row in rows)
@@ -154,16 +167,18 @@ def undrawn(rows: Iterable[TrainingRow]) -> tuple[str, ...]:
     if of_courses:
         phrases.append(f"{', '.join(sorted(of_courses))} (retraining budgets: see `prunas plot budget`)")
     if untested:
-        phrases.append(f"{untested} run{'s' if untested > 1 else ''} without a test accuracy")
+        phrases.append(f"{untested} run{'s' if untested > 1 else ''} without a test {score.name}")
     return tuple(phrases)
 
 
-def _point(row: TrainingRow, metric: Metric) -> Point:
+def _point(row: TrainingRow, score: Score, metric: Metric) -> Point:
     assert row.accuracy is not None
+    if not score.low <= row.accuracy <= score.high:
+        raise ValueError(f"run {row.id}: {row.accuracy} is no {score.name}, from {score.low} to {score.high}")
     return Point(
         x=row.reached.params if metric == "params" else row.reached.macs,
         accuracy=row.accuracy,
         seed=row.search_seed,
         run=row.id,
-        flags=row.all_flags,
+        flags=row.all_flags(score),
     )

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from prunas.results.rows import CHANCE_LEVEL, PENALTY_NOT_ACTED, TrainingRow
+from prunas.statistics.wording import with_article
+from prunas.tasks.score import Score
 
 __all__ = ["FLAGS", "count_flags", "doubts", "flag_note", "flag_words", "flags_text", "ordered"]
 
@@ -14,10 +16,13 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "macs_not_matched": "no such shape has the parameters and the MACs of the point it answers, to 1 %",
         PENALTY_NOT_ACTED: "fewer scales ended near 0 than were pruned, so the penalty did not decide what goes",
         "floor": "a layer would have been emptied and kept its least width",
-        CHANCE_LEVEL: "an accuracy that cannot be told from guessing",
+        CHANCE_LEVEL: "{score} that cannot be told from guessing",
     }
 )
-"""Meaning of every flag that prunas sets, in the order of a table; proposers of other packages may set others."""
+"""Meaning of every flag that prunas sets, in the order of a table; proposers of other packages may set others.
+
+`{score}` stands for the score with its article; see `flag_note`.
+"""
 
 
 def flag_words(flag: str) -> str:
@@ -25,9 +30,14 @@ def flag_words(flag: str) -> str:
     return flag.replace("macs", "MACs").replace("_", " ")
 
 
-def count_flags(rows: Iterable[TrainingRow]) -> dict[str, int]:
-    """How many of the rows carry each flag, `chance_level` included; flags that none carries are left out."""
-    counts = Counter(flag for row in rows for flag in dict.fromkeys(row.all_flags))
+def count_flags(rows: Iterable[TrainingRow], score: Score) -> dict[str, int]:
+    """How many of the rows carry each flag, `chance_level` included; flags that none carries are left out.
+
+    Args:
+        rows: Any.
+        score: What their scores mean.
+    """
+    counts = Counter(flag for row in rows for flag in dict.fromkeys(row.all_flags(score)))
     return {flag: counts[flag] for flag in ordered(counts)}
 
 
@@ -38,9 +48,18 @@ def flags_text(flags: Mapping[str, int], runs: int) -> str:
     )
 
 
-def flag_note(flags: Iterable[str]) -> str:
-    """What these flags mean, in one sentence."""
-    meanings = [f"{flag_words(flag)}: {FLAGS[flag]}" for flag in ordered(set(flags)) if flag in FLAGS]
+def flag_note(flags: Iterable[str], score: Score) -> str:
+    """What these flags mean, in one sentence.
+
+    Args:
+        flags: Any; those that prunas does not set have no meaning here.
+        score: What the scores of the flagged rows mean.
+    """
+    meanings = [
+        f"{flag_words(flag)}: {FLAGS[flag].format(score=with_article(score))}"
+        for flag in ordered(set(flags))
+        if flag in FLAGS
+    ]
     return f"Flags: {'; '.join(meanings)}." if meanings else ""
 
 

@@ -9,18 +9,20 @@ from statistics import fmean, stdev
 
 from scipy.special import bdtr, stdtr, stdtrit
 
+from prunas.tasks.score import Score
+
 __all__ = [
-    "ACCURACY",
     "BOOTSTRAP_FROM",
-    "DIFFERENCE",
     "LEVEL",
     "SHARE_DIFFERENCE",
     "UNBOUNDED",
     "Bounds",
     "bootstrap",
     "chance_ceiling",
+    "gain_bounds",
     "holm",
     "paired_p",
+    "score_bounds",
     "t_interval",
 ]
 
@@ -28,10 +30,6 @@ Bounds = tuple[float, float]
 """Smallest and largest value that a mean can have."""
 
 UNBOUNDED: Bounds = (-math.inf, math.inf)
-ACCURACY: Bounds = (0.0, 100.0)
-DIFFERENCE: Bounds = (-100.0, 100.0)
-"""Of two accuracies, in percentage points."""
-
 SHARE_DIFFERENCE: Bounds = (-1.0, 1.0)
 """Of two shares, such as distances between shapes in shares of the dense widths."""
 
@@ -42,7 +40,17 @@ BOOTSTRAP_FROM = 10
 """Smallest sample that is resampled: of fewer values there are too few distinct resamples to cover `LEVEL`."""
 
 _RESAMPLES = 9999
-_ROUNDING = 1e-9  # percentage points: differences of equal pairs differ by less
+_ROUNDING = 1e-9  # in units of the sample: differences of equal pairs differ by less
+
+
+def score_bounds(score: Score) -> Bounds:
+    """Between which a mean of scores must lie."""
+    return score.low, score.high
+
+
+def gain_bounds(score: Score) -> Bounds:
+    """Between which a mean difference of two scores must lie."""
+    return score.low - score.high, score.high - score.low
 
 
 def t_interval(values: Sequence[float], bounds: Bounds = UNBOUNDED) -> tuple[float, float] | None:

@@ -6,8 +6,9 @@ from statistics import fmean
 
 from prunas.costs.target import Target
 from prunas.results.rows import SearchCost, TrainingRow
-from prunas.statistics.inference import ACCURACY
+from prunas.statistics.inference import score_bounds
 from prunas.statistics.summary import CostLine, Summary, cost_table, grouped, summarise
+from prunas.tasks.score import Score
 
 __all__ = ["Price", "prices"]
 
@@ -22,7 +23,7 @@ class Price:
         masked: Whether the networks are masked.
         cost: Mean price of one search: all that its answers rest on, for all its targets.
         targets: The targets that all proposers of this panel were tested at.
-        accuracy: Test accuracy in percent, averaged over `targets`, one value per seed.
+        accuracy: Test score, averaged over `targets`, one value per seed.
     """
 
     proposer: str
@@ -33,11 +34,16 @@ class Price:
     accuracy: Summary
 
 
-def prices(rows: Iterable[TrainingRow], costs: Iterable[SearchCost]) -> list[Price]:
-    """The prices of all proposers whose search costs are known, panel by panel, the most accurate first.
+def prices(rows: Iterable[TrainingRow], costs: Iterable[SearchCost], score: Score) -> list[Price]:
+    """The prices of all proposers whose search costs are known, panel by panel, the best first.
 
     What rests on shapes of unknown cost has no price. Seeds that lack one of the shared targets are left out, and
     so are panels without a shared target.
+
+    Args:
+        rows: Trainings of one space under one recipe.
+        costs: What finding their points cost.
+        score: What the scores of the rows mean.
     """
     known = {line.proposer: line for line in cost_table(costs) if line.complete}
     tested = [row for row in rows if row.accuracy is not None and row.proposer in known]
@@ -53,12 +59,12 @@ def prices(rows: Iterable[TrainingRow], costs: Iterable[SearchCost]) -> list[Pri
                 masked=masked,
                 cost=known[proposer],
                 targets=targets,
-                accuracy=summarise(means, ACCURACY),
+                accuracy=summarise(means, score_bounds(score)),
             )
             for proposer, own in by_proposer.items()
             if (means := _per_seed(own, targets))
         ]
-        found += sorted(of_panel, key=lambda price: (-price.accuracy.mean, price.proposer))
+        found += sorted(of_panel, key=lambda price: (-score.gain(price.accuracy.mean, 0.0), price.proposer))
     return found
 
 

@@ -8,13 +8,11 @@ from scipy.stats import rankdata
 
 from prunas.costs.target import Target
 from prunas.results.rows import TrainingRow
-from prunas.statistics.inference import DIFFERENCE
+from prunas.statistics.inference import gain_bounds
 from prunas.statistics.summary import Difference, Line, Summary, grouped, summarise, table
+from prunas.tasks.score import Score
 
-__all__ = ["MARGIN", "Ranking", "mean_difference", "rankings", "saturated"]
-
-MARGIN = 0.2
-"""Percentage points below which two accuracies count as the same."""
+__all__ = ["Ranking", "mean_difference", "rankings", "saturated"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +22,7 @@ class Ranking:
     Attributes:
         protocol: How the points were trained.
         masked: Whether the networks are masked.
-        ranks: (proposer, mean rank) pairs, the best first; rank 1 is the most accurate, ties share their mean.
+        ranks: (proposer, mean rank) pairs, the best first; rank 1 is the best, ties share their mean.
         targets: The targets that were ranked.
         left_out: The saturated targets among those that all were tested at.
     """
@@ -36,27 +34,30 @@ class Ranking:
     left_out: tuple[Target, ...]
 
 
-def saturated(means: Sequence[float], dense: float | None) -> bool:
+def saturated(means: Sequence[float], dense: float | None, score: Score) -> bool:
     """Whether a target is too easy to tell proposers apart.
 
-    It is when even the worst proposer comes within `MARGIN` of the dense network, or, where no dense network was
-    tested, of the best proposer.
+    It is when even the worst proposer comes within the score's margin of the dense network, or, where no dense
+    network was tested, of the best proposer.
 
     Args:
-        means: Mean accuracy of each proposer at the target, in percent; at least one.
+        means: Mean score of each proposer at the target; at least one.
         dense: That of the dense network.
+        score: What they mean.
     """
-    return min(means) >= (max(means) if dense is None else dense) - MARGIN
+    gains = [score.gain(mean, 0.0) for mean in means]
+    return min(gains) >= (max(gains) if dense is None else score.gain(dense, 0.0)) - score.margin
 
 
-def rankings(rows: Iterable[TrainingRow], dense: float | None = None) -> list[Ranking]:
+def rankings(rows: Iterable[TrainingRow], dense: float | None = None, *, score: Score) -> list[Ranking]:
     """The rankings, one per protocol and sort of network.
 
     Args:
         rows: Trainings of one space under one recipe.
-        dense: Mean test accuracy of the dense network in percent, if it was tested.
+        dense: Mean test score of the dense network, if it was tested.
+        score: What the scores mean.
     """
-    lines = [line for line in table(rows) if line.accuracy is not None and line.kind != "dense"]
+    lines = [line for line in table(rows, score) if line.accuracy is not None and line.kind != "dense"]
     found = []
     for (protocol, masked), panel in grouped(lines, lambda line: (line.protocol, line.masked)).items():
         everyone = {line.proposer for line in panel}
@@ -66,11 +67,12 @@ def rankings(rows: Iterable[TrainingRow], dense: float | None = None) -> list[Ra
             means = {line.proposer: _mean(line) for line in group}
             if means.keys() != everyone:
                 continue
-            if saturated(list(means.values()), dense):
+            if saturated(list(means.values()), dense, score):
                 left_out.append(asked)
             else:
                 counted.append(asked)
-                for name, rank in zip(means, rankdata([-m for m in means.values()]), strict=True):
+                losses = [-score.gain(mean, 0.0) for mean in means.values()]
+                for name, rank in zip(means, rankdata(losses), strict=True):
                     ranks[name].append(float(rank))
         averaged = [(name, fmean(values)) for name, values in ranks.items() if values]
         found.append(
@@ -85,7 +87,7 @@ def rankings(rows: Iterable[TrainingRow], dense: float | None = None) -> list[Ra
     return found
 
 
-def mean_difference(differences: Sequence[Difference]) -> tuple[Summary, int] | None:
+def mean_difference(differences: Sequence[Difference], score: Score) -> tuple[Summary, int] | None:
     """One number for a comparison at several targets: each seed's differences averaged, then summarised.
 
     Averaging within a seed first keeps one value per independent search, so the interval needs no correction over
@@ -93,6 +95,7 @@ def mean_difference(differences: Sequence[Difference]) -> tuple[Summary, int] | 
 
     Args:
         differences: Of one proposer against one other under one protocol.
+        score: What they are gains in.
 
     Returns:
         The summary over seeds and the number of targets in it. Only seeds that have every target count; None if
@@ -105,7 +108,7 @@ def mean_difference(differences: Sequence[Difference]) -> tuple[Summary, int] | 
     if not shared:
         return None
     means = [fmean(values[seed] for values in by_seed) for seed in shared]
-    return summarise(means, DIFFERENCE), len(differences)
+    return summarise(means, gain_bounds(score)), len(differences)
 
 
 def _mean(line: Line) -> float:

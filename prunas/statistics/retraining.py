@@ -1,4 +1,4 @@
-"""Accuracy against the retraining budget: from how many epochs on does a shape need no inherited weights?"""
+"""Score against the retraining budget: from how many epochs on does a shape need no inherited weights?"""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -9,9 +9,11 @@ from typing import Any
 
 from prunas.costs.target import Target
 from prunas.results.rows import TrainingRow
-from prunas.statistics.inference import ACCURACY, DIFFERENCE, LEVEL
+from prunas.statistics.inference import LEVEL, gain_bounds, score_bounds
 from prunas.statistics.summary import Summary, grouped, summarise
 from prunas.statistics.text import Table, asked_text, interval_text
+from prunas.statistics.wording import decimals, direction_note, number, quantity
+from prunas.tasks.score import Score
 
 __all__ = [
     "FAMILIES",
@@ -62,7 +64,8 @@ class RetrainingCurve:
         masked: Whether the networks are masked.
         family: How they were retrained, one of `FAMILIES`.
         epochs: The budgets, ascending; at least two.
-        points: Test accuracy in percent by search seed.
+        points: Test score by search seed.
+        score: What it means.
     """
 
     proposer: str
@@ -71,18 +74,20 @@ class RetrainingCurve:
     family: str
     epochs: tuple[int, ...]
     points: tuple[dict[int, float], ...]
+    score: Score
 
     @property
     def accuracy(self) -> tuple[Summary, ...]:
-        """Test accuracy at each budget, in percent."""
-        return tuple(summarise(list(points.values()), ACCURACY) for points in self.points)
+        """Test score at each budget."""
+        return tuple(summarise(list(points.values()), score_bounds(self.score)) for points in self.points)
 
 
-def courses(rows: Iterable[TrainingRow]) -> list[RetrainingCurve]:
+def courses(rows: Iterable[TrainingRow], score: Score) -> list[RetrainingCurve]:
     """The courses of all points that were retrained for at least two budgets, by target from the largest.
 
     Args:
         rows: Trainings of one space under one recipe.
+        score: What their scores mean.
     """
     tested = [row for row in rows if row.accuracy is not None and row.protocol.partition(":")[0] in FAMILIES]
     tested.sort(key=lambda row: (row.asked.metric, -row.asked.value))
@@ -102,6 +107,7 @@ def courses(rows: Iterable[TrainingRow]) -> list[RetrainingCurve]:
                         family=family,
                         epochs=tuple(epochs for epochs, _ in budgets),
                         points=tuple(_by_seed(some) for _, some in budgets),
+                        score=score,
                     )
                 )
     return found
@@ -116,7 +122,7 @@ class Crossing:
         asked: Their target.
         family: What scratch is compared with.
         epochs: The budgets that both have, ascending.
-        differences: Scratch minus the other in percentage points at each of them, paired by seed.
+        differences: Gain of scratch over the other at each of them, paired by seed.
         at: The budget from which on scratch is ahead, on straight lines over the logarithm of the budget: the
             smallest budget tried if it is ahead at all of them, None if it is behind at the largest.
         by_seed: The same for every seed that has all budgets; None where it is behind at the largest.
@@ -174,8 +180,13 @@ def crossings(found: Sequence[RetrainingCurve]) -> list[Crossing]:
 
 
 def retraining_table(found: Sequence[RetrainingCurve]) -> Table:
-    """One row per target, proposer and budget: the accuracy of every way, and scratch minus fine-tuning."""
+    """One row per target, proposer and budget: the score of every way, and what scratch gains on fine-tuning.
+
+    Args:
+        found: At least one, all of one score.
+    """
     rows = []
+    score = found[0].score
     crossed = crossings(found)
     differences = {
         (each.proposer, each.asked, each.family, epochs): difference
@@ -193,30 +204,33 @@ def retraining_table(found: Sequence[RetrainingCurve]) -> Table:
             rows.append(
                 (
                     *(asked_text(asked), proposer, str(epochs)),
-                    *(_mean(means.get((family, epochs))) for family in FAMILIES),
-                    "-" if against is None else f"{against.mean:+.2f}",
-                    "-" if against is None else interval_text(against, "+"),
+                    *(_mean(means.get((family, epochs)), score) for family in FAMILIES),
+                    "-" if against is None else number(against.mean, score, "+"),
+                    "-" if against is None else interval_text(against, "+", digits=decimals(score)),
                 )
             )
+    gained = (SCRATCH, FAMILIES[0])
+    shown = quantity(score)
     return Table(
         columns=(
             *("asked", "proposer", "epochs", *FAMILIES),
-            f"{SCRATCH} - {FAMILIES[0]}",
+            " - ".join(gained if score.better == "higher" else gained[::-1]),
             f"{100 * LEVEL:.0f} % interval",
         ),
         align="llrrrrrl",
         rows=tuple(rows),
         notes=(
-            "Test accuracy in percent, mean ± standard deviation over searches; differences paired by seed.",
+            f"{shown[0].upper()}{shown[1:]}, mean ± standard deviation over searches; differences paired by seed.",
+            *direction_note(score),
             *(each.sentence for each in crossed),
         ),
     )
 
 
-def _mean(accuracy: Summary | None) -> str:
-    if accuracy is None:
+def _mean(spread: Summary | None, score: Score) -> str:
+    if spread is None:
         return "-"
-    return f"{accuracy.mean:.2f}" + ("" if accuracy.std is None else f" ± {accuracy.std:.2f}")
+    return number(spread.mean, score) + ("" if spread.std is None else f" ± {number(spread.std, score)}")
 
 
 def _by_seed(rows: Sequence[TrainingRow]) -> dict[int, float]:
@@ -230,15 +244,16 @@ def _by_seed(rows: Sequence[TrainingRow]) -> dict[int, float]:
 def _crossing(
     proposer: str, asked: Target, scratch: RetrainingCurve, other: RetrainingCurve
 ) -> Crossing | None:
+    score = scratch.score
     ours, theirs = (dict(zip(course.epochs, course.points, strict=True)) for course in (scratch, other))
     paired = {
-        epochs: {seed: ours[epochs][seed] - theirs[epochs][seed] for seed in sorted(seeds)}
+        epochs: {seed: score.gain(ours[epochs][seed], theirs[epochs][seed]) for seed in sorted(seeds)}
         for epochs in sorted(ours.keys() & theirs.keys())
         if (seeds := ours[epochs].keys() & theirs[epochs].keys())
     }
     if len(paired) < 2:
         return None
-    summaries = [summarise(list(values.values()), DIFFERENCE) for values in paired.values()]
+    summaries = [summarise(list(values.values()), gain_bounds(score)) for values in paired.values()]
     whole = sorted(set.intersection(*(set(values) for values in paired.values())))
     return Crossing(
         proposer=proposer,

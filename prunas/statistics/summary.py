@@ -10,15 +10,16 @@ from prunas.costs.target import Target
 from prunas.results.rows import Kind, SearchCost, Spent, TrainingRow
 from prunas.statistics.flags import count_flags
 from prunas.statistics.inference import (
-    ACCURACY,
-    DIFFERENCE,
     LEVEL,
     UNBOUNDED,
     Bounds,
+    gain_bounds,
     holm,
     paired_p,
+    score_bounds,
     t_interval,
 )
+from prunas.tasks.score import Score
 
 __all__ = [
     "LEVEL",
@@ -66,7 +67,7 @@ def summarise(values: Sequence[float], bounds: Bounds = UNBOUNDED) -> Summary:
 
     Args:
         values: At least one.
-        bounds: Between which the mean must lie, such as `ACCURACY`: the interval ends there.
+        bounds: Between which the mean must lie, such as `score_bounds`: the interval ends there.
     """
     n = len(values)
     low, high = t_interval(values, bounds) or (None, None)
@@ -77,7 +78,7 @@ def summarise(values: Sequence[float], bounds: Bounds = UNBOUNDED) -> Summary:
 class Line:
     """All trainings of one proposer under one protocol at one target.
 
-    The means are over the runs that have a test accuracy, or over all runs where none has one yet.
+    The means are over the runs that have a test score, or over all runs where none has one yet.
 
     Attributes:
         proposer: Who proposed the points.
@@ -87,10 +88,10 @@ class Line:
         asked: The target.
         params: Mean parameters reached.
         macs: Mean multiply-accumulates per image reached.
-        accuracy: On the test split, in percent; None if no run has one.
-        points: Every single test accuracy, in percent, in order of the seeds.
+        accuracy: Test score; None if no run has one.
+        points: Every single test score, in order of the seeds.
         train_macs: Mean multiply-accumulates of one training.
-        left_out: Runs without a test accuracy: not finished, or not tested.
+        left_out: Runs without a test score: not finished, or not tested.
         flags: How many of the runs behind the means carry each flag, `chance_level` included.
     """
 
@@ -112,11 +113,12 @@ class Line:
         return _record(self, self.accuracy, "accuracy")
 
 
-def table(rows: Iterable[TrainingRow]) -> list[Line]:
+def table(rows: Iterable[TrainingRow], score: Score) -> list[Line]:
     """The table of a comparison, target by target from the largest, controls last within each.
 
     Args:
         rows: Trainings of one space under one recipe, in any order.
+        score: What their scores mean.
     """
     lines = []
     for (proposer, kind, protocol, masked, asked), group in grouped(
@@ -134,11 +136,11 @@ def table(rows: Iterable[TrainingRow]) -> list[Line]:
                 asked=asked,
                 params=fmean(row.reached.params for row in counted),
                 macs=fmean(row.reached.macs for row in counted),
-                accuracy=summarise(points, ACCURACY) if points else None,
+                accuracy=summarise(points, score_bounds(score)) if points else None,
                 points=points,
                 train_macs=fmean(row.train_macs for row in counted),
                 left_out=len(group) - len(tested),
-                flags=count_flags(counted),
+                flags=count_flags(counted, score),
             )
         )
     return sorted(lines, key=_reading_order)
@@ -155,8 +157,7 @@ class Difference:
         masked: Whether the networks are masked.
         asked: The target of both.
         seeds: The search seeds both have, ascending.
-        values: One difference of test accuracies per seed, in percentage points; above 0 where `proposer`
-            is better.
+        values: One gain in the test score per seed, in its units; above 0 where `proposer` is better.
         summary: Of `values`.
         params_off: Parameters of the control over those of the proposer's point, minus 1, in the pair where they
             are furthest apart.
@@ -183,7 +184,9 @@ class Difference:
         return _record(self, self.summary, "summary")
 
 
-def differences(rows: Iterable[TrainingRow], proposer: str, against: str = "taper") -> list[Difference]:
+def differences(
+    rows: Iterable[TrainingRow], proposer: str, against: str = "taper", *, score: Score
+) -> list[Difference]:
     """Differences paired by search seed, at every target both proposers were tested at.
 
     Several trainings of one proposer that share a search seed (draws of `shuffled`, say) count as their mean,
@@ -195,12 +198,17 @@ def differences(rows: Iterable[TrainingRow], proposer: str, against: str = "tape
         proposer: Whose points are to be better.
         against: The control. `taper` is the primary one: it asks whether a search found more than "keep the
             early layers wide".
+        score: What the scores of the rows mean.
     """
-    return comparisons(rows, [proposer], [against])
+    return comparisons(rows, [proposer], [against], score=score)
 
 
 def comparisons(
-    rows: Iterable[TrainingRow], proposers: Sequence[str], controls: Sequence[str] = ("taper",)
+    rows: Iterable[TrainingRow],
+    proposers: Sequence[str],
+    controls: Sequence[str] = ("taper",),
+    *,
+    score: Score,
 ) -> list[Difference]:
     """The differences of several proposers from several controls, their p values corrected over all of them.
 
@@ -208,18 +216,19 @@ def comparisons(
         rows: Trainings of one space under one recipe.
         proposers: Whose points are to be better.
         controls: What each is compared with.
+        score: What the scores of the rows mean.
 
     Returns:
         Control by control, proposer by proposer, target by target from the largest.
     """
     rows = list(rows)
     pairs = [(proposer, against) for against in controls for proposer in proposers]
-    together = [each for proposer, against in pairs for each in _differences(rows, proposer, against)]
+    together = [each for proposer, against in pairs for each in _differences(rows, proposer, against, score)]
     adjusted = holm([each.p for each in together])
     return [dataclasses.replace(each, p_holm=p) for each, p in zip(together, adjusted, strict=True)]
 
 
-def _differences(rows: Sequence[TrainingRow], proposer: str, against: str) -> list[Difference]:
+def _differences(rows: Sequence[TrainingRow], proposer: str, against: str, score: Score) -> list[Difference]:
     paired = []
     tested = [row for row in rows if row.accuracy is not None]
     groups = grouped(tested, lambda row: (row.asked, row.protocol, row.masked))
@@ -230,7 +239,7 @@ def _differences(rows: Sequence[TrainingRow], proposer: str, against: str) -> li
             continue
         if against == "taper":
             theirs = {seed: _nearest(theirs[seed], ours[seed]) for seed in seeds}
-        values = tuple(_accuracy(ours[seed]) - _accuracy(theirs[seed]) for seed in seeds)
+        values = tuple(score.gain(_accuracy(ours[seed]), _accuracy(theirs[seed])) for seed in seeds)
         paired.append(
             Difference(
                 proposer=proposer,
@@ -240,7 +249,7 @@ def _differences(rows: Sequence[TrainingRow], proposer: str, against: str) -> li
                 asked=asked,
                 seeds=seeds,
                 values=values,
-                summary=summarise(values, DIFFERENCE),
+                summary=summarise(values, gain_bounds(score)),
                 params_off=max((_params(theirs[s]) / _params(ours[s]) - 1 for s in seeds), key=abs),
                 macs_off=max((_macs(theirs[s]) / _macs(ours[s]) - 1 for s in seeds), key=abs),
                 p=paired_p(values),

@@ -15,7 +15,7 @@ __all__ = ["differences", "document", "tables"]
 def differences(record: Record) -> list[summary.Difference]:
     """What was found against the tapered shape with its params and MACs, paired by seed."""
     finders = [row.proposer for row in record.rows if row.kind in ("automatic", "sampler", "predefined")]
-    return summary.comparisons(record.rows, list(dict.fromkeys(finders)))
+    return summary.comparisons(record.rows, list(dict.fromkeys(finders)), score=record.score)
 
 
 def document(record: Record, figures: Sequence[Path] = (), trained: int = 0) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def document(record: Record, figures: Sequence[Path] = (), trained: int = 0) -> 
     return {
         "schema": SCHEMA,
         **record.to_json(),
-        "table": [line.to_json() for line in summary.table(record.rows)],
+        "table": [line.to_json() for line in summary.table(record.rows, record.score)],
         "differences": [difference.to_json() for difference in differences(record)],
         "figures": [str(path) for path in figures],
         "trained": trained,
@@ -48,9 +48,10 @@ def tables(
         write: Writes one table: `as_text`, `as_markdown` or `as_latex` of `prunas.statistics.text`.
         extended: Adds columns to the table of results, such as measured latency.
     """
-    parts = [write(extended(text.result_table(summary.table(record.rows))))]
+    results = text.result_table(summary.table(record.rows, record.score), record.score)
+    parts = [write(extended(results))]
     if compared := differences(record):
-        parts.append(write(text.difference_table(compared)))
+        parts.append(write(text.difference_table(compared, record.score)))
     if record.costs:
         parts.append(write(text.cost_text(summary.cost_table(record.costs))))
     if any(row.proposed for row in record.rows):

@@ -10,6 +10,8 @@ from prunas.costs.target import Target
 from prunas.statistics.flags import flag_note, flags_text
 from prunas.statistics.inference import BOOTSTRAP_FROM, LEVEL, bootstrap
 from prunas.statistics.summary import CostLine, Difference, Line, Summary
+from prunas.statistics.wording import column_head, decimals, difference_words, direction_note, number
+from prunas.tasks.score import Score
 
 __all__ = [
     "Table",
@@ -85,10 +87,14 @@ class Table:
             raise ValueError(f"every part of the table needs {len(self.columns)} columns")
 
 
-def result_table(lines: Sequence[Line]) -> Table:
+def result_table(lines: Sequence[Line], score: Score) -> Table:
     """The table of a comparison, one row per line.
 
     A protocol that all lines share is said once, in a note. Where a run is flagged, a last column says so.
+
+    Args:
+        lines: As `prunas.statistics.summary.table` gives them.
+        score: What they are summaries of.
     """
     protocols = [line.protocol + (", masked" if line.masked else "") for line in lines]
     single = len(set(protocols)) == 1
@@ -97,9 +103,10 @@ def result_table(lines: Sequence[Line]) -> Table:
     if left_out:
         runs = "1 run is" if left_out == 1 else f"{left_out} runs are"
         notes.append(f"{runs} left out: not finished, or not tested.")
+    notes += direction_note(score)
     notes += _equal_note(line.accuracy for line in lines)
     flagged = {flag for line in lines for flag in line.flags}
-    notes += [note] if (note := flag_note(flagged)) else []
+    notes += [note] if (note := flag_note(flagged, score)) else []
     rows = []
     for line, protocol in zip(lines, protocols, strict=True):
         who = (asked_text(line.asked), line.proposer, line.kind, *([] if single else [protocol]))
@@ -107,11 +114,11 @@ def result_table(lines: Sequence[Line]) -> Table:
         marks = (
             [flags_text(line.flags, line.accuracy.n if line.accuracy else line.left_out)] if flagged else []
         )
-        rows.append((*who, *cost, *_summary_cells(line.accuracy), count(line.train_macs), *marks))
+        rows.append((*who, *cost, *_summary_cells(line.accuracy, score), count(line.train_macs), *marks))
     return Table(
         columns=(
             *("asked", "proposer", "kind", *([] if single else ["protocol"])),
-            *("params", "MACs", "test %", "std", "n", _INTERVAL, "train MACs"),
+            *("params", "MACs", column_head(score), "std", "n", _INTERVAL, "train MACs"),
             *(["flags"] if flagged else []),
         ),
         align="lll" + ("" if single else "l") + "rrrrrlr" + ("l" if flagged else ""),
@@ -120,17 +127,18 @@ def result_table(lines: Sequence[Line]) -> Table:
     )
 
 
-def difference_table(differences: Sequence[Difference]) -> Table:
-    """Paired differences in percentage points, one row per target; with a bootstrap interval if n allows it.
+def difference_table(differences: Sequence[Difference], score: Score) -> Table:
+    """Paired gains in the test score, one row per target; with a bootstrap interval if n allows it.
 
     Args:
         differences: What stands in the table, its p values corrected over all of it; see `comparisons`. Where a
             control costs more or less than the points it is compared with, a last column says how much.
+        score: What they are gains in.
     """
     resampled = any(each.summary.n >= BOOTSTRAP_FROM for each in differences)
     rows = "its one row" if len(differences) == 1 else f"all {len(differences)} rows of this table"
     notes = [
-        "Differences of test accuracy in percentage points, paired by search seed; "
+        f"Differences of {difference_words(score)}, paired by search seed; "
         f"p of a t test, corrected over {rows} (Holm).",
         *_equal_note(each.summary for each in differences),
     ]
@@ -154,8 +162,8 @@ def difference_table(differences: Sequence[Difference]) -> Table:
                 each.proposer,
                 each.against,
                 each.protocol + (", masked" if each.masked else ""),
-                *_summary_cells(each.summary, sign="+"),
-                *([_interval(bootstrap(each.values), "+")] if resampled else []),
+                *_summary_cells(each.summary, score, sign="+"),
+                *([_interval(bootstrap(each.values), "+", decimals(score))] if resampled else []),
                 "-" if each.p_holm is None else f"{each.p_holm:.3f}",
                 *([size] if any(sizes) else []),
             )
@@ -202,17 +210,18 @@ def cost_text(lines: Sequence[CostLine]) -> Table:
     )
 
 
-def interval_text(summary: Summary, sign: str = "", scale: float = 1.0) -> str:
-    """A summary's interval to two digits, or `-` if it has none.
+def interval_text(summary: Summary, sign: str = "", scale: float = 1.0, digits: int = 2) -> str:
+    """A summary's interval, or `-` if it has none.
 
     Args:
         summary: The summary.
         sign: `+` to write the sign of numbers above 0 too.
         scale: Multiplies the ends; 100 writes a fraction in percent.
+        digits: Behind the point.
     """
     if summary.low is None or summary.high is None:
         return "-"
-    return _interval((scale * summary.low, scale * summary.high), sign)
+    return _interval((scale * summary.low, scale * summary.high), sign, digits)
 
 
 def as_text(table: Table) -> str:
@@ -260,11 +269,12 @@ def as_csv(records: Iterable[Mapping[str, Any]]) -> str:
     return file.getvalue()
 
 
-def _summary_cells(summary: Summary | None, sign: str = "") -> tuple[str, str, str, str]:
+def _summary_cells(summary: Summary | None, score: Score, sign: str = "") -> tuple[str, str, str, str]:
     if summary is None:
         return "-", "-", "0", "-"
-    std = "-" if summary.std is None else f"{summary.std:.2f}"
-    return f"{summary.mean:{sign}.2f}", std, str(summary.n), interval_text(summary, sign)
+    std = "-" if summary.std is None else number(summary.std, score)
+    interval = interval_text(summary, sign, digits=decimals(score))
+    return number(summary.mean, score, sign), std, str(summary.n), interval
 
 
 def _equal_note(summaries: Iterable[Summary | None]) -> list[str]:
@@ -274,8 +284,8 @@ def _equal_note(summaries: Iterable[Summary | None]) -> list[str]:
     return []
 
 
-def _interval(ends: tuple[float, float] | None, sign: str = "") -> str:
-    return "-" if ends is None else f"[{ends[0]:{sign}.2f}, {ends[1]:{sign}.2f}]"
+def _interval(ends: tuple[float, float] | None, sign: str = "", digits: int = 2) -> str:
+    return "-" if ends is None else f"[{ends[0]:{sign}.{digits}f}, {ends[1]:{sign}.{digits}f}]"
 
 
 def _pad(cell: str, width: int, align: str) -> str:

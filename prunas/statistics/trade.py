@@ -1,4 +1,4 @@
-"""Accuracy against cost in one number or one set: Pareto front, hypervolume, area under an efficiency curve."""
+"""Score against cost in one number or one set: Pareto front, hypervolume, area under an efficiency curve."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -8,47 +8,50 @@ from statistics import fmean
 import numpy as np
 
 from prunas.statistics.curves import Curve, Point
-from prunas.statistics.inference import ACCURACY
+from prunas.statistics.inference import score_bounds
 from prunas.statistics.summary import Summary, grouped, summarise
+from prunas.tasks.score import Score
 
 __all__ = ["Area", "areas", "front", "hypervolume"]
 
 
-def front(points: Sequence[tuple[float, float]]) -> list[int]:
+def front(points: Sequence[tuple[float, float]], score: Score) -> list[int]:
     """Positions of the points that no other point beats, by ascending cost.
 
-    A point is beaten by one that is at most as dear and at least as accurate, and better in one of the two; of
+    A point is beaten by one that is at most as dear and at least as good, and better in one of the two; of
     equal points the first one stays.
 
     Args:
-        points: (cost, accuracy) pairs.
+        points: (cost, score) pairs.
+        score: What the second of each means.
     """
-    order = sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1], i))
+    order = sorted(range(len(points)), key=lambda i: (points[i][0], -score.gain(points[i][1], 0.0), i))
     kept: list[int] = []
     for i in order:
-        if not kept or points[i][1] > points[kept[-1]][1]:
+        if not kept or score.gain(points[i][1], points[kept[-1]][1]) > 0:
             kept.append(i)
     return kept
 
 
-def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, float]) -> float:
-    """Area between the points' front and a reference point, in decades of cost times percentage points.
+def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, float], score: Score) -> float:
+    """Area between the points' front and a reference point, in decades of cost times units of the score.
 
     Cost counts by its logarithm, as on the axis of the figure: a decade saved is worth the same at any size
     (Zitzler and Thiele 1998, with log10 of the cost as first objective).
 
     Args:
-        points: (cost, accuracy) pairs with costs above 0.
-        reference: The worst cost and the worst accuracy; points beyond either add nothing.
+        points: (cost, score) pairs with costs above 0.
+        reference: The worst cost and the worst score; points beyond either add nothing.
+        score: What the second of each means.
     """
     dearest, worst = reference
-    inside = [(cost, accuracy) for cost, accuracy in points if cost < dearest and accuracy > worst]
+    inside = [(cost, value) for cost, value in points if cost < dearest and score.gain(value, worst) > 0]
     volume = 0.0
-    height = worst
-    for i in front(inside):
-        cost, accuracy = inside[i]
-        volume += math.log10(dearest / cost) * (accuracy - height)
-        height = accuracy
+    reached = worst
+    for i in front(inside, score):
+        cost, value = inside[i]
+        volume += math.log10(dearest / cost) * score.gain(value, reached)
+        reached = value
     return volume
 
 
@@ -62,7 +65,7 @@ class Area:
         masked: Whether the networks are masked.
         low: Smallest cost of the common span.
         high: Largest cost of the common span.
-        accuracy: Test accuracy in percent, averaged evenly over the logarithm of the cost, one value per seed.
+        accuracy: Test score, averaged evenly over the logarithm of the cost, one value per seed.
     """
 
     proposer: str
@@ -73,12 +76,16 @@ class Area:
     accuracy: Summary
 
 
-def areas(curves: Iterable[Curve]) -> list[Area]:
+def areas(curves: Iterable[Curve], score: Score) -> list[Area]:
     """The areas under the curves, panel by panel, best first.
 
     A seed's curve runs straight between its points on the logarithmic axis. The area is divided by the length
-    of the span in decades, which makes it an accuracy. Seeds that lack a target are left out, and so are panels
+    of the span in decades, which makes it a score. Seeds that lack a target are left out, and so are panels
     whose curves share no span.
+
+    Args:
+        curves: Over one metric.
+        score: What they show.
     """
     found = []
     for (protocol, masked), panel in grouped(curves, lambda c: (c.protocol, c.masked)).items():
@@ -96,17 +103,17 @@ def areas(curves: Iterable[Curve]) -> list[Area]:
                 masked=masked,
                 low=low,
                 high=high,
-                accuracy=summarise([_mean_height(line, low, high) for line in seeds], ACCURACY),
+                accuracy=summarise([_mean_height(line, low, high) for line in seeds], score_bounds(score)),
             )
             for proposer, seeds in per_seed.items()
             if seeds
         ]
-        found += sorted(of_panel, key=lambda area: (-area.accuracy.mean, area.proposer))
+        found += sorted(of_panel, key=lambda area: (-score.gain(area.accuracy.mean, 0.0), area.proposer))
     return found
 
 
 def _by_seed(curve: Curve) -> list[list[tuple[float, float]]]:
-    """A (cost, accuracy) line per seed that has every target, by ascending cost."""
+    """A (cost, score) line per seed that has every target, by ascending cost."""
     lines = []
     for seed in sorted({point.seed for stop in curve.points for point in stop}):
         own: list[list[Point]] = [[p for p in stop if p.seed == seed] for stop in curve.points]

@@ -15,7 +15,7 @@ from prunas.results.rows import SearchCost, TrainingRow
 from prunas.spaces.load import load_space
 from prunas.spaces.space import SearchSpace
 from prunas.statistics.tables import document
-from prunas.tasks.score import ACCURACY
+from prunas.tasks.score import ACCURACY, Score
 
 SPACE = "vgg11-digits"
 KINDS: dict[str, Any] = {"slimming": "automatic", "magnitude": "automatic", "tpe": "sampler"}
@@ -37,11 +37,13 @@ def made(
     notes: Sequence[str] = (),
     problems: Sequence[str] = (),
     draw: Callable[[int, float, int], Architecture] | None = None,
+    score: Score = ACCURACY,
     **changes: Any,
 ) -> Evidence:
     """Every proposer i scores 90 - 2 i + seed at the first target, 5 points less at each further one.
 
-    Its points keep (i + 2) / 10 of every layer, so that the widths are known, or are `draw(i, keep, seed)`.
+    Where lower is better it scores (100 - v) / 100 instead of v. Its points keep (i + 2) / 10 of every layer, so
+    that the widths are known, or are `draw(i, keep, seed)`.
     """
     whole = space().cost(space().dense).params
     rows = []
@@ -69,6 +71,7 @@ def made(
         write(folder / "result.json", {"result": {"device": "cpu", "threads": 1}, "machine": MACHINE})
         log = [{"epoch": n + 1, "loss": 2.0 / (n + 1 + i)} for n in range(epochs)]
         (folder / "log.jsonl").write_text("\n".join(map(json.dumps, log)) + "\n")
+        value = 90.0 - 2 * i - 5 * j + seed
         fields: dict[str, Any] = {
             "id": run,
             "proposer": proposer,
@@ -82,7 +85,7 @@ def made(
             "train_seed": seed,
             "status": "finished",
             "val_score": None,
-            "test_score": 90.0 - 2 * i - 5 * j + seed,
+            "test_score": value if score.better == "higher" else (100.0 - value) / 100,
             "architecture": point.digest,
             "folder": str(folder),
         }
@@ -100,7 +103,7 @@ def made(
         recipe="digits",
         epochs=epochs,
         setting="5e77196",
-        score=ACCURACY,
+        score=score,
         rows=tuple(rows),
         costs=tuple(costs),
         notes=tuple(notes),

@@ -12,6 +12,7 @@ from prunas.report.efficiency import draw_efficiency
 from prunas.results.rows import Metric
 from prunas.statistics.curves import Curve, Point
 from prunas.statistics.summary import summarise
+from prunas.tasks.score import ACCURACY
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -53,7 +54,14 @@ def curve(
 
 def draw(folder: Path, *curves: Curve, dense: float | None = None) -> tuple[Path, Path]:
     return draw_efficiency(
-        curves, folder, space="vgg11-digits", data="digits", recipe="short", epochs=30, dense=dense
+        curves,
+        folder,
+        space="vgg11-digits",
+        data="digits",
+        recipe="short",
+        epochs=30,
+        dense=dense,
+        score=ACCURACY,
     )
 
 
@@ -180,6 +188,7 @@ def test_the_caption_names_flags_and_what_is_left_out(tmp_path: Path) -> None:
         recipe="short",
         epochs=30,
         left_out=("finetune:5, finetune:20 (retraining budgets)", "2 runs without a test accuracy"),
+        score=ACCURACY,
     )
     shown = " ".join(texts(svg))
     assert "White face, flagged: penalty not acted (slimming)." in shown

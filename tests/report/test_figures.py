@@ -22,12 +22,15 @@ from prunas.statistics.curves import curves
 from prunas.statistics.prices import prices
 from prunas.statistics.summary import table
 from prunas.statistics.widths import width_spread
+from prunas.tasks.score import ACCURACY
 from tests.report.made_runs import made
 
 SVG = "{http://www.w3.org/2000/svg}"
 FIGURES: dict[str, Callable[[Evidence], Figure]] = {
-    "pareto": lambda e: pareto_figure(table(e.rows), setting=e.setting),
-    "cost": lambda e: price_figure(prices(e.rows, e.costs), setting=e.setting),
+    "pareto": lambda e: pareto_figure(table(e.rows, score=ACCURACY), setting=e.setting, score=ACCURACY),
+    "cost": lambda e: price_figure(
+        prices(e.rows, e.costs, score=ACCURACY), setting=e.setting, score=ACCURACY
+    ),
     "widths": lambda e: widths_figure(e.spreads(), [at.stage for at in e.layers], setting=e.setting),
     "curves": lambda e: learning_figure(e.logs(), setting=e.setting),
 }
@@ -109,8 +112,8 @@ def test_learning_curves_are_means_as_long_as_the_shortest() -> None:
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda: pareto_figure([], setting=""),
-        lambda: price_figure([], setting=""),
+        lambda: pareto_figure([], setting="", score=ACCURACY),
+        lambda: price_figure([], setting="", score=ACCURACY),
         lambda: widths_figure([], [], setting=""),
         lambda: learning_figure([], setting=""),
     ],
@@ -124,12 +127,15 @@ def test_many_proposers_deep_networks_and_two_protocols_still_draw(tmp_path: Pat
     names = ("slimming", "tpe", "l1", "guided", "transferred", "uniform", "random", "taper", "plug-in")
     both = [made(tmp_path / how, names, seeds=2, protocol=how) for how in ("scratch-e", "scratch-b")]
     rows = both[0].rows + both[1].rows
-    figure = pareto_figure(table(rows), setting="here")
+    figure = pareto_figure(table(rows, score=ACCURACY), setting="here", score=ACCURACY)
     assert [ax.get_title(loc="left") for ax in figure.axes[::2]] == [
         "scratch-b, narrow networks",
         "scratch-e, narrow networks",
     ]
-    assert len(price_figure(prices(rows, both[0].costs), setting="here").axes) == 6
+    assert (
+        len(price_figure(prices(rows, both[0].costs, score=ACCURACY), setting="here", score=ACCURACY).axes)
+        == 6
+    )
     crowded = widths_figure(both[0].spreads(), [at.stage for at in both[0].layers], setting="here")
     save(crowded, tmp_path, "widths")  # a layout that does not fit is a warning
     asked = Target(metric="params", value=1000, keep=0.1)
@@ -141,7 +147,9 @@ def test_many_proposers_deep_networks_and_two_protocols_still_draw(tmp_path: Pat
 def test_one_point_has_an_axis_that_can_be_read(accuracy: float, tmp_path: Path) -> None:
     evidence = made(tmp_path, ("slimming",), keeps=(0.1,), seeds=1, test_score=accuracy)
     figures = [
-        efficiency_figure(curves(evidence.rows), space="s", data="d", recipe="r", epochs=3),
+        efficiency_figure(
+            curves(evidence.rows, score=ACCURACY), space="s", data="d", recipe="r", epochs=3, score=ACCURACY
+        ),
         FIGURES["pareto"](evidence),
         FIGURES["cost"](evidence),
     ]
@@ -165,11 +173,13 @@ def test_the_front_draws_flagged_points_hollow_and_says_what_it_leaves_out(tmp_p
     ]
     rows[0] = replace(rows[0], status="failed")
     lone = [replace(row, proposer="cross", status="failed", kind="design") for row in rows[:2]]
-    shown = " ".join(texts(pareto_figure(table([*rows, *lone]), setting="here")))
+    shown = " ".join(
+        texts(pareto_figure(table([*rows, *lone], score=ACCURACY), setting="here", score=ACCURACY))
+    )
     assert "White face, flagged: target missed (taper)." in shown
-    assert "flagged" in texts(pareto_figure(table(rows), setting="here"))
+    assert "flagged" in texts(pareto_figure(table(rows, score=ACCURACY), setting="here", score=ACCURACY))
     assert "Left out: 3 runs without a test accuracy, all of 1 point." in shown
-    plain = texts(pareto_figure(table(evidence.rows), setting="here"))
+    plain = texts(pareto_figure(table(evidence.rows, score=ACCURACY), setting="here", score=ACCURACY))
     assert "flagged" not in plain and "Left out" not in " ".join(plain)
 
 
@@ -194,7 +204,7 @@ def retrained(root: Path) -> Evidence:
                 )
                 for row in evidence.rows
             ]
-    return replace(evidence, rows=tuple(rows), runs={})
+    return replace(evidence, record=replace(evidence.record, rows=tuple(rows)), runs={})
 
 
 def test_the_crossing_is_drawn_and_named(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from prunas.results.record import Record
 from prunas.results.rows import TrainingRow
 from prunas.statistics.claims import verdict
 from prunas.statistics.summary import Summary, summarise
+from prunas.tasks.score import ACCURACY
 from tests.report.made_runs import made
 
 VOID = {"meta", "br", "path", "use", "rect"}
@@ -143,17 +144,17 @@ def regathered(root: Path, record: Record) -> Evidence:
     ],
 )
 def test_a_verdict_is_where_the_interval_lies(values: list[float], expected: str) -> None:
-    assert verdict(summarise(values)) == expected
+    assert verdict(summarise(values), margin=ACCURACY.margin) == expected
 
 
 def test_an_interval_that_ends_beyond_the_margin_on_one_side_only() -> None:
-    assert verdict(Summary(mean=0.3, std=0.1, n=3, low=0.1, high=0.5)) == "ahead"
-    assert verdict(Summary(mean=0.1, std=0.1, n=3, low=-0.1, high=0.3)) == "undecided"
+    assert verdict(Summary(mean=0.3, std=0.1, n=3, low=0.1, high=0.5), margin=ACCURACY.margin) == "ahead"
+    assert verdict(Summary(mean=0.1, std=0.1, n=3, low=-0.1, high=0.3), margin=ACCURACY.margin) == "undecided"
 
 
 def test_the_headline_puts_taper_first_and_scratch_before_fine_tuning(tmp_path: Path) -> None:
     fresh, tuned = made(tmp_path / "a"), made(tmp_path / "b", protocol="finetune")
-    found = findings([varied(row) for row in (*tuned.rows, *fresh.rows)], None)
+    found = findings([varied(row) for row in (*tuned.rows, *fresh.rows)], None, score=ACCURACY)
     assert [(f.against, f.protocol) for f in found] == [
         *((against, "scratch-e") for against in ("taper", "uniform", "random")),
         *((against, "finetune") for against in ("taper", "uniform", "random")),
@@ -182,14 +183,17 @@ def test_a_taper_that_misses_its_point_is_not_called_as_large(tmp_path: Path) ->
         return dataclasses.replace(varied(row), reached=cost, flags=flags)
 
     rows = [costing(row) for row in made(tmp_path).rows]
-    taper, uniform, _ = (found.sentence for found in findings(rows, None))
+    taper, uniform, _ = (found.sentence for found in findings(rows, None, score=ACCURACY))
     assert "of the same parameters and MACs" not in taper
     assert "were to have the same parameters and MACs (taper) and miss them by up to +2.4 % MACs" in taper
     assert "Flagged: taper (MACs not matched 2 of 6)." in taper
     assert "uniform shapes of the same budget, 95 %" in uniform
     assert "Flagged" not in uniform
     matched = [row for row in rows if row.search_seed != 1]
-    assert "tapered shapes of the same parameters and MACs (taper)" in findings(matched, None)[0].sentence
+    assert (
+        "tapered shapes of the same parameters and MACs (taper)"
+        in findings(matched, None, score=ACCURACY)[0].sentence
+    )
 
 
 def test_what_cannot_be_told_from_guessing_is_said(tmp_path: Path) -> None:
@@ -204,7 +208,7 @@ def test_what_cannot_be_told_from_guessing_is_said(tmp_path: Path) -> None:
 
 
 def test_one_seed_decides_nothing(tmp_path: Path) -> None:
-    (first, *_) = findings(made(tmp_path, seeds=1).rows, None)
+    (first, *_) = findings(made(tmp_path, seeds=1).rows, None, score=ACCURACY)
     assert first.verdict == "undecided"
     assert "there is no interval" in first.sentence
 
@@ -239,7 +243,8 @@ def test_the_checklist_notices_a_search_that_met_the_test_set(tmp_path: Path) ->
     evidence = made(tmp_path)
     searching = dataclasses.replace(evidence.rows[0], kind="dense", protocol="penalty")
     # The run of a final training, scored on test images, stands in for the dense one.
-    broken = dataclasses.replace(evidence, dense=(searching,))
+    record = dataclasses.replace(evidence.record, dense=(searching,))
+    broken = dataclasses.replace(evidence, record=record)
     assert status(broken)["Selection on validation images; the test set met once"] == "not done"
 
 
@@ -303,11 +308,12 @@ def test_retraining_budgets_are_a_question_of_their_own(tmp_path: Path) -> None:
             dataclasses.replace(row, id=f"{protocol}{row.id}", test_score=accuracy) for row in evidence.rows
         ]
     runs = {row.id: evidence.runs["000000000000"] for row in rows}
-    retrained = dataclasses.replace(evidence, rows=tuple(rows), runs=runs)
+    record = dataclasses.replace(evidence.record, rows=tuple(rows))
+    retrained = dataclasses.replace(evidence, record=record, runs=runs)
     html = page([retrained], tmp_path)
     assert "slimming at 10 %: training from scratch overtakes finetune at about 10.1 epochs" in html
     assert "Accuracy over retraining epochs" in html
     assert "Over all targets" not in html
     assert "Accuracy over parameters" not in html
-    assert findings(rows, None) == []
+    assert findings(rows, None, score=ACCURACY) == []
     read(html)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from prunas.costs.target import Target
 from prunas.errors import InputError
-from prunas.results.rows import Proposed, SearchCost, Spent, TrainingRow
+from prunas.results.rows import Proposed, SearchCost, Spent, TrainingRow, check_range
 from prunas.statistics.alignment import alignment_table
+from prunas.tasks.score import ACCURACY, Score
 from tests.statistics.result_rows import a_row, costing, masked
 
 percent = st.none() | st.floats(0, 100)
@@ -65,8 +66,8 @@ def test_the_document_has_the_fields_the_command_line_promises() -> None:
     ("field", "value", "named"),
     [
         ("test_score", float("nan"), "test_score"),
-        ("test_score", 100.5, "test_score"),
-        ("val_score", -1.0, "val_score"),
+        ("val_score", float("inf"), "val_score"),
+        ("test_score", "91", "test_score"),
         ("epochs", "20", "epochs"),
         ("epochs", -1, "epochs"),
         ("kind", "magic", "kind"),
@@ -83,6 +84,15 @@ def test_a_bad_field_is_refused_by_name_in_one_line(field: str, value: Any, name
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(("field", "value"), [("test_score", 100.5), ("val_score", -1.0), ("chance", 101.0)])
+def test_a_score_out_of_range_is_refused_by_name_in_one_line(field: str, value: float) -> None:
+    row = a_row(**{field: value})
+    with pytest.raises(InputError, match=rf"^result row slimming-0: {field}: .* no accuracy") as error:
+        check_range(row, ACCURACY)
+    assert "\n" not in str(error.value)
+    check_range(row, Score(name="error", better="lower"))  # unbounded
+
+
 def test_a_missing_field_is_refused_by_name() -> None:
     document = a_row().to_json()
     del document["architecture"]
@@ -94,6 +104,14 @@ def test_only_finished_rows_have_an_accuracy() -> None:
     assert a_row(test_score=91.0).accuracy == 91.0
     assert a_row(test_score=91.0, status="failed").accuracy is None
     assert a_row(test_score=None, val_score=91.0).accuracy is None
+
+
+def test_guessing_is_on_the_worse_side_of_chance() -> None:
+    lower = Score(name="error", better="lower")
+    rows = [a_row(test_score=value, chance=0.5) for value in (0.4, 0.5, 0.6)]
+    assert [row.all_flags(lower) for row in rows] == [(), ("chance_level",), ("chance_level",)]
+    assert [row.all_flags(ACCURACY) for row in rows] == [("chance_level",), ("chance_level",), ()]
+    assert a_row(test_score=0.6, chance=None).all_flags(lower) == ()
 
 
 def test_a_network_is_masked_when_a_dense_device_executes_more() -> None:

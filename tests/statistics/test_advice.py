@@ -5,6 +5,7 @@ import pytest
 from prunas.results.rows import TrainingRow
 from prunas.statistics.advice import Observation, advise, observation_table, observations
 from prunas.statistics.summary import summarise
+from prunas.tasks.score import ACCURACY
 from tests.statistics.result_rows import a_row, keeping
 
 
@@ -21,7 +22,7 @@ def seen(question: str, values: list[float], **changes: Any) -> Observation:
         "recipe_epochs": 160,
         "difference": summarise(values),
     }
-    return Observation(**(fields | changes))
+    return Observation(**(fields | changes), score=ACCURACY)
 
 
 AHEAD, BEHIND, LEVEL, OPEN = [3.0, 3.1, 3.2], [-3.0, -3.1, -3.2], [0.0, 0.01, -0.01], [5.0, -4.0, 0.0]
@@ -88,7 +89,9 @@ def test_the_sentence_tells_the_difference_and_its_interval() -> None:
 
 
 def gathered(rows: list[TrainingRow], whole: float | None = 1_000_000) -> list[Observation]:
-    return observations(rows, where="runs", own=True, space="s", data="d", recipe_epochs=20, whole=whole)
+    return observations(
+        rows, where="runs", own=True, space="s", data="d", recipe_epochs=20, whole=whole, score=ACCURACY
+    )
 
 
 def test_rows_become_observations() -> None:

@@ -5,6 +5,7 @@ from prunas.proposers.table import PROPOSERS
 from prunas.statistics.claims import Side, apart, compared, controls_of, jointly, judge, standard_errors
 from prunas.statistics.inference import LEVEL
 from prunas.statistics.summary import Summary, summarise
+from prunas.tasks.score import ACCURACY
 from tests.statistics.result_rows import a_row, keeping
 
 
@@ -37,7 +38,7 @@ def test_a_claim_is_judged_by_where_the_interval_lies(
 
 def test_one_value_decides_nothing() -> None:
     for relation in ("more", "at-least", "tie"):
-        assert judge(summarise([9.0]), relation) == "undecided"  # type: ignore[arg-type]
+        assert judge(summarise([9.0]), relation, margin=ACCURACY.margin) == "undecided"  # type: ignore[arg-type]
 
 
 def test_pairs_share_seed_and_target_and_count_once_per_seed() -> None:
@@ -56,13 +57,13 @@ def test_pairs_share_seed_and_target_and_count_once_per_seed() -> None:
             ("uniform", 2, 0.1, 10),
         )
     ]
-    found = compared(rows, Side("slimming"), Side("uniform"))
+    found = compared(rows, Side("slimming"), Side("uniform"), score=ACCURACY)
     assert found is not None
     assert (found.n, found.mean) == (2, pytest.approx((6 + 3) / 2))
-    at = compared(rows, Side("slimming"), Side("uniform"), keeping(0.1))
+    at = compared(rows, Side("slimming"), Side("uniform"), keeping(0.1), score=ACCURACY)
     assert at is not None
     assert (at.n, at.mean) == (3, pytest.approx((10 + 2 + 89) / 3))
-    assert compared(rows, Side("slimming"), Side("taper")) is None
+    assert compared(rows, Side("slimming"), Side("taper"), score=ACCURACY) is None
 
 
 def test_a_side_without_a_name_is_whatever_prunes() -> None:
@@ -71,7 +72,7 @@ def test_a_side_without_a_name_is_whatever_prunes() -> None:
         a_row("slimming", test_score=89, protocol="finetune", id="b"),
         a_row("uniform", test_score=10, protocol="scratch-b", id="c"),
     ]
-    found = compared(rows, Side(protocol="scratch-b"), Side(protocol="finetune"))
+    found = compared(rows, Side(protocol="scratch-b"), Side(protocol="finetune"), score=ACCURACY)
     assert found is not None
     assert found.mean == 1
 

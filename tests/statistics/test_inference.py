@@ -5,14 +5,15 @@ from fractions import Fraction
 import pytest
 
 from prunas.statistics.inference import (
-    ACCURACY,
     BOOTSTRAP_FROM,
     bootstrap,
     chance_ceiling,
     holm,
     paired_p,
+    score_bounds,
     t_interval,
 )
+from prunas.tasks.score import ACCURACY
 
 # Student 1908, the extra sleep of ten patients under two drugs, as in R's data set `sleep`.
 SLEEP = (1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4)
@@ -74,14 +75,14 @@ def test_the_interval_of_an_accuracy_stays_within_0_and_100_percent() -> None:
     # Mean 23.83, standard deviation 11.65, t of one degree of freedom 12.7062: 23.83 +- 104.71.
     values = (15.5886, 32.0714)
     assert t_interval(values) == pytest.approx((-80.88, 128.54), abs=0.01)
-    assert t_interval(values, ACCURACY) == (0.0, 100.0)
+    assert t_interval(values, score_bounds(ACCURACY)) == (0.0, 100.0)
     # An interval inside the range is Student's.
-    assert t_interval((91.0, 92.0, 93.0), ACCURACY) == t_interval((91.0, 92.0, 93.0))
+    assert t_interval((91.0, 92.0, 93.0), score_bounds(ACCURACY)) == t_interval((91.0, 92.0, 93.0))
 
 
 @pytest.mark.parametrize("values", [(10.02,), (10.02, 10.02), (98.2 - 98.0, 97.7 - 97.5, 96.3 - 96.1)])
 def test_equal_values_are_no_certainty(values: tuple[float, ...]) -> None:
-    assert t_interval(values, ACCURACY) is None
+    assert t_interval(values, score_bounds(ACCURACY)) is None
 
 
 @pytest.mark.parametrize(

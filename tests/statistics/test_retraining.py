@@ -6,6 +6,7 @@ import pytest
 
 from prunas.results.rows import TrainingRow
 from prunas.statistics.retraining import FAMILIES, budgeted, courses, crossings, retraining_table
+from prunas.tasks.score import ACCURACY
 from tests.statistics.result_rows import a_row
 
 Given = Mapping[str, Mapping[int, list[float]]]
@@ -37,7 +38,7 @@ CROSSING: Given = {
 
 
 def test_the_crossing_lies_where_straight_lines_meet() -> None:
-    (found,) = crossings(courses(rows(CROSSING)))
+    (found,) = crossings(courses(rows(CROSSING), score=ACCURACY))
     assert (found.family, found.epochs) == ("finetune", (5, 20, 80))
     assert [each.mean for each in found.differences] == [-9.5, -1.5, 3.5]
     assert found.at == pytest.approx(20 * 4**0.3)
@@ -54,7 +55,7 @@ def test_the_last_crossing_counts() -> None:
         "finetune": {1: [50], 2: [50], 4: [50], 8: [50]},
         "scratch-e": {1: [49], 2: [51], 4: [49], 8: [51]},
     }
-    (found,) = crossings(courses(rows(given)))
+    (found,) = crossings(courses(rows(given), score=ACCURACY))
     assert found.at == pytest.approx(math.sqrt(32))
 
 
@@ -71,39 +72,39 @@ def test_no_crossing_is_said_as_such(scratch: list[float], at: float | None, wor
         "finetune": {5: [80], 20: [82]},
         "scratch-e": {5: scratch[:1], 20: scratch[1:]},
     }
-    (found,) = crossings(courses(rows(given)))
+    (found,) = crossings(courses(rows(given), score=ACCURACY))
     assert found.at == at
     assert words in found.sentence
 
 
 def test_rewound_weights_have_a_crossing_of_their_own() -> None:
     given = {**CROSSING, "finetune-rewound": {5: [90.0], 20: [90.0], 80: [90.0]}}
-    tuned, rewound = crossings(courses(rows(given)))
+    tuned, rewound = crossings(courses(rows(given), score=ACCURACY))
     assert (tuned.family, rewound.family) == ("finetune", "finetune-rewound")
     assert rewound.at is None
 
 
 def test_budgets_that_only_one_way_has_are_not_compared() -> None:
     given: Given = {"finetune": {5: [80], 20: [82]}, "scratch-e": {20: [80], 40: [90]}}
-    assert crossings(courses(rows(given))) == []
-    (tuned, scratch) = courses(rows(given))
+    assert crossings(courses(rows(given), score=ACCURACY)) == []
+    (tuned, scratch) = courses(rows(given), score=ACCURACY)
     assert (tuned.epochs, scratch.epochs) == ((5, 20), (20, 40))
 
 
 def test_a_single_budget_is_no_course_and_other_protocols_are_none() -> None:
-    assert courses(rows({"finetune": {5: [80]}, "scratch-b": {5: [80], 10: [80]}})) == []
+    assert courses(rows({"finetune": {5: [80]}, "scratch-b": {5: [80], 10: [80]}}), score=ACCURACY) == []
 
 
 def test_plain_protocols_are_points_of_a_course_too() -> None:
     """`scratch-e` of a recipe of 20 epochs is the same training as `scratch-e:20`."""
     given = rows({"finetune": {5: [80], 20: [82]}, "scratch-e": {5: [70]}})
     plain = a_row(test_score=90.0, id="plain", protocol="scratch-e", epochs=20)
-    (found,) = crossings(courses([*given, plain, plain]))
+    (found,) = crossings(courses([*given, plain, plain], score=ACCURACY))
     assert found.epochs == (5, 20)
 
 
 def test_the_table_tells_every_way_and_the_crossing() -> None:
-    table = retraining_table(courses(rows(CROSSING)))
+    table = retraining_table(courses(rows(CROSSING), score=ACCURACY))
     assert table.columns[3:6] == FAMILIES
     assert table.rows[1][:6] == ("10 %", "slimming", "20", "82.00 ± 0.00", "-", "80.50 ± 0.71")
     assert table.rows[1][6] == "-1.50"

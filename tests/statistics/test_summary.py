@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from prunas.results.rows import SearchCost
 from prunas.statistics.summary import comparisons, cost_table, differences, summarise, table
+from prunas.tasks.score import ACCURACY
 from tests.statistics.result_rows import a_row, costing, keeping, masked
 
 # Student, The probable error of a mean, Biometrika 1908: hours of sleep gained under two drugs. The interval
@@ -63,7 +64,7 @@ def test_a_line_holds_every_point_and_the_means() -> None:
         a_row(test_score=accuracy, seed=seed, reached=costing(params, 2 * params), train_macs=macs)
         for accuracy, seed, params, macs in ((93.0, 2, 12, 30), (91.0, 0, 10, 10), (92.0, 1, 11, 20))
     ]
-    (line,) = table(rows)
+    (line,) = table(rows, score=ACCURACY)
     assert line.points == (91.0, 92.0, 93.0)
     assert (line.params, line.macs, line.train_macs, line.left_out) == (11, 22, 20, 0)
     assert line.accuracy == summarise([91.0, 92.0, 93.0])
@@ -75,12 +76,12 @@ def test_rows_without_test_accuracy_are_counted_and_left_out() -> None:
         a_row(test_score=None, seed=1, reached=costing(1, 1)),
         a_row(test_score=10.0, seed=2, status="failed", reached=costing(1, 1)),
     ]
-    (line,) = table(rows)
+    (line,) = table(rows, score=ACCURACY)
     assert (line.points, line.left_out, line.params) == ((90.0,), 2, 99_500)
 
 
 def test_a_target_where_nothing_is_tested_stays_visible() -> None:
-    (line,) = table([a_row(test_score=None)])
+    (line,) = table([a_row(test_score=None)], score=ACCURACY)
     assert (line.accuracy, line.points, line.left_out) == (None, (), 1)
     assert line.to_json()["n"] == 0
     assert line.to_json()["mean"] is None
@@ -93,7 +94,7 @@ def test_protocols_targets_and_masked_networks_are_never_averaged_together() -> 
         a_row("uniform", reached=masked(99_500, 4_000_000)),
         a_row("uniform", asked=keeping(0.5)),
     ]
-    assert len(table(rows)) == 4
+    assert len(table(rows, score=ACCURACY)) == 4
 
 
 def test_lines_go_from_the_largest_target_and_end_with_the_controls() -> None:
@@ -101,7 +102,7 @@ def test_lines_go_from_the_largest_target_and_end_with_the_controls() -> None:
         a_row(proposer, asked=keeping(keep)) for proposer in ("uniform", "slimming") for keep in (0.1, 0.5)
     ]
     expected = [("slimming", 0.5), ("uniform", 0.5), ("slimming", 0.1), ("uniform", 0.1)]
-    assert [(line.proposer, line.asked.keep) for line in table(rows)] == expected
+    assert [(line.proposer, line.asked.keep) for line in table(rows, score=ACCURACY)] == expected
 
 
 def test_the_table_does_not_depend_on_the_order_of_the_rows() -> None:
@@ -113,11 +114,11 @@ def test_the_table_does_not_depend_on_the_order_of_the_rows() -> None:
     ]
     mixed = random.Random(0).sample(rows, len(rows))
     assert mixed != rows
-    assert table(mixed) == table(rows)
+    assert table(mixed, score=ACCURACY) == table(rows, score=ACCURACY)
 
 
 def test_the_record_of_a_line_is_flat_json() -> None:
-    (line,) = table([a_row(test_score=90.0, seed=0), a_row(test_score=92.0, seed=1)])
+    (line,) = table([a_row(test_score=90.0, seed=0), a_row(test_score=92.0, seed=1)], score=ACCURACY)
     record = json.loads(json.dumps(line.to_json()))
     assert {key: record[key] for key in ("proposer", "params", "macs", "mean", "n", "points")} == {
         "proposer": "slimming",
@@ -134,7 +135,7 @@ def test_the_record_of_a_line_is_flat_json() -> None:
 def test_paired_differences_give_students_interval() -> None:
     rows = [a_row("taper", test_score=50 + value, seed=seed) for seed, value in enumerate(FIRST)]
     rows += [a_row("slimming", test_score=50 + value, seed=seed) for seed, value in enumerate(SECOND)]
-    (found,) = differences(reversed(rows), "slimming")
+    (found,) = differences(reversed(rows), "slimming", score=ACCURACY)
     assert found.seeds == tuple(range(10))
     assert found.values == pytest.approx((1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4))
     assert found.summary.mean == pytest.approx(1.58)
@@ -152,17 +153,17 @@ def test_pairs_share_seed_target_and_protocol() -> None:
         a_row("uniform", test_score=70.5, seed=1),
         a_row("uniform", test_score=70.0, seed=2, status="failed"),
     ]
-    (found,) = differences(rows, "slimming", "uniform")
+    (found,) = differences(rows, "slimming", "uniform", score=ACCURACY)
     assert (found.seeds, found.values) == ((0, 1), (10.0, 10.5))
     assert found.against == "uniform"
-    assert differences(rows, "slimming", "taper") == []
+    assert differences(rows, "slimming", "taper", score=ACCURACY) == []
     assert json.loads(json.dumps(found.to_json()))["mean"] == 10.25
 
 
 def test_several_draws_of_one_seed_are_one_side_of_a_pair() -> None:
     rows = [a_row("slimming", test_score=80.0)]
     rows += [a_row("shuffled", test_score=accuracy, id=str(accuracy)) for accuracy in (70.0, 72.0, 77.0)]
-    (found,) = differences(rows, "slimming", "shuffled")
+    (found,) = differences(rows, "slimming", "shuffled", score=ACCURACY)
     assert (found.values, found.summary.n) == ((7.0,), 1)
 
 
@@ -177,13 +178,14 @@ def test_search_costs_are_means_over_seeds() -> None:
 
 
 def test_the_line_of_an_accuracy_stays_within_its_range() -> None:
-    (line,) = table([a_row(test_score=15.5886, seed=0), a_row(test_score=32.0714, seed=1)])
+    (line,) = table([a_row(test_score=15.5886, seed=0), a_row(test_score=32.0714, seed=1)], score=ACCURACY)
     assert line.accuracy is not None
     assert (line.accuracy.low, line.accuracy.high) == (0.0, 100.0)  # by t alone [-80.88, 128.54]
     (found,) = differences(
         [a_row(name, test_score=at, seed=s) for s, at in ((0, 0.0), (1, 90.0)) for name in ("slimming",)]
         + [a_row("taper", test_score=0.0, seed=s) for s in (0, 1)],
         "slimming",
+        score=ACCURACY,
     )
     assert (found.summary.low, found.summary.high) == (-100.0, 100.0)
 
@@ -195,10 +197,10 @@ def test_a_line_counts_the_flags_of_its_runs() -> None:
         a_row(test_score=None, seed=2, flags=("penalty_not_acted",), chance=10.5),
         a_row(test_score=10.5, seed=3, flags=("of_a_plug_in",), chance=10.5),
     ]
-    (line,) = table(rows)
+    (line,) = table(rows, score=ACCURACY)
     assert line.flags == {"target_missed": 2, "floor": 1, "chance_level": 2, "of_a_plug_in": 1}
     assert line.to_json()["flags"] == line.flags
-    (line,) = table([a_row(test_score=3.0)])  # nobody knows what guessing reaches
+    (line,) = table([a_row(test_score=3.0)], score=ACCURACY)  # nobody knows what guessing reaches
     assert line.flags == {}
 
 
@@ -208,16 +210,16 @@ def test_p_values_are_corrected_over_all_rows_that_stand_together() -> None:
     rows = [a_row("taper", test_score=50.0, seed=seed) for seed in (0, 1)]
     rows += [a_row("slimming", test_score=50.0 + value, seed=seed) for seed, value in enumerate((19.0, 21.0))]
     rows += [a_row("l1", test_score=50.0 + value, seed=seed) for seed, value in enumerate((1.0, 3.0))]
-    first, second = comparisons(rows, ["slimming", "l1"])
+    first, second = comparisons(rows, ["slimming", "l1"], score=ACCURACY)
     assert (first.proposer, second.proposer) == ("slimming", "l1")
     assert (first.p_holm, second.p_holm) == pytest.approx((2 * small, large))
     # Another control is in the same family, and so is another protocol.
     more = [dataclasses.replace(row, proposer="uniform") for row in rows if row.proposer == "taper"]
     rows += more + [dataclasses.replace(row, protocol="scratch-b") for row in rows + more]
-    found = comparisons(rows, ["slimming", "l1"], ["taper", "uniform"])
+    found = comparisons(rows, ["slimming", "l1"], ["taper", "uniform"], score=ACCURACY)
     assert len(found) == 8
     assert [each.p_holm for each in found if each.proposer == "slimming"] == pytest.approx([8 * small] * 4)
-    (alone,) = differences(rows[:6], "slimming")
+    (alone,) = differences(rows[:6], "slimming", score=ACCURACY)
     assert alone.p_holm == pytest.approx(small)
 
 
@@ -228,7 +230,7 @@ def test_of_several_tapers_the_one_that_answers_the_point_is_its_partner() -> No
         a_row("taper", test_score=80.0, reached=costing(1000, 5000), id="a"),
         a_row("taper", test_score=70.0, reached=costing(990, 9216), id="b"),
     ]
-    first, second = comparisons(rows, ["slimming", "l1"])
+    first, second = comparisons(rows, ["slimming", "l1"], score=ACCURACY)
     assert (first.values, second.values) == ((10.0,), (20.0,))
     assert (first.params_off, first.macs_off) == (0, 0)
     assert (second.params_off, second.macs_off) == pytest.approx((-0.01, 0.024))

@@ -22,6 +22,7 @@ from prunas.statistics.text import (
     result_table,
 )
 from prunas.statistics.text import difference_table as difference_text
+from prunas.tasks.score import ACCURACY
 from tests.statistics.result_rows import a_row, costing, keeping
 
 
@@ -89,7 +90,7 @@ def some_rows() -> list[TrainingRow]:
 
 def test_the_printed_table() -> None:
     # Mean 92, std 1, half width 4.3027 / sqrt(3) = 2.484.
-    assert as_text(result_table(table(some_rows()))) == (
+    assert as_text(result_table(table(some_rows(), score=ACCURACY), score=ACCURACY)) == (
         "asked  proposer  kind       params    MACs  test %   std  n  95 % interval   train MACs\n"
         "-----  --------  ---------  ------  ------  ------  ----  -  --------------  ----------\n"
         "50 %   slimming  automatic   1.23M  313.2M   92.00  1.00  3  [89.52, 94.48]       3.00G\n"
@@ -101,7 +102,10 @@ def test_the_printed_table() -> None:
 
 
 def test_one_run_shows_no_spread_and_none_shows_no_mean() -> None:
-    shown = result_table(table([a_row(), a_row("uniform", None), a_row("taper", 80.0, status="failed")]))
+    shown = result_table(
+        table([a_row(), a_row("uniform", None), a_row("taper", 80.0, status="failed")], score=ACCURACY),
+        score=ACCURACY,
+    )
     cells = [row[5:9] for row in shown.rows]
     assert cells == [("90.00", "-", "1", "-"), ("-", "-", "0", "-"), ("-", "-", "0", "-")]
     assert shown.notes[1] == "2 runs are left out: not finished, or not tested."
@@ -109,7 +113,7 @@ def test_one_run_shows_no_spread_and_none_shows_no_mean() -> None:
 
 def test_several_protocols_get_a_column() -> None:
     rows = [a_row(), a_row(protocol="scratch-b")]
-    shown = result_table(table(rows))
+    shown = result_table(table(rows, score=ACCURACY), score=ACCURACY)
     assert [row[3] for row in shown.rows] == ["scratch-b", "scratch-e"]
     assert shown.columns[3] == "protocol"
     assert shown.notes == ()
@@ -120,7 +124,9 @@ def test_the_widest_table_of_one_protocol_fits_a_terminal() -> None:
         a_row("transferred", accuracy, seed, kind="predefined", asked=keeping(0.125), train_macs=10**15)
         for seed, accuracy in enumerate((2.0, 52.0, 99.0))
     ]
-    assert max(map(len, as_text(result_table(table(rows))).splitlines())) <= 100
+    assert (
+        max(map(len, as_text(result_table(table(rows, score=ACCURACY), score=ACCURACY)).splitlines())) <= 100
+    )
 
 
 def test_markdown_and_latex_hold_every_cell_escaped() -> None:
@@ -133,7 +139,10 @@ def test_markdown_and_latex_hold_every_cell_escaped() -> None:
 
 
 def test_csv_is_exact_and_flat() -> None:
-    lines = table([a_row(test_score=accuracy, seed=seed) for seed, accuracy in enumerate((90.1, 90.2, 91.7))])
+    lines = table(
+        [a_row(test_score=accuracy, seed=seed) for seed, accuracy in enumerate((90.1, 90.2, 91.7))],
+        score=ACCURACY,
+    )
     (record,) = csv.DictReader(io.StringIO(as_csv([line.to_json() for line in lines])))
     assert lines[0].accuracy is not None
     assert float(record["mean"]) == lines[0].accuracy.mean
@@ -145,7 +154,7 @@ def test_csv_is_exact_and_flat() -> None:
 def test_differences_carry_their_sign() -> None:
     rows = [a_row("slimming", 90.0 + seed, seed) for seed in range(2)]
     rows += [a_row("taper", 89.5, seed) for seed in range(2)]
-    (row,) = difference_text(differences(rows, "slimming")).rows
+    (row,) = difference_text(differences(rows, "slimming", score=ACCURACY), score=ACCURACY).rows
     # Differences 0.5 and 1.5: mean 1, std sqrt(0.5), half width 12.706 * 0.5; t = 2 with one degree of freedom,
     # where Student's t is Cauchy's: p = 1 - 2 atan(2) / pi.
     assert row == ("10 %", "slimming", "taper", "scratch-e", "+1.00", "0.71", "2", "[-5.35, +7.35]", "0.295")
@@ -154,7 +163,7 @@ def test_differences_carry_their_sign() -> None:
 def test_differences_of_ten_seeds_are_bootstrapped_as_well() -> None:
     rows = [a_row("slimming", 90.0 + 0.5 * seed, seed) for seed in range(10)]
     rows += [a_row("taper", 90.0 + 0.25 * seed, seed) for seed in range(10)]
-    shown = difference_text(differences(rows, "slimming"))
+    shown = difference_text(differences(rows, "slimming", score=ACCURACY), score=ACCURACY)
     assert shown.columns[7:] == ("95 % interval", "95 % bootstrap", "p")
     low, high = map(float, shown.rows[0][8].strip("[]").split(", "))
     # 0.25 times the mean of 0 to 9; the standard deviation of a resample's mean is 0.25 sqrt(8.25 / 10).
@@ -200,14 +209,14 @@ def test_a_ragged_table_is_refused() -> None:
 def test_flags_have_a_column_and_a_meaning() -> None:
     rows = [a_row(seed=seed, flags=("target_missed",) if seed else ()) for seed in (0, 1)]
     rows += [a_row("taper", seed=seed, test_score=10.0 + seed, chance=12.0) for seed in (0, 1)]
-    shown = result_table(table([*rows, a_row("uniform")]))
+    shown = result_table(table([*rows, a_row("uniform")], score=ACCURACY), score=ACCURACY)
     assert shown.columns[-1] == "flags"
     assert [row[-1] for row in shown.rows] == ["target missed 1 of 2", "chance level", ""]
     assert shown.notes[-1] == (
         "Flags: target missed: more than 1 % off the target that was asked for; "
         "chance level: an accuracy that cannot be told from guessing."
     )
-    records = csv.DictReader(io.StringIO(as_csv([line.to_json() for line in table(rows)])))
+    records = csv.DictReader(io.StringIO(as_csv([line.to_json() for line in table(rows, score=ACCURACY)])))
     assert [(row["flags.target_missed"], row["flags.chance_level"]) for row in records] == [
         ("1", ""),
         ("", "2"),
@@ -215,7 +224,9 @@ def test_flags_have_a_column_and_a_meaning() -> None:
 
 
 def test_equal_values_print_no_interval() -> None:
-    shown = result_table(table([a_row(seed=seed, test_score=10.02) for seed in (0, 1)]))
+    shown = result_table(
+        table([a_row(seed=seed, test_score=10.02) for seed in (0, 1)], score=ACCURACY), score=ACCURACY
+    )
     assert shown.rows[0][5:9] == ("10.02", "0.00", "2", "-")
     assert (
         shown.notes[1] == "No interval where all values are equal: they do not tell how far others would lie."
@@ -225,6 +236,6 @@ def test_equal_values_print_no_interval() -> None:
 def test_a_control_of_another_size_is_told() -> None:
     rows = [a_row("slimming", 90.0 + seed, seed, reached=costing(1000, 5000)) for seed in (0, 1)]
     rows += [a_row("taper", 89.5, seed, reached=costing(1009, 5000 - 120 * seed)) for seed in (0, 1)]
-    shown = difference_text(differences(rows, "slimming"))
+    shown = difference_text(differences(rows, "slimming", score=ACCURACY), score=ACCURACY)
     assert (shown.columns[-1], shown.rows[0][-1]) == ("control's size", "-2.4 % MACs")
     assert "corrected over its one row (Holm)" in shown.notes[0]
