@@ -22,10 +22,9 @@ RESULTS = sorted((ROOT / "benchmarks" / "walkthrough").glob("*.json"))
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_tables_in_the_readme_are_the_committed_results(path):
     record = Record.from_document(json.loads(path.read_text()), path)
-    assert (
-        text.as_markdown(text.result_table(summary.table(record.rows, ACCURACY), ACCURACY)).strip() in README
-    )
-    assert text.as_markdown(text.difference_table(differences(record), ACCURACY)).strip() in README
+    lines = summary.table(record.rows, score=ACCURACY)
+    assert text.as_markdown(text.result_table(lines, score=ACCURACY)).strip() in README
+    assert text.as_markdown(text.difference_table(differences(record), score=ACCURACY)).strip() in README
 
 
 METHODS = ROOT / "benchmarks" / "methods"
@@ -36,8 +35,8 @@ def test_tables_of_the_methods_are_the_committed_results():
     path = METHODS / "preresnet20-c10.json"
     record = Record.from_document(json.loads(path.read_text()), path)
     tables = [
-        text.result_table(summary.table(record.rows, ACCURACY), ACCURACY),
-        text.difference_table(differences(record), ACCURACY),
+        text.result_table(summary.table(record.rows, score=ACCURACY), score=ACCURACY),
+        text.difference_table(differences(record), score=ACCURACY),
         text.cost_text(summary.cost_table(record.costs)),
     ]
     for table in tables:

@@ -109,7 +109,11 @@ def compare(
     for record, times, evidence in zip(records, timed, found, strict=True):
         typer.echo(f"{record.space} on {record.data}, recipe {record.recipe} ({record.epochs} epochs)\n")
         if times:
-            typer.echo(tables.tables(record, write, partial(with_latency, rows=record.rows, timed=times)))
+            typer.echo(
+                tables.tables(
+                    record, write, partial(with_latency, rows=record.rows, timed=times, score=record.score)
+                )
+            )
         else:
             typer.echo(tables.tables(record, write))
         if agreements := evidence.search_agreements():

@@ -25,7 +25,7 @@ from pydantic.fields import FieldInfo
 from prunas import SCHEMA
 from prunas.costs.target import Target
 from prunas.errors import InputError
-from prunas.results.rows import SearchCost, TrainingRow, TrialRow
+from prunas.results.rows import SearchCost, TrainingRow, TrialRow, check_range
 from prunas.tasks.score import Score
 
 __all__ = ["Record"]
@@ -130,13 +130,17 @@ class Record:
         values = {key: document[key] for key in _KEYS.values() if key in document}
         try:
             # Through JSON text: only there does pydantic's strict mode take lists for tuples.
-            return _RECORD.validate_json(json.dumps(values))
+            record = _RECORD.validate_json(json.dumps(values))
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"])
             raise InputError(
                 f"{source} is damaged ({where}: {first['msg']}); repeat the search to replace it"
             ) from error
+        rows: tuple[TrainingRow | TrialRow, ...] = (*record.rows, *record.dense, *record.trials)
+        for row in rows:
+            check_range(row, record.score)
+        return record
 
     def joined(self, later: "Record") -> "Record":
         """This record and a later one of the same setting; what both hold is counted once."""

@@ -48,7 +48,8 @@ def tables(
         write: Writes one table: `as_text`, `as_markdown` or `as_latex` of `prunas.statistics.text`.
         extended: Adds columns to the table of results, such as measured latency.
     """
-    parts = [write(extended(text.result_table(summary.table(record.rows, record.score), record.score)))]
+    results = text.result_table(summary.table(record.rows, record.score), record.score)
+    parts = [write(extended(results))]
     if compared := differences(record):
         parts.append(write(text.difference_table(compared, record.score)))
     if record.costs:

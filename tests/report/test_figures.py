@@ -204,7 +204,7 @@ def retrained(root: Path) -> Evidence:
                 )
                 for row in evidence.rows
             ]
-    return replace(evidence, rows=tuple(rows), runs={})
+    return replace(evidence, record=replace(evidence.record, rows=tuple(rows)), runs={})
 
 
 def test_the_crossing_is_drawn_and_named(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import prunas
 from prunas.cli import app
 from prunas.errors import InputError
-from prunas.experiments.record import Record, merge
+from prunas.experiments.record import merge
 from prunas.report.budget import budget_figure
 from prunas.report.checklist import checklist
 from prunas.report.efficiency import efficiency_figure
@@ -23,6 +23,7 @@ from prunas.report.headline import findings
 from prunas.report.page import page
 from prunas.report.pareto import pareto_figure
 from prunas.report.price import price_figure
+from prunas.results.record import Record
 from prunas.results.rows import TrainingRow
 from prunas.statistics.curves import curves
 from prunas.statistics.prices import prices

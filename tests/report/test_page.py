@@ -243,7 +243,8 @@ def test_the_checklist_notices_a_search_that_met_the_test_set(tmp_path: Path) ->
     evidence = made(tmp_path)
     searching = dataclasses.replace(evidence.rows[0], kind="dense", protocol="penalty")
     # The run of a final training, scored on test images, stands in for the dense one.
-    broken = dataclasses.replace(evidence, dense=(searching,))
+    record = dataclasses.replace(evidence.record, dense=(searching,))
+    broken = dataclasses.replace(evidence, record=record)
     assert status(broken)["Selection on validation images; the test set met once"] == "not done"
 
 
@@ -307,7 +308,8 @@ def test_retraining_budgets_are_a_question_of_their_own(tmp_path: Path) -> None:
             dataclasses.replace(row, id=f"{protocol}{row.id}", test_score=accuracy) for row in evidence.rows
         ]
     runs = {row.id: evidence.runs["000000000000"] for row in rows}
-    retrained = dataclasses.replace(evidence, rows=tuple(rows), runs=runs)
+    record = dataclasses.replace(evidence.record, rows=tuple(rows))
+    retrained = dataclasses.replace(evidence, record=record, runs=runs)
     html = page([retrained], tmp_path)
     assert "slimming at 10 %: training from scratch overtakes finetune at about 10.1 epochs" in html
     assert "Accuracy over retraining epochs" in html
