@@ -11,7 +11,6 @@ from prunas.experiments.record import Record
 from prunas.statistics import summary, text
 from prunas.statistics.claims import controls_of
 from prunas.statistics.widths import Agreement, agreement_table
-from prunas.tasks.score import ACCURACY
 
 ROOT = Path(prunas.__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -22,12 +21,10 @@ RESULTS = sorted((ROOT / "benchmarks" / "walkthrough").glob("*.json"))
 def test_tables_in_the_readme_are_the_committed_results(path):
     record = Record.from_document(json.loads(path.read_text()), path)
     assert (
-        text.as_markdown(
-            text.result_table(summary.table(record.rows, score=ACCURACY), score=ACCURACY)
-        ).strip()
+        text.as_markdown(text.result_table(summary.table(record.rows, record.score), record.score)).strip()
         in README
     )
-    assert text.as_markdown(text.difference_table(record.differences(), score=ACCURACY)).strip() in README
+    assert text.as_markdown(text.difference_table(record.differences(), record.score)).strip() in README
 
 
 METHODS = ROOT / "benchmarks" / "methods"
@@ -38,9 +35,9 @@ def test_tables_of_the_methods_are_the_committed_results():
     path = METHODS / "preresnet20-c10.json"
     record = Record.from_document(json.loads(path.read_text()), path)
     tables = [
-        text.result_table(summary.table(record.rows, score=ACCURACY), score=ACCURACY),
-        text.difference_table(record.differences(), score=ACCURACY),
-        text.cost_table(summary.cost_table(record.costs)),
+        text.result_table(summary.table(record.rows, record.score), record.score),
+        text.difference_table(record.differences(), record.score),
+        text.cost_text(summary.cost_table(record.costs)),
     ]
     for table in tables:
         assert text.as_markdown(table).strip() in page
