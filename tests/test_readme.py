@@ -12,7 +12,6 @@ from prunas.statistics import summary, text
 from prunas.statistics.claims import controls_of
 from prunas.statistics.tables import differences
 from prunas.statistics.widths import Agreement, agreement_table
-from prunas.tasks.score import ACCURACY
 
 ROOT = Path(prunas.__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -22,9 +21,9 @@ RESULTS = sorted((ROOT / "benchmarks" / "walkthrough").glob("*.json"))
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_tables_in_the_readme_are_the_committed_results(path):
     record = Record.from_document(json.loads(path.read_text()), path)
-    lines = summary.table(record.rows, score=ACCURACY)
-    assert text.as_markdown(text.result_table(lines, score=ACCURACY)).strip() in README
-    assert text.as_markdown(text.difference_table(differences(record), score=ACCURACY)).strip() in README
+    lines = summary.table(record.rows, record.score)
+    assert text.as_markdown(text.result_table(lines, record.score)).strip() in README
+    assert text.as_markdown(text.difference_table(differences(record), record.score)).strip() in README
 
 
 METHODS = ROOT / "benchmarks" / "methods"
@@ -35,8 +34,8 @@ def test_tables_of_the_methods_are_the_committed_results():
     path = METHODS / "preresnet20-c10.json"
     record = Record.from_document(json.loads(path.read_text()), path)
     tables = [
-        text.result_table(summary.table(record.rows, score=ACCURACY), score=ACCURACY),
-        text.difference_table(differences(record), score=ACCURACY),
+        text.result_table(summary.table(record.rows, record.score), record.score),
+        text.difference_table(differences(record), record.score),
         text.cost_text(summary.cost_table(record.costs)),
     ]
     for table in tables:
