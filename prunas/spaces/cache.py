@@ -40,7 +40,7 @@ def _own_sources() -> list[str]:
     here = Path(__file__).parent.parent
     files = [
         *sorted(
-            f for room in ("tracing", "graphs", "surgery", "networks") for f in (here / room).glob("*.py")
+            f for room in ("tracing", "graphs", "surgery", "networks") for f in (here / room).rglob("*.py")
         )
     ]
     files.append(here / "survey.py")
