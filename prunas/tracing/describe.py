@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, Literal
 
 import networkx as nx
@@ -599,7 +600,7 @@ def _factors(labelled: LabelPass) -> Iterator[tuple[fx.Node, Tensor]]:
             while waiting:
                 before = waiting.pop(0)
                 if before not in seen and before.op == "get_attr":
-                    yield node, labelled.values[before]
+                    yield node, attrgetter(str(before.target))(labelled.net)
                 elif before not in seen:
                     waiting.extend(before.all_input_nodes)
                 seen.add(before)

@@ -8,8 +8,8 @@ network later.
 import functools
 import sys
 import types
-from collections import deque
-from collections.abc import Callable, Iterator, MutableSet
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -18,12 +18,15 @@ from torch import Tensor, fx, nn
 
 __all__ = ["running", "untouched"]
 
-FOREIGN = frozenset(sys.stdlib_module_names) | {"torch", "numpy", "scipy", "networkx", "prunas"}
+TESTING = {"pytest", "_pytest", "pluggy"}
+"""What the assertions of a network that a test defines lead to, and by it all that the test runner has loaded."""
+
+FOREIGN = frozenset(sys.stdlib_module_names) | {"torch", "numpy", "scipy", "networkx", "prunas"} | TESTING
 """Packages whose own objects are not looked at."""
 
 CODE = (types.ModuleType, types.FunctionType, types.BuiltinFunctionType, type)
 PLAIN = (str, bytes, int, float, complex, type(None), Tensor, types.CodeType)
-CONTAINERS = (dict, list, set, deque)
+CONTAINERS = (OrderedDict, dict, list, set, deque)
 CACHED = type(functools.cache(lambda: None))
 DEPTH = 4
 """How deep a kept object is searched for tensors."""
@@ -127,12 +130,10 @@ class _Reached:
                     for name, attribute in vars(base).items():
                         if not name.startswith("__") or name in ("__init__", "__call__"):
                             yield self._name(base, name, attribute)
-        elif isinstance(value, dict):
-            self.containers.append((value, value.copy()))
-            yield from value.values()
         elif isinstance(value, CONTAINERS):
-            self.containers.append((value, value.copy()))
-            yield from value
+            content = _contents(value)
+            self.containers.append((value, content))
+            yield from _items(content)
         elif isinstance(value, tuple | frozenset):
             yield from value
         elif isinstance(value, nn.Module) or not _foreign(type(value).__module__):
@@ -168,11 +169,12 @@ class _Reached:
         """Puts tensors without data in the place of those that were kept, which do not mix with what will come."""
         self.caches = {cache: cache.cache_info().misses for cache in self.caches}
         for container, content in self.containers:
-            if any(_has_data(item) for item in (content.values() if isinstance(content, dict) else content)):
-                if isinstance(container, dict):
-                    container.update({key: _on_meta(item) for key, item in content.items()})
-                elif not isinstance(container, MutableSet):
-                    container[:] = map(_on_meta, content)
+            if not any(map(_has_data, _items(content))):
+                continue
+            if isinstance(content, dict):
+                _fill(container, {key: _on_meta(item) for key, item in content.items()})
+            else:
+                _fill(container, map(_on_meta, content))
         for owner, name, value in self.names.values():
             if _has_data(value):
                 _put(owner, name, _on_meta(value))
@@ -185,7 +187,7 @@ class _Reached:
         for cache, misses in self.caches.items():
             if cache.cache_info().misses != misses:  # nobody can see what is in it
                 cache.cache_clear()
-        containers = [(now, before) for now, before in self.containers if not _same(now, before)]
+        containers = [(now, before) for now, before in self.containers if not _same(_contents(now), before)]
         names = [entry for entry in self.names.values() if _now(*entry[:2]) is not entry[2]]
         cells = [(cell, before) for cell, before in self.cells if _content(cell) is not before]
         kept = (
@@ -196,15 +198,7 @@ class _Reached:
         if not any(_dataless(value) for value in kept):
             return
         for now, before in containers:
-            if isinstance(now, dict):
-                now.clear()
-                now.update(before)
-            elif isinstance(now, MutableSet):
-                now.clear()
-                now |= before
-            else:
-                now.clear()
-                now.extend(before)
+            _fill(now, before)
         for owner, name, before in names:
             if isinstance(_now(owner, name), CODE):
                 continue
@@ -226,6 +220,37 @@ def _put(owner: Any, name: str, value: Any) -> None:
         delattr(owner, name)
     else:
         setattr(owner, name, value)
+
+
+def _kind(container: Any) -> Any:
+    """The built-in class that a container belongs to: its methods run no code of a subclass, which may refuse."""
+    return next(kind for kind in CONTAINERS if isinstance(container, kind))
+
+
+def _contents(container: Any) -> Any:
+    """What a container holds, as a plain dictionary, set or list."""
+    kind = _kind(container)
+    if issubclass(kind, dict):
+        return dict(kind.items(container))
+    return (set if kind is set else list)(kind.__iter__(container))
+
+
+def _items(contents: Any) -> Iterable[Any]:
+    """The values of a dictionary, the items of another container."""
+    return contents.values() if isinstance(contents, dict) else contents
+
+
+def _fill(container: Any, contents: Any) -> None:
+    """Gives a container these contents in place of its own."""
+    kind = _kind(container)
+    kind.clear(container)
+    if issubclass(kind, dict):
+        for key, item in contents.items():
+            kind.__setitem__(container, key, item)
+    elif kind is set:
+        kind.update(container, contents)
+    else:
+        kind.extend(container, contents)
 
 
 def _has_data(value: Any) -> bool:
@@ -273,10 +298,10 @@ def _now(owner: Any, name: str) -> Any:
 
 
 def _same(now: Any, before: Any) -> bool:
-    """Whether a container holds the same objects."""
+    """Whether plain containers hold the same objects."""
     if isinstance(now, dict):
         return now.keys() == before.keys() and all(now[key] is before[key] for key in now)
-    if isinstance(now, MutableSet):
+    if isinstance(now, set):
         return len(now) == len(before) and {id(item) for item in now} == {id(item) for item in before}
     return len(now) == len(before) and all(one is two for one, two in zip(now, before, strict=True))
 

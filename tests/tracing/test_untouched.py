@@ -1,8 +1,9 @@
 """A survey leaves nothing in the objects of the user that a network's code keeps things in."""
 
 import functools
+from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import pytest
 import torch
@@ -153,6 +154,59 @@ class Symbols(nn.Module):
         return self.o(self.kept[0])
 
 
+class ReadOnly(dict[str, Tensor]):
+    """A dictionary that its owner fills; others may neither change nor copy it, as those of SQLAlchemy."""
+
+    def refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise NotImplementedError("this dictionary does not change")
+
+    copy = clear = update = __setitem__ = refuse  # type: ignore[assignment]
+
+    def keep(self, key: str, value: Tensor) -> None:
+        super().__setitem__(key, value)
+
+
+class Recent(OrderedDict[str, Tensor]):
+    """Keeps what was used last, and counts what it was given."""
+
+    added: ClassVar[list[str]] = []
+
+    def __setitem__(self, key: str, value: Tensor) -> None:
+        self.added.append(key)
+        super().__setitem__(key, value)
+
+
+class Last(deque[Tensor]):
+    """The last two tensors; made without arguments."""
+
+    def __init__(self) -> None:
+        super().__init__(maxlen=2)
+
+
+READ_ONLY, RECENT, LAST = ReadOnly(), Recent(), Last()
+
+
+class InReadOnly(Net):
+    def positions(self, x: Tensor) -> Tensor:
+        if "row" not in READ_ONLY:
+            READ_ONLY.keep("row", row(x))
+        return READ_ONLY["row"]
+
+
+class InRecent(Net):
+    def positions(self, x: Tensor) -> Tensor:
+        if "row" not in RECENT:
+            RECENT["row"] = row(x)
+        return RECENT["row"]
+
+
+class InDeque(Net):
+    def positions(self, x: Tensor) -> Tensor:
+        if not LAST:
+            LAST.append(row(x))
+        return LAST[0]
+
+
 def in_closure() -> type[Net]:
     kept: Tensor | None = None
 
@@ -171,7 +225,7 @@ FACTORIES: list[Callable[[], Callable[[], nn.Module]]] = [
         functools.partial(lambda network: network, network)
         for network in (
             InDictionary, InList, InGlobal, Flagged, InClass, InObject, InFunction, InFunctionByDevice,
-            InConstructor, Symbols,
+            InConstructor, Symbols, InReadOnly, InRecent, InDeque,
         )
     ),
     in_closure,
@@ -186,6 +240,9 @@ def forget() -> None:
     ROW, READY, InClass.kept = None, False, None
     for cache in (CACHE, ROWS, Flagged.kept, KEEPER.rows, Symbols.kept):
         cache.clear()  # type: ignore[attr-defined]
+    dict.clear(READ_ONLY)
+    RECENT.clear()
+    LAST.clear()
     for function in (computed, computed_there):
         function.cache_clear()
 
@@ -212,6 +269,27 @@ def test_what_was_kept_before_is_the_very_same() -> None:
     kept = CACHE["row"]
     survey(InDictionary, IMAGE)
     assert CACHE.keys() == {"row", "other"} and CACHE["row"] is kept and CACHE["other"] is other
+
+
+def test_containers_that_refuse_copies_are_no_concern_of_a_network_that_keeps_nothing() -> None:
+    READ_ONLY.keep("other", other := torch.ones(3))
+
+    def factory() -> nn.Module:
+        assert READ_ONLY is not None
+        return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1))
+
+    assert [group.name for group in survey(factory, IMAGE).groups] == ["0"]
+    assert READ_ONLY["other"] is other
+
+
+def test_an_order_of_use_is_kept() -> None:
+    """A survey moves nothing to the end, drops nothing, and adds nothing by the container's own methods."""
+    RECENT["row"], RECENT["other"] = row(torch.zeros(2, *IMAGE)), torch.ones(3)
+    RECENT.move_to_end("row")
+    Recent.added.clear()
+    survey(InRecent, IMAGE)
+    assert list(RECENT) == ["other", "row"]
+    assert not Recent.added
 
 
 def test_without_tensors_nothing_is_undone() -> None:
