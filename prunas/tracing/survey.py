@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from prunas.errors import InputError
 from prunas.surgery.construct import Factory, construction_order
 from prunas.survey import Frozen, Survey
-from prunas.tracing.describe import record
+from prunas.tracing.describe import describe
 from prunas.tracing.labels import alike
 from prunas.tracing.ledger import Ledger, Mismatch
 from prunas.tracing.operations import where
@@ -75,7 +75,7 @@ def _survey(
     narrowest, remaining, grouping = True, 1, ledger.group()  # Python may branch on a width
     draft: Survey | None = None
     for _ in range(ATTEMPTS):
-        draft = draft or record(
+        draft = draft or describe(
             net, order, shape, ledger, grouping, [*passes.values()], work, standing, closed
         )
         widths = [

@@ -1,8 +1,8 @@
 """What torch's modules and functions do to channels: one rule a family of operations, and the tables of them.
 
-A rule returns the labels of a node's value from those of its operands, enters in the ledger what it ties, pairs or
-freezes, and raises `Refused` where the channels cannot be followed. Operations in neither table freeze the channels
-they meet; attention is among them, because its heads stay.
+A rule returns the labels of a node's value from those of its operands, enters in the ledger what it ties, pairs
+or freezes, and raises `Refused` where the channels cannot be followed. Operations in neither table freeze the
+channels they meet; attention is among them, because its heads stay.
 """
 
 from collections.abc import Callable
