@@ -27,7 +27,7 @@ def cached_survey(content: Mapping[str, Any], factory: Callable[[], "nn.Module"]
         return Survey.from_json(read_json(path))
     from prunas.tracing.survey import survey
 
-    # Imported here, lest a module's tensors be born on the meta device.
+    # Imported here, so that no module's tensors are made on the meta device.
     import_factory(content["network"], content.get("source", ""))
     made = survey(factory, content["input"])
     with suppress(InputError):  # a cache that cannot be written only costs time

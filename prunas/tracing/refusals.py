@@ -26,8 +26,8 @@ def forbid_unmade(net: nn.Module, order: Sequence[str], factory: Factory, ledger
     """Holds layers that the factory does not construct when it is called.
 
     Raises:
-        InputError: The network, or part of it, is the same object at every call: it is somebody's; or it has
-            lazy layers.
+        InputError: The network, or part of it, is the same object at every call, so that others hold it too; or it
+            has lazy layers.
     """
     for path, module in net.named_modules():
         if isinstance(module, LazyModuleMixin):
