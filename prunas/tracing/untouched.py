@@ -12,6 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from operator import is_
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -85,6 +86,7 @@ class _Reached:
     def __init__(self) -> None:
         self.seen: dict[int, Any] = {}  # the objects themselves, so that no id is used again
         self.containers: list[tuple[Any, Any]] = []
+        self.with_data: list[tuple[Any, Any]] = []  # those containers that hold tensors
         self.names: dict[tuple[int, str], tuple[Any, str, Any]] = {}
         self.cells: list[tuple[types.CellType, Any]] = []
         self.caches: dict[Any, int] = {}  # how often each has computed something
@@ -131,15 +133,12 @@ class _Reached:
                         if not name.startswith("__") or name in ("__init__", "__call__"):
                             yield self._name(base, name, attribute)
         elif isinstance(value, CONTAINERS):
-            content = _contents(value)
-            self.containers.append((value, content))
-            yield from _items(content)
+            yield from self._content_of(value)
         elif isinstance(value, tuple | frozenset):
             yield from value
         elif isinstance(value, nn.Module) or not _foreign(type(value).__module__):
             yield type(value)
-            for name, attribute in list(_attributes(value).items()):
-                yield self._name(value, name, attribute)
+            yield from self._content_of(_attributes(value))
 
     def _of_function(self, function: types.FunctionType) -> Iterator[Any]:
         if _foreign(function.__module__ or ""):
@@ -159,8 +158,16 @@ class _Reached:
                 for attribute in names & vars(value).keys():
                     yield self._name(vars(value), attribute, vars(value)[attribute])
 
+    def _content_of(self, container: Any) -> Iterable[Any]:
+        """Notes what a container holds."""
+        contents = _contents(container)
+        self.containers.append((container, contents))
+        if any(map(_has_data, _items(contents))):
+            self.with_data.append((container, contents))
+        return _items(contents)
+
     def _name(self, owner: Any, name: str, value: Any) -> Any:
-        """Notes what a name of a namespace, class or object stands for."""
+        """Notes what a name of a namespace or class stands for."""
         self.names.setdefault((id(owner), name), (owner, name, value))
         self.seen[id(owner)] = self.seen.get(id(owner), owner)
         return value
@@ -168,13 +175,11 @@ class _Reached:
     def set_aside(self) -> None:
         """Puts tensors without data in the place of those that were kept, which do not mix with what will come."""
         self.caches = {cache: cache.cache_info().misses for cache in self.caches}
-        for container, content in self.containers:
-            if not any(map(_has_data, _items(content))):
-                continue
-            if isinstance(content, dict):
-                _fill(container, {key: _on_meta(item) for key, item in content.items()})
+        for container, contents in self.with_data:
+            if isinstance(contents, dict):
+                _fill(container, {key: _on_meta(item) for key, item in contents.items()})
             else:
-                _fill(container, map(_on_meta, content))
+                _fill(container, map(_on_meta, contents))
         for owner, name, value in self.names.values():
             if _has_data(value):
                 _put(owner, name, _on_meta(value))
@@ -187,7 +192,7 @@ class _Reached:
         for cache, misses in self.caches.items():
             if cache.cache_info().misses != misses:  # nobody can see what is in it
                 cache.cache_clear()
-        containers = [(now, before) for now, before in self.containers if not _same(_contents(now), before)]
+        containers = [(now, before) for now, before in self.containers if not _same(now, before)]
         names = [entry for entry in self.names.values() if _now(*entry[:2]) is not entry[2]]
         cells = [(cell, before) for cell, before in self.cells if _content(cell) is not before]
         kept = (
@@ -211,7 +216,7 @@ class _Reached:
 
 
 def _put(owner: Any, name: str, value: Any) -> None:
-    """Makes a name of a namespace, class or object stand for a value, or for nothing if it is `MISSING`."""
+    """Makes a name of a namespace or class stand for a value, or for nothing if it is `MISSING`."""
     if isinstance(owner, dict):
         owner.pop(name, None)
         if value is not MISSING:
@@ -291,19 +296,19 @@ def _attributes(value: Any) -> dict[str, Any]:
 
 
 def _now(owner: Any, name: str) -> Any:
-    attributes = (
-        owner if isinstance(owner, dict) else vars(owner) if isinstance(owner, type) else _attributes(owner)
-    )
-    return attributes.get(name, MISSING)
+    """What a name of a namespace or class stands for."""
+    return (owner if isinstance(owner, dict) else vars(owner)).get(name, MISSING)
 
 
-def _same(now: Any, before: Any) -> bool:
-    """Whether plain containers hold the same objects."""
-    if isinstance(now, dict):
-        return now.keys() == before.keys() and all(now[key] is before[key] for key in now)
-    if isinstance(now, set):
-        return len(now) == len(before) and {id(item) for item in now} == {id(item) for item in before}
-    return len(now) == len(before) and all(one is two for one, two in zip(now, before, strict=True))
+def _same(container: Any, contents: Any) -> bool:
+    """Whether a container still holds the very objects that it held."""
+    kind = _kind(container)
+    if len(contents) != kind.__len__(container):
+        return False
+    if kind is set:
+        return set(map(id, kind.__iter__(container))) == set(map(id, contents))
+    same = all(map(is_, kind.__iter__(container), contents))
+    return same and (not issubclass(kind, dict) or all(map(is_, kind.values(container), contents.values())))
 
 
 def _dataless(value: Any, depth: int = 0) -> bool:

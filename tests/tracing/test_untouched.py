@@ -3,7 +3,8 @@
 import functools
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import Any, ClassVar, NoReturn
+from dataclasses import dataclass
+from typing import Any, ClassVar, NoReturn, cast
 
 import pytest
 import torch
@@ -183,7 +184,22 @@ class Last(deque[Tensor]):
         super().__init__(maxlen=2)
 
 
-READ_ONLY, RECENT, LAST = ReadOnly(), Recent(), Last()
+class Shelf:
+    """Gets an attribute when it is first needed."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Computes its row once, and is not to be changed."""
+
+    columns: int
+
+    @functools.cached_property
+    def row(self) -> Tensor:
+        return torch.linspace(-1, 1, self.columns)
+
+
+READ_ONLY, RECENT, LAST, SHELF, GRID = ReadOnly(), Recent(), Last(), Shelf(), Grid(8)
 
 
 class InReadOnly(Net):
@@ -207,6 +223,18 @@ class InDeque(Net):
         return LAST[0]
 
 
+class InNewAttribute(Net):
+    def positions(self, x: Tensor) -> Tensor:
+        if "row" not in vars(SHELF):
+            SHELF.row = row(x)  # type: ignore[attr-defined]
+        return cast(Tensor, vars(SHELF)["row"])
+
+
+class InFrozen(Net):
+    def positions(self, x: Tensor) -> Tensor:
+        return GRID.row.expand(1, 1, *x.shape[2:])
+
+
 def in_closure() -> type[Net]:
     kept: Tensor | None = None
 
@@ -225,7 +253,7 @@ FACTORIES: list[Callable[[], Callable[[], nn.Module]]] = [
         functools.partial(lambda network: network, network)
         for network in (
             InDictionary, InList, InGlobal, Flagged, InClass, InObject, InFunction, InFunctionByDevice,
-            InConstructor, Symbols, InReadOnly, InRecent, InDeque,
+            InConstructor, Symbols, InReadOnly, InRecent, InDeque, InNewAttribute, InFrozen,
         )
     ),
     in_closure,
@@ -243,6 +271,8 @@ def forget() -> None:
     dict.clear(READ_ONLY)
     RECENT.clear()
     LAST.clear()
+    vars(SHELF).clear()
+    vars(GRID).pop("row", None)
     for function in (computed, computed_there):
         function.cache_clear()
 
