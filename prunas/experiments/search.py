@@ -169,7 +169,8 @@ class _Search:
         self._advance()
         for outcome in self.executor.completed():
             self.outcomes[outcome.job.id] = outcome
-            self.trained += outcome.status == "finished"
+            if outcome.status == "finished":
+                self.trained += 1
             self._advance()
 
     def submit(self, training: Training) -> None:
@@ -365,7 +366,8 @@ class _Search:
         if arch == found:
             return replace(point, proposed=found)
         flags = [flag for flag in point.flags if flag != "target_missed"]
-        flags += ["target_missed"] * designs.missed(space, arch, point.target)
+        if designs.missed(space, arch, point.target):
+            flags.append("target_missed")
         # The method chose its channels for other widths.
         return Proposal(point.target, arch, tuple(flags), proposed=found)
 

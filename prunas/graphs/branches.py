@@ -71,7 +71,7 @@ def _branches(
     for node in reversed(nodes):
         if node.users.keys() <= dead:
             dead.add(node)
-    found = []
+    branches = []
     for addition in sums:
         below = nx.descendants(dag, dominators[addition])
         first, second = addition.all_input_nodes
@@ -80,7 +80,7 @@ def _branches(
         if work[0] == work[1]:
             continue
         (inside, other), shortcut = (sides, second) if work[0] > work[1] else (sides[::-1], first)
-        for node in nodes:  # what is read from it in vain
+        for node in nodes:  # what reads from it and nobody reads
             if node in dead and not inside.isdisjoint(node.all_input_nodes):
                 inside.add(node)
         if inside & other or any(node.users.keys() - inside - {addition} for node in inside):
@@ -90,8 +90,8 @@ def _branches(
                 inside.add(node)
         ordered = tuple(node for node in nodes if node in inside)
         if not any(changes_in_place(n, modules) and not is_fresh(n, inside, modules) for n in ordered):
-            found.append(Branch(addition, shortcut, ordered))
-    return sums, found
+            branches.append(Branch(addition, shortcut, ordered))
+    return sums, branches
 
 
 def works(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:

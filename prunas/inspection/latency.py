@@ -210,7 +210,7 @@ def with_latency(
 
 def conditions(latency: Latency) -> str:
     """Under which conditions something was timed, in words."""
-    threads = f"{latency.threads} thread{'s' * (latency.threads > 1)}"
+    threads = f"{latency.threads} thread{'s' if latency.threads > 1 else ''}"
     where = f"{latency.device} ({threads})" if latency.device == "cpu" else latency.device
     way = "replayed as a CUDA graph" if latency.captured else "eager"
     return (

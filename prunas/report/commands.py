@@ -31,7 +31,7 @@ def commands(evidence: Evidence, out: Path) -> list[str]:
             )
             lines.append(f"# a search by {names} {told}")
     figures = ["efficiency", "pareto", "cost"]
-    figures += ["budget"] * bool(evidence.budgets())
-    figures += ["widths"] * bool(evidence.spreads()) + ["kernels"] * bool(evidence.patterns()) + ["curves"]
+    optional = {"budget": evidence.budgets(), "widths": evidence.spreads(), "kernels": evidence.patterns()}
+    figures += [*(figure for figure, values in optional.items() if values), "curves"]
     views = [["compare"], *(["plot", figure] for figure in figures), ["report"]]
     return lines + [shlex.join(["prunas", *view, evidence.record.space, "--out", str(out)]) for view in views]

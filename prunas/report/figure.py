@@ -103,7 +103,7 @@ def _own_style() -> Iterator[None]:
 
 
 def styled(make: Callable[_P, Figure]) -> Callable[_P, Figure]:
-    """Has a function make its figure in the house's style, whatever the user's settings are."""
+    """Has a function make its figure in prunas's style, whatever the user's settings are."""
 
     @wraps(make)
     def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> Figure:

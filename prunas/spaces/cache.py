@@ -44,7 +44,7 @@ def cached_survey(content: Mapping[str, Any], factory: Callable[[], "nn.Module"]
     path = cache_folder() / "surveys" / f"{key}.json"
     with suppress(InputError):  # an entry that is missing or damaged is made anew
         return Survey.from_json(read_json(path))
-    # Imported here, lest a module's tensors be born on the meta device.
+    # Imported here, so that no module's tensors are made on the meta device.
     import_factory(content["network"], content.get("source", ""))
     made = surveyed(content["name"], factory, content["input"])
     with suppress(InputError):  # a cache that cannot be written only costs time
@@ -57,7 +57,7 @@ def _own_sources() -> list[str]:
     here = Path(__file__).parent.parent
     files = [
         *sorted(
-            f for room in ("tracing", "graphs", "surgery", "networks") for f in (here / room).glob("*.py")
+            f for room in ("tracing", "graphs", "surgery", "networks") for f in (here / room).rglob("*.py")
         )
     ]
     files.append(here / "survey.py")

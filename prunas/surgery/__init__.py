@@ -1,1 +1,1 @@
-"""Making a smaller network: the factory's own layers born at new widths, branches removed, weights inherited."""
+"""Making a smaller network: layers constructed at new widths, branches removed, weights inherited."""

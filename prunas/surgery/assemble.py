@@ -72,10 +72,10 @@ def build(
     return net
 
 
-def _load(net: nn.Module, weights: Mapping[str, Tensor], own: set[str]) -> None:
-    """Copies weights into a network, all but its `own`; what is left over in `weights` does not matter."""
+def _load(net: nn.Module, weights: Mapping[str, Tensor], indices: set[str]) -> None:
+    """Copies weights into a network, all but the `indices` of its selections; others in `weights` are ignored."""
     for name, tensor in net.state_dict().items():
-        if name in own:
+        if name in indices:
             continue
         if name not in weights or weights[name].shape != tensor.shape:
             problem = "have another shape of" if name in weights else "have no"
@@ -92,7 +92,7 @@ def shrink(
         factory: The dense network's factory.
         survey: Its survey.
         widths: Units of every group, in the survey's order.
-        selected: How many channels pass each gate that selects; its layers are born that narrow.
+        selected: How many channels pass each gate that selects; its layers are constructed that narrow.
     """
     dense = [group.units for group in survey.groups]
     net = construct(
@@ -105,7 +105,7 @@ def shrink(
 def select_inputs(
     net: nn.Module, survey: Survey, selected: Mapping[str, Sequence[int]]
 ) -> Mapping[str, Sequence[int]]:
-    """Turns layers of a network, born as narrow as their gates, into their selecting subclasses.
+    """Turns layers of a network, constructed as narrow as their gates, into their selecting subclasses.
 
     Args:
         net: The network, changed in place.

@@ -1,4 +1,4 @@
-"""Runs an untouched factory so that its layers are born at other widths.
+"""Runs an unchanged factory so that its layers are constructed at other widths.
 
 Weights must be drawn by the factory's own initialisation at the new shape: torch's default differs from it by
 up to a factor of 12 in standard deviation, and a slice of the dense weights has the dense network's fan. So the
@@ -116,11 +116,11 @@ def construction_order(factory: Factory) -> tuple[nn.Module, tuple[str, ...]]:
         The network, and the module path of every layer of `CONSTRUCTORS` in the order of construction; an empty
         path for a layer that did not end up in the network.
     """
-    made: list[nn.Module] = []
-    with _intercepted(lambda module, counts: made.append(module)):
+    constructed: list[nn.Module] = []
+    with _intercepted(lambda module, counts: constructed.append(module)):
         net = made_by(factory)
     paths = {id(module): path for path, module in net.named_modules()}
-    return net, tuple(paths.get(id(module), "") for module in made)
+    return net, tuple(paths.get(id(module), "") for module in constructed)
 
 
 def construct(
@@ -140,11 +140,11 @@ def construct(
     Raises:
         InputError: The factory makes other layers than it did for the survey.
     """
-    made: list[nn.Module] = []
+    constructed: list[nn.Module] = []
 
     def visit(module: nn.Module, arguments: dict[str, Any]) -> None:
-        path = order[len(made)] if len(made) < len(order) else ""
-        made.append(module)
+        path = order[len(constructed)] if len(constructed) < len(order) else ""
+        constructed.append(module)
         if not _as_expected(arguments, dense.get(path, {})):
             raise _Unexpected(path)
         arguments.update(counts.get(path, {}))
@@ -155,7 +155,7 @@ def construct(
     except _Unexpected as error:
         raise _different(factory, order, dense, error.path) from None
     paths = {id(module): path for path, module in net.named_modules()}
-    if tuple(paths.get(id(module), "") for module in made) != tuple(order):
+    if tuple(paths.get(id(module), "") for module in constructed) != tuple(order):
         raise _different(factory, order, dense)
     return net
 
@@ -179,7 +179,7 @@ def _as_expected(arguments: Mapping[str, Any], dense: Mapping[str, int]) -> bool
 def _different(
     factory: Factory, order: Sequence[str], dense: Mapping[str, Mapping[str, int]], path: str = ""
 ) -> InputError:
-    """The error of a factory that makes other layers; it is run again, untouched, to tell why.
+    """The error of a factory that makes other layers; it is run again, unchanged, to find out why.
 
     Args:
         factory: The network's own factory.
@@ -188,16 +188,16 @@ def _different(
         path: The layer that shows it, if there is one.
     """
     given: list[dict[str, Any]] = []
-    made: list[nn.Module] = []
+    constructed: list[nn.Module] = []
 
     def visit(module: nn.Module, arguments: dict[str, Any]) -> None:
-        made.append(module)
+        constructed.append(module)
         given.append(dict(arguments))
 
     with _intercepted(visit):
         net = made_by(factory)
     paths = {id(module): path for path, module in net.named_modules()}
-    if tuple(paths.get(id(module), "") for module in made) == tuple(order) and all(
+    if tuple(paths.get(id(module), "") for module in constructed) == tuple(order) and all(
         _as_expected(arguments, dense.get(layer, {})) for layer, arguments in zip(order, given, strict=True)
     ):
         what = f"a size of {path!r}" if path else "which layers it makes"

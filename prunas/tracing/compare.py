@@ -6,14 +6,14 @@ from typing import Any
 from torch import Tensor, fx
 
 from prunas.graphs.structure import arguments
-from prunas.tracing.labels import Channels, Labels, Spread
+from prunas.tracing.labels import Channels, Labels, Spread, axes_of
 from prunas.tracing.operations import FUNCTIONAL, RESHAPING, SPLITTING, along, functional, operation
 from prunas.tracing.propagate import LabelPass
 
 __all__ = ["detour", "difference", "reshaped"]
 
-TOLD = frozenset({"normalized_shape", "num_groups", "groups"})
-"""Arguments by which a layer's function is told its sizes."""
+SIZES = frozenset({"normalized_shape", "num_groups", "groups"})
+"""Arguments of a layer's function that are sizes of its channels."""
 
 
 def detour(dense: fx.Graph, narrowed: fx.Graph) -> str | None:
@@ -72,9 +72,7 @@ def _reshaped(carried: Labels, value: Any, built: Any) -> bool:
 
 def _shape(value: Any, labels: Channels | Spread | None) -> list[int]:
     """A tensor's shape without the axes that its channels vary along."""
-    axes = [labels.axis] if isinstance(labels, Channels) else []
-    if isinstance(labels, Spread):
-        axes = [axis for axis, size in enumerate(labels.labels.shape) if size > 1]
+    axes = axes_of(labels)
     return [size for axis, size in enumerate(value.shape) if axis not in axes]
 
 
@@ -85,11 +83,11 @@ def _arguments(node: fx.Node, labelled: LabelPass, place: dict[fx.Node, int]) ->
     if name == "getitem" and isinstance(args[1], tuple):
         before = labelled.labels[args[0]]
         if isinstance(before, Channels) and all(isinstance(part, int | slice) for part in args[1]):
-            # Which channels it takes, the labels tell.
+            # Which channels it takes shows in the labels.
             args = args[0], tuple(part for axis, part in enumerate(args[1]) if axis != before.axis)
     if functional(node, labelled.modules):
-        args = tuple(arg for arg, known in zip(args, FUNCTIONAL[name][1], strict=False) if known not in TOLD)
-        kwargs = {key: value for key, value in kwargs.items() if key not in TOLD}
+        args = tuple(arg for arg, known in zip(args, FUNCTIONAL[name][1], strict=False) if known not in SIZES)
+        kwargs = {key: value for key, value in kwargs.items() if key not in SIZES}
     sized = name in RESHAPING  # their numbers are sizes, which show in the result
     if name in SPLITTING and isinstance(before := labelled.labels[node.all_input_nodes[0]], Channels):
         axis, ndim = along(node), labelled.values[node.all_input_nodes[0]].ndim

@@ -46,7 +46,7 @@ class _Call:
 
     Attributes:
         path: Module path of the layer.
-        forward: Its own forward.
+        forward: The layer's forward.
         spec: Structure of its arguments.
         leaves: The arguments in order, `HOLE` for tensors.
         outputs: Where in the result each tensor is: keys to follow, one after the other.
@@ -69,10 +69,10 @@ def _run(call: str, inputs: Sequence[Tensor]) -> list[Tensor]:
     """What the operator that stands for a layer's call does: the call itself, on tensors without data."""
     this = _calls[call]
     args, kwargs = _filled(this.leaves, this.spec, inputs)
-    found, spec = pytree.tree_flatten_with_path(this.forward(*args, **kwargs))
-    this.outputs = [_keys(path) for path, leaf in found if isinstance(leaf, Tensor)]
-    this.result = [HOLE if isinstance(leaf, Tensor) else leaf for _, leaf in found], spec
-    return [torch.empty_like(leaf) for _, leaf in found if isinstance(leaf, Tensor)]
+    leaves, spec = pytree.tree_flatten_with_path(this.forward(*args, **kwargs))
+    this.outputs = [_keys(path) for path, leaf in leaves if isinstance(leaf, Tensor)]
+    this.result = [HOLE if isinstance(leaf, Tensor) else leaf for _, leaf in leaves], spec
+    return [torch.empty_like(leaf) for _, leaf in leaves if isinstance(leaf, Tensor)]
 
 
 torch.library.define("prunas::call", "(str call, Tensor[] inputs) -> Tensor[]")
@@ -128,9 +128,9 @@ def _opaque_layers(net: nn.Module) -> Iterator[None]:
             module.forward = _opaque(path, module.forward)
         yield
     finally:
-        for module, own in zip(leaves.values(), before, strict=True):
+        for module, attributes in zip(leaves.values(), before, strict=True):
             module.__dict__.pop("forward", None)
-            module.__dict__.update(own)
+            module.__dict__.update(attributes)
         _calls.clear()
 
 
@@ -156,7 +156,7 @@ class _Valued(DeviceContext):
 @contextmanager
 def _valued(net: nn.Module) -> Iterator[None]:
     """While active, a network's `forward` runs in that way; all around it torch.export is quicker without."""
-    own = vars(net).get("forward")
+    replaced = vars(net).get("forward")
     forward = net.forward
 
     @functools.wraps(forward)
@@ -169,8 +169,8 @@ def _valued(net: nn.Module) -> Iterator[None]:
         yield
     finally:
         del net.forward
-        if own is not None:
-            net.forward = own
+        if replaced is not None:
+            net.forward = replaced
 
 
 def export(net: nn.Module, image: Tensor, lines: bool = True) -> fx.Graph:
@@ -276,7 +276,7 @@ class _Writer:
         if isinstance(target, torch._ops.OpOverload):
             target = target.overloadpacket  # it is called as the torch function is, and named like it
         if target is torch.ops.aten.copy_ and args[1].target is torch.ops.aten.expand:
-            # An assignment to items is told the shape of what it writes to, which copying finds by itself.
+            # An assignment to items is given the shape of what it writes to, which copying finds by itself.
             expanded, args = args[1], (args[0], args[1].args[0])
             if not expanded.users:
                 self.graph.erase_node(expanded)

@@ -1,7 +1,8 @@
 """What the survey knows of a value: which channels lie where along its axes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, fx, nn
 
@@ -9,7 +10,19 @@ from prunas.graphs.structure import arguments
 from prunas.tracing.ledger import Vector
 from prunas.tracing.operations import RANDOM, operation
 
-__all__ = ["Bare", "Channels", "Labels", "Refused", "Spread", "Work", "alike", "altered"]
+__all__ = [
+    "Bare",
+    "Channels",
+    "Labels",
+    "Refused",
+    "Spread",
+    "Work",
+    "alike",
+    "altered",
+    "axes_of",
+    "is_tensor",
+    "vectors",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +63,30 @@ class Work:
 
 Labels = Channels | Spread | Bare | list["Channels | Spread | None"] | None
 """What a node carries: None where no channel varies, a list for an operation with several results."""
+
+
+def vectors(labels: Labels) -> list[Vector]:
+    """The labels of a value, or of each of several results, flat."""
+    items: Iterable[Labels] = labels if isinstance(labels, list) else (labels,)
+    return [
+        item.labels if isinstance(item, Channels) else item.labels.numpy().ravel()
+        for item in items
+        if isinstance(item, Channels | Spread)
+    ]
+
+
+def axes_of(labels: Labels) -> list[int]:
+    """The axes of a tensor along which its labels vary."""
+    if isinstance(labels, Channels):
+        return [labels.axis]
+    if isinstance(labels, Spread):
+        return [axis for axis, size in enumerate(labels.labels.shape) if size > 1]
+    return []
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether a node's value is a tensor, or a list or tuple with one in it."""
+    return any(isinstance(item, Tensor) for item in (value if isinstance(value, list | tuple) else (value,)))
 
 
 def altered(module: nn.Module) -> str:

@@ -53,14 +53,14 @@ class Condensed:
 
 @dataclass(frozen=True)
 class Grouping:
-    """The condensed books.
+    """What a ledger's labels condense to.
 
     Attributes:
         groups: In the order of their first labels.
-        frozen: What is held fixed and worth telling.
+        frozen: What is held fixed, with the reasons.
         axes: Along every axis, the group of each channel (`FIXED` where it never varies) and its unit.
         forms: The same as forms.
-        channels: The same as numbers of single channels, told apart even where they never vary.
+        channels: The same as numbers of single channels, distinct even where they never vary.
     """
 
     groups: tuple[Condensed, ...]
@@ -71,7 +71,7 @@ class Grouping:
 
 
 class Ledger:
-    """The books of a survey: labels, ties between them, and every axis they occur on.
+    """The labels of a survey, the ties between them, and every axis they occur on.
 
     Ties and pairs join labels into classes; a group is a set of classes that occur together everywhere, equally
     often. Tied labels are one channel, paired ones are different channels that come and go together.
@@ -79,13 +79,13 @@ class Ledger:
     Attributes:
         axes: Labels along every axis met so far, in the order of meeting.
         forbidden: Layers that may not vary, with the reason and the place.
-        whole: Parameters and buffers that may not be narrowed, likewise.
+        fixed_tensors: Parameters and buffers that may not be narrowed, likewise.
     """
 
     def __init__(self) -> None:
         self.axes: dict[Axis, Vector] = {}
         self.forbidden: dict[str, tuple[str, str]] = {}
-        self.whole: dict[str, tuple[str, str]] = {}
+        self.fixed_tensors: dict[str, tuple[str, str]] = {}
         self._produced: list[tuple[str, int]] = []
         self._labels = 0
         self._ties: list[tuple[Vector, Vector]] = []
@@ -95,7 +95,7 @@ class Ledger:
         self._concatenated: list[Vector] = []
 
     def fixed(self, count: int, why: str = "", place: str = "") -> Vector:
-        """Fresh labels of channels that never vary; without a reason that needs no telling."""
+        """Fresh labels of channels that never vary; without a reason, none is reported."""
         labels = self._new(count, "")
         self._frozen.append((labels, why, place))
         return labels
@@ -119,7 +119,7 @@ class Ledger:
         return self.axes[axis]
 
     def is_depthwise(self, path: str, conv: _ConvNd) -> bool:
-        """Whether every input channel of a convolution has filters of its own."""
+        """Whether each filter of a convolution reads one input channel."""
         return 1 < conv.groups == conv.in_channels
 
     def tie(self, first: Vector, second: Vector, node: str) -> None:
@@ -140,7 +140,7 @@ class Ledger:
 
     def keep_whole(self, name: str, why: str, place: str) -> None:
         """Holds the channels of a parameter or buffer fixed, wherever it is met."""
-        self.whole.setdefault(name, (why, place))
+        self.fixed_tensors.setdefault(name, (why, place))
 
     def mix(self, labels: Vector) -> None:
         """Notes that a norm takes statistics over these channels."""
@@ -151,13 +151,15 @@ class Ledger:
         self._concatenated.append(labels)
 
     def group(self) -> Grouping:
-        """Condenses the books."""
+        """Condenses the labels to groups."""
         classes = self._classes([*self._ties, *self._pairs])
         channels = self._classes(self._ties)
         axes = {axis: classes[labels] for axis, labels in self.axes.items()}
         reasons = list(self._frozen)
         for (owner, _), labels in self.axes.items():
-            reasons += [(labels, *held[owner]) for held in (self.forbidden, self.whole) if owner in held]
+            reasons += [
+                (labels, *held[owner]) for held in (self.forbidden, self.fixed_tensors) if owner in held
+            ]
         held = np.full(len(classes), -1)
         for i in reversed(range(len(reasons))):
             held[classes[reasons[i][0]]] = i
@@ -175,21 +177,21 @@ class Ledger:
             set(group[classes[np.concatenate([NOTHING, *marked])]].tolist())
             for marked in (self._mixed, self._concatenated)
         )
-        made = np.repeat(np.arange(len(self._produced)), [count for _, count in self._produced])
+        producer = np.repeat(np.arange(len(self._produced)), [count for _, count in self._produced])
 
         def origins(wanted: npt.NDArray[np.bool_]) -> tuple[str, ...]:
             """The producers of the classes in a mask over labels, in order."""
-            names = [self._produced[i][0] for i in np.unique(made[wanted[classes]])]
+            names = [self._produced[i][0] for i in np.unique(producer[wanted[classes]])]
             return tuple(dict.fromkeys(name for name in names if name))
 
         occurring = np.zeros(len(classes), bool)
         occurring[np.concatenate([NOTHING, *axes.values()])] = True
-        told: dict[tuple[str, str], npt.NDArray[np.bool_]] = {}
+        masks: dict[tuple[str, str], npt.NDArray[np.bool_]] = {}
         for i, (_, why, place) in enumerate(reasons):
             if why:
-                mask = told.setdefault((why, place), np.zeros(len(classes), bool))
+                mask = masks.setdefault((why, place), np.zeros(len(classes), bool))
                 mask |= (held == i) & occurring
-        listed = [(origins(mask), *reason) for reason, mask in told.items() if mask.any()]
+        listed = [(origins(mask), *reason) for reason, mask in masks.items() if mask.any()]
         return Grouping(
             groups=tuple(
                 Condensed(len(units), origins(group == i), i in mixed, i in concatenated)
@@ -215,7 +217,7 @@ class Ledger:
 
 
 class Expectation(Ledger):
-    """Books that only check: every axis has the labels a point gives it, and ties must join equal ones.
+    """A ledger that only checks: every axis has the labels a point gives it, and ties must join equal ones.
 
     Args:
         axes: The expected labels of every axis; `FIXED` is a channel that never varies.

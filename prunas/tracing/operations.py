@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn.modules import pooling
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
@@ -34,6 +34,7 @@ __all__ = [
     "along",
     "commutes",
     "functional",
+    "has_batch",
     "operation",
     "where",
 ]
@@ -157,10 +158,15 @@ def functional(node: fx.Node, modules: dict[str, nn.Module]) -> str:
             if value.op != "get_attr" or value.target != f"{path}.{name}":
                 return ""
         elif name in ("groups", "num_groups", "normalized_shape"):
-            own = getattr(module, name)
-            if value != own and value != list(own if isinstance(own, tuple) else ()):
+            size = getattr(module, name)
+            if value != size and value != list(size if isinstance(size, tuple) else ()):
                 return ""
     return path
+
+
+def has_batch(name: str, value: Tensor) -> bool:
+    """Whether a layer or function, called `max_pool2d` say, has a batch and channels before its positions."""
+    return not name.endswith(("1d", "2d", "3d")) or value.ndim >= int(name[-2]) + 2
 
 
 def where(node: fx.Node) -> str:

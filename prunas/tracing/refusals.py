@@ -1,26 +1,33 @@
-"""What no survey can follow: layers that a factory does not make anew, and tensors that modules share."""
+"""What no survey can follow: layers that a factory does not make anew, shared tensors, weights read elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
+from operator import attrgetter
 
-from torch import nn
+from torch import Tensor, fx, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils import parametrize
 
 from prunas.errors import InputError
 from prunas.surgery.construct import CONSTRUCTORS, Factory, construction_order
+from prunas.survey import Frozen
 from prunas.tracing.labels import altered
 from prunas.tracing.ledger import Ledger
+from prunas.tracing.operations import operation, where
+from prunas.tracing.propagate import LabelPass, known
 from prunas.tracing.trace import on_meta
 
-__all__ = ["forbid_shared", "forbid_unmade"]
+__all__ = ["forbid_shared", "forbid_unmade", "unfollowed"]
+
+NO_FACTORS = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
+"""Layers that read their weights element by element, or some rows of them."""
 
 
 def forbid_unmade(net: nn.Module, order: Sequence[str], factory: Factory, ledger: Ledger) -> None:
     """Holds layers that the factory does not construct when it is called.
 
     Raises:
-        InputError: The network, or part of it, is the same object at every call: it is somebody's; or it has
-            lazy layers.
+        InputError: The network, or part of it, is the same object at every call, so that others hold it too; or it
+            has lazy layers.
     """
     for path, module in net.named_modules():
         if isinstance(module, LazyModuleMixin):
@@ -60,3 +67,44 @@ def forbid_shared(net: nn.Module, ledger: Ledger) -> None:
             if other != path:
                 ledger.forbid(path, f"it shares its weight with {other}", path)
                 ledger.forbid(other, f"it shares its weight with {path}", other)
+
+
+def unfollowed(
+    net: nn.Module, ledger: Ledger, passes: Sequence[LabelPass], surveyed: Container[str]
+) -> list[Frozen]:
+    """Every weight that multiplies but is not among the `surveyed` tensors, and what reads it."""
+    names = {
+        id(tensor): name for name, tensor in net.named_parameters() if any(n > 1 for n in tensor.shape[1:])
+    }
+    reasons: dict[str, Frozen] = {}
+    for labelled in passes:
+        for node, weight in _factors(labelled):
+            name = names.get(id(weight), "")
+            if name and name not in surveyed:
+                module = labelled.modules.get(str(node.target)) if node.op == "call_module" else None
+                reader = type(module).__name__ if module else operation(node)
+                held = ledger.forbidden.get(name.rpartition(".")[0])
+                why, place = held or (f"{reader} reads it and is not followed", where(node))
+                reasons.setdefault(name, Frozen(name, why, place))
+    return list(reasons.values())
+
+
+def _factors(labelled: LabelPass) -> Iterator[tuple[fx.Node, Tensor]]:
+    """The nodes that multiply by the network's own tensors, or by what is computed from these alone, with them."""
+    dependent: set[fx.Node] = set()  # on the input
+    for node in labelled.graph.nodes:
+        if node.op == "placeholder" or not dependent.isdisjoint(node.all_input_nodes):
+            dependent.add(node)
+        if node.op == "call_module":
+            module = labelled.modules[str(node.target)]
+            if not isinstance(module, NO_FACTORS):
+                yield from ((node, weight) for weight in module.parameters())
+        elif node in dependent and node.op.startswith("call") and not known(operation(node)):
+            waiting, seen = list(node.all_input_nodes), set(dependent)
+            while waiting:
+                before = waiting.pop(0)
+                if before not in seen and before.op == "get_attr":
+                    yield node, attrgetter(str(before.target))(labelled.net)
+                elif before not in seen:
+                    waiting.extend(before.all_input_nodes)
+                seen.add(before)

@@ -1,28 +1,27 @@
-"""The survey: trace, label, condense, record, verify."""
+"""The survey: trace, label, condense, describe, verify."""
 
 import copy
 import dataclasses
-import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
 from prunas.errors import InputError
 from prunas.surgery.construct import Factory, construction_order
 from prunas.survey import Frozen, Survey
-from prunas.tracing.describe import record
+from prunas.tracing.describe import describe
 from prunas.tracing.labels import alike
 from prunas.tracing.ledger import Ledger, Mismatch
 from prunas.tracing.operations import where
 from prunas.tracing.propagate import LabelPass, label
 from prunas.tracing.refusals import forbid_shared, forbid_unmade
+from prunas.tracing.settle import settled
 from prunas.tracing.trace import BATCH, MODES, Trace, Untraceable, exported, on_meta, trace_mode, traced
 from prunas.tracing.untouched import running, untouched
-from prunas.tracing.verify import ATTEMPTS, bisected, failure, guilty, named, selections, subset
+from prunas.tracing.verify import named
 from prunas.tracing.work import work_of_one_image
 
 __all__ = ["survey"]
@@ -56,7 +55,7 @@ def survey(factory: Factory, input_shape: Sequence[int], seed: int = 0) -> Surve
 def _survey(
     factory: Factory, shape: tuple[int, ...], seed: int, watch: Callable[[nn.Module], None]
 ) -> Survey:
-    """See `survey`; `watch` takes the network's own objects into care."""
+    """See `survey`; `watch` notes what the network shares with others, to be put back."""
     ledger = Ledger()
     try:
         net, order = on_meta(lambda: construction_order(factory))
@@ -69,58 +68,9 @@ def _survey(
     image = torch.empty(BATCH, *shape, device="meta", dtype=types[0] if types else None)
     trace, passes, ledger, notes = _labelled(net, image, ledger)
     work = work_of_one_image(net, trace, passes[False])
-    generator = random.Random(seed)
-    standing: dict[str, str] = {}  # blocks that cannot be removed, and why
-    closed: dict[str, Frozen] = {}  # gates that cannot select, and why
-    narrowest, remaining, grouping = True, 1, ledger.group()  # Python may branch on a width
-    draft: Survey | None = None
-    for _ in range(ATTEMPTS):
-        draft = draft or record(
-            net, order, shape, ledger, grouping, [*passes.values()], work, standing, closed
-        )
-        widths = [
-            1 if narrowest else generator.randint(max(1, group.units // 3), group.units - 1)
-            for group in draft.groups
-        ]
-        selected = selections(draft, widths, generator)
-        fails = partial(failure, factory, draft, grouping, passes, trace, narrowest)
-        failed = fails(widths, selected)
-        if failed is not None and selected and not failed.blocks:
-            unselected = fails(widths, {})
-            if unselected is None:
-                for gate in bisected(lambda names: fails(widths, subset(selected, names)), [*selected]):  # noqa: B023
-                    why = fails(widths, subset(selected, [gate])) or failed
-                    closed[gate] = Frozen(
-                        gate, f"its inputs cannot be selected: {why.why}", why.place or gate
-                    )
-                draft = None
-                continue
-            failed = unselected
-        if failed is None:
-            remaining -= not narrowest
-            narrowest = False
-            if not remaining:
-                return dataclasses.replace(draft, frozen=(*draft.frozen, *notes))
-            continue
-        if failed.blocks:
-            standing |= dict.fromkeys(failed.blocks, failed.why)
-            draft = None
-            continue
-        if failed.layer:
-            ledger.forbid(failed.layer, failed.why, failed.layer)
-        if failed.node is not None:
-            for labelled in passes.values():
-                labelled.freeze(failed.node, failed.why)
-        before, grouping = grouping, ledger.group()
-        if len(grouping.groups) == len(before.groups):
-            for i in guilty(fails, draft, widths):  # what enters the node is held already, or it is unknown
-                labels = [ledger.axes[axis][group == i] for axis, (group, _) in before.axes.items()]
-                ledger.freeze(np.concatenate(labels), failed.why, failed.place)
-            grouping = ledger.group()
-        if len(grouping.groups) == len(before.groups):
-            raise InputError(f"the network cannot be narrowed: {failed.why} at every width [{failed.place}]")
-        draft, remaining = None, 3  # one point can pass by luck
-    raise InputError(f"the survey did not settle after {ATTEMPTS} random points; exclude more layers")
+    draft = partial(describe, net, order, shape, ledger, passes=[*passes.values()], work=work)
+    survey = settled(factory, ledger, trace, passes, draft, seed)
+    return dataclasses.replace(survey, frozen=(*survey.frozen, *notes))
 
 
 def _labelled(
@@ -131,15 +81,15 @@ def _labelled(
     Args:
         net: The network, on the meta device.
         image: A batch of inputs there.
-        ledger: The books so far; they are left as they are.
+        ledger: The labels so far; it is left as it is.
 
     Returns:
-        The way of tracing, the passes by mode (train, eval; only the latter if they are alike), the books with
-        what the passes noted, and what to tell of the way.
+        The way of tracing, the passes by mode (train, eval; only the latter if they are alike), the ledger with
+        what the passes entered, and what is frozen because of the way.
     """
     refused: list[Untraceable] = []
     for trace in (traced, exported):
-        books = copy.deepcopy(ledger)
+        entered = copy.deepcopy(ledger)
         try:
             graphs = {training: trace_mode(trace, net, image, training, lines=True) for training in MODES}
             if alike(graphs[True], graphs[False]):
@@ -147,14 +97,14 @@ def _labelled(
             passes: dict[bool, LabelPass] = {}
             for training, graph in graphs.items():
                 try:
-                    passes[training] = label(net, graph, books, image, training)
+                    passes[training] = label(net, graph, entered, image, training)
                 except Mismatch as error:
                     raise _failed(net, graph, image, error) from error
         except Untraceable as error:
             refused.append(error)
             continue
         why = "torch.fx cannot trace the network, and only there are blocks found: "
-        return trace, passes, books, tuple(Frozen("every block", why + e.why, e.place) for e in refused)
+        return trace, passes, entered, tuple(Frozen("every block", why + e.why, e.place) for e in refused)
     first, second = refused
     raise InputError(f"the network cannot be traced, not by torch.fx: {first}; nor by torch.export: {second}")
 

@@ -92,13 +92,13 @@ def _said(error: BaseException) -> str:
 def place(error: BaseException) -> str:
     """The line of the user's where it was raised."""
     package = Path(__file__).parents[1]
-    own = (
+    machinery = (
         *map(
             str, (Path(torch.__file__).parent, package / "tracing", package / "graphs", package / "surgery")
         ),
         "<",
     )
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(own)]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(machinery)]
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
 
 

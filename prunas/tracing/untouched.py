@@ -47,7 +47,7 @@ def untouched(root: Callable[[], Any]) -> Iterator[Callable[[nn.Module], None]]:
         root: The factory whose code will run.
 
     Yields:
-        A function that takes into care what a network of the factory's shares with others: its classes, and the
+        A function that notes what a network of the factory's shares with others: its classes, and the
             objects in its attributes. The network itself is nobody else's.
     """
     reached = _Reached()
@@ -84,7 +84,7 @@ class _Reached:
     """
 
     def __init__(self) -> None:
-        self.seen: dict[int, Any] = {}  # the objects themselves, lest their ids be used again
+        self.seen: dict[int, Any] = {}  # the objects themselves, so that no id is used again
         self.containers: list[tuple[Any, Any]] = []
         self.with_data: list[tuple[Any, Any]] = []  # those containers that hold tensors
         self.names: dict[tuple[int, str], tuple[Any, str, Any]] = {}

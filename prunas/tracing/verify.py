@@ -22,8 +22,7 @@ from prunas.tracing.propagate import LabelPass, label
 from prunas.tracing.trace import T, Trace, Untraceable, on_meta, to_meta, trace_mode, traced
 from prunas.tracing.untouched import running
 
-__all__ = ["ATTEMPTS", "bisected", "failure", "guilty", "named", "selections", "subset"]
-ATTEMPTS = 30
+__all__ = ["Failure", "bisected", "failing_groups", "failure", "named", "selections", "subset"]
 COMPUTES_ELSE = "a narrowed network computes something else here (a size used as a number?)"
 OTHER_CHANNELS = "a narrowed network has other channels here than expected (a size written as a number?)"
 SQUEEZED = "squeeze takes a single channel away; give it the axes that it is to take"
@@ -37,8 +36,8 @@ class Failure:
         why: The reason.
         place: Module path or source line, as far as it is known.
         node: Name of the node where it shows; None if the network does not even run.
-        layer: Module path of the layer that is to blame, if that is known.
-        blocks: Names of the blocks that are to blame.
+        layer: Module path of the layer that makes the point fail, if that is known.
+        blocks: Names of the blocks that do.
     """
 
     why: str
@@ -115,7 +114,7 @@ def failure(
             built = label(net, graph, ledger, dense.image, training, dense.memo, selecting)
             if (node := difference(dense, built)) is not None:
                 return Failure(COMPUTES_ELSE, where(named(node, dense.graph)), node)
-        return stuck(net, draft, graphs, dense.image) if narrowest else None
+        return standing_blocks(net, draft, graphs, dense.image) if narrowest else None
     except Mismatch as error:
         return Failure(OTHER_CHANNELS, where(named(error.node, graph)), error.node)
     except Untraceable as error:
@@ -163,12 +162,12 @@ def _misshapen(
     return None
 
 
-def guilty(
-    fails: Callable[[Sequence[int], Mapping[str, list[int]]], Failure | None],
+def failing_groups(
+    fails: Callable[[Sequence[int], Mapping[str, Sequence[int]]], Failure | None],
     draft: Survey,
     widths: Sequence[int],
 ) -> list[int]:
-    """The groups that make a point fail when they are narrowed and the others are not; all if none does alone."""
+    """The groups that make a point fail when they alone are narrowed; all if none does alone."""
 
     return bisected(
         lambda part: fails(
@@ -186,7 +185,9 @@ def bisected(fails: Callable[[Sequence[T]], Any], things: Sequence[T]) -> list[T
     return [thing for half in halves if fails(half) for thing in bisected(fails, half)] or [*things]
 
 
-def stuck(net: nn.Module, draft: Survey, graphs: Mapping[bool, fx.Graph], image: Tensor) -> Failure | None:
+def standing_blocks(
+    net: nn.Module, draft: Survey, graphs: Mapping[bool, fx.Graph], image: Tensor
+) -> Failure | None:
     """Finds blocks in whose absence a network does something else around them.
 
     Somebody may read an attribute of a block, ask for its class, or hold it in a list of Python.
@@ -200,7 +201,7 @@ def stuck(net: nn.Module, draft: Survey, graphs: Mapping[bool, fx.Graph], image:
 
     def fails(blocks: Sequence[Block]) -> str:
         inside = {path for block in blocks for path in block.chain or (block.name,)}
-        own = {path: net.get_submodule(path) for path in inside}
+        modules = {path: net.get_submodule(path) for path in inside}
         try:
             for block in blocks:
                 pass_through(net, block.chain or (block.name,))
@@ -208,7 +209,7 @@ def stuck(net: nn.Module, draft: Survey, graphs: Mapping[bool, fx.Graph], image:
         except Untraceable as error:
             return f"the network fails without it: {error}"
         finally:
-            for path, module in own.items():
+            for path, module in modules.items():
                 net.set_submodule(path, module)
         changed = any(
             line_of(rest[training], inside) != line_of(graphs[training], inside) for training in rest
@@ -217,8 +218,8 @@ def stuck(net: nn.Module, draft: Survey, graphs: Mapping[bool, fx.Graph], image:
 
     if not draft.blocks or not (why := fails(draft.blocks)):
         return None
-    guilty = bisected(fails, draft.blocks)
-    return Failure(fails(guilty[:1]) or why, blocks=tuple(block.name for block in guilty))
+    blocks = bisected(fails, draft.blocks)
+    return Failure(fails(blocks[:1]) or why, blocks=tuple(block.name for block in blocks))
 
 
 def line_of(graph: fx.Graph, inside: set[str]) -> list[Any]:

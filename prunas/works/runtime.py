@@ -123,7 +123,7 @@ def side_by_side(
     On a CUDA device it gets a stream of its own, so that what several have launched runs side by side.
 
     Returns:
-        Its seat, and what to ask instead of `stop`: random state, threads, kernels and thereby results are as
+        Its seat, and what to ask instead of `stop`: random state, threads, kernels and with them results are as
         without it.
     """
     cuda = torch.cuda.default_generators[where.index or 0] if where.type == "cuda" else None

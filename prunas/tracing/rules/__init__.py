@@ -1,0 +1,77 @@
+"""What torch's modules and functions do to channels: one rule a family of operations, and the tables of them.
+
+A rule returns the labels of a node's value from those of its operands, enters in the ledger what it ties, pairs
+or freezes, and raises `Refused` where the channels cannot be followed. Operations in neither table freeze the
+channels they meet; attention is among them, because its heads stay.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from prunas.graphs.layers import ChannelPad
+from prunas.tracing.labels import Labels
+from prunas.tracing.operations import (
+    BINARY,
+    CONCATENATION,
+    CONVOLUTIONS,
+    CREATION,
+    NORMS,
+    PARTS,
+    POINTWISE,
+    POINTWISE_MODULES,
+    POOLING,
+    POOLING_MODULES,
+    REDUCTION,
+    VIEWS,
+)
+from prunas.tracing.rules import elementwise, layers, movement, reduction
+from prunas.tracing.state import PassState
+
+__all__ = ["FUNCTIONS", "MODULES", "rule_of"]
+
+ModuleRule = Callable[[PassState, fx.Node, Tensor, str], Labels]
+FunctionRule = Callable[[PassState, fx.Node, Any], Labels]
+
+
+def _by_node(rule: FunctionRule) -> ModuleRule:
+    """A function's rule for the module that does the same and has no channel counts."""
+    return lambda state, node, value, path: rule(state, node, value)
+
+
+MODULES: tuple[tuple[tuple[type[nn.Module], ...], ModuleRule], ...] = (
+    (POINTWISE_MODULES, _by_node(elementwise.keep)),
+    (POOLING_MODULES, _by_node(reduction.pool)),
+    ((nn.Flatten,), movement.flatten),
+    ((nn.Unflatten,), movement.unflatten),
+    ((nn.ChannelShuffle,), movement.shuffle),
+    (CONVOLUTIONS, layers.convolution),
+    ((nn.Linear,), layers.linear),
+    (NORMS, layers.channel_norm),
+    ((nn.PReLU,), layers.prelu),
+    ((nn.LayerNorm,), layers.layer_norm),
+    ((nn.GroupNorm,), layers.group_norm),
+    ((ChannelPad,), layers.channel_pad),
+)
+"""The rule of every module that is understood, by its classes."""
+
+FUNCTIONS: dict[str, FunctionRule] = {
+    **dict.fromkeys(POINTWISE, elementwise.pointwise),
+    **dict.fromkeys(BINARY, elementwise.combine),
+    **dict.fromkeys(CREATION, elementwise.create),
+    **dict.fromkeys(CONCATENATION, movement.concatenate),
+    **dict.fromkeys(VIEWS | PARTS, movement.move),
+    **dict.fromkeys(POOLING, reduction.pool),
+    **dict.fromkeys(REDUCTION, reduction.reduce),
+    "glu": reduction.gate,
+    "pad": reduction.pad,
+}
+"""The rule of every function and method that is understood, by its bare name."""
+
+
+def rule_of(module: nn.Module) -> ModuleRule | None:
+    """The rule of a module, or None if it is not understood."""
+    if isinstance(module, nn.LayerNorm) and len(module.normalized_shape) > 1:
+        return None  # its channels are not along the last axis alone
+    return next((rule for classes, rule in MODULES if isinstance(module, classes)), None)

@@ -1,0 +1,196 @@
+"""Rules of data movement: views, transpositions, parts, concatenation and channel shuffle.
+
+Movement is not derived anew: it is run on a tensor that holds the position of every channel. Where it cuts the
+channels into equal parts whose extent follows their number, the parts are paired; other cuts freeze them.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+
+from prunas.tracing.labels import Channels, Labels, Refused, Spread, axes_of, vectors
+from prunas.tracing.ledger import Vector
+from prunas.tracing.operations import PARTS, RESHAPING, TRANSPOSITIONS, operation, where
+from prunas.tracing.state import PassState
+
+__all__ = ["concatenate", "flatten", "move", "shuffle", "unflatten"]
+
+
+def move(state: PassState, node: fx.Node, value: Any) -> Labels:
+    """A function or method that moves elements."""
+    name = "reshape" if operation(node) == "view" else operation(node)
+    labels = state.labels[state.source(node)]
+    rest: Any = fx.node.map_arg(node.args[1:], lambda n: state.values[n])
+    named: Any = fx.node.map_arg(node.kwargs, lambda n: state.values[n])
+    if isinstance(labels, list):
+        if name != "getitem" or not isinstance(rest[0], int | slice):
+            raise Refused(f"{name} of several tensors")
+        return labels[rest[0]]
+    options = {key: option for key, option in named.items() if key != "input"}
+    if name == "channel_shuffle":
+        return _shuffled(state, node, *rest, **options)
+    if name == "getattr":
+        return _moved(state, node, "transpose", lambda tensor: getattr(tensor, rest[0]))
+    if name == "getitem":
+        return _moved(state, node, name, lambda tensor: tensor[rest[0]])
+    return _moved(state, node, name, lambda tensor: getattr(tensor, name)(*rest, **options))
+
+
+def flatten(state: PassState, node: fx.Node, value: Tensor, path: str) -> Labels:
+    """An `nn.Flatten`."""
+    return _moved(state, node, "flatten", state.modules[path])
+
+
+def unflatten(state: PassState, node: fx.Node, value: Tensor, path: str) -> Labels:
+    """An `nn.Unflatten`."""
+    module = state.modules[path]
+    assert isinstance(module, nn.Unflatten)
+    return _moved(state, node, "unflatten", module, (module.dim, module.unflattened_size))
+
+
+def shuffle(state: PassState, node: fx.Node, value: Tensor, path: str) -> Channels:
+    """An `nn.ChannelShuffle`."""
+    module = state.modules[path]
+    assert isinstance(module, nn.ChannelShuffle)
+    return _shuffled(state, node, module.groups)
+
+
+def concatenate(state: PassState, node: fx.Node, value: Tensor) -> Channels:
+    """Tensors joined along their channels keep their labels side by side; along another axis they are tied."""
+    parts = node.args[0] if node.args else node.kwargs.get("tensors")
+    dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", node.kwargs.get("axis", 0))
+    operands: list[tuple[Labels, Any]]
+    if isinstance(parts, fx.Node):
+        several = state.labels[parts]
+        operands = list(zip(several, state.values[parts], strict=True)) if isinstance(several, list) else []
+    else:
+        operands = [(state.labels[part], state.values[part]) for part in cast(Sequence[fx.Node], parts)]
+    if not operands or any(isinstance(labels, Spread) for labels, _ in operands):
+        raise Refused("what it concatenates cannot be followed")
+    axis = cast(int, dim) % value.ndim
+    labelled = [labels for labels, _ in operands if isinstance(labels, Channels)]
+    if all(labels.axis == axis for labels in labelled):
+        pieces = [
+            labels.labels
+            if isinstance(labels, Channels)
+            else state.ledger.fixed(tensor.shape[axis], "they meet channels that never vary", where(node))
+            for labels, tensor in operands
+        ]
+        joined = np.concatenate(pieces)
+        if len(pieces) > 1:
+            state.ledger.concatenate(joined)
+        return Channels(axis, joined)
+    if len(labelled) < len(operands) or any(labels.axis != labelled[0].axis for labels in labelled):
+        raise Refused("concatenated along another axis than the channels")
+    for labels in labelled[1:]:
+        state.ledger.tie(labelled[0].labels, labels.labels, node.name)
+    return labelled[0]
+
+
+def _shuffled(state: PassState, node: fx.Node, groups: int) -> Channels:
+    """The channels written as `groups` rows and read column by column."""
+    labels = state.labels[state.source(node)]
+    if not isinstance(labels, Channels) or labels.axis != 1:
+        raise Refused("channels that do not lie along the second axis are shuffled")
+    state.tile(labels.labels, groups, node)
+    return Channels(1, labels.labels.reshape(groups, -1).T.ravel())
+
+
+def _moved(
+    state: PassState, node: fx.Node, name: str, move: Callable[[Tensor], Any], sizes: Any = None
+) -> Labels:
+    """Data movement called `name`, run on the positions of the channels.
+
+    Args:
+        state: The pass.
+        node: The node that moves its source.
+        name: How the movement is called in torch.
+        move: Does it to a tensor.
+        sizes: The sizes it is given, where these are not the node's own arguments.
+    """
+    source = state.source(node)
+    labels = state.labels[source]
+    shape = list(state.values[source].shape)
+    if not isinstance(labels, Channels | Spread):
+        return None
+    (vector,) = vectors(labels)
+    axes = axes_of(labels)
+    doubled = name in TRANSPOSITIONS and len(vector) == 1
+    if doubled:
+        vector, shape[axes[0]] = np.repeat(vector, 2), 2  # a single channel does not show where it goes
+    extents = [shape[axis] if axis in axes else 1 for axis in range(len(shape))]
+    try:
+        result = move(torch.arange(len(vector)).view(extents).expand(shape))
+    except (RuntimeError, TypeError, IndexError):  # such as an index that is itself computed
+        raise Refused(f"{name} moves channels in a way that cannot be followed") from None
+    leaves = list(result) if isinstance(result, list | tuple) else [result]
+    landed = [_landed(leaf, vector, axes[0]) for leaf in leaves]
+    if doubled:
+        landed = [Channels(part.axis, part.labels[:1]) for part in landed if isinstance(part, Channels)]
+    if name in PARTS:
+        _take(state, node, name, labels, landed)
+    elif isinstance(landed[0], Spread) and name in RESHAPING:
+        _cut(state, node, name, landed[0], sizes)
+    return landed[0] if leaves[0] is result else [*landed]
+
+
+def _landed(moved: Tensor, labels: Vector, axis: int) -> Channels | Spread:
+    """The labels of a tensor of positions, `axis` being theirs before if there is only one."""
+    if not moved.ndim:
+        raise Refused("a single channel is taken by position")
+    size = moved.shape[axis := min(axis, moved.ndim - 1)]
+    strides = moved.stride()
+    for other in sorted(range(moved.ndim), key=lambda axis: bool(strides[axis])):  # expanded ones are free
+        if moved.shape[other] > 1:
+            first = moved.narrow(other, 0, 1)
+            if not strides[other] or bool((moved == first).all()):
+                moved = first
+    remaining = labels[moved.numpy()]
+    axes = [other for other, extent in enumerate(remaining.shape) if extent > 1]
+    if len(axes) > 1:
+        return Spread(torch.as_tensor(remaining))
+    if axes:
+        return Channels(axes[0], remaining.ravel())
+    return Channels(axis, np.repeat(remaining.ravel(), size))
+
+
+def _take(
+    state: PassState, node: fx.Node, name: str, before: Labels, parts: Sequence[Channels | Spread]
+) -> None:
+    """Elements taken by position: all channels, or equal parts that follow their number, else they are frozen."""
+    (channels,) = vectors(before)
+    follows = name == "chunk" or any(n in state.counts for n in node.all_input_nodes)
+    for part in parts:
+        (labels,) = vectors(part)
+        times, size = len(labels) // len(channels), len(labels)
+        if size and np.array_equal(labels, np.repeat(channels, times)):
+            continue
+        equal = isinstance(before, Channels) and size and len(channels) % size == 0
+        if follows and equal and labels.tolist() in channels.reshape(-1, size).tolist():
+            state.tile(channels, len(channels) // size, node)
+            continue
+        state.ledger.freeze(channels, f"{name} splits or reorders channels by position", where(node))
+        return
+
+
+def _cut(state: PassState, node: fx.Node, name: str, after: Spread, sizes: Any) -> None:
+    """Channels that a view spreads over several axes: one axis must follow their number, else they are frozen."""
+    axes = axes_of(after)
+    if sizes is None:
+        sizes = node.args[1] if len(node.args) == 2 else node.args[1:]
+    if name == "unflatten" and len(sizes) == 2 and isinstance(sizes[0], int):
+        sizes = [*[None] * (sizes[0] % state.values[state.source(node)].ndim), *sizes[1]]
+    if isinstance(sizes, fx.Node):  # another tensor's shape
+        shape = state.counts.get(sizes)
+        free = [axis for axis in axes if isinstance(shape, tuple) and shape[axis] is not None]
+    else:
+        free = [a for a in axes if a < len(sizes) and (sizes[a] == -1 or sizes[a] in state.counts)]
+    if len(free) == 1:
+        rows = after.labels.movedim(free[0], -1).flatten(0, -2).numpy()
+        state.tile(rows.ravel(), len(rows), node)
+    else:
+        why = f"{name} splits or reorders channels by position"
+        state.ledger.freeze(after.labels.numpy().ravel(), why, where(node))

@@ -1,0 +1,58 @@
+"""Rules of pooling, reductions, pads and gated linear units: what works along axes beside the channels."""
+
+from typing import Any, cast
+
+from torch import Tensor, fx
+
+from prunas.tracing.labels import Channels, Labels, Refused, axes_of, vectors
+from prunas.tracing.operations import has_batch, operation
+from prunas.tracing.state import PassState
+
+__all__ = ["gate", "pad", "pool", "reduce"]
+
+
+def pool(state: PassState, node: fx.Node, value: Any) -> Labels:
+    """Pooling, interpolation and padding of positions keep channels that lie along the second axis."""
+    labels = state.labels[state.source(node)]
+    name = type(state.modules[str(node.target)]).__name__ if node.op == "call_module" else operation(node)
+    if not isinstance(value, Tensor) or (
+        vectors(labels) and (axes_of(labels) != [1] or not has_batch(name, value))
+    ):
+        raise Refused("pooled across channels")
+    return labels
+
+
+def reduce(state: PassState, node: fx.Node, value: Tensor) -> Labels:
+    """A sum, mean or extreme over other axes keeps the channels; over theirs it cannot be followed."""
+    source = state.source(node)
+    labels = state.labels[source]
+    dims = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+    listed = dims if isinstance(dims, list | tuple) else [dims]
+    if not isinstance(labels, Channels) or not all(isinstance(dim, int) for dim in listed):
+        raise Refused(f"{operation(node)} runs over channels")
+    ndim = state.values[source].ndim
+    reduced = {cast(int, dim) % ndim for dim in listed}
+    if labels.axis in reduced:
+        raise Refused(f"{operation(node)} runs over channels")
+    gone_before = [dim for dim in reduced if dim < labels.axis] if value.ndim < ndim else []
+    return Channels(labels.axis - len(gone_before), labels.labels)
+
+
+def pad(state: PassState, node: fx.Node, value: Tensor) -> Labels:
+    """A constant pad of other axes keeps the channels."""
+    labels = state.labels[state.source(node)]
+    ends = node.args[1] if len(node.args) > 1 else node.kwargs.get("pad")
+    if not isinstance(ends, list | tuple) or not isinstance(labels, Channels):
+        raise Refused("a pad of computed extent")
+    if value.ndim - labels.axis <= len(ends) // 2:
+        raise Refused("a constant pad joins the channels")
+    return labels
+
+
+def gate(state: PassState, node: fx.Node, value: Tensor) -> Channels:
+    """A gated linear unit: one half of the channels scales the other."""
+    labels, ndim = state.labels[state.source(node)], value.ndim
+    dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", -1)
+    if not isinstance(labels, Channels) or labels.axis != cast(int, dim) % ndim:
+        raise Refused("gated along another axis than the channels")
+    return Channels(labels.axis, state.tile(labels.labels, 2, node))

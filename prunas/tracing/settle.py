@@ -1,0 +1,143 @@
+"""Drafts of a survey, each verified at random points, until one passes."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+
+from prunas.errors import InputError
+from prunas.surgery.construct import Factory
+from prunas.survey import Frozen, Survey
+from prunas.tracing.ledger import Ledger
+from prunas.tracing.propagate import LabelPass
+from prunas.tracing.trace import Trace
+from prunas.tracing.verify import Failure, bisected, failing_groups, failure, selections, subset
+
+__all__ = ["settled"]
+
+ATTEMPTS = 30
+
+
+def settled(
+    factory: Factory,
+    ledger: Ledger,
+    trace: Trace,
+    passes: Mapping[bool, LabelPass],
+    describe: Callable[..., Survey],
+    seed: int,
+) -> Survey:
+    """The first draft that passes: at its narrowest point, then at one random point, or at three after a failure.
+
+    Args:
+        factory: Of the dense network.
+        ledger: Its labels; what a point shows to be fixed is frozen there.
+        trace: How it is traced.
+        passes: Over it, by mode.
+        describe: Writes a draft, given `grouping`, `standing` (blocks that cannot be removed, and why) and
+            `closed` (gates that cannot select, and why).
+        seed: Chooses the points.
+
+    Raises:
+        InputError: No draft passes.
+    """
+    return _Settling(factory, ledger, trace, passes, describe, random.Random(seed)).settled()
+
+
+class _Settling:
+    """Drafts of a survey and the random points that they must pass; what fails is held in the next draft.
+
+    Attributes:
+        grouping: What the labels condense to now.
+        standing: Blocks that cannot be removed, and why.
+        closed: Gates that cannot select, and why.
+    """
+
+    def __init__(
+        self,
+        factory: Factory,
+        ledger: Ledger,
+        trace: Trace,
+        passes: Mapping[bool, LabelPass],
+        describe: Callable[..., Survey],
+        generator: random.Random,
+    ) -> None:
+        self.factory, self.ledger, self.trace, self.passes = factory, ledger, trace, passes
+        self.describe, self.generator = describe, generator
+        self.grouping = ledger.group()
+        self.standing: dict[str, str] = {}
+        self.closed: dict[str, Frozen] = {}
+
+    def settled(self) -> Survey:
+        """See the function of this name."""
+        narrowest, remaining = True, 1  # Python may branch on a width
+        draft: Survey | None = None
+        for _ in range(ATTEMPTS):
+            draft = draft or self.describe(grouping=self.grouping, standing=self.standing, closed=self.closed)
+            widths = [
+                1 if narrowest else self.generator.randint(max(1, group.units // 3), group.units - 1)
+                for group in draft.groups
+            ]
+            selected = selections(draft, widths, self.generator)
+            fails = partial(failure, self.factory, draft, self.grouping, self.passes, self.trace, narrowest)
+            failed = fails(widths, selected)
+            if failed is not None and selected and not failed.blocks:
+                unselected = fails(widths, {})
+                if unselected is None:
+                    self._close_gates(partial(fails, widths), selected, failed)
+                    draft = None
+                    continue
+                failed = unselected
+            if failed is None:
+                if not narrowest:
+                    remaining -= 1
+                narrowest = False
+                if not remaining:
+                    return draft
+            elif failed.blocks:
+                self.standing |= dict.fromkeys(failed.blocks, failed.why)
+                draft = None
+            else:
+                self._hold(failed, fails, draft, widths)
+                draft, remaining = None, 3  # one point can pass by luck
+        raise InputError(f"the survey did not settle after {ATTEMPTS} random points; exclude more layers")
+
+    def _close_gates(
+        self,
+        fails: Callable[[Mapping[str, Sequence[int]]], Failure | None],
+        selected: Mapping[str, list[int]],
+        failed: Failure,
+    ) -> None:
+        """Closes the gates whose selections make a point fail."""
+        for gate in bisected(lambda names: fails(subset(selected, names)), [*selected]):
+            alone = fails(subset(selected, [gate])) or failed
+            why = f"its inputs cannot be selected: {alone.why}"
+            self.closed[gate] = Frozen(gate, why, alone.place or gate)
+
+    def _hold(
+        self,
+        failed: Failure,
+        fails: Callable[[Sequence[int], Mapping[str, Sequence[int]]], Failure | None],
+        draft: Survey,
+        widths: Sequence[int],
+    ) -> None:
+        """Freezes the channels where a point failed, or the groups that make it fail.
+
+        Raises:
+            InputError: Nothing is left to freeze.
+        """
+        if failed.layer:
+            self.ledger.forbid(failed.layer, failed.why, failed.layer)
+        if failed.node is not None:
+            for labelled in self.passes.values():
+                labelled.freeze(failed.node, failed.why)
+        before, self.grouping = self.grouping, self.ledger.group()
+        if len(self.grouping.groups) == len(before.groups):
+            for i in failing_groups(
+                fails, draft, widths
+            ):  # what enters the node is held already, or it is unknown
+                labels = [self.ledger.axes[axis][group == i] for axis, (group, _) in before.axes.items()]
+                self.ledger.freeze(np.concatenate(labels), failed.why, failed.place)
+            self.grouping = self.ledger.group()
+        if len(self.grouping.groups) == len(before.groups):
+            raise InputError(f"the network cannot be narrowed: {failed.why} at every width [{failed.place}]")
