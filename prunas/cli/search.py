@@ -219,7 +219,7 @@ def transfer(
     changes = (epochs, batch, lr, images, precision, channels_last)
     computing(deterministic, eager)
     setting = setting_of(target, recipe, data, download, *changes)
-    keeps = [number(text, "--keep") for text in listed(keep, "--keep")] or list(setting.space.keep)
+    keeps = [number(text, "--keep") for text in listed(keep, "--keep")] or list(setting.space.study.keep)
     common: dict[str, Any] = {"keep": keeps, "metric": metric, "seeds": seeds}
     options = options_of(option or [])
     placeholder = Source(setting.space, ())
@@ -306,7 +306,9 @@ def train(
     remember(data)
     setting = make_setting(found, recipe_name=recipe, changes=changes, root=data, download=download)
     asked = Target("params", found.cost(arch).params)
-    training = setting.final(Proposal(asked, arch), how, seed, cap if cap is not None else found.cap, True)
+    training = setting.final(
+        Proposal(asked, arch), how, seed, cap if cap is not None else found.study.cap, True
+    )
     check_setting(setting)
     _warn(setting, [how])
     store = store_at(out)

@@ -43,7 +43,7 @@ def controls_of(
     names: Collection[str], space: SearchSpace, options: Mapping[str, Mapping[str, Any]]
 ) -> set[str]:
     """The controls that join these proposers unless told otherwise."""
-    lines = [configured(name, space.options, options)[0] for name in names]
+    lines = [configured(name, space.study.options, options)[0] for name in names]
     found = {line.dimensions[0] for line in lines if line.kind in FINDERS}
     return {
         control
@@ -76,7 +76,7 @@ def make_setting(
     Raises:
         InputError: Something does not exist or cannot be read.
     """
-    if not space.data:
+    if not space.study.data:
         raise InputError(f"space {space.name!r} names no data set; add `data = ...` to its file")
     changed = {key: value for key, value in (changes or {}).items() if value is not None}
     if changed.get("precision") == "auto":
@@ -84,8 +84,8 @@ def make_setting(
         from prunas.works.runtime import device
 
         changed = fastest(device()) | {key: value for key, value in changed.items() if key != "precision"}
-    chosen: Recipe = recipe(recipe_name or space.recipe).replace(**changed)
-    found = datasets.load(space.data, root, download)
+    chosen: Recipe = recipe(recipe_name or space.study.recipe).replace(**changed)
+    found = datasets.load(space.study.data, root, download)
     if found.shape != space.survey.input:
         raise InputError(
             f"data set {found.name!r} has images of {'x'.join(map(str, found.shape))}; the network of space "
@@ -160,7 +160,7 @@ def make_plan(
                 )
 
     def line(name: str) -> Entry:
-        return configured(name, space.options, options or {})[0]
+        return configured(name, space.study.options, options or {})[0]
 
     chosen = set(proposers)
     if warm_start:
@@ -210,7 +210,7 @@ def make_plan(
         check_served(name, space, dimension)
     targets = [space.target(keep=share, metric=metric) for share in keep]
     targets += [space.target(budget=Target.parse(text), metric=metric) for text in budgets]
-    targets = targets or [space.target(keep=share, metric=metric) for share in space.keep]
+    targets = targets or [space.target(keep=share, metric=metric) for share in space.study.keep]
     return Plan(
         setting=setting,
         proposers=(*(n for n in PROPOSERS if n in chosen), *sorted(chosen - PROPOSERS.keys())),
@@ -223,7 +223,7 @@ def make_plan(
             if "trials" in line(name).needs
         },
         options=options or {},
-        cap=cap if cap is not None else space.cap,
+        cap=cap if cap is not None else space.study.cap,
         dense=dense,
         keep_weights=keep_weights,
         source=source,
@@ -251,8 +251,8 @@ def check_cap(cap: float | None, protocols: Sequence[Protocol]) -> None:
 
 def _check_file_settings(space: SearchSpace) -> None:
     """Refuses settings of proposers in a space's file that do not exist or cannot have that value."""
-    for name in space.options:
+    for name in space.study.options:
         try:
-            configured(name, space.options)
+            configured(name, space.study.options)
         except InputError as error:
             raise InputError(f"{space.source or space.name}: proposers.{name}: {error}") from error

@@ -50,7 +50,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
 def command_of(plan: Plan) -> list[str] | None:
     """The words of `prunas` that carry out this plan again, but for --out; None if only Python can say it."""
     spaces = [plan.setting.space] + ([plan.source.space] if plan.source else [])
-    recipe = _recipe(plan.setting.recipe, plan.setting.space.recipe)
+    recipe = _recipe(plan.setting.recipe, plan.setting.space.study.recipe)
     if not all(map(_typed, spaces)) or recipe is None:
         return None
     head = _search(plan) if plan.source is None else _transfer(plan)
@@ -75,14 +75,14 @@ def command_of(plan: Plan) -> list[str] | None:
 
 def _typed(space: SearchSpace) -> str:
     """What a user types to mean this space; "" if it was made in Python."""
-    return space.name if space.content and isinstance(space.reference, str) else space.source
+    return space.known_as if isinstance(space.known_as, str) and space.known_as else space.source
 
 
 def _search(plan: Plan) -> list[str] | None:
     setting, space = plan.setting, plan.setting.space
     words = ["search", _typed(space), *_proposers(plan)]
     usual = {
-        name: TRIALS if configured(name, space.options, plan.options)[0].kind == "sampler" else 1
+        name: TRIALS if configured(name, space.study.options, plan.options)[0].kind == "sampler" else 1
         for name in plan.trials
     }
     if dict(plan.trials) != usual:
@@ -90,7 +90,7 @@ def _search(plan: Plan) -> list[str] | None:
         if len(numbers) > 1:
             return None
         words += ["--trials", str(numbers.pop())]
-    if plan.cap is not None and plan.cap != space.cap:
+    if plan.cap is not None and plan.cap != space.study.cap:
         words += ["--cap", f"{plan.cap:g}"]
     if setting.dense_training.name != "scratch-e":
         words += ["--dense-training", setting.dense_training.name]
@@ -101,7 +101,7 @@ def _search(plan: Plan) -> list[str] | None:
 def _transfer(plan: Plan) -> list[str] | None:
     source, setting = plan.source, plan.setting
     assert source is not None
-    plain = plan.cap == setting.space.cap and setting.dense_training.name == "scratch-e"
+    plain = plan.cap == setting.space.study.cap and setting.dense_training.name == "scratch-e"
     told = all(target.keep is not None for target in plan.targets) and set(plan.trials.values()) <= {1}
     if not (plain and told and source.proposer) or plan.keep_weights or plan.align:
         return None

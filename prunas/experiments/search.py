@@ -521,7 +521,7 @@ def proposer_of(plan: Plan, name: str) -> tuple[Entry, Proposer]:
     Raises:
         InputError: It does not take one of them.
     """
-    line, settings = configured(name, plan.setting.space.options, plan.options)
+    line, settings = configured(name, plan.setting.space.study.options, plan.options)
     try:
         return line, line.build(**settings)
     except TypeError as error:

@@ -116,10 +116,10 @@ class Setting:
     @property
     def finetuning(self) -> tuple[int, float]:
         """Epochs and rate of fine-tuning: what the space says for its own recipe, in proportion for another."""
-        asked, recipe = self.space.finetune, self.recipe
+        asked, recipe = self.space.study.finetune, self.recipe
         if asked is None:
             return max(1, recipe.epochs // 4), recipe.lr * FINETUNE_RATE
-        own = named_recipe(self.space.recipe)
+        own = named_recipe(self.space.study.recipe)
         return max(1, recipe.epochs * asked.epochs // own.epochs), recipe.lr * (asked.lr / own.lr)
 
     def dense(self, seed: int, penalty: Penalty | None) -> "Training":

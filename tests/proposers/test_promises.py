@@ -142,7 +142,7 @@ def test_another_process_proposes_the_same_without_torch(spaces, brief, ended, a
 import json, sys
 from prunas.proposers.registry import PROPOSERS
 from prunas.proposers.brief import Brief, Trial
-from prunas.spaces.space import load_space
+from prunas.spaces.load import load_space
 space = load_space("vgg11-digits")
 brief = Brief(space, (space.target(keep=0.1), space.target(keep=0.02)), 5, trials=8)
 told = []

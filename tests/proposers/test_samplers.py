@@ -115,7 +115,7 @@ def test_another_process_proposes_the_same(wide, brief):
 import json
 from prunas.proposers.registry import PROPOSERS
 from prunas.proposers.brief import Brief, Trial
-from prunas.spaces.space import load_space
+from prunas.spaces.load import load_space
 space = load_space("vgg16-c10")
 brief = Brief(space, (space.target(keep=0.1), space.target(keep=0.02)), 5, trials=7)
 told = []

@@ -252,6 +252,6 @@ def at_given_widths(brief: Brief, preset: str | None, choose: Choose, run: str) 
     asked: list[tuple[Target, Architecture]] = [(t, designs.uniform(space, t)) for t in brief.targets]
     if preset is not None:
         arch = space.preset(preset).architecture
-        metric = brief.targets[0].metric if brief.targets else space.metric
+        metric = brief.targets[0].metric if brief.targets else space.study.metric
         asked = [(Target(metric, space.measure(arch, metric)), arch)]
     return [proposal(space, space.counts(a), choose, target, run, a.removed) for target, a in asked]
