@@ -17,6 +17,7 @@ from prunas.experiments.search import Findings, Plan
 from prunas.experiments.steps import few_steps
 from prunas.experiments.transfer import stage_notes
 from prunas.files import digest, read_json, write_json
+from prunas.names import SEARCHERS
 from prunas.proposers.registry import entry
 from prunas.results.rows import Metric, SearchCost, TrainingRow, TrialRow
 from prunas.runs.store import Store
@@ -111,7 +112,7 @@ class Record:
 
     def differences(self) -> list[summary.Difference]:
         """What was found against the tapered shape with its params and MACs, paired by seed."""
-        found = [row.proposer for row in self.rows if row.kind in ("automatic", "sampler", "predefined")]
+        found = [row.proposer for row in self.rows if row.kind in SEARCHERS]
         return summary.comparisons(self.rows, list(dict.fromkeys(found)))
 
     def tables(

@@ -17,7 +17,7 @@ from prunas import designs
 from prunas.costs.target import Target
 from prunas.errors import InputError
 from prunas.files import read_json, write_json
-from prunas.names import FINDERS
+from prunas.names import FINDERS, TARGET_MISSED
 from prunas.proposers.brief import Brief, DenseNetwork, Penalty, Pending, Proposal, Proposer, Source, Trial
 from prunas.proposers.entry import Entry
 from prunas.proposers.registry import configured
@@ -360,8 +360,9 @@ class _Search:
         arch = designs.align(space, found, *self.plan.align)
         if arch == found:
             return replace(point, proposed=found)
-        flags = [flag for flag in point.flags if flag != "target_missed"]
-        flags += ["target_missed"] * designs.missed(space, arch, point.target)
+        flags = [flag for flag in point.flags if flag != TARGET_MISSED]
+        if designs.missed(space, arch, point.target):
+            flags.append(TARGET_MISSED)
         # The method chose its channels for other widths.
         return Proposal(point.target, arch, tuple(flags), proposed=found)
 

@@ -58,7 +58,7 @@ def stage_notes(source: SearchSpace, space: SearchSpace, proposers: Sequence[str
     """
     lines = [entry(name) for name in proposers]
     decisions = dict.fromkeys(line.dimensions[0] for line in lines if "source" in line.needs)
-    found = [match(source, space, decision).note for decision in decisions]  # type: ignore[arg-type]  # checked
+    found = [match(source, space, decision).note for decision in decisions]
     return tuple(note for note in found if note)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from prunas.errors import InputError, unknown
-from prunas.names import Kind
+from prunas.names import Decision, Kind
 from prunas.proposers.brief import Proposer
 from prunas.proposers.options import Option
 from prunas.recipe import Protocol
@@ -43,7 +43,7 @@ class Entry:
     kind: Kind
     description: str
     reference: str
-    dimensions: tuple[str, ...] = ("width",)
+    dimensions: tuple[Decision, ...] = ("width",)
     needs: tuple[str, ...] = ()
     trainings_per_target: int = 0
     starts: tuple[str, ...] = ()

@@ -4,13 +4,12 @@ import math
 
 from prunas.costs.target import Target
 from prunas.errors import InputError
+from prunas.names import SEARCHERS
 from prunas.proposers.brief import Brief, Pending
 from prunas.proposers.registry import entry, installed_proposers
 from prunas.spaces.space import SearchSpace
 
 __all__ = ["check_served", "refusal", "serving"]
-
-FINDING = ("automatic", "predefined", "sampler")
 
 
 def refusal(name: str, space: SearchSpace, decides: str | None = None) -> str | None:
@@ -47,7 +46,7 @@ def refusal(name: str, space: SearchSpace, decides: str | None = None) -> str | 
 def serving(space: SearchSpace) -> list[str]:
     """The methods and samplers that can serve a space."""
     lines = installed_proposers()[0]
-    return [name for name, line in lines.items() if line.kind in FINDING and refusal(name, space) is None]
+    return [name for name, line in lines.items() if line.kind in SEARCHERS and refusal(name, space) is None]
 
 
 def check_served(name: str, space: SearchSpace, decides: str | None = None) -> None:

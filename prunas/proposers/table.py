@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from prunas.names import DIMENSIONS
+from prunas.names import DIMENSIONS, Decision
 from prunas.proposers.entry import Entry
 from prunas.proposers.options import Option, at_least
 
@@ -78,7 +78,7 @@ def _pull(default: float | None, help: str) -> Option:
     return Option("pull", float, default, help, lambda pull: pull >= 0, "0 or more")
 
 
-def _untrained(method: str, reference: str, dimension: str = "width") -> Entry:
+def _untrained(method: str, reference: str, dimension: Decision = "width") -> Entry:
     return Entry(
         "prunas.proposers.baselines.untrained:Untrained",
         "control",
@@ -91,7 +91,7 @@ def _untrained(method: str, reference: str, dimension: str = "width") -> Entry:
     )
 
 
-def _unpenalised(path: str, method: str, reference: str, dimension: str = "width") -> Entry:
+def _unpenalised(path: str, method: str, reference: str, dimension: Decision = "width") -> Entry:
     return Entry(
         path,
         "control",

@@ -11,13 +11,10 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from prunas.costs.counted import Cost
 from prunas.costs.target import Target
 from prunas.errors import InputError
+from prunas.names import CHANCE_LEVEL, RowKind
 
 __all__ = [
-    "CHANCE_LEVEL",
     "FINISHED",
-    "NONE_LEFT_OUT",
-    "PENALTY_NOT_ACTED",
-    "Kind",
     "Metric",
     "Proposed",
     "SearchCost",
@@ -26,13 +23,8 @@ __all__ = [
     "TrialRow",
 ]
 
-Kind = Literal["predefined", "automatic", "sampler", "control", "design", "dense"]
 Metric = Literal["params", "macs"]
 FINISHED = "finished"
-PENALTY_NOT_ACTED = "penalty_not_acted"
-NONE_LEFT_OUT = "none_left_out"
-"""Flag of a design that is made of the shapes of all seeds, so that n counts trainings and not searches."""
-CHANCE_LEVEL = "chance_level"
 
 _Count = Annotated[int, Field(ge=0)]
 _Percent = Annotated[float, Field(ge=0, le=100)]
@@ -93,7 +85,7 @@ class TrainingRow:
 
     id: str
     proposer: str
-    kind: Kind
+    kind: RowKind
     asked: Target
     reached: Cost
     protocol: str

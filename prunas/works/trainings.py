@@ -7,10 +7,11 @@ from typing import Any
 from prunas.architecture import Architecture
 from prunas.costs.target import Target
 from prunas.errors import InputError
+from prunas.names import RowKind
 from prunas.proposers.brief import Penalty, Proposal
 from prunas.recipe import PROTOCOLS, Protocol, Recipe, scratch_b_epochs
 from prunas.recipe import recipe as named_recipe
-from prunas.results.rows import Kind, TrainingRow
+from prunas.results.rows import TrainingRow
 from prunas.runs.execute import Outcome
 from prunas.runs.job import Job
 from prunas.spaces.space import SearchSpace
@@ -210,7 +211,7 @@ class Training:
         outcome: Outcome | None,
         *,
         proposer: str,
-        kind: Kind,
+        kind: RowKind,
         asked: Target,
         search_seed: int,
         folder: str,

@@ -144,7 +144,7 @@ def test_budgets_below_what_no_convolution_holds_are_refused(vgg):
     rest = 14_724_042 - 14_710_464
     with pytest.raises(InputError, match=f"{rest + 13:,}"):  # a weight of each convolution stays
         kernels.uniform_kernels(vgg, vgg.target(budget=rest - 1000))
-    with pytest.raises(InputError, match="params or macs"):
+    with pytest.raises(InputError, match="ask for params, macs or conv-params"):
         kernels.uniform_kernels(vgg, vgg.target(keep=0.5, metric="channels"))
     with pytest.raises(InputError, match="at least one found"):
         kernels.transferred_kernels(vgg, [], vgg)

@@ -11,6 +11,7 @@ from prunas import designs
 from prunas.architecture import Architecture
 from prunas.costs.target import Target
 from prunas.errors import InputError
+from prunas.names import FLOOR, TARGET_MISSED
 from prunas.proposers.brief import Brief, Proposal
 from prunas.spaces.space import SearchSpace
 from prunas.survey import ChannelMap, Layer, Span
@@ -210,7 +211,7 @@ def proposal(
             there = survey.positions(survey.gate_named[d.name].form, units)
             selected[d.name] = choose(i, there, min(count, len(there))).tolist()
     arch = space.point({name: len(stay) for name, stay in kept.items()}, selected, removed)
-    flags = ("target_missed",) if designs.missed(space, arch, target) else ()
+    flags = (TARGET_MISSED,) if designs.missed(space, arch, target) else ()
     return Proposal(target, arch, flags, kept, run)
 
 
@@ -232,7 +233,7 @@ def allocated(brief: Brief, scores: Scores, choose: Choose, run: str, who: str) 
     for target in brief.targets:
         counts, floored = threshold(brief.space, limited, target, who)
         made = proposal(brief.space, counts, choose, target, run)
-        proposals.append(replace(made, flags=("floor", *made.flags)) if floored else made)
+        proposals.append(replace(made, flags=(FLOOR, *made.flags)) if floored else made)
     return proposals
 
 

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from prunas.errors import InputError
+from prunas.names import PENALTY_NOT_ACTED
 from prunas.proposers.brief import Brief, Penalty, Proposal, Trial, penalty_strength
 from prunas.proposers.pruning.channels import Scores, allocated, capped, in_order_of, parts
 from prunas.proposers.registry import check_values
@@ -166,4 +167,4 @@ class Slimming:
 def _judged(space: SearchSpace, made: Proposal, below: float) -> Proposal:
     """Flags a proposal that prunes more than the penalty drove out."""
     pruned = 1 - space.measure(made.architecture, "channels") / space.measure(space.dense, "channels")
-    return replace(made, flags=(*made.flags, "penalty_not_acted")) if below < pruned else made
+    return replace(made, flags=(*made.flags, PENALTY_NOT_ACTED)) if below < pruned else made
