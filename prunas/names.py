@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Literal, get_args
 
 __all__ = [
+    "ANSWERS_OTHERS",
     "CHANCE_LEVEL",
     "DIMENSIONS",
     "FINDERS",
@@ -16,12 +17,15 @@ __all__ = [
     "MACS_NOT_MATCHED",
     "NONE_LEFT_OUT",
     "PENALTY_NOT_ACTED",
+    "READS_WEIGHTS",
     "REGISTERED",
+    "RESTS_ON_OTHERS",
     "ROW_KINDS",
     "SEARCHERS",
     "TARGET_MISSED",
     "Decision",
     "Kind",
+    "Need",
     "Registry",
     "RowKind",
 ]
@@ -66,7 +70,20 @@ SEARCHERS: tuple[Kind, ...] = (*FINDERS, "sampler")
 """Kinds whose points are a result, by pruning or by trials, as opposed to designs and controls."""
 
 
-# What a proposer decides
+# What a proposer asks for, and what it decides
+
+Need = Literal["dense", "initial", "found", "found-by-others", "source", "trials"]
+"""What a proposer asks of its brief: a `dense` training, `initial` weights, `found` points of others with the same
+seed, or `found-by-others`: with other seeds, a `source` in another space, `trials`."""
+
+ANSWERS_OTHERS: frozenset[Need] = frozenset(("found", "found-by-others"))
+"""Needs of a proposer that waits for the points of others in its search."""
+
+RESTS_ON_OTHERS: frozenset[Need] = ANSWERS_OTHERS | {"source"}
+"""Needs of a proposer whose points are made of the points of others, there or elsewhere."""
+
+READS_WEIGHTS: frozenset[Need] = frozenset(("dense", "initial"))
+"""Needs of a proposer that reads the weights of the dense network."""
 
 Decision = Literal["width", "depth", "kernel"]
 """Units of groups and gates; which residual branches stay; which weights of a convolution exist."""

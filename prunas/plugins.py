@@ -18,10 +18,10 @@ from prunas.names import REGISTERED, Registry
 
 __all__ = ["Group", "Plugin", "foreign_code", "load_all", "plugins", "resolve"]
 
-Group = Literal["prunas.proposers.registry", "prunas.spaces"] | Registry
+Group = Literal["prunas.proposers", "prunas.spaces"] | Registry
 
 NOUNS: Mapping[Group, str] = {
-    "prunas.proposers.registry": "proposer",
+    "prunas.proposers": "proposer",
     "prunas.spaces": "space",
     "prunas.works": "work",
     "prunas.penalties": "penalty",

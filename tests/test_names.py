@@ -7,7 +7,7 @@ from typing import get_args
 
 import prunas
 from prunas import names
-from prunas.names import FINDERS, ROW_KINDS, SEARCHERS, Decision, Kind, RowKind
+from prunas.names import FINDERS, ROW_KINDS, SEARCHERS, Decision, Kind, Need, RowKind
 
 PACKAGE = Path(prunas.__file__).parent
 TREES = {
@@ -34,7 +34,7 @@ def literals(tree: ast.AST) -> Iterator[tuple[int, list[str]]]:
 
 
 def test_kinds_and_dimensions_are_listed_in_one_file() -> None:
-    words = set(get_args(Kind)), set(get_args(Decision))
+    words = set(get_args(Kind)), set(get_args(Decision)), set(get_args(Need))
     copies = [
         f"{path}:{line}: {members}"
         for path, tree in TREES.items()

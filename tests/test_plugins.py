@@ -101,8 +101,8 @@ def test_listings_hold_what_is_installed(ramp: Path) -> None:
 
 
 ENTRY = """
-from prunas.proposers.registry import Entry
-X = Entry("other:X", {kind!r}, "d", "r", dimensions=({dimension!r},))
+from prunas.proposers.entry import Entry
+X = Entry("other:X", {kind!r}, "d", "r", dimensions=({dimension!r},){more})
 """
 
 
@@ -112,14 +112,18 @@ X = Entry("other:X", {kind!r}, "d", "r", dimensions=({dimension!r},))
         ("raise RuntimeError('no licence\\nhere')", "cannot be imported: RuntimeError: no licence here"),
         ("Y = 1", "cannot be imported: AttributeError"),
         ("X = 3", "names a int, not an Entry"),
-        (ENTRY.format(kind="contrl", dimension="width"), "did you mean control"),
-        (ENTRY.format(kind="control", dimension="colour"), "colour"),
+        (ENTRY.format(kind="contrl", dimension="width", more=""), "did you mean control"),
+        (ENTRY.format(kind="control", dimension="colour", more=""), "colour"),
+        (
+            ENTRY.format(kind="control", dimension="width", more=", needs=('found-by-all',)"),
+            "did you mean found",
+        ),
     ],
 )
 def test_a_broken_proposer_is_one_line_and_breaks_nothing_else(
     install: Install, source: str, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    install("broken-pack", {"broken.py": source}, {"prunas.proposers.registry": {"bad": "broken:X"}})
+    install("broken-pack", {"broken.py": source}, {"prunas.proposers": {"bad": "broken:X"}})
     with pytest.raises(InputError, match=re.escape(says)) as raised:
         entry("bad")
     assert "proposer 'bad' of package broken-pack 1.0" in str(raised.value)
@@ -153,7 +157,7 @@ def test_a_broken_space_is_one_line(install: Install, value: str, says: str) -> 
 
 def test_names_that_clash(install: Install) -> None:
     for name in ("one", "two"):
-        install(name, {}, {"prunas.proposers.registry": {"mine": "other:X", "slimming": "other:X"}})
+        install(name, {}, {"prunas.proposers": {"mine": "other:X", "slimming": "other:X"}})
     assert entry("slimming") is PROPOSERS["slimming"]
     with pytest.raises(InputError, match=r"of packages .*one 1\.0.*uninstall all but one"):
         entry("mine")
@@ -164,7 +168,7 @@ def test_names_that_clash(install: Install) -> None:
 
 
 def test_a_name_that_cannot_be_typed(install: Install) -> None:
-    install("broken-pack", {"other.py": ""}, {"prunas.proposers.registry": {"my.name": "other:X"}})
+    install("broken-pack", {"other.py": ""}, {"prunas.proposers": {"my.name": "other:X"}})
     with pytest.raises(InputError, match="rename it"):
         entry("my.name")
 

@@ -6,6 +6,7 @@ search runs, and workers open no database.
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import groupby
 from pathlib import Path
@@ -17,6 +18,7 @@ from prunas.experiments.record import Record
 from prunas.files import read_stored
 from prunas.proposers.optuna.profiles import stage_ratios
 from prunas.proposers.optuna.replay import quiet
+from prunas.proposers.registry import entry
 from prunas.results.rows import TrialRow
 from prunas.spaces.load import load_space
 
@@ -109,7 +111,7 @@ def write_studies(
                             f"--storage holds a study {name!r} that prunas did not write; rename it"
                         )
                     optuna.delete_study(study_name=name, storage=storage)
-                two = proposer.partition("+")[0] == "nsga2"
+                two = _has_two_objectives(proposer)
                 study = optuna.create_study(
                     study_name=name,
                     storage=storage,
@@ -181,3 +183,10 @@ def _shown(url: str) -> str:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:
         return json.dumps(url)
+
+
+def _has_two_objectives(proposer: str) -> bool:
+    """Whether a sampler weighs the cost left open beside the score; False if it is no longer installed."""
+    with suppress(InputError):
+        return bool(getattr(entry(proposer).resolved(), "two_objectives", False))
+    return False

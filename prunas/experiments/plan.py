@@ -12,10 +12,10 @@ from prunas.costs.metrics import Metric
 from prunas.costs.target import Target
 from prunas.errors import InputError
 from prunas.experiments.search import Plan
-from prunas.names import FINDERS
+from prunas.names import ANSWERS_OTHERS, FINDERS
 from prunas.proposers.brief import Source
 from prunas.proposers.entry import Entry
-from prunas.proposers.registry import configured, entry
+from prunas.proposers.registry import configured, entry, finder_of, joining_controls
 from prunas.proposers.serving import check_served
 from prunas.proposers.table import PROPOSERS
 from prunas.recipe import Protocol, Recipe, finite, protocol, recipe
@@ -23,17 +23,7 @@ from prunas.spaces.space import SearchSpace
 from prunas.statistics.inference import chance_ceiling
 from prunas.works.trainings import Setting
 
-__all__ = ["CONTROLS", "TRIALS", "check_cap", "controls_of", "make_plan", "make_setting"]
-
-CONTROLS = {
-    "width": ("uniform", "random", "taper"),
-    "depth": ("uniform-depth",),
-    "kernel": ("uniform-kernel", "erk"),
-}
-"""What a proposer is compared with unless told otherwise, by what it decides."""
-
-
-FINDING = {"width": "slimming", "depth": "sss", "kernel": "magnitude"}
+__all__ = ["TRIALS", "check_cap", "controls_of", "make_plan", "make_setting"]
 
 TRIALS = 16
 """Candidates per target of a sampler that is not told otherwise."""
@@ -48,7 +38,7 @@ def controls_of(
     return {
         control
         for dimension in {line.dimensions[0] for line in lines}
-        for control in CONTROLS[dimension]
+        for control in joining_controls(dimension)
         if dimension in found or "found" not in entry(control).needs
     }
 
@@ -199,9 +189,9 @@ def make_plan(
                     f"{name!r}: {start!r} finds {line(start).dimensions[0]}, and {dimension} is what is searched; "
                     f"see vary, as in --set {name.partition('+')[0]}.vary={line(start).dimensions[0]}"
                 )
-        if {"found", "found-by-others"} & set(needs) and dimension not in found:
+        if ANSWERS_OTHERS & set(needs) and dimension not in found:
             raise InputError(
-                f"{name!r} answers what a pruning method found; add one, such as --proposer {FINDING[dimension]}"
+                f"{name!r} answers what a pruning method found; add one, such as --proposer {finder_of(dimension)}"
             )
         if "source" in needs and source is None:
             raise InputError(

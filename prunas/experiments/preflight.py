@@ -25,6 +25,7 @@ from prunas.costs.target import Target
 from prunas.errors import InputError
 from prunas.experiments.search import Plan, check_unedited, proposer_of
 from prunas.files import names_folder
+from prunas.names import RESTS_ON_OTHERS
 from prunas.proposers.brief import Brief
 from prunas.proposers.entry import Entry
 from prunas.runs.store import Store
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 __all__ = ["check_setting", "preflight"]
-
-ANSWERS_OTHERS = frozenset(("found", "found-by-all", "source"))
 
 
 def preflight(plan: Plan, store: Store | None = None) -> None:
@@ -56,7 +55,7 @@ def preflight(plan: Plan, store: Store | None = None) -> None:
     check_setting(plan.setting, least="width" in {line.dimensions[0] for _, line, _ in served})
     for name, line, proposer in served:
         _check_settings(space, name, proposer)
-        if not ANSWERS_OTHERS & set(line.needs):
+        if not RESTS_ON_OTHERS & set(line.needs):
             _rehearse(plan, proposer)
     if store is not None:
         check_unedited(space, store)
@@ -172,7 +171,7 @@ def _rehearse(plan: Plan, proposer: Any) -> None:
 
 def _check_reach(space: SearchSpace, name: str, line: Entry, targets: Sequence[Target]) -> None:
     """Refuses targets below what a proposer can reach by what it decides."""
-    if ANSWERS_OTHERS & set(line.needs):
+    if RESTS_ON_OTHERS & set(line.needs):
         return
     for target in targets:
         least = _least(space, line.dimensions[0], target.metric)

@@ -17,7 +17,7 @@ from prunas.experiments.search import Findings, Plan
 from prunas.experiments.steps import few_steps
 from prunas.experiments.transfer import stage_notes
 from prunas.files import digest, read_json, write_json
-from prunas.names import SEARCHERS
+from prunas.names import RESTS_ON_OTHERS, SEARCHERS
 from prunas.proposers.registry import entry
 from prunas.results.rows import Metric, SearchCost, TrainingRow, TrialRow
 from prunas.runs.store import Store
@@ -327,9 +327,7 @@ def _priced(cost: SearchCost) -> bool:
     Records from before prices held the searches that an answer rests on gave those trainings to nobody but the
     searches themselves: there, a control that answers found points costs nothing.
     """
-    return cost.rests_on is not None or not {"found", "found-by-others", "source"} & set(
-        entry(cost.proposer).needs
-    )
+    return cost.rests_on is not None or not RESTS_ON_OTHERS & set(entry(cost.proposer).needs)
 
 
 def _once(rows: Iterable[TrainingRow]) -> tuple[TrainingRow, ...]:

@@ -5,10 +5,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from prunas.data import data_folder
-from prunas.experiments.plan import CONTROLS, TRIALS, controls_of
+from prunas.experiments.plan import TRIALS, controls_of
 from prunas.experiments.search import Plan
 from prunas.experiments.transfer import designs_of
 from prunas.proposers.registry import configured
+from prunas.proposers.table import PROPOSERS
 from prunas.recipe import RECIPES, Recipe
 from prunas.spaces.space import SearchSpace
 
@@ -120,7 +121,7 @@ def _transfer(plan: Plan) -> list[str] | None:
 
 def _proposers(plan: Plan) -> list[str]:
     """Names and whether controls join them, the shorter way where both mean the same."""
-    names, every = set(plan.proposers), {name for some in CONTROLS.values() for name in some}
+    names, every = set(plan.proposers), {name for name, line in PROPOSERS.items() if line.joins}
     given = names - every
     if given and names == given | controls_of(given, plan.setting.space, plan.options):
         return ["--proposer", ",".join(_ordered(plan, given))]

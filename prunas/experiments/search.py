@@ -17,7 +17,7 @@ from prunas import designs
 from prunas.costs.target import Target
 from prunas.errors import InputError
 from prunas.files import read_json, write_json
-from prunas.names import FINDERS, TARGET_MISSED
+from prunas.names import ANSWERS_OTHERS, FINDERS, TARGET_MISSED
 from prunas.proposers.brief import Brief, DenseNetwork, Penalty, Pending, Proposal, Proposer, Source, Trial
 from prunas.proposers.entry import Entry
 from prunas.proposers.registry import configured
@@ -212,7 +212,7 @@ class _Search:
 
     def _ask(self, session: Session) -> None:
         found = self._found(session) or ()
-        if {"found", "found-by-others"} & set(session.entry.needs) and not found:
+        if ANSWERS_OTHERS & set(session.entry.needs) and not found:
             session.ended = True  # those it answers found nothing, and say why themselves
             return
         plan, setting = self.plan, self.plan.setting

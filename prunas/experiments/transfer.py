@@ -16,24 +16,17 @@ from prunas.experiments.search import Plan, search
 from prunas.files import read_json
 from prunas.names import FINDERS
 from prunas.proposers.brief import Proposal, Source
-from prunas.proposers.registry import entry, installed_proposers
+from prunas.proposers.registry import designs_for, entry, installed_proposers
 from prunas.runs.executors import Executor
 from prunas.runs.store import Store
 from prunas.spaces.load import space_folder
 from prunas.spaces.space import SearchSpace
 
-__all__ = ["DESIGNS", "find_source", "load_source", "source_plan", "stage_notes"]
-
-DESIGNS = {
-    "width": ("guided", "transferred"),
-    "depth": ("guided-depth", "transferred-depth"),
-    "kernel": ("guided-kernel", "transferred-kernel"),
-}
-"""What a transfer adds to the target's own search, by what its method decides."""
+__all__ = ["designs_of", "find_source", "load_source", "source_plan", "stage_notes"]
 
 
 def designs_of(proposer: str) -> tuple[str, ...]:
-    """The designs that carry what a method finds.
+    """The designs that a transfer adds to the target's own search: those that carry what a method finds.
 
     Raises:
         InputError: There is no such proposer, or it finds nothing.
@@ -42,7 +35,7 @@ def designs_of(proposer: str) -> tuple[str, ...]:
     if line.kind not in FINDERS:
         able = [name for name, e in installed_proposers()[0].items() if e.kind in FINDERS]
         raise InputError(f"{proposer!r} finds nothing that could be transferred; these do: {', '.join(able)}")
-    return DESIGNS[line.dimensions[0]]
+    return designs_for(line.dimensions[0])
 
 
 def stage_notes(source: SearchSpace, space: SearchSpace, proposers: Sequence[str]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import math
 
 from prunas.costs.target import Target
 from prunas.errors import InputError
-from prunas.names import SEARCHERS
+from prunas.names import READS_WEIGHTS, SEARCHERS
 from prunas.proposers.brief import Brief, Pending
 from prunas.proposers.registry import entry, installed_proposers
 from prunas.spaces.space import SearchSpace
@@ -31,7 +31,7 @@ def refusal(name: str, space: SearchSpace, decides: str | None = None) -> str | 
             )
         case "kernel" if not any(math.prod(at.kernel) > 1 for at in survey.layers if at.kind == "conv"):
             return "it decides which positions of a kernel exist, and no kernel there is larger than 1x1"
-    if not {"dense", "initial"} & set(line.needs):
+    if not READS_WEIGHTS & set(line.needs):
         return None
     whole = Target("params", space.measure(space.dense, "params"))
     try:
