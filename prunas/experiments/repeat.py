@@ -5,8 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from prunas.data import data_folder
-from prunas.experiments.plan import TRIALS, controls_of
-from prunas.experiments.search import Plan
+from prunas.experiments.plan import TRIALS, Plan, controls_of
 from prunas.experiments.transfer import designs_of
 from prunas.proposers.registry import configured
 from prunas.proposers.table import PROPOSERS

@@ -12,7 +12,8 @@ from prunas.architecture import Architecture
 from prunas.costs.target import Target
 from prunas.designs.stages import match
 from prunas.errors import InputError, unknown
-from prunas.experiments.search import Plan, search
+from prunas.experiments.plan import Plan
+from prunas.experiments.search import search
 from prunas.files import read_json
 from prunas.names import FINDERS
 from prunas.proposers.brief import Proposal, Source
