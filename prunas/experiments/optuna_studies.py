@@ -118,7 +118,7 @@ def write_studies(
                     directions=["maximize", "minimize"] if two else ["maximize"],
                 )
                 other = "params" if asked.metric == "macs" else "macs"
-                study.set_metric_names(["validation accuracy", other][: 1 + two])
+                study.set_metric_names(["validation accuracy", other] if two else ["validation accuracy"])
                 about = {"data": record.data, "recipe": record.recipe, "epochs": record.epochs}
                 study.set_user_attr(MARK, about | {"made_with": made_with.get((proposer, seed), "")})
                 frozen = list(_frozen(list(trials), root / record.space, other if two else None))
@@ -135,7 +135,7 @@ def _frozen(
 
     candidates: dict[tuple[str, int], list[TrialRow]] = {}
     for i, trial in enumerate(trials):
-        candidates.setdefault((trial.architecture, i * trial.duplicate), []).append(trial)
+        candidates.setdefault((trial.architecture, i if trial.duplicate else 0), []).append(trial)
     folders = [runs / Path(attempts[-1].folder).name for attempts in candidates.values()]
     specs = [read_stored(folder / "job.json")["spec"] for folder in folders]
     points = [Architecture.from_json(spec["architecture"]) for spec in specs]

@@ -33,9 +33,9 @@ def refusal(name: str, space: SearchSpace, decides: str | None = None) -> str | 
             return "it decides which positions of a kernel exist, and no kernel there is larger than 1x1"
     if not READS_WEIGHTS & set(line.needs):
         return None
-    whole = Target("params", space.measure(space.dense, "params"))
+    unpruned = Target("params", space.measure(space.dense, "params"))
     try:
-        line.build().propose(Brief(space, (whole,), 0, lr_sum=1.0, calibration=lambda images: ()), [])
+        line.build().propose(Brief(space, (unpruned,), 0, lr_sum=1.0, calibration=lambda images: ()), [])
     except Pending:
         return None
     except InputError as error:

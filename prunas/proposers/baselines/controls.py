@@ -86,10 +86,10 @@ class Random:
         return proposals
 
 
-def _found(brief: Brief, who: str) -> Sequence[Proposal]:
+def _found(brief: Brief, name: str) -> Sequence[Proposal]:
     if not brief.found:
         raise InputError(
-            f"proposer {who!r} answers points that a pruning method found; add one, such as --proposer slimming"
+            f"proposer {name!r} answers points that a pruning method found; add one, such as --proposer slimming"
         )
     return brief.found
 

@@ -79,7 +79,7 @@ def penalty(pull: float, lr_sum: float, momentum: float) -> Penalty:
 
 
 def carriers(space: SearchSpace) -> list[list[Layer]]:
-    """The batch norms whose scales speak for each dimension, in the order of the dimensions.
+    """The batch norms whose scales decide each dimension, in the order of the dimensions.
 
     Where several norms carry a group (a residual stream), all do; norms that serve a gate's reader alone speak
     for the gate, and for the group only if no other norm does.
@@ -94,17 +94,17 @@ def carriers(space: SearchSpace) -> list[list[Layer]]:
     found = []
     for dimension in space.dimensions:
         if dimension.kind == "gate":
-            speaking = [n for n in norms if n.path == survey.gate_named[dimension.name].norm]
+            norms_of = [n for n in norms if n.path == survey.gate_named[dimension.name].norm]
         else:
             index = survey.group_index[dimension.name]
             carrying = [n for n in norms if any(run.group == index for run in survey.forms[n.writes])]
-            speaking = [n for n in carrying if n.path not in gated] or carrying
-        if not speaking:
+            norms_of = [n for n in carrying if n.path not in gated] or carrying
+        if not norms_of:
             raise InputError(
                 f"slimming needs a batch norm behind everything that varies, and {dimension.name!r} of space "
                 f"{space.name!r} has none; exclude it there, or use a sampler such as tpe"
             )
-        found.append(speaking)
+        found.append(norms_of)
     return found
 
 
