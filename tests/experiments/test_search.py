@@ -15,7 +15,7 @@ from prunas.runs.executors import executor
 from prunas.runs.store import Store
 from prunas.spaces.load import load_space
 from prunas.statistics.summary import cost_table, spent
-from prunas.works import runtime as work
+from prunas.works import train as work
 
 EVERYONE = ("slimming", "tpe", "uniform", "random", "taper", "shuffled")
 

@@ -1,12 +1,12 @@
 import dataclasses
 import itertools
-import pkgutil
 
 import numpy as np
 import pytest
 import torch
 
 from prunas.errors import InputError
+from prunas.plugins import resolve
 from prunas.proposers.pruning.channels import at_given_widths, in_order_of
 from prunas.proposers.pruning.reconstruction import GlobalReconstruction, Reconstruction
 from prunas.proposers.pruning.thinet import GlobalThiNet, ThiNet, greedy
@@ -96,7 +96,7 @@ def test_factors_make_up_for_planted_twins(method, spaces, weights, brief):
     def loss(proposal, rebuild):
         inherited = None
         if rebuild:
-            inherited = pkgutil.resolve_name(rebuild.path)(
+            inherited = resolve("prunas.rebuilds", rebuild.name)(
                 space, proposal.architecture, state, proposal.kept, told.calibration, **rebuild.options
             )
         return change(space, state, proposal, inherited)
