@@ -589,7 +589,7 @@ def prepare_transfer(
     setting = _setting(target, recipe, data, download)
     found_in = _space(source)
     common: dict[str, Any] = {
-        "keep": _several(keep) or list(setting.space.keep),
+        "keep": _several(keep) or list(setting.space.study.keep),
         "metric": metric,
         "seeds": seeds,
     }
@@ -695,7 +695,9 @@ def prepare_train(
         found, arch = load_point(str(space))
     setting = _setting(found, recipe, data, download)
     asked = Target("params", found.cost(arch).params)
-    training = setting.final(Proposal(asked, arch), how, seed, cap if cap is not None else found.cap, True)
+    training = setting.final(
+        Proposal(asked, arch), how, seed, cap if cap is not None else found.study.cap, True
+    )
     check_setting(setting)
     return PreparedTraining(
         setting=setting,

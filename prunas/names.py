@@ -8,7 +8,27 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, get_args
 
-__all__ = ["DIMENSIONS", "FINDERS", "REGISTERED", "Kind", "Registry"]
+__all__ = [
+    "ANSWERS_OTHERS",
+    "CHANCE_LEVEL",
+    "DIMENSIONS",
+    "FINDERS",
+    "FLOOR",
+    "MACS_NOT_MATCHED",
+    "NONE_LEFT_OUT",
+    "PENALTY_NOT_ACTED",
+    "READS_WEIGHTS",
+    "REGISTERED",
+    "RESTS_ON_OTHERS",
+    "ROW_KINDS",
+    "SEARCHERS",
+    "TARGET_MISSED",
+    "Decision",
+    "Kind",
+    "Need",
+    "Registry",
+    "RowKind",
+]
 
 Registry = Literal["prunas.works", "prunas.penalties", "prunas.rebuilds", "prunas.tasks", "prunas.data"]
 
@@ -37,7 +57,63 @@ REGISTERED: Mapping[Registry, Mapping[str, str]] = MappingProxyType(
 """Import paths by name; other packages add theirs by entry points of the same groups."""
 
 
+# Kinds of proposers
+
 Kind = Literal["predefined", "automatic", "sampler", "design", "control"]
-DIMENSIONS = ("width", "depth", "kernel")
-FINDERS = ("automatic", "predefined")
+"""What sort of proposer it is. `predefined`: the user gives the widths; `automatic`: the method finds them;
+`sampler`: it is asked again after every result; `design`: made of found points; `control`: what the others are
+compared with."""
+
+RowKind = Literal["dense", Kind]
+"""What sort of proposer a row is of; `dense` is the unpruned network itself."""
+
+ROW_KINDS: tuple[RowKind, ...] = ("dense", *get_args(Kind))
+"""In the order of a table."""
+
+FINDERS: tuple[Kind, ...] = ("automatic", "predefined")
 """Kinds that find points by pruning."""
+
+SEARCHERS: tuple[Kind, ...] = (*FINDERS, "sampler")
+"""Kinds whose points are a result, by pruning or by trials, as opposed to designs and controls."""
+
+
+# What a proposer asks for, and what it decides
+
+Need = Literal["dense", "initial", "found", "found-by-others", "source", "trials"]
+"""What a proposer asks of its brief: a `dense` training, `initial` weights, `found` points of others with the same
+seed, or `found-by-others`: with other seeds, a `source` in another space, `trials`."""
+
+ANSWERS_OTHERS: frozenset[Need] = frozenset(("found", "found-by-others"))
+"""Needs of a proposer that waits for the points of others in its search."""
+
+RESTS_ON_OTHERS: frozenset[Need] = ANSWERS_OTHERS | {"source"}
+"""Needs of a proposer whose points are made of the points of others, there or elsewhere."""
+
+READS_WEIGHTS: frozenset[Need] = frozenset(("dense", "initial"))
+"""Needs of a proposer that reads the weights of the dense network."""
+
+Decision = Literal["width", "depth", "kernel"]
+"""Units of groups and gates; which residual branches stay; which weights of a convolution exist."""
+
+DIMENSIONS: tuple[Decision, ...] = get_args(Decision)
+
+
+# Flags
+
+TARGET_MISSED = "target_missed"
+"""Further from the target than the tolerance."""
+
+MACS_NOT_MATCHED = "macs_not_matched"
+"""No such shape has the parameters and the MACs of the point it answers."""
+
+PENALTY_NOT_ACTED = "penalty_not_acted"
+"""The penalty did not decide what goes."""
+
+FLOOR = "floor"
+"""A layer would have been emptied and kept its least width."""
+
+CHANCE_LEVEL = "chance_level"
+"""A result that cannot be told from guessing; set by the row, not by a proposer."""
+
+NONE_LEFT_OUT = "none_left_out"
+"""A design made of the shapes of all seeds, so that n counts trainings and not searches."""

@@ -106,7 +106,7 @@ def test_listings_hold_what_is_installed(ramp: Path) -> None:
 
 ENTRY = """
 from prunas.proposers.entry import Entry
-X = Entry("other:X", {kind!r}, "d", "r", dimensions=({dimension!r},))
+X = Entry("other:X", {kind!r}, "d", "r", dimensions=({dimension!r},){more})
 """
 
 
@@ -116,8 +116,12 @@ X = Entry("other:X", {kind!r}, "d", "r", dimensions=({dimension!r},))
         ("raise RuntimeError('no licence\\nhere')", "cannot be imported: RuntimeError: no licence here"),
         ("Y = 1", "cannot be imported: AttributeError"),
         ("X = 3", "names a int, not an Entry"),
-        (ENTRY.format(kind="contrl", dimension="width"), "did you mean control"),
-        (ENTRY.format(kind="control", dimension="colour"), "colour"),
+        (ENTRY.format(kind="contrl", dimension="width", more=""), "did you mean control"),
+        (ENTRY.format(kind="control", dimension="colour", more=""), "colour"),
+        (
+            ENTRY.format(kind="control", dimension="width", more=", needs=('found-by-all',)"),
+            "did you mean found",
+        ),
     ],
 )
 def test_a_broken_proposer_is_one_line_and_breaks_nothing_else(

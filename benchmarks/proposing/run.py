@@ -118,7 +118,7 @@ def main() -> None:
     for name in given.spaces:
         space = load_space(name)
         result["spaces"][name] = measure(
-            space, datasets.load(space.data, given.data), given.warm, given.steps, keep
+            space, datasets.load(space.study.data, given.data), given.warm, given.steps, keep
         )
         print(name, json.dumps(result["spaces"][name], indent=1), flush=True)
         given.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -52,7 +52,7 @@ def advise(
             known += seen(record, str(out), own=True)
     for name, record in committed_evidence().items():
         known += seen(record, f"committed {name}", own=False)
-    keep, usual = target.value / whole, recipe(found.recipe).epochs
+    keep, usual = target.value / whole, recipe(found.study.recipe).epochs
     advice = answer(known, keep=keep, epochs=epochs, recipe_epochs=usual)
     if as_json:
         print_json(

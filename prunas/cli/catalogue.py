@@ -85,8 +85,8 @@ def spaces(as_json: Json = False) -> None:
         {
             "name": s.name,
             "network": s.network,
-            "data": s.data,
-            "recipe": s.recipe,
+            "data": s.study.data,
+            "recipe": s.study.recipe,
             "params": s.cost(s.dense).params,
             "macs": s.cost(s.dense).macs,
             "dimensions": len(s.dimensions),

@@ -54,7 +54,7 @@ def runs(
 def compare(
     space: Annotated[str | None, typer.Argument(help="Only this space's.")] = None,
     out: Out = Path("runs"),
-    markdown: Annotated[bool, typer.Option("--markdown", help="The same as --format markdown.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", hidden=True)] = False,
     form: Annotated[
         str | None,
         typer.Option(
@@ -74,9 +74,9 @@ def compare(
     from prunas.statistics.widths import agreement_table
 
     writers = {"text": text.as_text, "markdown": text.as_markdown, "latex": text.as_latex, "csv": None}
-    if markdown and form not in (None, "markdown"):
-        raise InputError(f"--markdown and --format {form} contradict each other; give one of them")
-    form = "markdown" if markdown else form or "text"
+    if markdown:
+        raise InputError("--markdown is gone; use --format markdown")
+    form = form or "text"
     if form not in writers:
         raise unknown("format", form, writers)
     records = load_records(out, space)

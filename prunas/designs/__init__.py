@@ -5,7 +5,7 @@ channels) that is kept. `fit` brings a vector of ratios to a budget; the other f
 """
 
 from prunas.designs.align import Rounding, align
-from prunas.designs.depth import equal_depth, guided_depth, transferred_depth
+from prunas.designs.depth import equal_depth, transferred_depth
 from prunas.designs.fit import TOLERANCE, fit, missed, ratios, scaled
 from prunas.designs.widths import Taper, guided, shuffled, stage_means, taper, transferred, uniform
 
@@ -17,7 +17,6 @@ __all__ = [
     "equal_depth",
     "fit",
     "guided",
-    "guided_depth",
     "missed",
     "ratios",
     "scaled",

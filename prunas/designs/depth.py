@@ -11,7 +11,7 @@ from prunas.designs.stages import match
 from prunas.errors import InputError
 from prunas.spaces.space import SearchSpace
 
-__all__ = ["depth_means", "equal_depth", "guided_depth", "transferred_depth"]
+__all__ = ["depth_means", "equal_depth", "transferred_depth"]
 
 
 def equal_depth(space: SearchSpace, target: Target) -> Architecture:
@@ -38,17 +38,10 @@ def depth_means(space: SearchSpace, found: Sequence[Architecture]) -> dict[int, 
     }
 
 
-def guided_depth(
-    space: SearchSpace, found: Sequence[Architecture], target: Target | None = None
-) -> Architecture:
-    """As many blocks per stage as found points have in the mean: `as-found`, or `fitted` to a budget."""
-    return transferred_depth(space, found, space, target)
-
-
 def transferred_depth(
     source: SearchSpace, found: Sequence[Architecture], space: SearchSpace, target: Target | None = None
 ) -> Architecture:
-    """The share of blocks that points found in one space keep per stage, applied to another.
+    """The share of blocks that points found in one space keep per stage, applied to another or to the same.
 
     Shares carry over, not counts, so that the networks may differ in depth; which blocks of a stage were found is
     not carried: a stage loses its last blocks first. A share is rounded half up to whole blocks. A stage may lose

@@ -31,7 +31,6 @@ __all__ = [
     "erk",
     "fit_kernels",
     "frequencies",
-    "guided_kernels",
     "stage_key",
     "transferred_kernels",
     "uniform_kernels",
@@ -143,13 +142,6 @@ def _counts(
     return kept, total
 
 
-def guided_kernels(
-    space: SearchSpace, found: Sequence[Architecture], target: Target | None = None, seed: int = 0
-) -> Architecture:
-    """The pattern with the mean frequencies of found ones: untouched (`as-found`), or fitted to a budget."""
-    return transferred_kernels(space, found, space, target, seed)
-
-
 def transferred_kernels(
     source: SearchSpace,
     found: Sequence[Architecture],
@@ -157,8 +149,9 @@ def transferred_kernels(
     target: Target | None = None,
     seed: int = 0,
 ) -> Architecture:
-    """The mean frequencies found in one space, applied to another; stages as `prunas.designs.stages.match` says.
+    """The mean frequencies found in one space, applied to another or to the same.
 
+    Stages correspond as `prunas.designs.stages.match` says.
     A kernel size that the source stage does not have takes the density of the stage as a whole.
 
     Raises:

@@ -1,14 +1,13 @@
 """Which stages of two networks correspond, so that what was found in one can be carried to the other."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from prunas.errors import InputError
+from prunas.names import Decision
 from prunas.spaces.space import SearchSpace
 from prunas.survey import Survey
 
-__all__ = ["Decision", "Match", "decided", "match"]
-
-Decision = Literal["width", "depth", "kernel"]
+__all__ = ["Match", "decided", "match"]
 
 _WHAT: dict[Decision, str] = {
     "width": "widths that vary",

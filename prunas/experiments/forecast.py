@@ -6,7 +6,7 @@ from typing import Any
 
 from prunas import designs
 from prunas.costs.target import Target
-from prunas.experiments.search import Plan
+from prunas.experiments.plan import Plan
 from prunas.proposers.registry import entry
 from prunas.recipe import Protocol
 from prunas.works import processor

@@ -6,6 +6,7 @@ search runs, and workers open no database.
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import groupby
 from pathlib import Path
@@ -16,6 +17,7 @@ from prunas.errors import InputError
 from prunas.files import read_stored
 from prunas.proposers.optuna.profiles import stage_ratios
 from prunas.proposers.optuna.replay import quiet
+from prunas.proposers.registry import entry
 from prunas.results.record import Record
 from prunas.results.rows import TrialRow
 from prunas.spaces.load import load_space
@@ -109,14 +111,14 @@ def write_studies(
                             f"--storage holds a study {name!r} that prunas did not write; rename it"
                         )
                     optuna.delete_study(study_name=name, storage=storage)
-                two = proposer.partition("+")[0] == "nsga2"
+                two = _has_two_objectives(proposer)
                 study = optuna.create_study(
                     study_name=name,
                     storage=storage,
                     directions=["maximize", "minimize"] if two else ["maximize"],
                 )
                 other = "params" if asked.metric == "macs" else "macs"
-                study.set_metric_names(["validation accuracy", other][: 1 + two])
+                study.set_metric_names(["validation accuracy", other] if two else ["validation accuracy"])
                 about = {"data": record.data, "recipe": record.recipe, "epochs": record.epochs}
                 study.set_user_attr(MARK, about | {"made_with": made_with.get((proposer, seed), "")})
                 frozen = list(_frozen(list(trials), root / record.space, other if two else None))
@@ -133,7 +135,7 @@ def _frozen(
 
     candidates: dict[tuple[str, int], list[TrialRow]] = {}
     for i, trial in enumerate(trials):
-        candidates.setdefault((trial.architecture, i * trial.duplicate), []).append(trial)
+        candidates.setdefault((trial.architecture, i if trial.duplicate else 0), []).append(trial)
     folders = [runs / Path(attempts[-1].folder).name for attempts in candidates.values()]
     specs = [read_stored(folder / "job.json")["spec"] for folder in folders]
     points = [Architecture.from_json(spec["architecture"]) for spec in specs]
@@ -181,3 +183,10 @@ def _shown(url: str) -> str:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:
         return json.dumps(url)
+
+
+def _has_two_objectives(proposer: str) -> bool:
+    """Whether a sampler weighs the cost left open beside the score; False if it is no longer installed."""
+    with suppress(InputError):
+        return bool(getattr(entry(proposer).resolved(), "two_objectives", False))
+    return False

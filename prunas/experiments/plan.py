@@ -1,6 +1,7 @@
-"""From what a user asked to a `Plan`, and what carrying it out will take."""
+"""The plan of a search: everything that decides it, and how it is made of what a user asked."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,10 @@ from prunas import designs
 from prunas.costs.metrics import Metric
 from prunas.costs.target import Target
 from prunas.errors import InputError
-from prunas.experiments.search import Plan
-from prunas.names import FINDERS
+from prunas.names import ANSWERS_OTHERS, FINDERS
 from prunas.proposers.brief import Source
 from prunas.proposers.entry import Entry
-from prunas.proposers.registry import configured, entry
+from prunas.proposers.registry import configured, entry, finder_of, joining_controls
 from prunas.proposers.serving import check_served
 from prunas.proposers.table import PROPOSERS
 from prunas.recipe import Protocol, Recipe, finite, protocol, recipe
@@ -22,35 +22,76 @@ from prunas.tasks.base import Split, Task
 from prunas.tasks.load import CLASSIFICATION, find_task, make_task
 from prunas.works.trainings import Setting
 
-__all__ = ["CONTROLS", "TRIALS", "check_cap", "controls_of", "make_plan", "make_setting"]
-
-CONTROLS = {
-    "width": ("uniform", "random", "taper"),
-    "depth": ("uniform-depth",),
-    "kernel": ("uniform-kernel", "erk"),
-}
-"""What a proposer is compared with unless told otherwise, by what it decides."""
-
+__all__ = ["TRIALS", "Plan", "check_cap", "controls_of", "make_plan", "make_setting"]
 
 SPLITS: tuple[Split, ...] = ("train", "train+val")
 """What networks are trained on."""
 
-FINDING = {"width": "slimming", "depth": "sss", "kernel": "magnitude"}
-
 TRIALS = 16
 """Candidates per target of a sampler that is not told otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything that decides a search.
+
+    Attributes:
+        setting: Space, recipe and data.
+        proposers: Names, in the order of the table.
+        targets: Budgets, largest first.
+        protocols: How points are trained.
+        seeds: Searches per proposer, with seeds 0, 1, ...
+        trials: Candidates per target of a sampler.
+        options: Settings of proposers by name; the space's own come first.
+        cap: Largest factor of Scratch-B epochs where a protocol names none, or None.
+        dense: Whether the dense network is trained and tested too.
+        keep_weights: Whether final trainings keep their weights.
+        source: What was found in another space, if designs are to be transferred.
+        align: What the widths of every proposal are aligned to, and how; see `prunas.designs.align`. None leaves
+            them as proposed.
+    """
+
+    setting: Setting
+    proposers: tuple[str, ...]
+    targets: tuple[Target, ...]
+    protocols: tuple[Protocol, ...]
+    seeds: int
+    trials: Mapping[str, int]
+    options: Mapping[str, Mapping[str, Any]]
+    cap: float | None = None
+    dense: bool = True
+    keep_weights: bool = False
+    source: Source | None = None
+    align: tuple[int, designs.Rounding] | None = None
+
+    @property
+    def references(self) -> tuple[Protocol, ...]:
+        """How the dense network is trained and tested: as points are from scratch, and as its own training is."""
+        # What has epochs of its own is a retraining budget, not how a dense network is trained.
+        fresh = [how for how in self.protocols if how.weights == "fresh" and how.epochs is None]
+        scratch = next(iter(fresh), None)
+        if not self.dense or scratch is None:
+            return ()
+        own = self.setting.dense_training
+        return (scratch,) if own.budget == "epochs" or own == scratch else (scratch, own)
+
+    @property
+    def unpruned(self) -> Target:
+        """The dense network as a budget."""
+        space, metric = self.setting.space, self.targets[0].metric
+        return Target(metric, space.measure(space.dense, metric), 1.0)
 
 
 def controls_of(
     names: Collection[str], space: SearchSpace, options: Mapping[str, Mapping[str, Any]]
 ) -> set[str]:
     """The controls that join these proposers unless told otherwise."""
-    lines = [configured(name, space.options, options)[0] for name in names]
+    lines = [configured(name, space.study.options, options)[0] for name in names]
     found = {line.dimensions[0] for line in lines if line.kind in FINDERS}
     return {
         control
         for dimension in {line.dimensions[0] for line in lines}
-        for control in CONTROLS[dimension]
+        for control in joining_controls(dimension)
         if dimension in found or "found" not in entry(control).needs
     }
 
@@ -83,8 +124,8 @@ def make_setting(
         InputError: Something does not exist or cannot be read.
     """
     beside = Path(space.source).parent if task is None else Path()
-    asked = find_task(space.task if task is None else task, beside)
-    if not space.data and asked == CLASSIFICATION:
+    asked = find_task(space.study.task if task is None else task, beside)
+    if not space.study.data and asked == CLASSIFICATION:
         raise InputError(f"space {space.name!r} names no data set; add `data = ...` to its file")
     changed = {key: value for key, value in (changes or {}).items() if value is not None}
     if changed.get("precision") == "auto":
@@ -92,9 +133,9 @@ def make_setting(
         from prunas.works.runtime import device
 
         changed = fastest(device()) | {key: value for key, value in changed.items() if key != "precision"}
-    chosen: Recipe = recipe(recipe_name or space.recipe).replace(**changed)
+    chosen: Recipe = recipe(recipe_name or space.study.recipe).replace(**changed)
     folder = None if root is None else root.expanduser().absolute()
-    data = datasets.load(space.data, folder, download) if space.data else None
+    data = datasets.load(space.study.data, folder, download) if space.study.data else None
     made, reference = make_task(asked, data)
     if made.inputs.shapes != (space.survey.input,):
         whose = f"task {made.name!r}" if data is None else f"data set {data.name!r}"
@@ -161,56 +202,129 @@ def make_plan(
     Raises:
         InputError: Something does not exist or cannot be reached.
     """
-    space = setting.space
+    space, options = setting.space, options or {}
+    _check_asked(proposers, seeds, trials)
+    ways = tuple(dict.fromkeys(map(protocol, protocols)))
+    check_cap(cap, ways)
+    _check_file_settings(space)
+    if align is not None:
+        _check_align(space, align, ways)
+
+    def line(name: str) -> Entry:
+        return configured(name, space.study.options, options)[0]
+
+    chosen = _with_starts(set(proposers), warm_start, line)
+    _check_served_by(ways, chosen, line)
+    if controls:  # those that no protocol of this plan can train would stay without a result
+        joining = controls_of(chosen, space, options)
+        chosen |= {name for name in joining if not ways or any(line(name).serves(how) for how in ways)}
+    _check_options(options, chosen)
+    _check_needs(chosen, space, source, line)
+    return Plan(
+        setting=setting,
+        proposers=(*(n for n in PROPOSERS if n in chosen), *sorted(chosen - PROPOSERS.keys())),
+        targets=_targets(space, keep, budgets, metric),
+        protocols=ways,
+        seeds=seeds,
+        trials={
+            name: trials or (TRIALS if line(name).kind == "sampler" else 1)
+            for name in chosen
+            if "trials" in line(name).needs
+        },
+        options=options,
+        cap=cap if cap is not None else space.study.cap,
+        dense=dense,
+        keep_weights=keep_weights,
+        source=source,
+        align=align,
+    )
+
+
+def _check_asked(proposers: Sequence[str], seeds: int, trials: int | None) -> None:
+    """Refuses a search by nobody, and numbers of searches and candidates that cannot be meant."""
     for flag, count in (("--seeds", seeds), ("--trials", 1 if trials is None else trials)):
         if not isinstance(count, int) or count < 1:
             raise InputError(f"{flag} must be a whole number of at least 1, not {count}")
     if not proposers:
         raise InputError("nobody proposes; name someone, such as --proposer slimming")
-    ways = tuple(dict.fromkeys(map(protocol, protocols)))
-    check_cap(cap, ways)
-    _check_file_settings(space)
-    if align is not None:
-        designs.align(space, space.dense, *align)  # refuses what cannot be meant
-        for how in ways:
-            if how.weights != "fresh":
-                raise InputError(
-                    f"protocol {how.name!r} inherits the channels a method kept, and --align changes how many "
-                    "there are; use one that starts from scratch"
-                )
 
-    def line(name: str) -> Entry:
-        return configured(name, space.options, options or {})[0]
 
-    chosen = set(proposers)
+def _targets(
+    space: SearchSpace, keep: Sequence[float], budgets: Sequence[str], metric: Metric | None
+) -> tuple[Target, ...]:
+    """The budgets that are asked for, largest first; those of the space's study if there are none."""
+    targets = [space.target(keep=share, metric=metric) for share in keep]
+    targets += [space.target(budget=Target.parse(text), metric=metric) for text in budgets]
+    targets = targets or [space.target(keep=share, metric=metric) for share in space.study.keep]
+    return tuple(sorted(dict.fromkeys(targets), key=lambda target: -target.value))
+
+
+def _check_align(
+    space: SearchSpace, align: tuple[int, designs.Rounding], protocols: Sequence[Protocol]
+) -> None:
+    """Refuses an alignment that cannot be meant, and protocols that inherit channels it would change."""
+    designs.align(space, space.dense, *align)
+    for how in protocols:
+        if how.weights != "fresh":
+            raise InputError(
+                f"protocol {how.name!r} inherits the channels a method kept, and --align changes how many "
+                "there are; use one that starts from scratch"
+            )
+
+
+def _check_served_by(
+    protocols: Sequence[Protocol], chosen: Collection[str], line: Callable[[str], Entry]
+) -> None:
+    """Refuses proposers whose points no protocol can train."""
+    for name in sorted(chosen):
+        if protocols and not any(line(name).serves(how) for how in protocols):
+            inherits = ", ".join(how.name for how in protocols)
+            raise InputError(
+                f"{name!r} proposes shapes without the weights that {inherits} inherits; add a protocol that "
+                "starts from scratch, such as --protocol scratch-e"
+            )
+
+
+def _with_starts(names: Collection[str], warm_start: Sequence[str], line: Callable[[str], Entry]) -> set[str]:
+    """Proposers, samplers joined with the methods whose points they try first, and those methods.
+
+    Raises:
+        InputError: There is no sampler to start.
+    """
+    chosen = set(names)
     if warm_start:
         cold = {name for name in chosen if line(name).kind == "sampler" and not line(name).starts}
         if not cold:
             raise InputError("--warm-start is for samplers; add one, such as --proposer tpe")
         chosen = chosen - cold | {"+".join((name, *warm_start)) for name in cold}
-    chosen |= {start for name in chosen for start in line(name).starts}
-    found = {line(name).dimensions[0] for name in chosen if line(name).kind in FINDERS}
+    return chosen | {start for name in chosen for start in line(name).starts}
 
-    def served(name: str) -> bool:
-        return not ways or any(line(name).serves(how) for how in ways)
 
-    for name in sorted(chosen):
-        if not served(name):
-            inherits = ", ".join(how.name for how in ways)
-            raise InputError(
-                f"{name!r} proposes shapes without the weights that {inherits} inherits; add a protocol that "
-                "starts from scratch, such as --protocol scratch-e"
-            )
-    if controls:  # those that no protocol of this plan can train would stay without a result
-        chosen |= {name for name in controls_of(chosen, space, options or {}) if served(name)}
-    known = chosen | {name.partition("+")[0] for name in chosen}
-    for name in options or {}:
+def _check_options(options: Mapping[str, Any], chosen: Collection[str]) -> None:
+    """Refuses settings of proposers that are not asked.
+
+    Raises:
+        InputError: The message names those that are.
+    """
+    known = {*chosen, *(name.partition("+")[0] for name in chosen)}
+    for name in options:
         entry(name)
         if name not in known:
             raise InputError(
                 f"--set {name}: {name!r} is not in this search, which asks {', '.join(sorted(chosen))}; add it "
                 "with --proposer, or leave its settings out"
             )
+
+
+def _check_needs(
+    chosen: Collection[str], space: SearchSpace, source: Source | None, line: Callable[[str], Entry]
+) -> None:
+    """Refuses proposers that wait for what nobody in this search finds, and those that cannot serve the space.
+
+    Raises:
+        InputError: The message says what to add.
+    """
+    pruned = {line(name).dimensions[0] for name in chosen if line(name).kind in FINDERS}
     for name in chosen:
         needs, dimension = line(name).needs, line(name).dimensions[0]
         for start in line(name).starts:
@@ -219,36 +333,15 @@ def make_plan(
                     f"{name!r}: {start!r} finds {line(start).dimensions[0]}, and {dimension} is what is searched; "
                     f"see vary, as in --set {name.partition('+')[0]}.vary={line(start).dimensions[0]}"
                 )
-        if {"found", "found-by-others"} & set(needs) and dimension not in found:
+        if ANSWERS_OTHERS & set(needs) and dimension not in pruned:
             raise InputError(
-                f"{name!r} answers what a pruning method found; add one, such as --proposer {FINDING[dimension]}"
+                f"{name!r} answers what a pruning method found; add one, such as --proposer {finder_of(dimension)}"
             )
         if "source" in needs and source is None:
             raise InputError(
                 f"{name!r} needs a space its shapes come from; use `prunas transfer --from SPACE`"
             )
         check_served(name, space, dimension)
-    targets = [space.target(keep=share, metric=metric) for share in keep]
-    targets += [space.target(budget=Target.parse(text), metric=metric) for text in budgets]
-    targets = targets or [space.target(keep=share, metric=metric) for share in space.keep]
-    return Plan(
-        setting=setting,
-        proposers=(*(n for n in PROPOSERS if n in chosen), *sorted(chosen - PROPOSERS.keys())),
-        targets=tuple(sorted(dict.fromkeys(targets), key=lambda target: -target.value)),
-        protocols=ways,
-        seeds=seeds,
-        trials={
-            name: trials or (TRIALS if line(name).kind == "sampler" else 1)
-            for name in chosen
-            if "trials" in line(name).needs
-        },
-        options=options or {},
-        cap=cap if cap is not None else space.cap,
-        dense=dense,
-        keep_weights=keep_weights,
-        source=source,
-        align=align,
-    )
 
 
 def check_cap(cap: float | None, protocols: Sequence[Protocol]) -> None:
@@ -271,8 +364,8 @@ def check_cap(cap: float | None, protocols: Sequence[Protocol]) -> None:
 
 def _check_file_settings(space: SearchSpace) -> None:
     """Refuses settings of proposers in a space's file that do not exist or cannot have that value."""
-    for name in space.options:
+    for name in space.study.options:
         try:
-            configured(name, space.options)
+            configured(name, space.study.options)
         except InputError as error:
             raise InputError(f"{space.source or space.name}: proposers.{name}: {error}") from error

@@ -23,8 +23,9 @@ from prunas.architecture import Architecture
 from prunas.costs.metrics import Metric
 from prunas.costs.target import Target
 from prunas.errors import InputError
-from prunas.experiments.search import Plan, check_unedited, proposer_of
-from prunas.files import names_folder
+from prunas.experiments.plan import Plan
+from prunas.experiments.sessions import proposer_of
+from prunas.files import names_folder, read_json
 from prunas.plugins import foreign_code
 from prunas.proposers.brief import Brief
 from prunas.proposers.entry import Entry
@@ -37,7 +38,7 @@ from prunas.works.trainings import Setting
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["check_setting", "preflight"]
+__all__ = ["bounds_of", "check_setting", "check_unedited", "preflight"]
 
 
 def preflight(plan: Plan, store: Store | None = None) -> None:
@@ -205,3 +206,34 @@ def _least(space: SearchSpace, decides: str, metric: Metric) -> int:
         narrowest = space.counted(space.grid([0] * len(space.dimensions)))
         return space.measure(space.canonical(narrowest), metric)
     return 0
+
+
+def bounds_of(space: SearchSpace) -> dict[str, Any]:
+    """What may vary in a space, as it is written down when its first search begins."""
+    return {
+        "network": space.survey.fingerprint,
+        **{key: list(getattr(space, key)) for key in ("groups", "gates", "blocks", "exclude")},
+        "floor": space.floor,
+        "step": space.step,
+    }
+
+
+def check_unedited(space: SearchSpace, store: Store) -> None:
+    """Refuses a space whose file was edited since its first search began.
+
+    The same command would find other points in it than those it had begun to try.
+
+    Raises:
+        InputError: It was.
+    """
+    path = store.root / space.name / "space.json"
+    if not path.exists():
+        return
+    before, bounds = read_json(path), bounds_of(space)
+    if not isinstance(before, dict):
+        raise InputError(f"{path} is damaged; delete it")
+    if edited := [key for key, value in bounds.items() if before.get(key) != value]:
+        raise InputError(
+            f"space {space.name!r} was edited ({', '.join(edited)}) since searches in {store.root} began; undo "
+            "that, give the file another name, or choose another --out"
+        )

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from prunas.data import data_folder
-from prunas.experiments.plan import CONTROLS, TRIALS, controls_of
-from prunas.experiments.search import Plan
+from prunas.experiments.plan import TRIALS, Plan, controls_of
 from prunas.experiments.transfer import designs_of
 from prunas.proposers.registry import configured
+from prunas.proposers.table import PROPOSERS
 from prunas.recipe import RECIPES, Recipe
 from prunas.spaces.space import SearchSpace
 from prunas.tasks.load import CLASSIFICATION
@@ -52,8 +52,8 @@ def plan_document(plan: Plan) -> dict[str, Any]:
 def command_of(plan: Plan) -> list[str] | None:
     """The words of `prunas` that carry out this plan again, but for --out; None if only Python can say it."""
     spaces = [plan.setting.space] + ([plan.source.space] if plan.source else [])
-    recipe = _recipe(plan.setting.recipe, plan.setting.space.recipe)
-    in_file = plan.setting.space.task.rpartition("/")[2] == plan.setting.task.name
+    recipe = _recipe(plan.setting.recipe, plan.setting.space.study.recipe)
+    in_file = plan.setting.space.study.task.rpartition("/")[2] == plan.setting.task.name
     if not all(map(_typed, spaces)) or recipe is None or not in_file:
         return None
     head = _search(plan) if plan.source is None else _transfer(plan)
@@ -78,14 +78,14 @@ def command_of(plan: Plan) -> list[str] | None:
 
 def _typed(space: SearchSpace) -> str:
     """What a user types to mean this space; "" if it was made in Python."""
-    return space.name if space.content and isinstance(space.reference, str) else space.source
+    return space.known_as if isinstance(space.known_as, str) and space.known_as else space.source
 
 
 def _search(plan: Plan) -> list[str] | None:
     setting, space = plan.setting, plan.setting.space
     words = ["search", _typed(space), *_proposers(plan)]
     usual = {
-        name: TRIALS if configured(name, space.options, plan.options)[0].kind == "sampler" else 1
+        name: TRIALS if configured(name, space.study.options, plan.options)[0].kind == "sampler" else 1
         for name in plan.trials
     }
     if dict(plan.trials) != usual:
@@ -93,7 +93,7 @@ def _search(plan: Plan) -> list[str] | None:
         if len(numbers) > 1:
             return None
         words += ["--trials", str(numbers.pop())]
-    if plan.cap is not None and plan.cap != space.cap:
+    if plan.cap is not None and plan.cap != space.study.cap:
         words += ["--cap", f"{plan.cap:g}"]
     if setting.dense_training.name != "scratch-e":
         words += ["--dense-training", setting.dense_training.name]
@@ -104,7 +104,7 @@ def _search(plan: Plan) -> list[str] | None:
 def _transfer(plan: Plan) -> list[str] | None:
     source, setting = plan.source, plan.setting
     assert source is not None
-    plain = plan.cap == setting.space.cap and setting.dense_training.name == "scratch-e"
+    plain = plan.cap == setting.space.study.cap and setting.dense_training.name == "scratch-e"
     told = all(target.keep is not None for target in plan.targets) and set(plan.trials.values()) <= {1}
     if not (plain and told and source.proposer) or plan.keep_weights or plan.align:
         return None
@@ -123,7 +123,7 @@ def _transfer(plan: Plan) -> list[str] | None:
 
 def _proposers(plan: Plan) -> list[str]:
     """Names and whether controls join them, the shorter way where both mean the same."""
-    names, every = set(plan.proposers), {name for some in CONTROLS.values() for name in some}
+    names, every = set(plan.proposers), {name for name, line in PROPOSERS.items() if line.joins}
     given = names - every
     if given and names == given | controls_of(given, plan.setting.space, plan.options):
         return ["--proposer", ",".join(_ordered(plan, given))]

@@ -9,133 +9,26 @@ Selection sees validation data only: a dense training and a sampler's trials are
 once. Search seed i goes with training seed i, so that proposers are compared in pairs.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from prunas import designs
 from prunas.costs.target import Target
 from prunas.errors import InputError
-from prunas.files import read_json, write_json
-from prunas.names import FINDERS
-from prunas.proposers.brief import Brief, DenseNetwork, Penalty, Pending, Proposal, Proposer, Source, Trial
-from prunas.proposers.entry import Entry
-from prunas.proposers.registry import configured
+from prunas.experiments.findings import Findings, Outcomes
+from prunas.experiments.plan import Plan
+from prunas.experiments.preflight import bounds_of, check_unedited, preflight
+from prunas.experiments.sessions import Aligned, Session, aligned, proposer_of
+from prunas.files import write_json
+from prunas.names import ANSWERS_OTHERS, FINDERS
+from prunas.proposers.brief import Brief, DenseNetwork, Penalty, Pending, Proposal, Trial
 from prunas.recipe import Protocol
-from prunas.results.record import Record
-from prunas.results.rows import FINISHED, Proposed, SearchCost, Spent, TrainingRow, TrialRow
 from prunas.runs.execute import Outcome
 from prunas.runs.executors import Executor
 from prunas.runs.store import Store
-from prunas.spaces.space import SearchSpace
-from prunas.statistics.summary import spent
 from prunas.tasks.score import Score
-from prunas.works.trainings import Setting, Training
+from prunas.works.trainings import Training
 
-__all__ = ["Findings", "Plan", "Session", "check_unedited", "proposer_of", "search"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """Everything that decides a search.
-
-    Attributes:
-        setting: Space, task, recipe and data.
-        proposers: Names, in the order of the table.
-        targets: Budgets, largest first.
-        protocols: How points are trained.
-        seeds: Searches per proposer, with seeds 0, 1, ...
-        trials: Candidates per target of a sampler.
-        options: Settings of proposers by name; the space's own come first.
-        cap: Largest factor of Scratch-B epochs where a protocol names none, or None.
-        dense: Whether the dense network is trained and tested too.
-        keep_weights: Whether final trainings keep their weights.
-        source: What was found in another space, if designs are to be transferred.
-        align: What the widths of every proposal are aligned to, and how; see `prunas.designs.align`. None leaves
-            them as proposed.
-    """
-
-    setting: Setting
-    proposers: tuple[str, ...]
-    targets: tuple[Target, ...]
-    protocols: tuple[Protocol, ...]
-    seeds: int
-    trials: Mapping[str, int]
-    options: Mapping[str, Mapping[str, Any]]
-    cap: float | None = None
-    dense: bool = True
-    keep_weights: bool = False
-    source: Source | None = None
-    align: tuple[int, designs.Rounding] | None = None
-
-    @property
-    def references(self) -> tuple[Protocol, ...]:
-        """How the dense network is trained and tested: as points are from scratch, and as its own training is."""
-        # What has epochs of its own is a retraining budget, not how a dense network is trained.
-        fresh = [how for how in self.protocols if how.weights == "fresh" and how.epochs is None]
-        scratch = next(iter(fresh), None)
-        if not self.dense or scratch is None:
-            return ()
-        own = self.setting.dense_training
-        return (scratch,) if own.budget == "epochs" or own == scratch else (scratch, own)
-
-
-@dataclass(slots=True)
-class Session:
-    """One proposer with one seed.
-
-    Attributes:
-        name: Of the proposer.
-        entry: Its line in the table.
-        proposer: The proposer.
-        seed: Of the search.
-        trials: Results so far, in the order of the proposals.
-        tried: The trainings they are the results of.
-        asked: Trainings that it asked for.
-        answers: The searches whose points it answers, or starts from.
-        points: Its answers, once it has ended.
-        error: Why it could not answer.
-        ended: Whether it has ended.
-        waiting: Ids of the jobs it waits for.
-    """
-
-    name: str
-    entry: Entry
-    proposer: Proposer
-    seed: int
-    trials: list[Trial] = field(default_factory=list)
-    tried: list[Training] = field(default_factory=list)
-    asked: dict[str, Training] = field(default_factory=dict)
-    answers: tuple["Session", ...] = ()
-    points: tuple[Proposal, ...] = ()
-    error: str | None = None
-    ended: bool = False
-    waiting: set[str] = field(default_factory=set)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Findings(Record):
-    """The record of a search that has just been carried out, with the points themselves.
-
-    Attributes:
-        points: The points, by proposer.
-        point_seeds: The search seed of each of them, by proposer.
-        trained: Trainings done by this call.
-    """
-
-    points: Mapping[str, tuple[Proposal, ...]] = field(hash=False)
-    point_seeds: Mapping[str, tuple[int, ...]] = field(hash=False)
-    trained: int
-
-    @property
-    def record(self) -> Record:
-        """What is stored: without the points, which the folders of the trainings hold."""
-        return Record(**_fields(self))
-
-
-def _fields(record: Record) -> dict[str, Any]:
-    """The fields of a record by name."""
-    return {each.name: getattr(record, each.name) for each in fields(Record)}
+__all__ = ["Findings", "Plan", "search"]
 
 
 class _Search:
@@ -147,23 +40,17 @@ class _Search:
         self.executor = executor
         self.outcomes: dict[str, Outcome] = {}
         self.submitted: dict[str, Training] = {}
-        self.finals: list[tuple[Session, Proposal, Training]] = []
+        self.finals: list[tuple[Session, Aligned, Training]] = []
         self.dense: dict[str, tuple[str, int, Training]] = {}
         self.trained = 0
         self.sessions = sessions
-
-    @property
-    def whole(self) -> Target:
-        """The dense network as a budget."""
-        space, metric = self.plan.setting.space, self.plan.targets[0].metric
-        return Target(metric, space.measure(space.dense, metric), 1.0)
 
     def run(self) -> None:
         """Asks every session until none has anything left to ask."""
         setting = self.plan.setting
         for how in self.plan.references:
             for seed in range(self.plan.seeds):
-                training = self._final(Proposal(self.whole, setting.space.dense), how, seed)
+                training = self._final(Proposal(self.plan.unpruned, setting.space.dense), how, seed)
                 self.dense[training.job.id] = ("dense", seed, training)
                 self.submit(training)
         self._advance()
@@ -215,7 +102,7 @@ class _Search:
 
     def _ask(self, session: Session) -> None:
         found = self._found(session) or ()
-        if {"found", "found-by-others"} & set(session.entry.needs) and not found:
+        if ANSWERS_OTHERS & set(session.entry.needs) and not found:
             session.ended = True  # those it answers found nothing, and say why themselves
             return
         plan, setting = self.plan, self.plan.setting
@@ -315,7 +202,7 @@ class _Search:
         """
         trainings = [
             # A trial is the candidate as proposed, scored as aligned.
-            self.plan.setting.candidate(self._aligned(p).architecture, session.seed, p.fraction)
+            self.plan.setting.candidate(aligned(self.plan, p).point.architecture, session.seed, p.fraction)
             for p in proposals
         ]
         session.asked |= {training.job.id: training for training in trainings}
@@ -344,7 +231,10 @@ class _Search:
 
     def _end(self, session: Session, points: Sequence[Proposal]) -> None:
         session.points, session.ended = tuple(points), True
-        for point in map(self._aligned, session.points):  # what others answer are the points as proposed
+        for pair in (
+            aligned(self.plan, point) for point in session.points
+        ):  # others answer points as proposed
+            point = pair.point
             for protocol in self.plan.protocols:
                 inherits = {
                     "fresh": True,
@@ -354,184 +244,21 @@ class _Search:
                 if not inherits[protocol.weights]:
                     continue  # a shape without weights to inherit
                 training = self._final(point, protocol, session.seed)
-                self.finals.append((session, point, training))
+                self.finals.append((session, pair, training))
                 self.submit(training)
-
-    def _aligned(self, point: Proposal) -> Proposal:
-        """A proposal with aligned widths, if the plan asks for it."""
-        if self.plan.align is None:
-            return point
-        space, found = self.plan.setting.space, point.architecture
-        arch = designs.align(space, found, *self.plan.align)
-        if arch == found:
-            return replace(point, proposed=found)
-        flags = [flag for flag in point.flags if flag != "target_missed"]
-        if designs.missed(space, arch, point.target):
-            flags.append("target_missed")
-        # The method chose its channels for other widths.
-        return Proposal(point.target, arch, tuple(flags), proposed=found)
 
     def _final(self, point: Proposal, protocol: Protocol, seed: int) -> Training:
         return self.plan.setting.final(point, protocol, seed, self.plan.cap, self.plan.keep_weights)
 
-    def findings(self, record: Record) -> Findings:
-        """The record of the plan, with rows, costs and problems."""
-        order = {name: i for i, name in enumerate(self.plan.proposers)}
-        finals = sorted(
-            self.finals,
-            key=lambda f: (order[f[0].name], f[2].protocol, -f[1].target.value, f[0].seed),
+    def ended(self) -> Outcomes:
+        """What came of it all, once it has run."""
+        return Outcomes(
+            self.plan, self.sessions, self.store, self.outcomes, self.finals, self.dense, self.trained
         )
-        rows = tuple(
-            replace(
-                self._row(
-                    training, session.name, session.entry.kind, point.target, session.seed, point.flags
-                ),
-                proposed=self._proposed(point),
-            )
-            for session, point, training in finals
-        )
-        dense = tuple(
-            self._row(training, name, "dense", self.whole, seed, ())
-            for name, seed, training in self.dense.values()
-        )
-        problems = dict.fromkeys(session.error for session in self.sessions if session.error)
-        problems |= dict.fromkeys(self._failed_trials())
-        for _, _, training in self.finals:
-            outcome = self.outcomes.get(training.job.id)
-            if outcome is not None and outcome.result is None:
-                problems[f"run {training.job.name} ended {outcome.status}: {outcome.error}"] = None
-        points = {
-            name: tuple(p for s in self.sessions if s.name == name for p in s.points)
-            for name in self.plan.proposers
-        }
-        point_seeds = {
-            name: tuple(s.seed for s in self.sessions if s.name == name for _ in s.points)
-            for name in self.plan.proposers
-        }
-        results: dict[str, Any] = {
-            "rows": rows,
-            "dense": dense,
-            "costs": tuple(self._costs()),
-            "trials": tuple(self._trials()),
-            "problems": tuple(map(str, problems)),
-        }
-        return Findings(
-            **_fields(record) | results, points=points, point_seeds=point_seeds, trained=self.trained
-        )
-
-    def _failed_trials(self) -> Iterator[str]:
-        """One line per search about its failed trials."""
-        for session in self.sessions:
-            failed = {
-                training.job.name: outcome
-                for training in session.tried
-                if (outcome := self.outcomes[training.job.id]).result is None
-            }
-            if failed:
-                name, first = next(iter(failed.items()))
-                yield (
-                    f"{session.name}, seed {session.seed}: {len(failed)} of {len(session.tried)} trials failed, "
-                    f"the search went on without; {name} ended {first.status}: {first.error}"
-                )
-
-    def _row(
-        self, training: Training, name: str, kind: Any, asked: Target, seed: int, flags: tuple[str, ...]
-    ) -> TrainingRow:
-        return training.row(
-            self.plan.setting.space,
-            self.outcomes.get(training.job.id),
-            proposer=name,
-            kind=kind,
-            asked=asked,
-            search_seed=seed,
-            folder=str(self.store.folder(training.job)),
-            flags=flags,
-        )
-
-    def _proposed(self, point: Proposal) -> Proposed | None:
-        if point.proposed is None:
-            return None
-        cost = self.plan.setting.space.cost(point.proposed)
-        return Proposed(point.proposed.to_json(), point.proposed.digest, cost)
-
-    def _costs(self) -> Iterator[SearchCost]:
-        for session in self.sessions:
-            searches = [session, *_answered(session)]
-            source = self.plan.source if "source" in session.entry.needs else None
-            of_source = source.without(session.seed).costs if source else ()
-            trainings = {each.id: each for each in spent(of_source)}
-            for search in searches:
-                trainings |= {key: self._spent(training) for key, training in search.asked.items()}
-            items = tuple(trainings.values())
-            seeds = {search.seed for search in searches if search.asked}
-            yield SearchCost(
-                proposer=session.name,
-                seed=session.seed,
-                macs=sum(each.macs for each in items),
-                seconds=round(sum(each.seconds for each in items), 3),
-                trainings=len(items),
-                duplicates=len(session.tried) - len({training.job.id for training in session.tried}),
-                made_with=getattr(session.proposer, "made_with", ""),  # samplers say; a plug-in may
-                rests_on=items,
-                targets=self.plan.targets,
-                seeds=tuple(sorted(seeds.union(*(cost.seeds for cost in of_source)))),
-                complete=source is None or bool(of_source),
-            )
-
-    def _spent(self, training: Training) -> Spent:
-        outcome = self.outcomes.get(training.job.id)
-        seconds = outcome.result.values["seconds"] if outcome and outcome.result else 0.0
-        return Spent(id=training.job.id, macs=training.macs, seconds=seconds)
-
-    def _trials(self) -> Iterator[TrialRow]:
-        """Target by target, in the order of proposals."""
-        order = {target: i for i, target in enumerate(self.plan.targets)}
-        for session in self.sessions:
-            seen: set[str] = set()
-            pairs = zip(session.trials, session.tried, strict=True)
-            for trial, training in sorted(pairs, key=lambda pair: order[pair[0].proposal.target]):
-                outcome = self.outcomes[training.job.id]
-                yield TrialRow(
-                    id=training.job.id,
-                    proposer=session.name,
-                    asked=trial.proposal.target,
-                    search_seed=session.seed,
-                    architecture=trial.proposal.architecture.digest,
-                    reached=self.plan.setting.space.cost(training.architecture),
-                    epochs=training.epochs,
-                    train_macs=training.macs,
-                    fraction=trial.proposal.fraction,
-                    val_score=trial.score,
-                    duplicate=training.job.id in seen,
-                    folder=str(self.store.folder(training.job)),
-                    status=FINISHED if outcome.result is not None else outcome.status,
-                    error=outcome.error or "",
-                )
-                seen.add(training.job.id)
 
 
 class _Failed(Exception):
     """A training that a session depends on did not finish."""
-
-
-def _answered(session: Session) -> Iterator[Session]:
-    """The searches whose points a session answers, and those that they answer in turn."""
-    for other in session.answers:
-        yield other
-        yield from _answered(other)
-
-
-def proposer_of(plan: Plan, name: str) -> tuple[Entry, Proposer]:
-    """A proposer of a plan, made with its settings.
-
-    Raises:
-        InputError: It does not take one of them.
-    """
-    line, settings = configured(name, plan.setting.space.options, plan.options)
-    try:
-        return line, line.build(**settings)
-    except TypeError as error:
-        raise InputError(f"proposer {name!r}: {error}") from error
 
 
 def _best(trials: Sequence[Trial], targets: Sequence[Target], score: Score) -> list[Proposal]:
@@ -551,37 +278,6 @@ def _best(trials: Sequence[Trial], targets: Sequence[Target], score: Score) -> l
     return best
 
 
-def _bounds(space: SearchSpace) -> dict[str, Any]:
-    """What may vary in a space, as it is written down when its first search begins."""
-    return {
-        "network": space.survey.fingerprint,
-        **{key: list(getattr(space, key)) for key in ("groups", "gates", "blocks", "exclude")},
-        "floor": space.floor,
-        "step": space.step,
-    }
-
-
-def check_unedited(space: SearchSpace, store: Store) -> None:
-    """Refuses a space whose file was edited since its first search began.
-
-    The same command would find other points in it than those it had begun to try.
-
-    Raises:
-        InputError: It was.
-    """
-    path = store.root / space.name / "space.json"
-    if not path.exists():
-        return
-    before, bounds = read_json(path), _bounds(space)
-    if not isinstance(before, dict):
-        raise InputError(f"{path} is damaged; delete it")
-    if edited := [key for key, value in bounds.items() if before.get(key) != value]:
-        raise InputError(
-            f"space {space.name!r} was edited ({', '.join(edited)}) since searches in {store.root} began; undo "
-            "that, give the file another name, or choose another --out"
-        )
-
-
 def search(plan: Plan, store: Store, make: Callable[[], Executor]) -> Findings:
     """Runs a search to its end, or continues one.
 
@@ -594,7 +290,6 @@ def search(plan: Plan, store: Store, make: Callable[[], Executor]) -> Findings:
         InputError: See `prunas.experiments.preflight`; or the executor or the store cannot be used.
         KeyboardInterrupt: Stopped; the same call continues.
     """
-    from prunas.experiments.preflight import preflight
     from prunas.experiments.record import record_of
 
     # All three come before anything is written: they may refuse the plan, or the executor's name.
@@ -606,7 +301,7 @@ def search(plan: Plan, store: Store, make: Callable[[], Executor]) -> Findings:
         check_unedited(plan.setting.space, store)  # by a search that began meanwhile
         bounds = store.root / plan.setting.space.name / "space.json"
         if not bounds.exists():
-            write_json(bounds, _bounds(plan.setting.space))
+            write_json(bounds, bounds_of(plan.setting.space))
         driver = _Search(plan, sessions, store, executor)
         driver.run()
-    return driver.findings(record_of(plan))
+    return driver.ended().findings(record_of(plan))

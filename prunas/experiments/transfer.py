@@ -12,28 +12,22 @@ from prunas.architecture import Architecture
 from prunas.costs.target import Target
 from prunas.designs.stages import match
 from prunas.errors import InputError, unknown
-from prunas.experiments.search import Plan, search
+from prunas.experiments.plan import Plan
+from prunas.experiments.search import search
 from prunas.files import read_json
 from prunas.names import FINDERS
 from prunas.proposers.brief import Proposal, Source
-from prunas.proposers.registry import entry, installed_proposers
+from prunas.proposers.registry import designs_for, entry, installed_proposers
 from prunas.runs.executors import Executor
 from prunas.runs.store import Store
 from prunas.spaces.load import space_folder
 from prunas.spaces.space import SearchSpace
 
-__all__ = ["DESIGNS", "find_source", "load_source", "source_plan", "stage_notes"]
-
-DESIGNS = {
-    "width": ("guided", "transferred"),
-    "depth": ("guided-depth", "transferred-depth"),
-    "kernel": ("guided-kernel", "transferred-kernel"),
-}
-"""What a transfer adds to the target's own search, by what its method decides."""
+__all__ = ["designs_of", "find_source", "load_source", "source_plan", "stage_notes"]
 
 
 def designs_of(proposer: str) -> tuple[str, ...]:
-    """The designs that carry what a method finds.
+    """The designs that a transfer adds to the target's own search: those that carry what a method finds.
 
     Raises:
         InputError: There is no such proposer, or it finds nothing.
@@ -42,7 +36,7 @@ def designs_of(proposer: str) -> tuple[str, ...]:
     if line.kind not in FINDERS:
         able = [name for name, e in installed_proposers()[0].items() if e.kind in FINDERS]
         raise InputError(f"{proposer!r} finds nothing that could be transferred; these do: {', '.join(able)}")
-    return DESIGNS[line.dimensions[0]]
+    return designs_for(line.dimensions[0])
 
 
 def stage_notes(source: SearchSpace, space: SearchSpace, proposers: Sequence[str]) -> tuple[str, ...]:
@@ -58,7 +52,7 @@ def stage_notes(source: SearchSpace, space: SearchSpace, proposers: Sequence[str
     """
     lines = [entry(name) for name in proposers]
     decisions = dict.fromkeys(line.dimensions[0] for line in lines if "source" in line.needs)
-    found = [match(source, space, decision).note for decision in decisions]  # type: ignore[arg-type]  # checked
+    found = [match(source, space, decision).note for decision in decisions]
     return tuple(note for note in found if note)
 
 

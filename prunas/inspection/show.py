@@ -15,18 +15,12 @@ def show_document(space: SearchSpace, arch: Architecture) -> dict[str, Any]:
     widths, selected = dict(arch.widths), dict(arch.selected)
     varying = {d.name for d in space.dimensions if d.kind == "group"}
     gated = {d.name for d in space.dimensions if d.kind == "gate"}
-    built = dict(
-        zip(
-            (gate.name for gate in survey.gates),
-            space.costs.gate_inputs(space.costs.widths(arch)[None])[0].tolist(),
-            strict=True,
-        )
-    )
+    built = space.gate_inputs(arch)
     return {
         "space": space.name,
         "network": space.network,
-        "data": space.data,
-        "recipe": space.recipe,
+        "data": space.study.data,
+        "recipe": space.study.recipe,
         "input": list(survey.input),
         "params": cost.params,
         "macs": cost.macs,
@@ -73,11 +67,11 @@ def show_document(space: SearchSpace, arch: Architecture) -> dict[str, Any]:
 def show_text(space: SearchSpace, arch: Architecture, document: dict[str, Any]) -> str:
     """The same for a person, with thop's count beside ours because published numbers are often like it."""
     lines = [
-        f"{space.name}: {space.network} on {space.data or 'no data set'}, recipe {space.recipe}",
+        f"{space.name}: {space.network} on {space.study.data or 'no data set'}, recipe {space.study.recipe}",
         f"params {document['params']:,}   MACs {document['macs']:,} "
         "(norms, activations, pooling and biases not counted)",
         _thop(space, arch),
-        f"targets {', '.join(f'{100 * k:g} %' for k in space.keep)} of {space.metric}",
+        f"targets {', '.join(f'{100 * k:g} %' for k in space.study.keep)} of {space.study.metric}",
         "",
         "stage  map      groups                  gates                   blocks",
     ]

@@ -101,8 +101,6 @@ class Proposal:
             knows the shape.
         weights_of: The run those weights come from; None if the method keeps none worth inheriting.
         rebuild: What the method does to them first.
-        proposed: The point before its widths were aligned, which is not the proposer's business; None if they
-            were not.
         fraction: Share of the recipe's epochs that its trial trains, in (0, 1]: a schedule of its own, drops of
             the learning rate included. What answers a target is trained whole whatever it says.
     """
@@ -113,7 +111,6 @@ class Proposal:
     kept: Mapping[str, tuple[int, ...]] | None = None
     weights_of: str | None = None
     rebuild: Rebuild | None = None
-    proposed: Architecture | None = None
     fraction: float = 1.0
 
 

@@ -1,21 +1,19 @@
-"""One line of the table of proposers."""
+"""One line of the table of proposers: everything that the rest of prunas must know about a method."""
 
 import inspect
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from prunas.errors import InputError, unknown
-from prunas.names import Kind
+from prunas.names import Decision, Kind, Need
 from prunas.proposers.brief import Proposer
+from prunas.proposers.look import Style
 from prunas.proposers.options import Option
 from prunas.recipe import Protocol
 
-__all__ = ["Entry", "Need"]
-
-Need = Literal["dense", "initial", "found", "found-by-others", "source", "trials"]
-"""What a proposer can ask of its brief."""
+__all__ = ["Entry"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,36 +22,40 @@ class Entry:
 
     Attributes:
         path: Import path of the class.
-        kind: `predefined`: the user gives the widths; `automatic`: the method finds them; `sampler`: it is asked
-            again after every result; `design`: made of found points; `control`: what the others are compared with.
+        kind: See `prunas.names.Kind`.
         description: For listings.
         reference: Where the method comes from.
         dimensions: What it can decide: `width`, `depth`, `kernel`; one at a time, by default the first.
-        needs: What it asks of its brief: `dense` training, `initial` weights, `found` points of others with the
-            same seed, or `found-by-others`: with other seeds, a `source` in another space, `trials`.
+        needs: What it asks of its brief; see `prunas.names.Need`.
         trainings_per_target: Trainings of its own that one more target costs; those that serve all targets
             alike do not count.
         starts: Pruning methods whose points are its first trials.
         controls: Of a control that repeats a method without what the method finds by: that method. Its settings
             are the control's too.
+        joins: Of a bundled control: whether it joins every search of what it decides, unless told otherwise.
         fixed: Settings that nobody may change.
         options: Its settings; None: those that its constructor takes, which then checks their values itself.
         weights: Which weights its points can inherit, see `Protocol.weights`; None: `sliced` and `initial` ones if
             it has a `dense` training, else none.
+        draws: Whether the seed of a search decides what it proposes, the brief being the same otherwise.
+        look: How figures draw it; None: a look that is not taken.
     """
 
     path: str
     kind: Kind
     description: str
     reference: str
-    dimensions: tuple[str, ...] = ("width",)
+    dimensions: tuple[Decision, ...] = ("width",)
     needs: tuple[Need, ...] = ()
     trainings_per_target: int = 0
     starts: tuple[str, ...] = ()
     controls: str = ""
+    joins: bool = False
     fixed: Mapping[str, Any] = field(default_factory=dict, hash=False)
     options: tuple[Option, ...] | None = None
     weights: tuple[Literal["sliced", "initial"], ...] | None = None
+    draws: bool = False
+    look: Style | None = None
 
     @property
     def answers_found_points(self) -> bool:
@@ -66,16 +68,24 @@ class Entry:
         inherited = ("sliced", "initial") if "dense" in self.needs else ()
         return how.weights in ("fresh", *(inherited if self.weights is None else self.weights))
 
+    def resolved(self) -> Callable[..., Any]:
+        """The class at `path`.
+
+        Raises:
+            InputError: It cannot be imported.
+        """
+        try:
+            return cast(Callable[..., Any], pkgutil.resolve_name(self.path))
+        except (ImportError, AttributeError, ValueError) as error:
+            raise InputError(f"proposer class {self.path!r} cannot be imported: {error}") from error
+
     def build(self, **options: Any) -> Proposer:
         """The proposer with its options.
 
         Raises:
             InputError: It does not take one of them, or not that value, or its class cannot be imported.
         """
-        try:
-            make = pkgutil.resolve_name(self.path)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise InputError(f"proposer class {self.path!r} cannot be imported: {error}") from error
+        make = self.resolved()
         known = inspect.signature(make).parameters
         passes_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
         for option in options:

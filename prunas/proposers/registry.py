@@ -5,13 +5,21 @@ from dataclasses import replace
 from typing import Any, get_args
 
 from prunas.errors import InputError, unknown
-from prunas.names import DIMENSIONS, FINDERS, Kind
+from prunas.names import DIMENSIONS, FINDERS, Decision, Kind, Need
 from prunas.plugins import Plugin, load_all, plugins
 from prunas.proposers.entry import Entry
 from prunas.proposers.options import check_options
 from prunas.proposers.table import PROPOSERS
 
-__all__ = ["check_values", "configured", "entry", "installed_proposers"]
+__all__ = [
+    "check_values",
+    "configured",
+    "designs_for",
+    "entry",
+    "finder_of",
+    "installed_proposers",
+    "joining_controls",
+]
 
 
 def entry(name: str) -> Entry:
@@ -84,6 +92,26 @@ def configured(name: str, *tables: Mapping[str, Mapping[str, Any]]) -> tuple[Ent
     return line, settings
 
 
+def joining_controls(decision: Decision) -> tuple[str, ...]:
+    """The bundled controls that join every search of what they decide, unless told otherwise."""
+    return tuple(name for name, line in PROPOSERS.items() if line.joins and line.dimensions[0] == decision)
+
+
+def designs_for(decision: Decision) -> tuple[str, ...]:
+    """The bundled designs of what was found, here or elsewhere."""
+    return _deciding("design", decision)
+
+
+def finder_of(decision: Decision) -> str:
+    """A method that finds by pruning, to name in a message."""
+    return _deciding("automatic", decision)[0]
+
+
+def _deciding(kind: Kind, decision: Decision) -> tuple[str, ...]:
+    lines = PROPOSERS.items()
+    return tuple(name for name, line in lines if (line.kind, line.dimensions[0]) == (kind, decision))
+
+
 def installed_proposers() -> tuple[dict[str, Entry], tuple[str, ...]]:
     """`PROPOSERS` and what installed packages add, and one line about each addition that cannot be used."""
     added, problems = load_all("prunas.proposers", PROPOSERS, _offered)
@@ -98,4 +126,7 @@ def _offered(plugin: Plugin) -> Entry:
         raise InputError(f"{plugin}: {unknown('kind', line.kind, get_args(Kind))}")
     if not line.dimensions or not set(line.dimensions) <= set(DIMENSIONS):
         raise InputError(f"{plugin}: it decides {line.dimensions}; of {DIMENSIONS} there must be one")
+    for need in line.needs:
+        if need not in get_args(Need):
+            raise InputError(f"{plugin}: {unknown('need', need, get_args(Need))}")
     return line

@@ -4,13 +4,12 @@ import math
 
 from prunas.costs.target import Target
 from prunas.errors import InputError
+from prunas.names import READS_WEIGHTS, SEARCHERS
 from prunas.proposers.brief import Brief, Pending
 from prunas.proposers.registry import entry, installed_proposers
 from prunas.spaces.space import SearchSpace
 
 __all__ = ["check_served", "refusal", "serving"]
-
-FINDING = ("automatic", "predefined", "sampler")
 
 
 def refusal(name: str, space: SearchSpace, decides: str | None = None) -> str | None:
@@ -32,11 +31,11 @@ def refusal(name: str, space: SearchSpace, decides: str | None = None) -> str | 
             )
         case "kernel" if not any(math.prod(at.kernel) > 1 for at in survey.layers if at.kind == "conv"):
             return "it decides which positions of a kernel exist, and no kernel there is larger than 1x1"
-    if not {"dense", "initial"} & set(line.needs):
+    if not READS_WEIGHTS & set(line.needs):
         return None
-    whole = Target("params", space.measure(space.dense, "params"))
+    unpruned = Target("params", space.measure(space.dense, "params"))
     try:
-        line.build().propose(Brief(space, (whole,), 0, lr_sum=1.0, calibration=lambda images: ()), [])
+        line.build().propose(Brief(space, (unpruned,), 0, lr_sum=1.0, calibration=lambda images: ()), [])
     except Pending:
         return None
     except InputError as error:
@@ -47,7 +46,7 @@ def refusal(name: str, space: SearchSpace, decides: str | None = None) -> str | 
 def serving(space: SearchSpace) -> list[str]:
     """The methods and samplers that can serve a space."""
     lines = installed_proposers()[0]
-    return [name for name, line in lines.items() if line.kind in FINDING and refusal(name, space) is None]
+    return [name for name, line in lines.items() if line.kind in SEARCHERS and refusal(name, space) is None]
 
 
 def check_served(name: str, space: SearchSpace, decides: str | None = None) -> None:

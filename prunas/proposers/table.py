@@ -3,8 +3,23 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from prunas.names import DIMENSIONS
+from prunas.names import DIMENSIONS, Decision
 from prunas.proposers.entry import Entry
+from prunas.proposers.look import (
+    BLACK,
+    BLUE,
+    DASHDOT,
+    DASHED,
+    DOTTED,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    SOLID,
+    VERMILLION,
+    Style,
+)
 from prunas.proposers.options import Option, at_least
 
 __all__ = ["PROPOSERS"]
@@ -78,7 +93,7 @@ def _pull(default: float | None, help: str) -> Option:
     return Option("pull", float, default, help, lambda pull: pull >= 0, "0 or more")
 
 
-def _untrained(method: str, reference: str, dimension: str = "width") -> Entry:
+def _untrained(method: str, reference: str, dimension: Decision = "width", draws: bool = False) -> Entry:
     return Entry(
         "prunas.proposers.baselines.untrained:Untrained",
         "control",
@@ -88,10 +103,11 @@ def _untrained(method: str, reference: str, dimension: str = "width") -> Entry:
         needs=("initial",),
         controls=method,
         fixed=MappingProxyType({"method": method}),
+        draws=draws,
     )
 
 
-def _unpenalised(path: str, method: str, reference: str, dimension: str = "width") -> Entry:
+def _unpenalised(path: str, method: str, reference: str, dimension: Decision = "width") -> Entry:
     return Entry(
         path,
         "control",
@@ -115,6 +131,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             options=(
                 _pull(None, "total pull of the penalty on one scale; 6.6, or 0.66 where there are gates"),
             ),
+            look=Style(VERMILLION, "o", SOLID),
         ),
         "l1": Entry(
             "prunas.proposers.pruning.l1:L1",
@@ -123,6 +140,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             LI,
             needs=("dense",),
             options=(PRESET,),
+            look=Style(GREEN, "s", SOLID),
         ),
         "l1-global": Entry(
             "prunas.proposers.pruning.l1:GlobalL1",
@@ -130,6 +148,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "one threshold on the mean absolute weight of filters",
             LI,
             needs=("dense",),
+            look=Style(GREEN, "D", SOLID),
         ),
         "thinet": Entry(
             "prunas.proposers.pruning.thinet:ThiNet",
@@ -138,6 +157,8 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             LUO,
             needs=("dense",),
             options=(*THINET, PRESET),
+            draws=True,
+            look=Style(SKY, "^", SOLID),
         ),
         "thinet-global": Entry(
             "prunas.proposers.pruning.thinet:GlobalThiNet",
@@ -146,6 +167,8 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             LUO,
             needs=("dense",),
             options=THINET,
+            draws=True,
+            look=Style(SKY, "p", SOLID),
         ),
         "reconstruction": Entry(
             "prunas.proposers.pruning.reconstruction:Reconstruction",
@@ -154,6 +177,8 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             HE,
             needs=("dense",),
             options=(RESPONSES, PRESET),
+            draws=True,
+            look=Style(PURPLE, "v", SOLID),
         ),
         "reconstruction-global": Entry(
             "prunas.proposers.pruning.reconstruction:GlobalReconstruction",
@@ -162,6 +187,8 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             HE,
             needs=("dense",),
             options=(RESPONSES,),
+            draws=True,
+            look=Style(PURPLE, "h", SOLID),
         ),
         "sss": Entry(
             "prunas.proposers.pruning.sss:SparseStructureSelection",
@@ -172,6 +199,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             needs=("dense",),
             options=(_pull(10.0, "total pull of the penalty on one scale, in units of its initial 1"),),
             weights=("initial",),  # a branch without its scale is another branch
+            look=Style(ORANGE, "P", SOLID),
         ),
         "magnitude": Entry(
             "prunas.proposers.pruning.magnitude:Magnitude",
@@ -180,6 +208,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             HAN,
             dimensions=("kernel",),
             needs=("dense",),
+            look=Style(VERMILLION, "X", SOLID),
         ),
         "tpe": Entry(
             "prunas.proposers.optuna.samplers:TPE",
@@ -190,6 +219,8 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             needs=("trials",),
             trainings_per_target=16,
             options=(*SAMPLER, STARTUP),
+            draws=True,
+            look=Style(PURPLE, "P", DASHED),
         ),
         "gp": Entry(
             "prunas.proposers.optuna.samplers:GP",
@@ -201,6 +232,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             needs=("trials",),
             trainings_per_target=16,
             options=(*SAMPLER, STARTUP),
+            draws=True,
         ),
         "cmaes": Entry(
             "prunas.proposers.optuna.samplers:CMAES",
@@ -212,6 +244,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             needs=("trials",),
             trainings_per_target=16,
             options=(*SAMPLER, at_least(1, "population", 8, "points per generation")),
+            draws=True,
         ),
         "nsga2": Entry(
             "prunas.proposers.optuna.samplers:NSGA2",
@@ -223,6 +256,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             needs=("trials",),
             trainings_per_target=16,
             options=(*SAMPLER, at_least(2, "population", 8, "points per generation")),
+            draws=True,
         ),
         "qmc": Entry(
             "prunas.proposers.optuna.samplers:QMC",
@@ -233,6 +267,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             needs=("trials",),
             trainings_per_target=16,
             options=SAMPLER,
+            draws=True,
         ),
         "guided": Entry(
             "prunas.proposers.baselines.carried:Guided",
@@ -241,6 +276,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             STUDY,
             needs=("found-by-others",),
             options=(FORM,),
+            look=Style(GREEN, "D", DASHED),
         ),
         "transferred": Entry(
             "prunas.proposers.baselines.carried:Transferred",
@@ -249,6 +285,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             STUDY,
             needs=("source",),
             options=(FORM,),
+            look=Style(SKY, "v", DASHED),
         ),
         "guided-depth": Entry(
             "prunas.proposers.baselines.carried:GuidedDepth",
@@ -276,6 +313,8 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             dimensions=("kernel",),
             needs=("found-by-others",),
             options=(FORM,),
+            draws=True,
+            look=Style(GREEN, "X", DASHED),
         ),
         "transferred-kernel": Entry(
             "prunas.proposers.baselines.carried:TransferredKernels",
@@ -285,12 +324,16 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             dimensions=("kernel",),
             needs=("source",),
             options=(FORM,),
+            draws=True,
+            look=Style(SKY, "d", DASHED),
         ),
         "uniform": Entry(
             "prunas.proposers.baselines.controls:Uniform",
             "control",
             "one ratio for all layers",
             STUDY,
+            joins=True,
+            look=Style(BLACK, "^", DASHDOT),
         ),
         "random": Entry(
             "prunas.proposers.baselines.controls:Random",
@@ -299,6 +342,9 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "Li & Talwalkar, Random Search and Reproducibility for Neural Architecture Search, UAI 2019, "
             "arXiv:1902.07638",
             needs=("trials",),
+            joins=True,
+            draws=True,
+            look=Style(GREY, "D", DOTTED),
         ),
         "taper": Entry(
             "prunas.proposers.baselines.controls:TaperControl",
@@ -306,6 +352,8 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "widths min(W, a * b^stage) with the params and MACs of a found point",
             "prunas",
             needs=("found",),
+            joins=True,
+            look=Style(BLUE, "s", DASHED),
         ),
         "uniform-depth": Entry(
             "prunas.proposers.baselines.controls:UniformDepth",
@@ -314,6 +362,8 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             STUDY,
             dimensions=("depth",),
             needs=("found",),
+            joins=True,
+            look=Style(BLACK, ">", DASHDOT),
         ),
         "uniform-kernel": Entry(
             "prunas.proposers.baselines.controls:UniformKernel",
@@ -321,6 +371,9 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "one density for all convolution weights",
             STUDY,
             dimensions=("kernel",),
+            joins=True,
+            draws=True,
+            look=Style(BLACK, "<", DASHDOT),
         ),
         "erk": Entry(
             "prunas.proposers.baselines.controls:ErdosRenyiKernel",
@@ -328,6 +381,9 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "densities that spare small convolutions",
             "Evci et al., Rigging the Lottery: Making All Tickets Winners, ICML 2020, arXiv:1911.11134",
             dimensions=("kernel",),
+            joins=True,
+            draws=True,
+            look=Style(BLUE, "v", DASHDOT),
         ),
         "shuffled": Entry(
             "prunas.proposers.baselines.controls:Shuffled",
@@ -336,6 +392,8 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "prunas",
             needs=("found",),
             options=(at_least(1, "draws", 1, "shuffles per found point; each is trained"),),
+            draws=True,
+            look=Style(ORANGE, "o", DOTTED),
         ),
         "random-channels": Entry(
             "prunas.proposers.baselines.controls:RandomChannels",
@@ -345,13 +403,15 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             needs=("found",),
             options=(at_least(1, "draws", 1, "draws per found point; each is trained"),),
             weights=("sliced", "initial"),
+            draws=True,
+            look=Style(GREY, "X", DOTTED),
         ),
         "slimming-unpenalised": _unpenalised(
             "prunas.proposers.pruning.slimming:Slimming", "slimming", SLIMMING
         ),
         "l1-global-untrained": _untrained("l1-global", LI),
-        "thinet-global-untrained": _untrained("thinet-global", LUO),
-        "reconstruction-global-untrained": _untrained("reconstruction-global", HE),
+        "thinet-global-untrained": _untrained("thinet-global", LUO, draws=True),
+        "reconstruction-global-untrained": _untrained("reconstruction-global", HE, draws=True),
         "sss-unpenalised": _unpenalised(
             "prunas.proposers.pruning.sss:SparseStructureSelection", "sss", SSS, dimension="depth"
         ),

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from prunas.names import CHANCE_LEVEL, MACS_NOT_MATCHED, PENALTY_NOT_ACTED, SEARCHERS, TARGET_MISSED
 from prunas.report.evidence import Evidence
 from prunas.report.headline import is_fresh, only_tuned
-from prunas.results.rows import CHANCE_LEVEL, FINISHED, PENALTY_NOT_ACTED
+from prunas.results.rows import FINISHED
 from prunas.statistics.ranking import rankings
 from prunas.statistics.summary import spent
 from prunas.statistics.text import asked_text, duration
@@ -19,8 +20,6 @@ __all__ = ["Item", "checklist"]
 
 SEEDS = 5
 """Searches per proposer in the study."""
-
-_FOUND = ("automatic", "predefined", "sampler")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,7 @@ def _control(evidence: Evidence, practice: str, name: str) -> Item:
 def _taper(evidence: Evidence) -> Item:
     practice = "Compared with tapered shapes of the same parameters and MACs"
     tapers = [row for row in evidence.rows if row.proposer == "taper"]
-    unmatched = sum("macs_not_matched" in row.flags for row in tapers)
+    unmatched = sum(MACS_NOT_MATCHED in row.flags for row in tapers)
     if not unmatched:
         return _control(evidence, practice, "taper")
     return Item(
@@ -138,7 +137,7 @@ def _shuffled(evidence: Evidence) -> Item:
 
 def _samplers(evidence: Evidence) -> Item:
     practice = "Compared with other search methods on the same space"
-    found = dict.fromkeys(row.proposer for row in evidence.rows if row.kind in _FOUND)
+    found = dict.fromkeys(row.proposer for row in evidence.rows if row.kind in SEARCHERS)
     status: Literal["done", "not done"] = "done" if len(found) > 1 else "not done"
     return Item(status, practice, ", ".join(found) or "nothing was searched")
 
@@ -186,7 +185,7 @@ def _selection(evidence: Evidence) -> Item:
 
 def _counted(evidence: Evidence) -> Item:
     practice = "Drawn at the parameters and MACs counted, not at nominal ratios"
-    missed = [row for row in evidence.rows if "target_missed" in row.flags]
+    missed = [row for row in evidence.rows if TARGET_MISSED in row.flags]
     text = "all points" + (
         f"; {len(missed)} of {len(evidence.rows)} missed their target by more than 1 %" if missed else ""
     )

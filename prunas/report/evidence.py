@@ -14,6 +14,7 @@ from prunas.costs.target import Target
 from prunas.designs.kernels import frequencies
 from prunas.errors import InputError
 from prunas.files import check_format, read_json
+from prunas.names import SEARCHERS
 from prunas.report.learning import Losses
 from prunas.results.record import Record
 from prunas.results.rows import SearchCost, TrainingRow
@@ -27,10 +28,7 @@ from prunas.statistics.summary import grouped
 from prunas.statistics.widths import Agreement, WidthSpread, agreement, width_spread
 from prunas.tasks.score import Score
 
-__all__ = ["FOUND", "Evidence", "Layer", "RunFolder", "gather"]
-
-FOUND = ("automatic", "predefined", "sampler")
-"""Kinds of proposers that find something, as opposed to designs and controls."""
+__all__ = ["Evidence", "Layer", "RunFolder", "gather"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +197,7 @@ class Evidence:
 
     def search_agreements(self) -> list[Agreement]:
         """How far found shapes agree, against what a claim of agreement must name: uniform and the controls."""
-        finders = {row.proposer for row in self.rows if row.kind in FOUND}
+        finders = {row.proposer for row in self.rows if row.kind in SEARCHERS}
         return [
             each
             for each in self.agreements()
@@ -208,7 +206,7 @@ class Evidence:
 
     def patterns(self) -> list[PatternSpread]:
         """Patterns of 3x3 kernels that were found, or read without training; by target and by proposer."""
-        finders = {row.proposer for row in self.rows if row.kind in FOUND}
+        finders = {row.proposer for row in self.rows if row.kind in SEARCHERS}
         shown = finders.union(*map(controls_of, finders))
         readable = [row for row in self.rows if row.proposer in shown and self.runs[row.id].kernels]
         ordered = sorted(readable, key=lambda row: (row.asked.metric, -row.asked.value))

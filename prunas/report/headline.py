@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from prunas.names import SEARCHERS
 from prunas.recipe import PROTOCOLS
 from prunas.results.rows import TrainingRow
 from prunas.statistics.claims import Verdict, verdict
@@ -16,7 +17,6 @@ from prunas.tasks.score import Score
 
 __all__ = ["Finding", "findings", "is_fresh", "only_tuned"]
 
-_FOUND = ("automatic", "predefined", "sampler")
 _CONTROLS = {"taper": "tapered shapes", "uniform": "uniform shapes", "random": "random shapes"}
 _WORDS: dict[Verdict, str] = {
     "ahead": "The interval lies above 0: what was found is better than the control.",
@@ -65,7 +65,7 @@ def findings(rows: Sequence[TrainingRow], dense: float | None, score: Score) -> 
         (ranking.protocol, ranking.masked): ranking.targets for ranking in rankings(rows, dense, score=score)
     }
     found = []
-    proposers = dict.fromkeys(row.proposer for row in rows if row.kind in _FOUND)
+    proposers = dict.fromkeys(row.proposer for row in rows if row.kind in SEARCHERS)
     for against in _CONTROLS:
         for proposer in proposers:
             panels = grouped(

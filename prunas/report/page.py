@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from prunas import __version__
 from prunas.errors import InputError
+from prunas.names import SEARCHERS
 from prunas.report.budget import budget_figure
 from prunas.report.checklist import checklist
 from prunas.report.commands import commands
@@ -167,9 +168,7 @@ def _tables(evidence: Evidence) -> Iterable[tuple[str, Table]]:
     score = evidence.score
     lines = table(rows, score)
     yield "Results", result_table(lines, score)
-    found = list(
-        dict.fromkeys(row.proposer for row in rows if row.kind in ("automatic", "predefined", "sampler"))
-    )
+    found = list(dict.fromkeys(row.proposer for row in rows if row.kind in SEARCHERS))
     if paired := comparisons(rows, found, ("taper", "uniform", "random"), score=score):
         yield "Found against controls", difference_table(paired, score)
     of_courses = course_protocols(rows)

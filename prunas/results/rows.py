@@ -11,14 +11,11 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from prunas.costs.counted import Cost
 from prunas.costs.target import Target
 from prunas.errors import InputError
+from prunas.names import CHANCE_LEVEL, RowKind
 from prunas.tasks.score import Score
 
 __all__ = [
-    "CHANCE_LEVEL",
     "FINISHED",
-    "NONE_LEFT_OUT",
-    "PENALTY_NOT_ACTED",
-    "Kind",
     "Metric",
     "Proposed",
     "SearchCost",
@@ -28,13 +25,8 @@ __all__ = [
     "check_range",
 ]
 
-Kind = Literal["predefined", "automatic", "sampler", "control", "design", "dense"]
 Metric = Literal["params", "macs"]
 FINISHED = "finished"
-PENALTY_NOT_ACTED = "penalty_not_acted"
-NONE_LEFT_OUT = "none_left_out"
-"""Flag of a design that is made of the shapes of all seeds, so that n counts trainings and not searches."""
-CHANCE_LEVEL = "chance_level"
 
 _Count = Annotated[int, Field(ge=0)]
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -94,7 +86,7 @@ class TrainingRow:
 
     id: str
     proposer: str
-    kind: Kind
+    kind: RowKind
     asked: Target
     reached: Cost
     protocol: str

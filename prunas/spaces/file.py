@@ -12,6 +12,7 @@ from prunas.costs.metrics import Metric
 from prunas.errors import InputError, unknown
 from prunas.files import names_folder
 from prunas.recipe import FineTuning, recipe
+from prunas.spaces.study import Study
 
 __all__ = ["NETWORK", "SpaceFile", "Vary", "parse"]
 
@@ -78,14 +79,21 @@ class SpaceFile(BaseModel):
 
     def settings(self) -> dict[str, Any]:
         """The attributes of a `SearchSpace` that the file decides."""
+        finetune = FineTuning(**self.finetune.model_dump()) if self.finetune else None
+        study = Study(
+            data=self.data,
+            task=self.task,
+            recipe=self.recipe,
+            metric=self.metric,
+            keep=self.keep,
+            cap=self.cap,
+            finetune=finetune,
+            options=self.proposers,
+        )
         return {
             **self.vary.model_dump(),
-            **{
-                key: getattr(self, key)
-                for key in ("network", "data", "task", "recipe", "metric", "keep", "cap")
-            },
-            "finetune": FineTuning(**self.finetune.model_dump()) if self.finetune else None,
-            "options": self.proposers,
+            "network": self.network,
+            "study": study,
             "raw_presets": {name: entry.model_dump() for name, entry in self.presets.items()},
         }
 

@@ -2,8 +2,9 @@
 
 import pkgutil
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +15,23 @@ from prunas.files import canonical, read_json
 from prunas.plugins import Plugin, load_all, plugins
 from prunas.spaces.cache import cached_survey
 from prunas.spaces.factory import distribution_versions, import_path, make_network
-from prunas.spaces.space import SearchSpace, slug
+from prunas.spaces.file import NETWORK, Vary, parse
+from prunas.spaces.presets import slug
+from prunas.spaces.space import SearchSpace
+from prunas.spaces.study import Study
 
 if TYPE_CHECKING:
-    pass
+    from torch import nn
 
-__all__ = ["bundled_spaces", "content_of", "installed_spaces", "load_network", "load_point", "load_space"]
+__all__ = [
+    "bundled_spaces",
+    "installed_spaces",
+    "load_network",
+    "load_point",
+    "load_space",
+    "space_folder",
+    "space_from_model",
+]
 
 
 # Files
@@ -110,8 +122,6 @@ def load_point(text: str) -> tuple[SearchSpace, Architecture]:
 
 
 def _read(path: Path) -> SearchSpace:
-    from prunas.spaces.file import parse
-
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -120,7 +130,11 @@ def _read(path: Path) -> SearchSpace:
     content = _content(
         path.stem, spec.network, path.parent, spec.arguments, spec.input, spec.vary.model_dump()
     )
-    return replace(_from_content(content), source=str(path), **spec.settings())
+    known_as: str | Mapping[str, Any] = content
+    with suppress(InputError):  # an installed package's name that cannot be used: the content serves
+        if _file_of(path.stem) == path:
+            known_as = path.stem
+    return replace(_from_content(content), source=str(path), known_as=known_as, **spec.settings())
 
 
 def load_network(network: str, input_shape: Sequence[int]) -> SearchSpace:
@@ -133,8 +147,6 @@ def load_network(network: str, input_shape: Sequence[int]) -> SearchSpace:
     Raises:
         InputError: It cannot be imported, made or surveyed.
     """
-    from prunas.spaces.file import NETWORK, Vary
-
     if not re.fullmatch(NETWORK, network):
         raise InputError(f"{network!r} is no network; write package.module:function or file.py:function")
     name = slug(network.partition(":")[2]) or "network"
@@ -150,7 +162,19 @@ def _content(
     shape: Sequence[int],
     vary: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """See `SearchSpace.content`."""
+    """What makes a space again in any process: network, its source or version, arguments, input and [vary].
+
+    Args:
+        name: Of the space.
+        network: Import path, or a file in `folder`, and the factory's name.
+        folder: Where the space's file lies.
+        arguments: Of the factory.
+        shape: Shape of one input without the batch.
+        vary: The table [vary].
+
+    Raises:
+        InputError: The file cannot be read, or JSON cannot hold the arguments.
+    """
     place, _, attribute = network.partition(":")
     content: dict[str, Any] = {"name": name, "network": network, "arguments": dict(arguments)}
     if place.endswith(".py"):
@@ -184,11 +208,37 @@ def _from_content(content: Mapping[str, Any]) -> SearchSpace:
         key: tuple(value) if isinstance(value, list) else value for key, value in content["vary"].items()
     }
     return SearchSpace(
-        name=content["name"], survey=survey, factory=factory, network=network, content=content, **vary
+        name=content["name"], survey=survey, factory=factory, network=network, known_as=content, **vary
     )
 
 
-def content_of(space: SearchSpace) -> dict[str, Any]:
+# Python
+
+
+def space_from_model(
+    factory: "Callable[[], nn.Module]", input_shape: Sequence[int], *, name: str, **settings: Any
+) -> SearchSpace:
+    """A space over any network.
+
+    Args:
+        factory: Returns a fresh network at every call, always the same one.
+        input_shape: Shape of one input without the batch.
+        name: What to call the space.
+        settings: Any further attribute of `SearchSpace`, or of its `Study`: `data="cifar10"`.
+
+    Raises:
+        InputError: The network cannot be traced or does not accept such an input.
+    """
+    from prunas.spaces.cache import surveyed
+
+    given = {field.name: settings.pop(field.name) for field in fields(Study) if field.name in settings}
+    settings["study"] = replace(settings.get("study", Study()), **given)
+    made = surveyed(name, factory, input_shape)
+    space = SearchSpace(name=name, survey=made, factory=factory, network=import_path(factory), **settings)
+    return replace(space, known_as=_importable(space))
+
+
+def _importable(space: SearchSpace) -> dict[str, Any]:
     """The content of a space made in Python; empty if another process cannot import its factory."""
     factory: Any = space.factory
     arguments: Mapping[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Search spaces: a network, what may vary in it, and what it is trained on. Without torch once surveyed.
+"""Search spaces: a network and what may vary in it. Without torch once surveyed.
 
 A space is a TOML file in `search_spaces/`, a file of the user's, or made by `SearchSpace.from_model`:
 
@@ -20,12 +20,10 @@ A space is a TOML file in `search_spaces/`, a file of the user's, or made by `Se
 """
 
 import fnmatch
-import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from operator import index
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -33,16 +31,26 @@ import numpy.typing as npt
 
 from prunas.architecture import Architecture, KernelPattern
 from prunas.costs.counted import Cost, CostModel
-from prunas.costs.metrics import METRICS, Metric
+from prunas.costs.metrics import Metric
 from prunas.costs.target import Target
 from prunas.errors import InputError, unknown
-from prunas.recipe import FineTuning, finite
+from prunas.spaces.points import (
+    canonical_point,
+    check_patterns,
+    check_point,
+    counted_point,
+    counts_of,
+    inside_removed,
+    target_of,
+)
+from prunas.spaces.presets import Preset, presets_of
+from prunas.spaces.study import Study
 from prunas.survey import Survey
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["Dimension", "Preset", "SearchSpace", "slug"]
+__all__ = ["Dimension", "SearchSpace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +72,6 @@ class Dimension:
     dense: int
 
 
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """A named point.
-
-    Attributes:
-        name: As published.
-        slug: The same in letters that need no quoting.
-        architecture: The point.
-        source: Where it comes from.
-    """
-
-    name: str
-    slug: str
-    architecture: Architecture
-    source: str
-
-
 @dataclass(frozen=True, eq=False)
 class SearchSpace:
     """The points a search may propose.
@@ -89,108 +80,63 @@ class SearchSpace:
         name: What a user types.
         survey: The dense network.
         factory: Makes the dense network; imports torch when called.
-        data: Name of the data set, or "" if there is none.
-        task: Name of the task; or the function that makes it, "package.module:function" or "file.py:function" with
-            the file beside the space's own.
-        recipe: Name of the default recipe.
-        metric: What default targets are fractions of.
-        keep: Default targets.
-        groups: Patterns of the groups that vary; `gates` and `blocks` likewise.
-        gates: See `groups`.
-        blocks: See `groups`.
+        groups: Patterns of the groups that vary.
+        gates: Patterns of the gates that vary.
+        blocks: Patterns of the blocks that may be removed.
         exclude: Patterns of groups, gates and blocks that do not vary after all.
         floor: Fewest units of a group, and fewest channels that pass a gate.
         step: Widths are multiples of it, or dense.
-        cap: Largest factor of Scratch-B epochs, or None.
-        finetune: Epochs and rate of fine-tuning with the default recipe, in proportion with another; None: a
-            quarter of the recipe's epochs at a hundredth of its rate.
-        options: Settings of proposers by name, for example {"slimming": {"pull": 0.66}}.
+        study: What a search in this space does unless told otherwise.
         network: What the factory is, for a person.
         source: The file, or "" if it was made in Python.
-        content: What makes the space again in any process, whatever becomes of the file: network, arguments,
-            input, [vary], and the network's source if that is a file; empty if the factory cannot be imported.
+        known_as: See `reference`; empty if another process cannot import the factory.
         raw_presets: Tables `[presets.NAME]` of the file by name; see `presets`.
     """
 
     name: str
     survey: Survey
     factory: Callable[[], "nn.Module"]
-    data: str = ""
-    task: str = "classification"
-    recipe: str = "paper"
-    metric: Metric = "params"
-    keep: tuple[float, ...] = (0.5, 0.3, 0.1)
     groups: tuple[str, ...] = ("*",)
     gates: tuple[str, ...] = ()
     blocks: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     floor: int = 1
     step: int = 1
-    cap: float | None = None
-    finetune: FineTuning | None = None
-    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    study: Study = field(default_factory=Study)
     network: str = ""
     source: str = ""
-    content: Mapping[str, Any] = field(default_factory=dict)
+    known_as: str | Mapping[str, Any] = ""
     raw_presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuses patterns that match nothing."""
-        survey = self.survey
-        groups, gates, blocks = (
-            [part.name for part in parts] for parts in (survey.groups, survey.gates, survey.blocks)
-        )
-        for key, patterns, names in (
-            ("groups", self.groups, groups),
-            ("gates", self.gates, gates),
-            ("blocks", self.blocks, blocks),
-            ("exclude", self.exclude, [*groups, *gates, *blocks]),
-        ):
-            for pattern in patterns:
-                if pattern != "*" and not fnmatch.filter(names, pattern):
-                    raise InputError(
-                        f"space {self.name!r}: vary.{key} pattern {pattern!r} matches nothing; "
-                        f"`prunas show {self.name}` lists the names"
-                    )
+        check_patterns(self)
 
     @classmethod
     def from_model(
         cls, factory: Callable[[], "nn.Module"], input_shape: Sequence[int], *, name: str, **settings: Any
     ) -> "SearchSpace":
-        """A space over any network.
+        """A space over any network; see `prunas.spaces.load.space_from_model`."""
+        from prunas.spaces.load import space_from_model
 
-        Args:
-            factory: Returns a fresh network at every call, always the same one.
-            input_shape: Shape of one input without the batch.
-            name: What to call the space.
-            settings: Any further attribute of `SearchSpace`.
-
-        Raises:
-            InputError: The network cannot be traced or does not accept such an input.
-        """
-        from prunas.spaces.cache import surveyed
-        from prunas.spaces.factory import import_path
-        from prunas.spaces.load import content_of
-
-        made = surveyed(name, factory, input_shape)
-        space = cls(name=name, survey=made, factory=factory, network=import_path(factory), **settings)
-        return replace(space, content=content_of(space))
+        return space_from_model(factory, input_shape, name=name, **settings)
 
     @property
     def reference(self) -> str | Mapping[str, Any]:
-        """What `load_space` takes to make this space again in another process: a known name, or its content."""
-        from prunas.spaces.load import bundled_spaces, installed_spaces
+        """What `load_space` takes to make this space again in another process: a known name, or its content.
 
-        if self.source:
-            path = Path(self.source)
-            if bundled_spaces().get(self.name) == path or installed_spaces()[0].get(self.name) == path:
-                return self.name
-        if not self.content:
+        The content holds network, arguments, input, [vary], and the network's source if that is a file; it serves
+        whatever becomes of the space's own file.
+
+        Raises:
+            InputError: Another process cannot import the factory.
+        """
+        if not self.known_as:
             raise InputError(
                 f"space {self.name!r} was made from {self.network}, which another process cannot import; to train "
                 'in it, write a TOML file with network = "FILE.py:FUNCTION"'
             )
-        return self.content
+        return self.known_as
 
     # What varies
 
@@ -203,7 +149,7 @@ class SearchSpace:
     @cached_property
     def dimensions(self) -> tuple[Dimension, ...]:
         """The groups that vary, in order, then the gates that vary."""
-        inputs = self._inputs(self.dense)
+        inputs = self.gate_inputs(self.dense)
         groups = [
             Dimension(group.name, "group", group.stage, group.role, group.units)
             for group in self.survey.groups
@@ -222,7 +168,7 @@ class SearchSpace:
         return np.array([d.dense for d in self.dimensions], np.int64)
 
     @cached_property
-    def _varying(self) -> Mapping[str, Mapping[str, int]]:
+    def varying(self) -> Mapping[str, Mapping[str, int]]:
         """Dense number of every dimension by name, groups and gates apart."""
         return {
             kind: {d.name: d.dense for d in self.dimensions if d.kind == kind} for kind in ("group", "gate")
@@ -233,7 +179,7 @@ class SearchSpace:
         """Where the survey lists the groups that vary, and the gates that vary."""
         gates = {gate.name: i for i, gate in enumerate(self.survey.gates)}
         groups = self.survey.group_index
-        return [groups[n] for n in self._varying["group"]], [gates[n] for n in self._varying["gate"]]
+        return [groups[n] for n in self.varying["group"]], [gates[n] for n in self.varying["gate"]]
 
     @cached_property
     def removable(self) -> tuple[str, ...]:
@@ -287,94 +233,13 @@ class SearchSpace:
         Raises:
             InputError: It belongs to another space or network, or something in it is off the grid.
         """
-        if arch.space != self.name:
-            raise InputError(f"the architecture belongs to space {arch.space!r}, not to {self.name!r}")
-        if arch.network != self.survey.fingerprint:
-            raise InputError(
-                f"the architecture was made for another network ({arch.network}) than space {self.name!r} "
-                f"has now ({self.survey.fingerprint}); make it anew"
-            )
-        groups, gates = self._varying["group"], self._varying["gate"]
-        for group, width in arch.widths:
-            if group not in groups:
-                raise self._stranger("group", group, groups, self.survey.group_index)
-            if not self.floor <= width <= groups[group] or (width % self.step and width != groups[group]):
-                raise InputError(
-                    f"group {group!r} cannot have {width} units; {self.floor} to {groups[group]} "
-                    f"in steps of {self.step} are in space {self.name!r}"
-                )
-        inputs = self._inputs(arch) if arch.selected else {}
-        for gate, positions in arch.selected:
-            if gate not in gates:
-                raise self._stranger("gate", gate, gates, inputs)
-            if len(positions) < min(self.floor, inputs[gate]):
-                raise InputError(f"gate {gate!r} lets too few channels through; {self.floor} is the least")
-            if (
-                list(positions) != sorted(set(positions))
-                or not 0 <= positions[0] <= positions[-1] < inputs[gate]
-            ):
-                raise InputError(
-                    f"gate {gate!r} selects among {inputs[gate]} channels of this point; positions must "
-                    "ascend without repetition and lie below that"
-                )
-        for block in arch.removed:
-            if block not in self.removable:
-                raise self._stranger("block", block, self.removable, self.survey.block_index)
-        if arch.kernels is not None:
-            self._check_kernels(arch, arch.kernels)
-
-    def _stranger(
-        self, kind: str, name: str, varying: Collection[str], existing: Collection[str]
-    ) -> InputError:
-        if name in existing:
-            return InputError(f"{kind} {name!r} does not vary in space {self.name!r}; its [vary] decides")
-        return unknown(f"{kind} of space {self.name!r}:", name, varying)
-
-    def _check_kernels(self, arch: Architecture, kernels: KernelPattern) -> None:
-        convolutions = [layer for layer in self.survey.layers if layer.kind == "conv"]
-        paths = {layer.path for layer in convolutions}
-        keys = {f"{layer.stage}/{'x'.join(map(str, layer.kernel))}" for layer in convolutions}
-        for path, _ in kernels.masks:
-            if path not in paths:
-                raise unknown(f"convolution of space {self.name!r}:", path, paths)
-        for key, _ in kernels.frequencies:
-            if key not in keys | paths:
-                raise unknown(f"kernel key of space {self.name!r}:", key, keys | paths)
-        self.cost(arch)  # a pattern that does not fit raises
-
-    def contains(self, arch: Architecture) -> bool:
-        """Whether `check` would accept the point."""
-        try:
-            self.check(arch)
-        except InputError:
-            return False
-        return True
+        check_point(self, arch)
 
     def canonical(self, arch: Architecture) -> Architecture:
-        """The same point without what says nothing: what is full, and what lies inside removed branches."""
-        dense, inputs = self._varying["group"], self._inputs(arch) if arch.selected else {}
-        groups, layers = self._gone(arch)
-        kernels = arch.kernels
-        if kernels is not None:
-            frequencies = tuple((key, values) for key, values in kernels.frequencies if set(values) != {1.0})
-            masks = tuple((path, mask) for path, mask in kernels.masks if path not in layers)
-            kernels = KernelPattern(frequencies, masks, kernels.seed) if frequencies or masks else None
-        return arch.replace(
-            widths=tuple((g, n) for g, n in arch.widths if n != dense[g] and g not in groups),
-            selected=tuple((g, ps) for g, ps in arch.selected if len(ps) != inputs[g] and g not in layers),
-            kernels=kernels,
-        )
+        """The same point as it is stored: nothing at its dense number, nothing inside removed branches."""
+        return canonical_point(self, arch)
 
-    def _gone(self, arch: Architecture) -> tuple[set[str], set[str]]:
-        """Names of the groups, and paths of the layers, that go with the removed branches."""
-        if not arch.removed:
-            return set(), set()
-        survey = self.survey
-        blocks = {survey.block_index[block] for block in arch.removed}
-        groups = {g.name for g, held in zip(survey.groups, survey.group_blocks, strict=True) if held & blocks}
-        return groups, {path for path, held in survey.blocks_of.items() if held & blocks}
-
-    def _inputs(self, arch: Architecture) -> dict[str, int]:
+    def gate_inputs(self, arch: Architecture) -> dict[str, int]:
         """Channels at the input of every gate as built."""
         counts = self.costs.gate_inputs(self.costs.widths(arch)[None])[0].tolist()
         return {gate.name: count for gate, count in zip(self.survey.gates, counts, strict=True)}
@@ -385,30 +250,11 @@ class SearchSpace:
         Args:
             counts: One per dimension, in the order of `dimensions`; a gate's is cut to its input as built.
         """
-        numbers = list(zip(self.dimensions, np.asarray(counts).tolist(), strict=True))
-        widths = {d.name: n for d, n in numbers if d.kind == "group"}
-        if not self._varying["gate"]:
-            return self.point(widths)
-        inputs = self._inputs(self.dense.replace(widths=tuple(widths.items())))
-        selected = {
-            d.name: evenly_spaced(n, inputs[d.name])
-            for d, n in numbers
-            if d.kind == "gate" and n < inputs[d.name]
-        }
-        return self.point(widths, selected)
+        return counted_point(self, counts)
 
     def counts(self, arch: Architecture) -> npt.NDArray[np.int64]:
-        """Units and passing channels of a point, shape (dimensions,); whole inside removed branches."""
-        widths = dict(arch.widths)
-        passing = {gate: len(positions) for gate, positions in arch.selected}
-        inputs = self._inputs(arch) if self._varying["gate"] else {}
-        return np.array(
-            [
-                widths.get(d.name, d.dense) if d.kind == "group" else passing.get(d.name, inputs[d.name])
-                for d in self.dimensions
-            ],
-            np.int64,
-        )
+        """Units and passing channels of a point, shape (dimensions,); dense numbers inside removed branches."""
+        return counts_of(self, arch)
 
     # Cost
 
@@ -419,7 +265,7 @@ class SearchSpace:
     def measure(self, arch: Architecture, metric: Metric) -> int:
         """One number of a point's cost; see `Target.metric`."""
         if metric == "channels":
-            groups, layers = self._gone(arch)
+            groups, layers = inside_removed(self.survey, arch)
             there = [d.name not in (groups if d.kind == "group" else layers) for d in self.dimensions]
             return int(self.counts(arch)[there].sum())
         if metric == "conv-params":
@@ -460,33 +306,12 @@ class SearchSpace:
             keep: Fraction of the dense network, in (0, 1]. For `channels` it follows the study's threshold:
                 int(N * (1 - keep)) + 1 of N are removed.
             budget: Or an absolute number. Without either, the dense network's.
-            metric: What is counted; the space's own by default.
+            metric: What is counted; the study's own by default.
 
         Raises:
             InputError: No point of this space reaches the budget.
         """
-        metric = metric or self.metric
-        if metric not in METRICS:
-            raise unknown("metric", metric, METRICS)
-        if keep is not None and budget is not None:
-            raise InputError("a budget is a fraction or a number, not both")
-        dense = self.measure(self.dense, metric)
-        if keep is not None:
-            if not (finite(keep) and 0 < keep <= 1):
-                raise InputError(f"keep must lie in (0, 1], not {keep}")
-            value = round(keep * dense)
-            if metric == "channels" and keep < 1:
-                pruned = round(1 - keep, 9)  # 1 - 0.9 is a little less than 0.1
-                value = dense - int(dense * pruned) - 1
-        else:
-            value = dense if budget is None else budget
-        least = self.least(metric)
-        if not least <= value <= dense:
-            raise InputError(
-                f"no architecture of space {self.name!r} has {value:,} {metric}; "
-                f"{least:,} to {dense:,} can be reached"
-            )
-        return Target(metric, value, keep)
+        return target_of(self, keep, budget, metric or self.study.metric)
 
     def least(self, metric: Metric) -> int:
         """The smallest cost that widths and removed blocks can reach."""
@@ -526,26 +351,7 @@ class SearchSpace:
     @cached_property
     def presets(self) -> tuple[Preset, ...]:
         """The named points of this space, in the order of its file."""
-        return tuple(self._presets())
-
-    def _presets(self) -> Iterator[Preset]:
-        for name, entry in self.raw_presets.items():
-            widths = entry.get("widths", {})
-            groups = self._varying["group"]
-            try:
-                if isinstance(widths, list):
-                    if len(widths) != len(groups):
-                        raise InputError(f"{len(widths)} widths are given and {len(groups)} groups vary")
-                    widths = dict(zip(groups, widths, strict=True))
-                inputs = self._inputs(self.point(widths))
-                selected = {
-                    gate: evenly_spaced(some, inputs.get(gate, some)) if isinstance(some, int) else some
-                    for gate, some in entry.get("selected", {}).items()
-                }
-                arch = self.point(widths, selected, entry.get("removed", ()))
-            except InputError as error:
-                raise InputError(f"{self.source or self.name}: preset {name!r}: {error}") from error
-            yield Preset(name, entry.get("slug") or slug(name), arch, entry.get("source", ""))
+        return tuple(presets_of(self))
 
     def preset(self, name: str) -> Preset:
         """The preset of this name or slug.
@@ -557,13 +363,3 @@ class SearchSpace:
             if name in (preset.name, preset.slug):
                 return preset
         raise unknown(f"preset of space {self.name!r}:", name, [preset.name for preset in self.presets])
-
-
-def evenly_spaced(count: int, channels: int) -> list[int]:
-    """`count` of so many channels, evenly spaced."""
-    return [i * channels // count for i in range(count)]
-
-
-def slug(name: str) -> str:
-    """A name in lower-case letters, digits and hyphens."""
-    return re.sub(r"[^a-z0-9.]+", "-", name.lower().replace("%", "pct")).strip("-")

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from prunas.costs.target import Target
+from prunas.names import FINDERS
 from prunas.results.rows import TrainingRow
 from prunas.statistics.claims import Side, Verdict, compared, verdict
 from prunas.statistics.inference import LEVEL
@@ -133,7 +134,7 @@ def observations(
         if crossing.family == "finetune":
             for epochs, difference in zip(crossing.epochs, crossing.differences, strict=True):
                 add(FINETUNE, crossing.proposer, crossing.asked, epochs, difference)
-    finders = dict.fromkeys(row.proposer for row in rows if row.kind in ("automatic", "predefined"))
+    finders = dict.fromkeys(row.proposer for row in rows if row.kind in FINDERS)
     for asked, epochs, protocol in dict.fromkeys(
         (row.asked, row.epochs, row.protocol) for row in rows if row.protocol.partition(":")[0] == _SCRATCH
     ):

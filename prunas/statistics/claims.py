@@ -8,6 +8,7 @@ from typing import Literal
 from scipy.special import stdtrit
 
 from prunas.costs.target import Target
+from prunas.names import FINDERS
 from prunas.results.rows import TrainingRow
 from prunas.statistics.inference import LEVEL, gain_bounds
 from prunas.statistics.summary import Summary, grouped, summarise
@@ -30,7 +31,6 @@ __all__ = [
 Relation = Literal["more", "at-least", "tie"]
 Judgement = Literal["holds", "fails", "undecided"]
 Verdict = Literal["ahead", "behind", "level", "undecided"]
-_FINDERS = ("automatic", "predefined")
 _WITHOUT_CAUSE = ("unpenalised", "untrained")
 
 
@@ -48,7 +48,7 @@ class Side:
 
     def holds(self, row: TrainingRow) -> bool:
         """Whether a row belongs to this side."""
-        by = row.proposer == self.proposer if self.proposer else row.kind in _FINDERS
+        by = row.proposer == self.proposer if self.proposer else row.kind in FINDERS
         return by and self.protocol in ("", row.protocol)
 
 

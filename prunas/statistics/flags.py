@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from prunas.results.rows import CHANCE_LEVEL, PENALTY_NOT_ACTED, TrainingRow
+from prunas.names import CHANCE_LEVEL, FLOOR, MACS_NOT_MATCHED, PENALTY_NOT_ACTED, TARGET_MISSED
+from prunas.results.rows import TrainingRow
 from prunas.statistics.wording import with_article
 from prunas.tasks.score import Score
 
@@ -12,10 +13,10 @@ __all__ = ["FLAGS", "count_flags", "doubts", "flag_note", "flag_words", "flags_t
 
 FLAGS: Mapping[str, str] = MappingProxyType(
     {
-        "target_missed": "more than 1 % off the target that was asked for",
-        "macs_not_matched": "no such shape has the parameters and the MACs of the point it answers, to 1 %",
+        TARGET_MISSED: "more than 1 % off the target that was asked for",
+        MACS_NOT_MATCHED: "no such shape has the parameters and the MACs of the point it answers, to 1 %",
         PENALTY_NOT_ACTED: "fewer scales ended near 0 than were pruned, so the penalty did not decide what goes",
-        "floor": "a layer would have been emptied and kept its least width",
+        FLOOR: "a layer would have been emptied and kept its least width",
         CHANCE_LEVEL: "{score} that cannot be told from guessing",
     }
 )
@@ -65,7 +66,7 @@ def flag_note(flags: Iterable[str], score: Score) -> str:
 
 def doubts(flags: Iterable[str]) -> list[str]:
     """The flags for which a mark is hollow: all but `floor`, which tells how a point came to be what it is."""
-    return [flag for flag in ordered(flags) if flag != "floor"]
+    return [flag for flag in ordered(flags) if flag != FLOOR]
 
 
 def ordered(flags: Iterable[str]) -> list[str]:

@@ -7,7 +7,8 @@ from statistics import fmean, stdev
 from typing import Any, TypeVar
 
 from prunas.costs.target import Target
-from prunas.results.rows import Kind, SearchCost, Spent, TrainingRow
+from prunas.names import ROW_KINDS, RowKind
+from prunas.results.rows import SearchCost, Spent, TrainingRow
 from prunas.statistics.flags import count_flags
 from prunas.statistics.inference import (
     LEVEL,
@@ -37,7 +38,6 @@ __all__ = [
     "table",
 ]
 
-_KINDS: tuple[Kind, ...] = ("dense", "predefined", "automatic", "sampler", "design", "control")
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
@@ -96,7 +96,7 @@ class Line:
     """
 
     proposer: str
-    kind: Kind
+    kind: RowKind
     protocol: str
     masked: bool
     asked: Target
@@ -399,4 +399,4 @@ def _target_order(line: Line | Difference) -> tuple[str, bool, str, int]:
 
 
 def _reading_order(line: Line) -> tuple[tuple[str, bool, str, int], int, str]:
-    return _target_order(line), _KINDS.index(line.kind), line.proposer
+    return _target_order(line), ROW_KINDS.index(line.kind), line.proposer

@@ -8,10 +8,11 @@ from typing import Any
 from prunas.architecture import Architecture
 from prunas.costs.target import Target
 from prunas.errors import InputError
+from prunas.names import RowKind
 from prunas.proposers.brief import Penalty, Proposal
 from prunas.recipe import PROTOCOLS, Protocol, Recipe, scratch_b_epochs
 from prunas.recipe import recipe as named_recipe
-from prunas.results.rows import Kind, TrainingRow
+from prunas.results.rows import TrainingRow
 from prunas.runs.execute import Outcome
 from prunas.runs.job import Job
 from prunas.spaces.space import SearchSpace
@@ -129,10 +130,10 @@ class Setting:
     @property
     def finetuning(self) -> tuple[int, float]:
         """Epochs and rate of fine-tuning: what the space says for its own recipe, in proportion for another."""
-        asked, recipe = self.space.finetune, self.recipe
+        asked, recipe = self.space.study.finetune, self.recipe
         if asked is None:
             return max(1, recipe.epochs // 4), recipe.lr * FINETUNE_RATE
-        own = named_recipe(self.space.recipe)
+        own = named_recipe(self.space.study.recipe)
         return max(1, recipe.epochs * asked.epochs // own.epochs), recipe.lr * (asked.lr / own.lr)
 
     def dense(self, seed: int, penalty: Penalty | None) -> "Training":
@@ -223,7 +224,7 @@ class Training:
         outcome: Outcome | None,
         *,
         proposer: str,
-        kind: Kind,
+        kind: RowKind,
         asked: Target,
         search_seed: int,
         folder: str,

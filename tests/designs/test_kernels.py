@@ -65,7 +65,7 @@ def test_a_planted_pattern_is_read_back_and_carried_over(vgg):
     for stage in range(5):
         # Counts are whole: the smallest convolution of stage 0 has 3 * 64 kernels.
         np.testing.assert_allclose(read[f"{stage}/3x3"], corner / (stage + 1), atol=0.5 / 192)
-    as_found = kernels.guided_kernels(vgg, [arch])
+    as_found = kernels.transferred_kernels(vgg, [arch], vgg)
     assert vgg.measure(as_found, "params") == pytest.approx(vgg.measure(arch, "params"), rel=2e-3)
     bigger = load_space("vgg19-c100")
     moved = kernels.transferred_kernels(vgg, [arch], bigger)
@@ -144,10 +144,10 @@ def test_budgets_below_what_no_convolution_holds_are_refused(vgg):
     rest = 14_724_042 - 14_710_464
     with pytest.raises(InputError, match=f"{rest + 13:,}"):  # a weight of each convolution stays
         kernels.uniform_kernels(vgg, vgg.target(budget=rest - 1000))
-    with pytest.raises(InputError, match="params, macs or conv-params"):
+    with pytest.raises(InputError, match="ask for params, macs or conv-params"):
         kernels.uniform_kernels(vgg, vgg.target(keep=0.5, metric="channels"))
     with pytest.raises(InputError, match="at least one found"):
-        kernels.guided_kernels(vgg, [])
+        kernels.transferred_kernels(vgg, [], vgg)
     assert math.isfinite(
         vgg.measure(kernels.uniform_kernels(vgg, vgg.target(budget=rest + 20_000)), "params")
     )

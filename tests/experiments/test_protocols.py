@@ -141,7 +141,7 @@ def test_factors_decide_what_finetuning_starts_from(searched: tuple[Plan, Path, 
 @cache
 def of(name: str, epochs: int) -> Setting:
     space = load_space(name)
-    return Setting(space, recipe(space.recipe).replace(epochs=epochs), "none", "none", {"train+val": 1})
+    return Setting(space, recipe(space.study.recipe).replace(epochs=epochs), "none", "none", {"train+val": 1})
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_scratch_b_with_and_without_tuning_and_cap(
 ) -> None:
     space, arch = load_point(f"{name}:{preset}")
     epochs = [
-        of(name, base).schedule(protocol(how), arch, space.cap)[1]
+        of(name, base).schedule(protocol(how), arch, space.study.cap)[1]
         for how in ("scratch-b", "scratch-b+finetune", "scratch-b:inf", "scratch-b:2")
     ]
     assert epochs == [plain, with_tuning, uncapped, min(uncapped, 2 * base)]
@@ -182,7 +182,7 @@ def test_scratch_b_with_and_without_tuning_and_cap(
 def test_fine_tuning_is_as_long_as_the_studys_and_at_its_rate(name: str, epochs: int) -> None:
     """L1 20, slimming 5, unstructured 10 epochs on ImageNet, 40 on CIFAR, all at a constant 0.001."""
     space = load_space(name)
-    setting = of(name, recipe(space.recipe).epochs)
+    setting = of(name, recipe(space.study.recipe).epochs)
     tuned, length = setting.schedule(protocol("finetune"), space.dense)
     assert (length, tuned.schedule) == (epochs, "constant")
     assert tuned.lr == pytest.approx(0.001, rel=1e-12)

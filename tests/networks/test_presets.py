@@ -123,13 +123,13 @@ def test_cost_by_torch(name: str, preset: str) -> None:
 def test_scratch_b_epochs(name: str, preset: str, epochs: int) -> None:
     space, arch = load_point(f"{name}:{preset}")
     dense, macs = space.cost(space.dense).dense_macs, space.cost(arch).dense_macs
-    assert scratch_b_epochs(recipe(space.recipe).epochs, dense, macs, space.cap) == epochs
+    assert scratch_b_epochs(recipe(space.study.recipe).epochs, dense, macs, space.study.cap) == epochs
 
 
 def test_recipes_and_caps() -> None:
     found = {name: load_space(name) for name in IMAGENET}
-    assert all(space.data == "folder" for space in found.values())
-    assert {name: (space.recipe, space.cap) for name, space in found.items()} == {
+    assert all(space.study.data == "folder" for space in found.values())
+    assert {name: (space.study.recipe, space.study.cap) for name, space in found.items()} == {
         "preresnet50-imagenet": ("sss", None),
         "resnet34-imagenet": ("imagenet", 2),
         "resnet50-imagenet": ("imagenet", None),
@@ -140,7 +140,7 @@ def test_recipes_and_caps() -> None:
         "vgg16-gap-imagenet": ("imagenet-vgg", 2),
         "vgg16-imagenet": ("imagenet-vgg", 2),
     }
-    assert all(load_space(name).cap is None for name in bundled_spaces() if name not in IMAGENET)
+    assert all(load_space(name).study.cap is None for name in bundled_spaces() if name not in IMAGENET)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pytest
 from torch import Tensor, nn
 
 from prunas.errors import InputError
+from prunas.names import SEARCHERS
 from prunas.proposers.serving import check_served, refusal, serving
 from prunas.proposers.table import PROPOSERS
 from prunas.spaces.load import load_space
@@ -66,7 +67,7 @@ CASES = {
     "all": (lambda: load_space("preresnet20-digits"), SCORING | {"slimming", "sss", "magnitude", "tpe"}),
     "nothing": (lambda: dataclasses.replace(space_of(OneByOne), groups=()), set()),
 }
-FINDERS = {name for name, line in PROPOSERS.items() if line.kind in ("automatic", "predefined", "sampler")}
+FINDERS = {name for name, line in PROPOSERS.items() if line.kind in SEARCHERS}
 
 
 @pytest.mark.parametrize("case", CASES)

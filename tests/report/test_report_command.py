@@ -110,7 +110,7 @@ def test_an_unknown_form_is_one_clear_line(root: Path, capsys: pytest.CaptureFix
             ("compare", "vgg16-c10"),
             "no finished search of space 'vgg16-c10'; run `prunas search vgg16-c10` first",
         ),
-        (("compare", "--markdown", "--format", "csv"), "--markdown and --format csv contradict each other"),
+        (("compare", "--markdown"), "--markdown is gone; use --format markdown"),
         (("report", "--to", "{out}"), "--to {out} is a folder; name a file in it"),
         (
             ("report", "--to", "{out}/vgg11-digits/searches/0123456789ab.json/r.html"),

@@ -4,6 +4,7 @@ import pytest
 
 from prunas.errors import InputError
 from prunas.spaces.file import parse
+from prunas.spaces.study import Study
 
 WHOLE = """\
 # A comment with keep = [7] in it.
@@ -45,19 +46,21 @@ def test_a_whole_file_becomes_the_settings_of_a_space():
     assert (spec.network, spec.arguments, spec.input) == ("mine.py:factory", {"classes": 10}, [3, 32, 32])
     assert spec.settings() == {
         "network": "mine.py:factory",
-        "data": "cifar10",
-        "recipe": "short",
-        "metric": "macs",
-        "keep": (0.5, 0.25),
-        "cap": 2.0,
-        "finetune": None,
+        "study": Study(
+            data="cifar10",
+            recipe="short",
+            metric="macs",
+            keep=(0.5, 0.25),
+            cap=2.0,
+            finetune=None,
+            options={"slimming": {"pull": 1.5}},
+        ),
         "groups": ("layer*",),
         "gates": ("*",),
         "blocks": ("layer2*",),
         "exclude": ("layer1*",),
         "floor": 2,
         "step": 4,
-        "options": {"slimming": {"pull": 1.5}},
         "raw_presets": {
             "First one": {"slug": "", "source": "a table", "widths": [1, 2], "selected": {}, "removed": []},
             "second": {
@@ -73,7 +76,7 @@ def test_a_whole_file_becomes_the_settings_of_a_space():
 
 def test_fine_tuning_of_a_space():
     text = WHOLE.replace("cap = 2.0", "finetune = { epochs = 20, lr = 0.001 }")
-    assert parse(text, Path("x.toml")).settings()["finetune"] == (20, 0.001)
+    assert parse(text, Path("x.toml")).settings()["study"].finetune == (20, 0.001)
     for wrong, message in (
         ("epochs = 0", "x.toml:9: finetune.epochs: Input should be greater than or equal to 1"),
         ("epochs = 20, epoch = 3", "x.toml:9: finetune.epoch: unknown key 'epoch'; did you mean epochs"),
@@ -88,8 +91,8 @@ def test_two_lines_are_enough():
     settings = parse('network = "a.b:c"\ninput = [3, 8, 8]', Path("x.toml")).settings()
     assert settings["groups"] == ("*",)
     assert settings["gates"] == settings["blocks"] == settings["exclude"] == ()
-    assert (settings["recipe"], settings["metric"], settings["cap"]) == ("paper", "params", None)
-    assert settings["finetune"] is None
+    assert settings["study"] == Study()
+    assert (Study().data, Study().recipe, Study().metric, Study().cap) == ("", "paper", "params", None)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from prunas.networks import densenet40, vgg11
 from prunas.networks.resnet import ResNet
 from prunas.spaces.load import load_point, load_space
 from prunas.spaces.space import SearchSpace
+from prunas.spaces.study import Study
 
 FACTORY = """
 from __future__ import annotations
@@ -233,6 +234,22 @@ def test_a_space_from_python():
     assert load_space("vgg16-c10").reference == "vgg16-c10"
 
 
+def test_the_study_is_another_half_than_the_bounds():
+    """What is trained in a space changes neither its points nor what makes it again elsewhere."""
+    factory = partial(vgg11, base=4)
+    plain = SearchSpace.from_model(factory, (3, 32, 32), name="tiny")
+    studied = SearchSpace.from_model(
+        factory, (3, 32, 32), name="tiny", data="digits", keep=(0.25,), study=Study(metric="macs", cap=2.0)
+    )
+    assert plain.study == Study()
+    assert studied.study == Study(data="digits", metric="macs", keep=(0.25,), cap=2.0)
+    assert studied.reference == plain.reference
+    assert studied.dense == plain.dense
+    assert studied.target(keep=0.25).value == round(0.25 * studied.cost(studied.dense).macs)
+    with pytest.raises(TypeError, match="dat"):
+        SearchSpace.from_model(factory, (3, 32, 32), name="tiny", dat="digits")
+
+
 # The cache of surveys
 
 
@@ -349,7 +366,6 @@ def test_points_outside_are_refused_by_name(preresnet, change, message):
     with pytest.raises(InputError, match=message) as caught:
         space.check(arch)
     assert "\n" not in str(caught.value)
-    assert not space.contains(arch)
 
 
 def test_positions_count_in_the_input_as_built(whole):
@@ -362,8 +378,8 @@ def test_positions_count_in_the_input_as_built(whole):
 
 def test_dense_widths_off_the_step_are_allowed(preresnet):
     space = dataclasses.replace(preresnet, step=7)
-    assert space.contains(space.point({"layer1.0.conv1": 14}))
-    assert space.contains(space.dense)
+    space.check(space.point({"layer1.0.conv1": 14}))
+    space.check(space.dense)
     assert space.dense_counts[:6].tolist() == [16, 16, 16, 16, 32, 32]
     counts = space.grid([0, 6.9, 14 - 1e-12, 15.5, 31, 40] + [64] * 13)
     assert counts[:6].tolist() == [7, 7, 14, 14, 28, 32]
@@ -377,7 +393,7 @@ def test_counts_round_trip(whole):
         inputs = whole.counts(arch.replace(selected=()))
         assert whole.counts(arch).tolist() == np.minimum(counts, inputs).tolist()
         assert whole.counted(whole.counts(arch)) == arch
-        assert whole.contains(arch)
+        whole.check(arch)
 
 
 def test_gates_select_evenly(preresnet):

@@ -19,10 +19,10 @@ from prunas.architecture import Architecture
 from prunas.costs.target import Target
 from prunas.designs import kernels
 from prunas.errors import InputError
+from prunas.names import NONE_LEFT_OUT
 from prunas.proposers.baselines.controls import flagged
 from prunas.proposers.brief import Brief, Proposal, Trial
 from prunas.proposers.registry import check_values
-from prunas.results.rows import NONE_LEFT_OUT
 from prunas.spaces.space import SearchSpace
 
 __all__ = ["Guided", "GuidedDepth", "GuidedKernels", "Transferred", "TransferredDepth", "TransferredKernels"]

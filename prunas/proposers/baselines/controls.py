@@ -16,6 +16,7 @@ from prunas.architecture import Architecture
 from prunas.costs.target import Target
 from prunas.designs import kernels
 from prunas.errors import InputError
+from prunas.names import MACS_NOT_MATCHED, TARGET_MISSED
 from prunas.proposers.brief import Brief, Proposal, Trial
 from prunas.proposers.pruning.channels import proposal
 from prunas.proposers.registry import check_values
@@ -42,7 +43,7 @@ NARROWEST = 0.1
 
 def flagged(space: SearchSpace, arch: Architecture, target: Target, *flags: str) -> Proposal:
     """A proposal that says whether it missed its target."""
-    missed = ("target_missed",) if designs.missed(space, arch, target) else ()
+    missed = (TARGET_MISSED,) if designs.missed(space, arch, target) else ()
     return Proposal(target, arch, (*flags, *missed))
 
 
@@ -85,10 +86,10 @@ class Random:
         return proposals
 
 
-def _found(brief: Brief, who: str) -> Sequence[Proposal]:
+def _found(brief: Brief, name: str) -> Sequence[Proposal]:
     if not brief.found:
         raise InputError(
-            f"proposer {who!r} answers points that a pruning method found; add one, such as --proposer slimming"
+            f"proposer {name!r} answers points that a pruning method found; add one, such as --proposer slimming"
         )
     return brief.found
 
@@ -104,7 +105,7 @@ class TaperControl:
         for found in _found(brief, "taper"):
             cost = brief.space.cost(found.architecture)
             made = designs.taper(brief.space, cost.params, cost.macs)
-            flags = () if made.matched else ("macs_not_matched",)
+            flags = () if made.matched else (MACS_NOT_MATCHED,)
             proposals.append(flagged(brief.space, made.architecture, found.target, *flags))
         return proposals
 

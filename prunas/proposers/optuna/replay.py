@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["StudyReplay", "call", "quiet"]
 
 DUPLICATES = 30
-"""Known shapes in a row after which a sampler has nothing new to say about a target."""
+"""Known shapes in a row after which a sampler counts as exhausted at a target."""
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class StudyReplay:
     """One study: what was told to it, and what is open.
 
     Args:
-        sampler: Whose.
+        sampler: The proposer, with its settings.
         brief: What is asked.
         target: The budget.
     """
@@ -57,38 +57,38 @@ class StudyReplay:
 
         self.sampler, self.brief, self.target = sampler, brief, target
         self.profile = PROFILES[sampler.vary](brief.space, sampler.level, target, brief.seed)
-        self.found = tuple(
+        self.found_points = tuple(
             dict.fromkeys(point.architecture for point in brief.found if point.target == target)
         )
-        if sampler.neighbourhood and not self.found:
+        if sampler.neighbourhood and not self.found_points:
             name = type(sampler).__name__.lower()
             raise InputError(
                 f"{name}: neighbourhood wants a found point of every target; name who finds it: {name}+slimming"
             )
         with quiet():
             self.study = self._new_study()
-        whole = optuna.distributions.FloatDistribution(NARROWEST, 1.0, log=True)
-        self.ranges: dict[str, FloatDistribution] = dict.fromkeys(self.profile.names, whole)
-        self.told: list[Trial] = []
+        full_range = optuna.distributions.FloatDistribution(NARROWEST, 1.0, log=True)
+        self.ranges: dict[str, FloatDistribution] = dict.fromkeys(self.profile.names, full_range)
+        self.results: list[Trial] = []
         self.open: list[Candidate] = []
         self.scores: dict[float, list[float]] = {}
         self.known: set[tuple[Architecture, float]] = set()
         self.spent = 0.0
         self.asked = 0
-        self.barren = 0
+        self.repeats = 0
         self.starts = first_lengths(sampler.halving, sampler.shortest)
 
     def leads_to(self, brief: Brief, trials: Sequence[Trial]) -> bool:
-        """Whether this course, told the last of the trials, is the one these would have made."""
+        """Whether this study can go on: the same brief, and its results are the first of these trials."""
         ours = self.brief
         same = (ours.space, ours.seed, ours.trials, ours.score, ours.found) == (
             brief.space, brief.seed, brief.trials, brief.score, brief.found
         )  # fmt: skip
-        return same and self.told == list(trials[: len(self.told)])
+        return same and self.results == list(trials[: len(self.results)])
 
     def after(self, trials: Sequence[Trial]) -> list[Proposal]:
         """What is proposed after these trials, the first of which were told before."""
-        for trial in trials[len(self.told) :]:
+        for trial in trials[len(self.results) :]:
             self._begin_round()
             self._tell(trial)
         self._begin_round()
@@ -98,12 +98,12 @@ class StudyReplay:
         """Once all are answered: new candidates, and those that go on to a longer schedule."""
         if any(candidate.waiting for candidate in self.open):
             return
-        if self.asked < len(self.found):
-            for arch in self.found:
+        if self.asked < len(self.found_points):
+            for arch in self.found_points:
                 self._ask(arch)
-        elif self.asked > len(self.found) or not self.open:  # found points are brought to an end first
-            if self.asked == len(self.found) > 0:
-                self._settle_down()
+        elif self.asked > len(self.found_points) or not self.open:  # found points are brought to an end first
+            if self.asked == len(self.found_points) > 0:
+                self._narrow_ranges()
             while len(self.open) < self.sampler.batch and self._wanted():
                 self._ask()
         for candidate in self.open:
@@ -113,10 +113,10 @@ class StudyReplay:
         if len(self.profile.names) == 1 and self.asked:
             return False  # all profiles of one number are the same point
         coming = sum(candidate.proposal.fraction for candidate in self.open)
-        return self.spent + coming < self.brief.trials - 1e-9 and self.barren < DUPLICATES
+        return self.spent + coming < self.brief.trials - 1e-9 and self.repeats < DUPLICATES
 
-    def _settle_down(self) -> None:
-        """After the found points, before the first of its own: a study around the best of them, if it is to be."""
+    def _narrow_ranges(self) -> None:
+        """A new study around the best of the found points, once they are scored, if the sampler asks for one."""
         import optuna
 
         reach = 1 + self.sampler.neighbourhood
@@ -126,7 +126,7 @@ class StudyReplay:
             return
         scores = {
             trial.proposal.architecture: trial.score
-            for trial in self.told
+            for trial in self.results
             if trial.proposal.fraction == 1 and trial.score is not None
         }
         if not scores:
@@ -197,19 +197,19 @@ class StudyReplay:
     def _tell(self, result: Trial) -> None:
         import optuna
 
-        self.told.append(result)
+        self.results.append(result)
         arch, fraction, score = result.proposal.architecture, result.proposal.fraction, result.score
         if (arch, fraction) in self.known:
-            self.barren += 1
+            self.repeats += 1
         else:
             self.known.add((arch, fraction))
             self.spent += fraction
-            self.barren = 0
+            self.repeats = 0
         rivals = self.scores.setdefault(fraction, [])
         if score is not None:
             rivals.append(score)
-        mine = (c for c in self.open if c.waiting and c.proposal.architecture == arch)
-        candidate = next((c for c in mine if c.proposal.fraction == fraction), None)
+        waiting = (c for c in self.open if c.waiting and c.proposal.architecture == arch)
+        candidate = next((c for c in waiting if c.proposal.fraction == fraction), None)
         if candidate is None:  # a history that this sampler did not make
             if fraction == 1 and score is not None:
                 self._add(self._clipped(arch), self._values(arch, score))

@@ -54,8 +54,8 @@ class Sampler:
             among the best 1/`halving` of the schedules of that length so far. First lengths take turns as in
             Hyperband (Li et al., JMLR 18(185), 2018). Unlike there, every schedule is a training of its own, from
             scratch and with all its learning rate drops, because a score before the drops says little; each is
-            paid for in full. `trials` then counts whole schedules' worth. gp learns from whole schedules only.
-        shortest: The shortest schedule, as a share of the whole one.
+            paid for in full. `trials` then counts full schedules' worth. gp learns from full schedules only.
+        shortest: The shortest schedule, as a share of the recipe's.
     """
 
     vary: str = "width"
@@ -64,7 +64,7 @@ class Sampler:
     batch: int = 1
     halving: int = 0
     shortest: float = 0.1
-    _courses: dict[Target, "StudyReplay"] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _replays: dict[Target, "StudyReplay"] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     optuna_name: ClassVar[str]
     packages: ClassVar[tuple[str, ...]] = ()
@@ -110,13 +110,13 @@ class Sampler:
         """The next candidates of every target that has trials left."""
         proposals = []
         for target in brief.targets:
-            told = [trial for trial in trials if trial.proposal.target == target]
-            course = self._courses.pop(target, None)  # one that is interrupted is made anew
-            if course is None or not course.leads_to(brief, told):
-                course = StudyReplay(self, brief, target)
+            results = [trial for trial in trials if trial.proposal.target == target]
+            replay = self._replays.pop(target, None)  # one that was interrupted is made anew
+            if replay is None or not replay.leads_to(brief, results):
+                replay = StudyReplay(self, brief, target)
             with quiet():
-                proposals += course.after(told)
-            self._courses[target] = course
+                proposals += replay.after(results)
+            self._replays[target] = replay
         return proposals
 
 

@@ -11,6 +11,7 @@ from prunas import designs
 from prunas.architecture import Architecture
 from prunas.costs.target import Target
 from prunas.errors import InputError
+from prunas.names import FLOOR, TARGET_MISSED
 from prunas.proposers.brief import Brief, Proposal
 from prunas.spaces.space import SearchSpace
 from prunas.survey import ChannelMap, Layer, Span
@@ -39,40 +40,40 @@ Choose = Callable[[int, npt.NDArray[np.int64], int], npt.NDArray[np.int64]]
 channels) there are, and how many stay (at most all); answers positions among those there are, ascending."""
 
 
-# Which layers speak for a dimension
+# Which layers make or read a dimension
 
 
-def weighing(space: SearchSpace, who: str) -> list[list[Layer]]:
+def weighing(space: SearchSpace, method: str) -> list[list[Layer]]:
     """The layers whose weights make the units of each dimension, or read the channels of a gate.
 
-    Depthwise convolutions pass channels on: they speak for a group only if nothing else does.
+    Depthwise convolutions pass channels on: they count for a group only if no other layer does.
 
     Args:
         space: The space.
-        who: The method, for the message.
+        method: Its name, for a message.
 
     Raises:
         InputError: No convolution or linear layer makes the units of a dimension.
     """
-    return _speaking(space, "writes", f"{who} weighs the layers that make channels")
+    return _layers_of(space, "writes", f"{method} weighs the layers that make channels")
 
 
-def readers(space: SearchSpace, who: str) -> list[list[Layer]]:
+def readers(space: SearchSpace, method: str) -> list[list[Layer]]:
     """The layers that read the units of each dimension; depthwise ones as in `weighing`.
 
     Raises:
         InputError: No convolution or linear layer reads a dimension.
     """
-    return _speaking(space, "reads", f"{who} measures the layers that read channels")
+    return _layers_of(space, "reads", f"{method} measures the layers that read channels")
 
 
-def _speaking(space: SearchSpace, side: Literal["reads", "writes"], rule: str) -> list[list[Layer]]:
+def _layers_of(space: SearchSpace, side: Literal["reads", "writes"], rule: str) -> list[list[Layer]]:
     survey = space.survey
     weighted = [layer for layer in survey.layers if layer.kind in ("conv", "linear")]
-    found = []
+    layers = []
     for d in space.dimensions:
         if d.kind == "gate":
-            found.append([survey.layer_at[d.name]])
+            layers.append([survey.layer_at[d.name]])
             continue
         index = survey.group_index[d.name]
         there = [n for n in weighted if any(run.group == index for run in survey.forms[getattr(n, side)])]
@@ -81,19 +82,19 @@ def _speaking(space: SearchSpace, side: Literal["reads", "writes"], rule: str) -
                 f"{rule}, and none does for {d.name!r} of space {space.name!r}; "
                 "exclude it there, or use a sampler such as tpe"
             )
-        found.append([n for n in there if not n.depthwise] or there)
-    return found
+        layers.append([n for n in there if not n.depthwise] or there)
+    return layers
 
 
 def parts(form: ChannelMap, channels: npt.NDArray[Any]) -> Iterator[tuple[Span, npt.NDArray[Any]]]:
-    """Views of the channels of each run.
+    """Views of the channels of each span of a channel map.
 
     Args:
-        form: The form of the last axis.
+        form: The map of the last axis.
         channels: Shape (..., channels).
 
     Yields:
-        Each run and its channels, shape (..., units, repeat).
+        Each span and its channels, shape (..., units, repeat).
     """
     offset = 0
     for run in form:
@@ -118,7 +119,7 @@ def capped(space: SearchSpace, scores: Scores) -> Scores:
     """The same scores, but a channel at a gate has at most its stream's: it goes when the stream loses it."""
     survey = space.survey
     streams: dict[int, npt.NDArray[np.float64]] = {}
-    found: Scores = []
+    limited: Scores = []
     for d, score in zip(space.dimensions, scores, strict=True):  # groups come first
         if d.kind == "group":
             streams[survey.group_index[d.name]] = score
@@ -128,12 +129,12 @@ def capped(space: SearchSpace, scores: Scores) -> Scores:
                 if run.group in streams:
                     units = streams[run.group][run.start : run.start + run.length]
                     np.minimum(part, units[:, None], out=part)
-        found.append(score)
-    return found
+        limited.append(score)
+    return limited
 
 
 def threshold(
-    space: SearchSpace, scores: Scores, target: Target, who: str
+    space: SearchSpace, scores: Scores, target: Target, method: str
 ) -> tuple[npt.NDArray[np.int64], bool]:
     """Counts left by the lowest threshold that meets a budget; strictly greater scores stay.
 
@@ -141,7 +142,7 @@ def threshold(
         space: The space.
         scores: Not negative; capped where streams and gates vary, see `capped`.
         target: The budget.
-        who: The method, for the message.
+        method: Its name, for a message.
 
     Returns:
         How many of the highest-scoring units each dimension keeps, shape (dimensions,), and whether the floor
@@ -156,7 +157,7 @@ def threshold(
 
     low, high = 0, len(candidates) - 1  # the cost falls along the candidates: bisect
     if space.measures(counts[high], target.metric)[0] > target.value:
-        raise InputError(f"{who} cannot meet {target.label} of {target.metric} in space {space.name!r}")
+        raise InputError(f"{method} cannot meet {target.label} of {target.metric} in space {space.name!r}")
     while low < high:
         middle = (low + high) // 2
         if space.measures(counts[middle], target.metric)[0] <= target.value:
@@ -210,11 +211,11 @@ def proposal(
             there = survey.positions(survey.gate_named[d.name].form, units)
             selected[d.name] = choose(i, there, min(count, len(there))).tolist()
     arch = space.point({name: len(stay) for name, stay in kept.items()}, selected, removed)
-    flags = ("target_missed",) if designs.missed(space, arch, target) else ()
+    flags = (TARGET_MISSED,) if designs.missed(space, arch, target) else ()
     return Proposal(target, arch, flags, kept, run)
 
 
-def allocated(brief: Brief, scores: Scores, choose: Choose, run: str, who: str) -> list[Proposal]:
+def allocated(brief: Brief, scores: Scores, choose: Choose, run: str, method: str) -> list[Proposal]:
     """For every target the proposal of one threshold over all that varies, flagged `floor` where that held.
 
     Args:
@@ -222,7 +223,7 @@ def allocated(brief: Brief, scores: Scores, choose: Choose, run: str, who: str) 
         scores: Not negative and comparable over dimensions; see `capped`, which is applied here.
         choose: Which ones stay, once it is known how many.
         run: The run the weights come from.
-        who: The method, for a message.
+        method: Its name, for a message.
 
     Raises:
         InputError: A target lies below the floor.
@@ -230,9 +231,9 @@ def allocated(brief: Brief, scores: Scores, choose: Choose, run: str, who: str) 
     limited = capped(brief.space, scores)
     proposals = []
     for target in brief.targets:
-        counts, floored = threshold(brief.space, limited, target, who)
+        counts, floored = threshold(brief.space, limited, target, method)
         made = proposal(brief.space, counts, choose, target, run)
-        proposals.append(replace(made, flags=("floor", *made.flags)) if floored else made)
+        proposals.append(replace(made, flags=(FLOOR, *made.flags)) if floored else made)
     return proposals
 
 
@@ -252,6 +253,6 @@ def at_given_widths(brief: Brief, preset: str | None, choose: Choose, run: str) 
     asked: list[tuple[Target, Architecture]] = [(t, designs.uniform(space, t)) for t in brief.targets]
     if preset is not None:
         arch = space.preset(preset).architecture
-        metric = brief.targets[0].metric if brief.targets else space.metric
+        metric = brief.targets[0].metric if brief.targets else space.study.metric
         asked = [(Target(metric, space.measure(arch, metric)), arch)]
     return [proposal(space, space.counts(a), choose, target, run, a.removed) for target, a in asked]

@@ -22,6 +22,7 @@ from prunas import designs
 from prunas.architecture import KernelPattern
 from prunas.costs.target import Target
 from prunas.errors import InputError
+from prunas.names import FLOOR, TARGET_MISSED
 from prunas.proposers.brief import Brief, Proposal, Trial
 from prunas.spaces.space import SearchSpace
 
@@ -98,7 +99,7 @@ class Magnitude:
             found, floored = masks(space, magnitudes, target)
             packed = tuple((path, KernelPattern.pack(mask)) for path, mask in found.items() if not mask.all())
             arch = space.point(kernels=KernelPattern(masks=packed)) if packed else space.dense
-            flags = [("floor", floored), ("target_missed", designs.missed(space, arch, target))]
+            flags = [(FLOOR, floored), (TARGET_MISSED, designs.missed(space, arch, target))]
             names = tuple(name for name, held in flags if held)
             proposals.append(Proposal(target, arch, names, {}, trained.run))
         return proposals

@@ -194,8 +194,8 @@ def _layer_after_layer(
     dense, small = dense.to(dtype).eval(), small.to(dtype).eval()
     dense.load_state_dict(changed)
 
-    def listen(net: nn.Module, *heard: _Heard) -> None:
-        with torch.no_grad(), _listening(net, heard):
+    def listen(net: nn.Module, *observed: _Observed) -> None:
+        with torch.no_grad(), _listening(net, observed):
             for batch, _ in calibration(sampling.images):
                 net(batch.to(dtype))
 
@@ -203,10 +203,10 @@ def _layer_after_layer(
     goals = []
     for layer, seed in zip(lossy, seeds, strict=True):
         stay = origin[layer.path].flatten(1)[:, 0] // dense_weights[layer.path][0].numel()
-        goals.append(_Heard(layer.path, sampling.places, seed, outputs=stay))
+        goals.append(_Observed(layer.path, sampling.places, seed, outputs=stay))
     listen(dense, *goals)
     for layer, seed, goal in zip(lossy, seeds, goals, strict=True):
-        so_far = _Heard(layer.path, sampling.places, seed, with_inputs=True)
+        so_far = _Observed(layer.path, sampling.places, seed, with_inputs=True)
         listen(small, so_far)
         missing = goal.total() - so_far.total()
         module = small.get_submodule(layer.path)
@@ -313,7 +313,7 @@ def _factors(sample: _Sample, labels: npt.NDArray[np.int64], ridge: float, seed:
 
 
 @dataclass(slots=True)
-class _Heard:
+class _Observed:
     """What one layer of a network was given and answered, at places drawn in its map.
 
     The same seed draws the same places in the dense network and in a pruned one, whose maps are as large.
@@ -322,8 +322,8 @@ class _Heard:
         path: The layer.
         places: How many per image.
         seed: Of the places.
-        outputs: Output channels that are kept of what is heard; None keeps all.
-        with_inputs: Whether inputs are heard.
+        outputs: Output channels that are kept of what is observed; None keeps all.
+        with_inputs: Whether inputs are observed.
         inputs: Per call, shape (samples, channels, *kernel).
         responses: Per call, shape (samples, outputs).
         summands: By call, what else goes into the sum that the response goes into, in units of the response,
@@ -370,15 +370,15 @@ class _Summand(NamedTuple):
     """An output that may go into a sum.
 
     Attributes:
-        heard: Whose output it is.
+        observed: Whose output it is.
         call: In which of its calls.
-        where: The places it is heard at.
+        where: The places it is observed at.
         scale: What it was multiplied by since the layer, per channel, or None.
         axis: Of its channels.
         version: Of the tensor: what is changed in place since then is another output.
     """
 
-    heard: _Heard
+    observed: _Observed
     call: int
     where: tuple[Tensor, ...]
     scale: Tensor | None
@@ -411,13 +411,13 @@ class _Sums(TorchFunctionMode):
                 summand = self.recall(value)
                 if summand is None or not _alike(value, other):
                     continue
-                heard, call, where, scale, axis, _ = summand
-                picked = heard.pick(other.movedim(axis, -1), where)
+                observed, call, where, scale, axis, _ = summand
+                picked = observed.pick(other.movedim(axis, -1), where)
                 if scale is not None:
-                    kept = scale if heard.outputs is None else scale[heard.outputs]
+                    kept = scale if observed.outputs is None else scale[observed.outputs]
                     carried = kept.abs() > LEAST_SCALE * kept.abs().max()
                     picked = torch.where(carried, picked / torch.where(carried, kept, 1), 0)
-                heard.summands.setdefault(call, picked)
+                observed.summands.setdefault(call, picked)
         return func(*args, **(kwargs or {}))
 
 
@@ -427,12 +427,12 @@ def _alike(value: Tensor, other: Any) -> bool:
 
 
 @contextmanager
-def _listening(net: nn.Module, heard: Iterable[_Heard]) -> Iterator[None]:
+def _listening(net: nn.Module, observed: Iterable[_Observed]) -> Iterator[None]:
     """Listens to some layers of a network in eval mode while it is called."""
     sums = _Sums()
     hooks = []
 
-    def layer_hook(listener: _Heard) -> Callable[..., None]:
+    def layer_hook(listener: _Observed) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
             axis = -1 if isinstance(module, nn.Linear) else 1
             last = output.movedim(axis, -1)
@@ -460,7 +460,7 @@ def _listening(net: nn.Module, heard: Iterable[_Heard]) -> Iterator[None]:
             scale = scale * summand.scale
         sums.remember(output, summand._replace(scale=scale, version=output._version))
 
-    for listener in heard:
+    for listener in observed:
         module = net.get_submodule(listener.path)
         hooks.append(module.register_forward_hook(layer_hook(listener), with_kwargs=True))
     norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]

@@ -48,7 +48,7 @@ class Sampling(NamedTuple):
     entries: int
 
 
-def check(brief: Brief, who: str) -> None:
+def check(brief: Brief, method: str) -> None:
     """Refuses a brief that cannot be served, before anything is trained.
 
     Raises:
@@ -56,12 +56,12 @@ def check(brief: Brief, who: str) -> None:
     """
     if brief.calibration is None:
         raise InputError(
-            f"{who} measures responses to training images, and space {brief.space.name!r} has none"
+            f"{method} measures responses to training images, and space {brief.space.name!r} has none"
         )
-    readers(brief.space, who)
+    readers(brief.space, method)
 
 
-def grams(brief: Brief, weights: Mapping[str, Tensor], sampling: Sampling, who: str) -> list[Matrix]:
+def grams(brief: Brief, weights: Mapping[str, Tensor], sampling: Sampling, method: str) -> list[Matrix]:
     """Gram matrix of the contributions of each dimension's units, shape (units, units), per dimension.
 
     Every reading layer's is divided by the energy of its whole response, and layers that read the same channels
@@ -72,46 +72,45 @@ def grams(brief: Brief, weights: Mapping[str, Tensor], sampling: Sampling, who: 
         brief: What is asked.
         weights: State dict of the dense network, on the CPU.
         sampling: Which responses are sampled; `brief.seed` decides the draws.
-        who: The method, for a message.
+        method: Its name, for a message.
 
     Raises:
         InputError: See `check`.
     """
-    check(brief, who)
+    check(brief, method)
     assert brief.calibration is not None
-    heard = _heard(brief.space, weights, brief.calibration, sampling, brief.seed, who)
-    found = [np.zeros((d.dense, d.dense)) for d in brief.space.dimensions]
-    for i, layers in enumerate(readers(brief.space, who)):
+    measured = _measured(brief.space, weights, brief.calibration, sampling, brief.seed, method)
+    matrices = [np.zeros((d.dense, d.dense)) for d in brief.space.dimensions]
+    for i, layers in enumerate(readers(brief.space, method)):
         for layer in layers:
-            reader = heard[layer.path]
-            found[i] += reader.grams[i] / max(reader.energy, np.finfo(float).tiny) / len(layers)
-    return found
+            reader = measured[layer.path]
+            matrices[i] += reader.grams[i] / max(reader.energy, np.finfo(float).tiny) / len(layers)
+    return matrices
 
 
-def _heard(
+def _measured(
     space: SearchSpace,
     weights: Mapping[str, Tensor],
     calibration: Calibration,
     sampling: Sampling,
     seed: int,
-    who: str,
+    method: str,
 ) -> dict[str, "_Reader"]:
-    """What every reading layer of the dense network heard, by module path."""
+    """Contributions to every reading layer of the dense network, by module path."""
     survey = space.survey
     with torch.random.fork_rng(devices=[]):
         net = space.build()
     net.load_state_dict(dict(weights))
     net.eval()
     wanted: dict[str, _Reader] = {}
-    listening = []
-    for i, (d, layers) in enumerate(zip(space.dimensions, readers(space, who), strict=True)):
+    for i, (d, layers) in enumerate(zip(space.dimensions, readers(space, method), strict=True)):
         group = survey.group_index[d.name] if d.kind == "group" else None
         for layer in layers:
             if layer.path not in wanted:
                 generator = np.random.default_rng([seed, len(wanted)])
                 wanted[layer.path] = _Reader(survey.forms[layer.reads], sampling, generator)
                 module = net.get_submodule(layer.path)
-                listening.append(module.register_forward_pre_hook(wanted[layer.path], with_kwargs=True))
+                module.register_forward_pre_hook(wanted[layer.path], with_kwargs=True)
             wanted[layer.path].grams[i] = np.zeros((d.dense, d.dense))
             wanted[layer.path].groups[i] = group
     with torch.inference_mode():
@@ -121,7 +120,7 @@ def _heard(
 
 
 class _Reader:
-    """Listens to one layer's input and adds up what its channels contribute."""
+    """A hook on one layer that adds up what the channels of its input contribute."""
 
     def __init__(self, form: ChannelMap, sampling: Sampling, generator: np.random.Generator) -> None:
         self.form = form
@@ -137,8 +136,8 @@ class _Reader:
             self.energy += float((rows.sum(1) ** 2).sum())
             for i, gram in self.grams.items():
                 group = self.groups[i]
-                mine = rows if group is None else by_unit(self.form, group, len(gram), rows)
-                gram += mine.T @ mine
+                contributed = rows if group is None else by_unit(self.form, group, len(gram), rows)
+                gram += contributed.T @ contributed
 
 
 def contributions(
@@ -221,8 +220,10 @@ def _ungrouped(module: nn.Module) -> Tensor:
 
 
 def root(gram: Matrix) -> Matrix:
-    """An upper triangular X with X^T X the Gram matrix: as many responses as channels say it all."""
-    ridge = 1e-10 * np.trace(gram) / len(gram) + 1e-200  # of channels that say the same, the first counts
+    """An upper triangular X with X^T X the Gram matrix: as many responses as channels hold all of it."""
+    ridge = (
+        1e-10 * np.trace(gram) / len(gram) + 1e-200
+    )  # of channels that contribute the same, the first counts
     return np.linalg.cholesky(gram + ridge * np.eye(len(gram))).T
 
 

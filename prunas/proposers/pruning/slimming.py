@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from prunas.errors import InputError
+from prunas.names import PENALTY_NOT_ACTED
 from prunas.proposers.brief import Brief, Penalty, Proposal, Trial, penalty_strength
 from prunas.proposers.pruning.channels import Scores, allocated, capped, in_order_of, parts
 from prunas.proposers.registry import check_values
@@ -78,7 +79,7 @@ def penalty(pull: float, lr_sum: float, momentum: float) -> Penalty:
 
 
 def carriers(space: SearchSpace) -> list[list[Layer]]:
-    """The batch norms whose scales speak for each dimension, in the order of the dimensions.
+    """The batch norms whose scales decide each dimension, in the order of the dimensions.
 
     Where several norms carry a group (a residual stream), all do; norms that serve a gate's reader alone speak
     for the gate, and for the group only if no other norm does.
@@ -93,17 +94,17 @@ def carriers(space: SearchSpace) -> list[list[Layer]]:
     found = []
     for dimension in space.dimensions:
         if dimension.kind == "gate":
-            speaking = [n for n in norms if n.path == survey.gate_named[dimension.name].norm]
+            norms_of = [n for n in norms if n.path == survey.gate_named[dimension.name].norm]
         else:
             index = survey.group_index[dimension.name]
             carrying = [n for n in norms if any(run.group == index for run in survey.forms[n.writes])]
-            speaking = [n for n in carrying if n.path not in gated] or carrying
-        if not speaking:
+            norms_of = [n for n in carrying if n.path not in gated] or carrying
+        if not norms_of:
             raise InputError(
                 f"slimming needs a batch norm behind everything that varies, and {dimension.name!r} of space "
                 f"{space.name!r} has none; exclude it there, or use a sampler such as tpe"
             )
-        found.append(speaking)
+        found.append(norms_of)
     return found
 
 
@@ -166,4 +167,4 @@ class Slimming:
 def _judged(space: SearchSpace, made: Proposal, below: float) -> Proposal:
     """Flags a proposal that prunes more than the penalty drove out."""
     pruned = 1 - space.measure(made.architecture, "channels") / space.measure(space.dense, "channels")
-    return replace(made, flags=(*made.flags, "penalty_not_acted")) if below < pruned else made
+    return replace(made, flags=(*made.flags, PENALTY_NOT_ACTED)) if below < pruned else made

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from prunas import designs
 from prunas.costs.target import Target
 from prunas.errors import InputError
+from prunas.names import PENALTY_NOT_ACTED, TARGET_MISSED
 from prunas.proposers.brief import Brief, Penalty, Proposal, Trial, penalty_strength
 from prunas.proposers.registry import check_values
 from prunas.spaces.space import SearchSpace
@@ -126,8 +127,8 @@ class SparseStructureSelection:
         for count in range(len(order) + 1):
             arch = space.point(removed=order[:count])
             if space.measure(arch, target.metric) <= target.value:
-                flags = [("penalty_not_acted", zeros < count)]
-                flags.append(("target_missed", designs.missed(space, arch, target)))
+                flags = [(PENALTY_NOT_ACTED, zeros < count)]
+                flags.append((TARGET_MISSED, designs.missed(space, arch, target)))
                 return Proposal(target, arch, tuple(name for name, held in flags if held), {})
         least = space.measure(space.point(removed=order), target.metric)
         raise InputError(

@@ -17,9 +17,9 @@ Departures:
       far, from up to 64 outputs at each place, with a small ridge; see `refit`. Each reader
       has its own, and `finetune` starts from weights they are multiplied into.
     - 256 images for all classes together instead of ten per class, and ten entries of each, at random places.
-    - Where several layers read the same channels (a residual stream, a concatenation), they are heard alike, each
-      with the energy of its response as unit. A gate is heard by its one reader. Fully connected readers are
-      heard as convolutions are; the paper stops in front of them.
+    - Where several layers read the same channels (a residual stream, a concatenation), they count alike, each
+      with the energy of its response as unit. A gate is measured by its one reader. Fully connected readers are
+      measured as convolutions are; the paper stops in front of them.
 """
 
 from collections.abc import Sequence

@@ -1,0 +1,37 @@
+"""The study of a space: what is trained in it, how, and at which budgets, unless told otherwise. Torch-free."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from prunas.costs.metrics import Metric
+from prunas.recipe import FineTuning
+
+__all__ = ["Study"]
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """The other half of a space's file: defaults of its searches. The bounds of its points do not depend on it.
+
+    Attributes:
+        data: Name of the data set, or "" if there is none.
+        task: Name of the task; or the function that makes it, "package.module:function" or "file.py:function" with
+            the file beside the space's own.
+        recipe: Name of the default recipe.
+        metric: What default targets are fractions of.
+        keep: Default targets, each in (0, 1].
+        cap: Largest factor of Scratch-B epochs, or None.
+        finetune: Epochs and rate of fine-tuning with the default recipe, in proportion with another; None: a
+            quarter of the recipe's epochs at a hundredth of its rate.
+        options: Settings of proposers by name, for example {"slimming": {"pull": 0.66}}.
+    """
+
+    data: str = ""
+    task: str = "classification"
+    recipe: str = "paper"
+    metric: Metric = "params"
+    keep: tuple[float, ...] = (0.5, 0.3, 0.1)
+    cap: float | None = None
+    finetune: FineTuning | None = None
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
