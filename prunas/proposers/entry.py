@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from prunas.errors import InputError, unknown
-from prunas.names import Decision, Kind, Need
+from prunas.names import RESTS_ON_OTHERS, Decision, Kind, Need
 from prunas.proposers.brief import Proposer
 from prunas.proposers.look import Style
 from prunas.proposers.options import Option
@@ -60,8 +60,7 @@ class Entry:
     @property
     def answers_found_points(self) -> bool:
         """Whether it answers points that other searches found, and can do nothing before they did."""
-        asked: tuple[Need, ...] = ("found", "found-by-others", "source")
-        return any(need in asked for need in self.needs)
+        return not RESTS_ON_OTHERS.isdisjoint(self.needs)
 
     def serves(self, how: Protocol) -> bool:
         """Whether its points can be trained by a protocol: they may have no weights to inherit."""
