@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 __all__ = ["DIMENSIONS", "FINDERS", "REGISTERED", "Kind", "Registry"]
 
-Registry = Literal["prunas.works", "prunas.penalties", "prunas.rebuilds"]
+Registry = Literal["prunas.works", "prunas.penalties", "prunas.phases", "prunas.rebuilds"]
 
 _TABLES: dict[Registry, dict[str, str]] = {
     "prunas.works": {"train": "prunas.works.train:run"},
@@ -18,6 +18,7 @@ _TABLES: dict[Registry, dict[str, str]] = {
         "slimming/scale": "prunas.proposers.pruning.slimming:ScalePenalty",
         "sss/branch": "prunas.proposers.pruning.sss:BranchScales",
     },
+    "prunas.phases": {"dsd": "prunas.training.phases:DenseSparseDense"},
     "prunas.rebuilds": {
         "thinet/rescaled": "prunas.proposers.pruning.refit:rescaled",
         "reconstruction/refitted": "prunas.proposers.pruning.refit:refitted",
@@ -27,7 +28,7 @@ _TABLES: dict[Registry, dict[str, str]] = {
 REGISTERED: Mapping[Registry, Mapping[str, str]] = MappingProxyType(
     {registry: MappingProxyType(_TABLES[registry]) for registry in get_args(Registry)}
 )
-"""Import paths of works, penalties and weight rebuilds by name; other packages add theirs by entry points."""
+"""Import paths of works, penalties, phases and rebuilds by name; other packages add theirs by entry points."""
 
 
 Kind = Literal["predefined", "automatic", "sampler", "design", "control"]

@@ -18,13 +18,15 @@ from prunas.names import REGISTERED, Registry
 
 __all__ = ["Group", "Plugin", "foreign_code", "load_all", "plugins", "resolve"]
 
-Group = Literal["prunas.proposers.registry", "prunas.spaces"] | Registry
+Group = Literal["prunas.proposers.registry", "prunas.spaces", "prunas.protocols"] | Registry
 
 NOUNS: Mapping[Group, str] = {
     "prunas.proposers.registry": "proposer",
     "prunas.spaces": "space",
+    "prunas.protocols": "protocol",
     "prunas.works": "work",
     "prunas.penalties": "penalty",
+    "prunas.phases": "phases",
     "prunas.rebuilds": "rebuild",
 }
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")

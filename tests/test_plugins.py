@@ -14,11 +14,14 @@ import pytest
 import prunas
 from prunas.cli import main
 from prunas.errors import InputError
+from prunas.experiments.forecast import forecast
+from prunas.experiments.plan import make_plan, make_setting
 from prunas.names import REGISTERED, Registry
 from prunas.plugins import resolve
-from prunas.proposers.brief import Penalty
+from prunas.proposers.brief import Penalty, Proposal
 from prunas.proposers.registry import entry, installed_proposers
 from prunas.proposers.table import PROPOSERS
+from prunas.protocols import is_fresh, protocol
 from prunas.runs.job import Job
 from prunas.spaces.load import bundled_spaces, installed_spaces, load_space
 
@@ -216,3 +219,34 @@ def test_another_package_adds_a_penalty(install: Install) -> None:
 def test_an_unknown_work_names_the_nearest() -> None:
     with pytest.raises(InputError, match=r"unknown work 'trane'.*train"):
         resolve("prunas.works", "trane")
+
+
+def test_another_package_adds_a_protocol(install: Install) -> None:
+    install(
+        "other",
+        {
+            "other.py": "from dataclasses import dataclass\n"
+            "from prunas.protocols import Protocol\n"
+            "@dataclass(frozen=True, kw_only=True)\n"
+            "class Halved(Protocol):\n"
+            "    def schedule(self, recipe, space, arch, cap=None):\n"
+            "        return recipe, recipe.epochs // 2\n"
+            "    def length(self, recipe, space, share, cap=None):\n"
+            "        return recipe.epochs // 2\n"
+            "HALVED = Halved(name='halved')\n"
+        },
+        {"prunas.protocols": {"halved": "other:HALVED", "wrong": "other:Halved"}},
+    )
+    setting = make_setting(load_space("vgg11-digits"))
+    plan = make_plan(setting, ["uniform"], keep=[0.5], protocols=["halved"], seeds=1, dense=False)
+    point = Proposal(plan.targets[0], setting.space.dense)
+    training = setting.final(point, plan.protocols[0], 0, None, False)
+    assert (training.epochs, training.protocol) == (7, "halved")  # of the recipe's 15
+    assert forecast(plan).epochs == 7
+    assert is_fresh("halved")
+    with pytest.raises(InputError, match=r"protocol 'halved:3': it takes no number"):
+        protocol("halved:3")
+    with pytest.raises(InputError, match=r"protocol 'wrong'.* is no Protocol called 'wrong'"):
+        protocol("wrong")
+    with pytest.raises(InputError, match=r"unknown protocol 'halve'.*halved"):
+        protocol("halve")

@@ -46,7 +46,7 @@ from prunas.errors import InputError
 
 if TYPE_CHECKING:
     from prunas.experiments.search import Findings, Plan
-    from prunas.recipe import Protocol
+    from prunas.protocols import Protocol
     from prunas.runs.executors import Executor
     from prunas.runs.store import Store
     from prunas.works.trainings import Setting
@@ -294,7 +294,7 @@ def train(
     from prunas.experiments.plan import check_cap, make_setting
     from prunas.experiments.preflight import check_setting
     from prunas.proposers.brief import Proposal
-    from prunas.recipe import protocol as protocol_named
+    from prunas.protocols import protocol as protocol_named
     from prunas.spaces.load import load_point
     from prunas.statistics.flags import count_flags, flags_text
 

@@ -18,7 +18,8 @@ from prunas.proposers.entry import Entry
 from prunas.proposers.registry import configured, entry
 from prunas.proposers.serving import check_served
 from prunas.proposers.table import PROPOSERS
-from prunas.recipe import Protocol, Recipe, finite, protocol, recipe
+from prunas.protocols import Protocol, protocol
+from prunas.recipe import Recipe, finite, recipe
 from prunas.spaces.space import SearchSpace
 from prunas.statistics.inference import chance_ceiling
 from prunas.works.trainings import Setting
@@ -241,7 +242,7 @@ def check_cap(cap: float | None, protocols: Sequence[Protocol]) -> None:
         return
     if not (finite(cap) and cap >= 1):
         raise InputError(f"--cap must be 1 or more, not {cap}; without any cap: --protocol scratch-b:inf")
-    if not any(how.budget in ("macs", "macs+finetune") and how.cap is None for how in protocols):
+    if not any(how.capped for how in protocols):
         names = ", ".join(how.name for how in protocols) or "none"
         raise InputError(
             f"--cap limits the epochs of scratch-b, and the protocols are {names}; add --protocol scratch-b, or "

@@ -18,6 +18,7 @@ from prunas.experiments.steps import few_steps
 from prunas.experiments.transfer import stage_notes
 from prunas.files import digest, read_json, write_json
 from prunas.proposers.registry import entry
+from prunas.protocols import SCRATCH
 from prunas.results.rows import Metric, SearchCost, TrainingRow, TrialRow
 from prunas.runs.store import Store
 from prunas.spaces.load import installed_spaces
@@ -196,9 +197,7 @@ def setting_digest(plan: Plan) -> str:
     """Twelve hex digits over what rows must share to be compared."""
     setting = plan.setting
     shared: list[Any] = [setting.space.survey.fingerprint, setting.recipe.identity, setting.identity]
-    if (
-        setting.dense_training.budget == "dsd"
-    ):  # what is found in another dense network is not the same finding
+    if setting.dense_training != SCRATCH:  # what is found in another dense network is not the same finding
         shared.append(setting.dense_training.name)
     if plan.align is not None:
         shared.append(list(plan.align))

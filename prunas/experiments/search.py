@@ -21,7 +21,7 @@ from prunas.names import FINDERS
 from prunas.proposers.brief import Brief, DenseNetwork, Penalty, Pending, Proposal, Proposer, Source, Trial
 from prunas.proposers.entry import Entry
 from prunas.proposers.registry import configured
-from prunas.recipe import Protocol
+from prunas.protocols import SCRATCH, Protocol
 from prunas.results.rows import FINISHED, Proposed, SearchCost, Spent, TrainingRow, TrialRow
 from prunas.runs.execute import Outcome
 from prunas.runs.executors import Executor
@@ -75,7 +75,7 @@ class Plan:
         if not self.dense or scratch is None:
             return ()
         own = self.setting.dense_training
-        return (scratch,) if own.budget == "epochs" or own == scratch else (scratch, own)
+        return (scratch,) if own in (SCRATCH, scratch) else (scratch, own)
 
 
 @dataclass(slots=True)
@@ -216,15 +216,12 @@ class _Search:
             session.ended = True  # those it answers found nothing, and say why themselves
             return
         plan, setting = self.plan, self.plan.setting
-        images = setting.images["train"]
-        steps = -(-images // setting.recipe.batch)
-        recipe, epochs = setting.schedule(setting.dense_training, setting.space.dense)
         brief = Brief(
             space=setting.space,
             targets=plan.targets,
             seed=session.seed,
             trials=plan.trials.get(session.name, 1),
-            lr_sum=recipe.lr_sum(steps, epochs),
+            lr_sum=setting.lr_sum,
             momentum=setting.recipe.momentum,
             found=tuple(point for point in found if "found" in session.entry.needs),
             found_by_others=tuple(point for point in found if "found-by-others" in session.entry.needs),
@@ -341,12 +338,7 @@ class _Search:
         session.points, session.ended = tuple(points), True
         for point in map(self._aligned, session.points):  # what others answer are the points as proposed
             for protocol in self.plan.protocols:
-                inherits = {
-                    "fresh": True,
-                    "initial": point.kept is not None,
-                    "sliced": point.weights_of is not None,
-                }
-                if not inherits[protocol.weights]:
+                if not protocol.serves(point):
                     continue  # a shape without weights to inherit
                 training = self._final(point, protocol, session.seed)
                 self.finals.append((session, point, training))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from prunas.recipe import Protocol
+from prunas.protocols import Protocol
 from prunas.works.trainings import Setting
 
 __all__ = ["FEWEST_STEPS", "few_steps"]

@@ -10,7 +10,7 @@ from prunas.errors import InputError, unknown
 from prunas.names import Kind
 from prunas.proposers.brief import Proposer
 from prunas.proposers.options import Option
-from prunas.recipe import Protocol
+from prunas.protocols import Protocol
 
 __all__ = ["Entry"]
 

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from prunas.protocols import is_fresh
 from prunas.report.evidence import Evidence
-from prunas.report.headline import is_fresh, only_tuned
+from prunas.report.headline import only_tuned
 from prunas.results.rows import CHANCE_LEVEL, FINISHED, PENALTY_NOT_ACTED
 from prunas.statistics.ranking import rankings
 from prunas.statistics.summary import spent

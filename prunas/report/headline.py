@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from prunas.recipe import PROTOCOLS
+from prunas.protocols import is_fresh
 from prunas.results.rows import TrainingRow
 from prunas.statistics.claims import Verdict, verdict
 from prunas.statistics.flags import count_flags, flags_text
@@ -12,7 +12,7 @@ from prunas.statistics.retraining import course_protocols
 from prunas.statistics.summary import Difference, Summary, differences, grouped
 from prunas.statistics.text import size_text
 
-__all__ = ["Finding", "findings", "is_fresh", "only_tuned"]
+__all__ = ["Finding", "findings", "only_tuned"]
 
 _FOUND = ("automatic", "predefined", "sampler")
 _CONTROLS = {"taper": "tapered shapes", "uniform": "uniform shapes", "random": "random shapes"}
@@ -84,12 +84,6 @@ def findings(rows: Sequence[TrainingRow], dense: float | None) -> list[Finding]:
                     )
                 )
     return sorted(found, key=lambda finding: not finding.fresh)
-
-
-def is_fresh(protocol: str) -> bool:
-    """Whether a protocol trains from scratch; one that is not known here is taken to."""
-    family = protocol.partition(":")[0]
-    return family not in PROTOCOLS or PROTOCOLS[family].weights == "fresh"
 
 
 def only_tuned(rows: Iterable[TrainingRow]) -> list[str]:

@@ -100,6 +100,8 @@ def _run(
             net = space.build(arch, state, kept)
     penalty = spec["penalty"]
     regulariser = resolve("prunas.penalties", penalty["name"])(**penalty["options"]) if penalty else None
+    division = spec.get("phases")
+    phases = resolve("prunas.phases", division["name"])(**division["options"]) if division else None
     masks = kernel_masks(space.survey, arch)
 
     def tell(state: EpochReport) -> None:
@@ -123,6 +125,7 @@ def _run(
                 score=spec["score"],
                 device=where,
                 regulariser=regulariser,
+                phases=phases,
                 masks={name: torch.as_tensor(mask) for name, mask in masks.items()} or None,
                 folder=folder,
                 checkpoint_every=checkpoint_seconds(),

@@ -13,7 +13,7 @@ from prunas.cli.options import computing
 from prunas.cli.running import executor_of
 from prunas.experiments.plan import make_setting
 from prunas.proposers.brief import Proposal
-from prunas.recipe import PROTOCOLS
+from prunas.protocols import PROTOCOLS
 from prunas.runs.driver import Driver
 from prunas.runs.execute import execute, never
 from prunas.runs.executors import executor, silent
