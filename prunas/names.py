@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, get_args
 
-__all__ = ["DIMENSIONS", "FINDERS", "REGISTERED", "Kind", "Registry"]
+__all__ = ["DIMENSIONS", "FINDERS", "METRIC_NAMES", "REGISTERED", "Kind", "Registry"]
 
 Registry = Literal["prunas.works", "prunas.penalties", "prunas.phases", "prunas.rebuilds"]
 
@@ -35,3 +35,7 @@ Kind = Literal["predefined", "automatic", "sampler", "design", "control"]
 DIMENSIONS = ("width", "depth", "kernel")
 FINDERS = ("automatic", "predefined")
 """Kinds that find points by pruning."""
+
+
+METRIC_NAMES = ("params", "macs", "channels", "conv-params", "activations", "memory")
+"""The metrics of `prunas.costs.metrics`, for help that must not import it."""

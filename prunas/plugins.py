@@ -18,12 +18,13 @@ from prunas.names import REGISTERED, Registry
 
 __all__ = ["Group", "Plugin", "foreign_code", "load_all", "plugins", "resolve"]
 
-Group = Literal["prunas.proposers.registry", "prunas.spaces", "prunas.protocols"] | Registry
+Group = Literal["prunas.proposers.registry", "prunas.spaces", "prunas.protocols", "prunas.metrics"] | Registry
 
 NOUNS: Mapping[Group, str] = {
     "prunas.proposers.registry": "proposer",
     "prunas.spaces": "space",
     "prunas.protocols": "protocol",
+    "prunas.metrics": "metric",
     "prunas.works": "work",
     "prunas.penalties": "penalty",
     "prunas.phases": "phases",

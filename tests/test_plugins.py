@@ -12,11 +12,13 @@ from types import ModuleType
 import pytest
 
 import prunas
+from prunas import designs
 from prunas.cli import main
+from prunas.costs.metrics import METRICS
 from prunas.errors import InputError
 from prunas.experiments.forecast import forecast
 from prunas.experiments.plan import make_plan, make_setting
-from prunas.names import REGISTERED, Registry
+from prunas.names import METRIC_NAMES, REGISTERED, Registry
 from prunas.plugins import resolve
 from prunas.proposers.brief import Penalty, Proposal
 from prunas.proposers.registry import entry, installed_proposers
@@ -24,6 +26,7 @@ from prunas.proposers.table import PROPOSERS
 from prunas.protocols import is_fresh, protocol
 from prunas.runs.job import Job
 from prunas.spaces.load import bundled_spaces, installed_spaces, load_space
+from prunas.statistics.text import asked_text
 
 PAGE = (Path(prunas.__file__).parent.parent / "docs" / "plugins.md").read_text()
 Install = Callable[..., Path]
@@ -238,7 +241,9 @@ def test_another_package_adds_a_protocol(install: Install) -> None:
         {"prunas.protocols": {"halved": "other:HALVED", "wrong": "other:Halved"}},
     )
     setting = make_setting(load_space("vgg11-digits"))
-    plan = make_plan(setting, ["uniform"], keep=[0.5], protocols=["halved"], seeds=1, dense=False)
+    plan = make_plan(
+        setting, ["uniform"], keep=[0.5], protocols=["halved"], seeds=1, dense=False, controls=False
+    )
     point = Proposal(plan.targets[0], setting.space.dense)
     training = setting.final(point, plan.protocols[0], 0, None, False)
     assert (training.epochs, training.protocol) == (7, "halved")  # of the recipe's 15
@@ -250,3 +255,29 @@ def test_another_package_adds_a_protocol(install: Install) -> None:
         protocol("wrong")
     with pytest.raises(InputError, match=r"unknown protocol 'halve'.*halved"):
         protocol("halve")
+
+
+def test_another_package_adds_a_metric(install: Install) -> None:
+    install(
+        "other",
+        {
+            "other.py": "from prunas.costs.metrics import METRICS, Metric\n"
+            "memory = METRICS['memory']\n"
+            "KILO = Metric(name='kib', label='KiB', unit='KiB', table=lambda s, c: memory.table(s, c) // 1024,\n"
+            "              of=lambda s, a: memory.of(s, a) // 1024)\n"
+            "JUMPY = Metric(name='jumpy', label='', unit='', table=memory.table, of=memory.of, monotone=False)\n"
+        },
+        {"prunas.metrics": {"kib": "other:KILO", "jumpy": "other:JUMPY"}},
+    )
+    space = load_space("vgg11-digits")
+    point = designs.uniform(space, target := space.target(keep=0.5, metric="kib"))
+    assert not designs.missed(space, point, target)
+    assert asked_text(target) == "50 % KiB"
+    with pytest.raises(InputError, match=r"metric 'jumpy'.* is not monotone"):
+        space.target(keep=0.5, metric="jumpy")
+    with pytest.raises(InputError, match=r"unknown metric 'kibi'.*kib"):
+        space.target(keep=0.5, metric="kibi")
+
+
+def test_help_names_the_metrics_there_are() -> None:
+    assert tuple(METRICS) == METRIC_NAMES

@@ -126,7 +126,7 @@ def search(
         listed(proposer, "--proposer") or ["slimming"],
         keep=[number(text, "--keep") for text in listed(keep, "--keep")],
         budgets=listed(budget, "--budget"),
-        metric=metric,  # type: ignore[arg-type]  # checked by the plan
+        metric=metric,
         protocols=listed(protocol, "--protocol"),
         seeds=seeds,
         trials=trials,

@@ -74,8 +74,6 @@ def forecast(plan: Plan) -> Forecast:
     """What is known of a plan before anything is trained."""
     setting = plan.setting
     dense_cost = setting.space.cost(setting.space.dense)
-    dense_metric = {"params": dense_cost.params, "macs": dense_cost.macs}
-    dense_metric["conv-params"] = setting.space.costs.conv_params(setting.space.dense)
     batch = setting.recipe.batch
     trainings = macs = steps = passed = 0
 
@@ -92,7 +90,7 @@ def forecast(plan: Plan) -> Forecast:
         if "dense" in line.needs:
             add(plan.seeds, 1.0, "train", setting.dense_training)
         for target in plan.targets:
-            share = min(1.0, target.value / dense_metric.get(target.metric, target.value))
+            share = min(1.0, target.value / setting.space.measure(setting.space.dense, target.metric))
             trials = plan.trials.get(name, 1)
             if trials > 1:
                 add(plan.seeds * trials, share, "train")

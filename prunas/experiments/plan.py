@@ -8,7 +8,6 @@ import numpy as np
 
 from prunas import data as datasets
 from prunas import designs
-from prunas.costs.metrics import Metric
 from prunas.costs.target import Target
 from prunas.errors import InputError
 from prunas.experiments.search import Plan
@@ -105,7 +104,7 @@ def make_plan(
     *,
     keep: Sequence[float] = (),
     budgets: Sequence[str] = (),
-    metric: Metric | None = None,
+    metric: str | None = None,
     protocols: Sequence[str] = ("scratch-e",),
     seeds: int = 3,
     trials: int | None = None,

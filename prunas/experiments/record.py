@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunas import SCHEMA
+from prunas.costs.metrics import metric as named_metric
 from prunas.costs.target import Target
 from prunas.errors import InputError, unknown
 from prunas.experiments.repeat import command_of, plan_document
@@ -199,6 +200,8 @@ def setting_digest(plan: Plan) -> str:
     shared: list[Any] = [setting.space.survey.fingerprint, setting.recipe.identity, setting.identity]
     if setting.dense_training != SCRATCH:  # what is found in another dense network is not the same finding
         shared.append(setting.dense_training.name)
+    identities = {named_metric(target.metric).identity for target in plan.targets} - {""}
+    shared += sorted(identities)  # budgets of other measurements are other budgets
     if plan.align is not None:
         shared.append(list(plan.align))
     return digest(shared)
