@@ -13,7 +13,10 @@ __all__ = ["DIMENSIONS", "FINDERS", "METRIC_NAMES", "REGISTERED", "Kind", "Regis
 Registry = Literal["prunas.works", "prunas.penalties", "prunas.phases", "prunas.rebuilds"]
 
 _TABLES: dict[Registry, dict[str, str]] = {
-    "prunas.works": {"train": "prunas.works.train:run"},
+    "prunas.works": {
+        "evaluate": "prunas.works.evaluate:run",
+        "train": "prunas.works.train:run",
+    },
     "prunas.penalties": {
         "slimming/scale": "prunas.proposers.pruning.slimming:ScalePenalty",
         "sss/branch": "prunas.proposers.pruning.sss:BranchScales",

@@ -25,6 +25,7 @@ from prunas.protocols import SCRATCH, Protocol
 from prunas.results.rows import FINISHED, Proposed, SearchCost, Spent, TrainingRow, TrialRow
 from prunas.runs.execute import Outcome
 from prunas.runs.executors import Executor
+from prunas.runs.job import Job
 from prunas.runs.store import Store
 from prunas.spaces.space import SearchSpace
 from prunas.statistics.summary import spent
@@ -78,6 +79,17 @@ class Plan:
         return (scratch,) if own in (SCRATCH, scratch) else (scratch, own)
 
 
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """A work that a proposer asked for by name.
+
+    Attributes:
+        job: As any process can execute it.
+    """
+
+    job: Job
+
+
 @dataclass(slots=True)
 class Session:
     """One proposer with one seed.
@@ -89,7 +101,7 @@ class Session:
         seed: Of the search.
         trials: Results so far, in the order of the proposals.
         tried: The trainings they are the results of.
-        asked: Trainings that it asked for.
+        asked: Trainings and other works that it asked for, by the id of their job.
         answers: The searches whose points it answers, or starts from.
         points: Its answers, once it has ended.
         error: Why it could not answer.
@@ -103,7 +115,7 @@ class Session:
     seed: int
     trials: list[Trial] = field(default_factory=list)
     tried: list[Training] = field(default_factory=list)
-    asked: dict[str, Training] = field(default_factory=dict)
+    asked: dict[str, Training | Errand] = field(default_factory=dict)
     answers: tuple["Session", ...] = ()
     points: tuple[Proposal, ...] = ()
     error: str | None = None
@@ -144,7 +156,7 @@ class _Search:
         self.store = store
         self.executor = executor
         self.outcomes: dict[str, Outcome] = {}
-        self.submitted: dict[str, Training] = {}
+        self.submitted: dict[str, Training | Errand] = {}
         self.finals: list[tuple[Session, Proposal, Training]] = []
         self.dense: dict[str, tuple[str, int, Training]] = {}
         self.trained = 0
@@ -170,8 +182,8 @@ class _Search:
             self.trained += outcome.status == "finished"
             self._advance()
 
-    def submit(self, training: Training) -> None:
-        """Hands a training over, once."""
+    def submit(self, training: Training | Errand) -> None:
+        """Hands a training or another work over, once."""
         if training.job.id not in self.submitted:
             self.submitted[training.job.id] = training
             self.executor.submit(training.job)
@@ -227,6 +239,7 @@ class _Search:
             found_by_others=tuple(point for point in found if "found-by-others" in session.entry.needs),
             leaves_one_out=plan.seeds > 1,
             source=plan.source,
+            work=lambda name, options: self._work(session, name, options),
             dense=lambda penalty: self._dense(session, penalty),
             initial=lambda: self._initial(session.seed),
             calibration=lambda images: self._calibration(images, session.seed),
@@ -253,11 +266,7 @@ class _Search:
         training = self.plan.setting.dense(session.seed, penalty)
         self.dense.setdefault(training.job.id, (session.name, session.seed, training))
         session.asked[training.job.id] = training
-        outcome = self._outcome(session, training)
-        if outcome is None:
-            session.waiting = {training.job.id}
-            raise Pending
-        assert outcome.result is not None
+        result = self._result(session, training)
         folder = self.store.folder(training.job)
 
         def load() -> Any:
@@ -265,7 +274,7 @@ class _Search:
 
             return weights(folder)
 
-        return DenseNetwork(training.job.name, load, outcome.result.values["penalty"])
+        return DenseNetwork(training.job.name, load, result["penalty"])
 
     def _initial(self, seed: int) -> Any:
         from prunas.works.runtime import initial
@@ -278,14 +287,29 @@ class _Search:
         setting = self.plan.setting
         return calibration(setting.data, images, seed, setting.recipe.images)
 
-    def _outcome(self, session: Session, training: Training) -> Outcome | None:
-        self.submit(training)
-        outcome = self.outcomes.get(training.job.id)
-        if outcome is not None and outcome.result is None:
+    def _work(self, session: Session, name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        errand = Errand(self.plan.setting.work(name, options, session.seed))
+        session.asked[errand.job.id] = errand
+        return self._result(session, errand)
+
+    def _result(self, session: Session, asked: Training | Errand) -> Mapping[str, Any]:
+        """What a job that a session waits for returned.
+
+        Raises:
+            Pending: It is not there yet.
+            _Failed: It failed, or was stopped as asked.
+        """
+        self.submit(asked)
+        outcome = self.outcomes.get(asked.job.id)
+        if outcome is None:
+            session.waiting = {asked.job.id}
+            raise Pending
+        if outcome.result is None:
+            what = "a training" if isinstance(asked, Training) else f"work {asked.job.work!r}"
             raise _Failed(
-                f"{session.name}, seed {session.seed}: a training ended {outcome.status}: {outcome.error}"
+                f"{session.name}, seed {session.seed}: {what} ended {outcome.status}: {outcome.error}"
             )
-        return outcome
+        return outcome.result.values
 
     def _trial_outcome(self, session: Session, training: Training) -> Outcome | None:
         """Outcome of a candidate's training, a failure included; None while it is not there.
@@ -464,10 +488,13 @@ class _Search:
                 complete=source is None or bool(of_source),
             )
 
-    def _spent(self, training: Training) -> Spent:
-        outcome = self.outcomes.get(training.job.id)
-        seconds = outcome.result.values["seconds"] if outcome and outcome.result else 0.0
-        return Spent(id=training.job.id, macs=training.macs, seconds=seconds)
+    def _spent(self, asked: Training | Errand) -> Spent:
+        outcome = self.outcomes.get(asked.job.id)
+        result = outcome.result if outcome else None
+        seconds = result.values.get("seconds", result.seconds) if result else 0.0
+        said = int(result.values.get("macs", 0)) if result else 0
+        macs = asked.macs if isinstance(asked, Training) else said
+        return Spent(id=asked.job.id, macs=macs, seconds=seconds)
 
     def _trials(self) -> Iterator[TrialRow]:
         """Target by target, in the order of proposals."""

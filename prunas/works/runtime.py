@@ -3,19 +3,23 @@
 import ctypes
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
+from torch import nn
 
+from prunas.architecture import Architecture
 from prunas.data import load
 from prunas.data.dataset import Batch, stream_seed
 from prunas.errors import InputError
+from prunas.plugins import resolve
 from prunas.spaces.load import load_space
 from prunas.spaces.space import SearchSpace
 from prunas.training.capture import StepCache, cuda_recorder
@@ -30,8 +34,10 @@ __all__ = [
     "choose_algorithms",
     "device",
     "initial",
+    "network",
     "side_by_side",
     "space_of",
+    "space_of_spec",
     "weights",
 ]
 
@@ -208,6 +214,46 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
         raise InputError(
             f"{path} is damaged ({error}); repeat the command that trained it, which trains it again"
         ) from error
+
+
+def network(
+    seed: int,
+    space: SearchSpace,
+    arch: Architecture,
+    inherited: Mapping[str, Any] | None,
+    data: str,
+    subset: int,
+    folder: Path,
+) -> nn.Module:
+    """The network of a job with the weights it starts from, on the CPU; the random state is left alone.
+
+    Args:
+        seed: Of initial weights.
+        space: The search space.
+        arch: The point.
+        inherited: As `prunas.protocols.Protocol.inherits` writes it down; None draws initial weights.
+        data: Name of the data set, from which a rebuild takes calibration images.
+        subset: How many training images the trainings see (`Recipe.images`); 0 means all.
+        folder: Of the job; the runs it inherits from lie beside it.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed("weights", seed))
+        if inherited is None:
+            return space.build(arch)
+        kept = inherited["kept"]
+        if inherited["run"] is None:
+            return space.build(arch, space.build().state_dict(), kept)
+        state = weights(folder.parent / inherited["run"])
+        if how := inherited.get("rebuild"):
+            images = partial(calibration, data, seed=how["options"]["seed"], subset=subset)
+            rebuild = resolve("prunas.rebuilds", how["name"])
+            state = rebuild(space, arch, state, kept, images, **how["options"])
+        return space.build(arch, state, kept)
+
+
+def space_of_spec(spec: Mapping[str, Any]) -> SearchSpace:
+    """The space of a job; kept for the next job."""
+    return space_of(json.dumps(spec["space"]))
 
 
 @lru_cache(maxsize=8)

@@ -1,6 +1,5 @@
 """The work `train`: build one network, train it, say how it went."""
 
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,6 @@ import torch
 
 from prunas.architecture import Architecture
 from prunas.data import load
-from prunas.data.dataset import stream_seed
 from prunas.errors import InputError
 from prunas.plugins import resolve
 from prunas.recipe import Recipe
@@ -20,13 +18,12 @@ from prunas.works import processor
 from prunas.works.runtime import (
     STEP_CACHE,
     Concurrency,
-    calibration,
     checkpoint_seconds,
     choose_algorithms,
     device,
+    network,
     side_by_side,
-    space_of,
-    weights,
+    space_of_spec,
 )
 
 __all__ = ["run"]
@@ -76,7 +73,7 @@ def _run(
     stop: Callable[[], bool],
     seat: "Concurrency",
 ) -> dict[str, Any] | None:
-    space = space_of(json.dumps(spec["space"]))
+    space = space_of_spec(spec)
     arch = Architecture.from_json(spec["architecture"])
     recipe = Recipe.from_json(spec["recipe"])
     torch.set_num_threads(processor.threads(space.cost(arch).macs * recipe.batch))
@@ -84,20 +81,7 @@ def _run(
     data = load(spec["data"]["name"])
     if data.identity != spec["data"]["identity"]:
         raise InputError(f"data set {data.name!r} is not the one this run was planned with; check --data")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_seed("weights", spec["seed"]))
-        if (inherited := spec["inherit"]) is None:
-            net = space.build(arch)
-        elif inherited["run"] is None:
-            net = space.build(arch, space.build().state_dict(), inherited["kept"])
-        else:
-            state, kept = weights(folder.parent / inherited["run"]), inherited["kept"]
-            if how := inherited.get("rebuild"):
-                images = partial(calibration, data.name, seed=how["options"]["seed"], subset=recipe.images)
-                state = resolve("prunas.rebuilds", how["name"])(
-                    space, arch, state, kept, images, **how["options"]
-                )
-            net = space.build(arch, state, kept)
+    net = network(spec["seed"], space, arch, spec["inherit"], data.name, recipe.images, folder)
     penalty = spec["penalty"]
     regulariser = resolve("prunas.penalties", penalty["name"])(**penalty["options"]) if penalty else None
     division = spec.get("phases")

@@ -111,6 +111,23 @@ class Setting:
         job = self._job("dense", self.space.dense, seed, schedule, "train", "val", **changes)
         return self._training(job, self.space.dense, "penalty" if penalty else "dense")
 
+    def work(self, name: str, options: Mapping[str, Any], seed: int) -> Job:
+        """A work that a proposer asks for by name, with this space, recipe and data.
+
+        Args:
+            name: Registered, see `prunas.names`.
+            options: JSON values of its own.
+            seed: Of the search.
+        """
+        spec = {
+            "space": self.space.reference,
+            "recipe": self.recipe.replace(name="").to_json(),
+            "data": {"name": self.data, "identity": self.identity},
+            "seed": seed,
+            "options": dict(options),
+        }
+        return Job(name, spec, self.space.name, name.replace("/", "-"))
+
     def candidate(self, arch: Architecture, seed: int, fraction: float = 1.0) -> "Training":
         """A sampler's trial: trained on train, scored on validation.
 
