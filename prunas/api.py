@@ -28,7 +28,7 @@ from prunas.experiments.steps import warnings_of
 from prunas.experiments.transfer import designs_of, find_source, load_source, source_plan, stage_notes
 from prunas.files import read_stored
 from prunas.proposers.brief import Proposal, Source
-from prunas.recipe import protocol as protocol_named
+from prunas.protocols import protocol as protocol_named
 from prunas.report import can_draw
 from prunas.results.record import Record
 from prunas.results.rows import TrainingRow
@@ -481,7 +481,7 @@ def prepare_search(
         _several(proposers),
         keep=_several(keep),
         budgets=_several(budget),
-        metric=metric,  # type: ignore[arg-type]  # checked by the plan
+        metric=metric,
         protocols=_several(protocol),
         seeds=seeds,
         trials=trials,

@@ -15,6 +15,7 @@ __all__ = [
     "FINDERS",
     "FLOOR",
     "MACS_NOT_MATCHED",
+    "METRIC_NAMES",
     "NONE_LEFT_OUT",
     "PENALTY_NOT_ACTED",
     "READS_WEIGHTS",
@@ -30,14 +31,20 @@ __all__ = [
     "RowKind",
 ]
 
-Registry = Literal["prunas.works", "prunas.penalties", "prunas.rebuilds", "prunas.tasks", "prunas.data"]
+Registry = Literal[
+    "prunas.works", "prunas.penalties", "prunas.phases", "prunas.rebuilds", "prunas.tasks", "prunas.data"
+]
 
 _TABLES: dict[Registry, dict[str, str]] = {
-    "prunas.works": {"train": "prunas.works.train:run"},
+    "prunas.works": {
+        "evaluate": "prunas.works.evaluate:run",
+        "train": "prunas.works.train:run",
+    },
     "prunas.penalties": {
         "slimming/scale": "prunas.proposers.pruning.slimming:ScalePenalty",
         "sss/branch": "prunas.proposers.pruning.sss:BranchScales",
     },
+    "prunas.phases": {"dsd": "prunas.training.phases:DenseSparseDense"},
     "prunas.rebuilds": {
         "thinet/rescaled": "prunas.proposers.pruning.refit:rescaled",
         "reconstruction/refitted": "prunas.proposers.pruning.refit:refitted",
@@ -117,3 +124,6 @@ CHANCE_LEVEL = "chance_level"
 
 NONE_LEFT_OUT = "none_left_out"
 """A design made of the shapes of all seeds, so that n counts trainings and not searches."""
+
+METRIC_NAMES = ("params", "macs", "channels", "conv-params", "activations", "memory")
+"""The metrics of `prunas.costs.metrics`, for help that must not import it."""

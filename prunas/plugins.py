@@ -18,13 +18,16 @@ from prunas.names import REGISTERED, Registry
 
 __all__ = ["Group", "Plugin", "foreign_code", "load_all", "plugins", "resolve"]
 
-Group = Literal["prunas.proposers", "prunas.spaces"] | Registry
+Group = Literal["prunas.proposers", "prunas.spaces", "prunas.protocols", "prunas.metrics"] | Registry
 
 NOUNS: Mapping[Group, str] = {
     "prunas.proposers": "proposer",
     "prunas.spaces": "space",
+    "prunas.protocols": "protocol",
+    "prunas.metrics": "metric",
     "prunas.works": "work",
     "prunas.penalties": "penalty",
+    "prunas.phases": "phases",
     "prunas.rebuilds": "rebuild",
     "prunas.tasks": "task",
     "prunas.data": "data set",

@@ -1,7 +1,7 @@
 """How a network is trained: declared once, resolved, and hashed into the identity of a run.
 
 The recipes of the study are those of its released code (arXiv:1810.05270, section 3 and the scripts behind
-it); `Protocol` says which initial weights and which budget a training starts from.
+it); `prunas.protocols` says which initial weights and which budget a training starts from.
 """
 
 import dataclasses
@@ -16,13 +16,10 @@ from prunas.files import digest
 
 __all__ = [
     "PRECISIONS",
-    "PROTOCOLS",
     "RECIPES",
     "FineTuning",
-    "Protocol",
     "Recipe",
     "finite",
-    "protocol",
     "recipe",
     "scratch_b_epochs",
 ]
@@ -57,7 +54,6 @@ _RANGES: Mapping[str, _Range] = MappingProxyType(
         "weight_decay": (_NUMBER, lambda value: value >= 0, "a finite number from 0"),
         "images": (int, lambda value: value >= 0, "a whole number from 0 (all)"),
         "rewound": (int, lambda value: value >= 0, "a whole number from 0 (the schedule as it is)"),
-        "dsd": (_NUMBER, lambda value: 0 <= value < 1, "at least 0 and below 1"),
     }
 )
 """Type and range of every number of a recipe; all of them are finite."""
@@ -88,8 +84,6 @@ class Recipe:
         channels_last: Memory layout of images and convolutions.
         images: If not 0, only this many images of the training split are used (a labelled shortcut); a training
             on training and validation images gets those of validation in the splits' proportion on top.
-        dsd: If not 0, the training is dense-sparse-dense, and this share of the weights of every convolution and
-            linear layer is pruned in its middle phase; see `phases`.
         rewound: If not 0, the length of a schedule of which a shorter training passes through the last epochs
             (learning-rate rewinding, Renda et al. 2020, arXiv:2003.02389); a longer one passes through its own.
         fused: Whether SGD updates all weights in one kernel; otherwise in several, with other roundings.
@@ -114,7 +108,6 @@ class Recipe:
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     channels_last: bool = False
     images: int = 0
-    dsd: float = field(default=0.0, metadata={"neutral": 0.0})
     rewound: int = field(default=0, metadata={"neutral": 0})
     fused: bool = field(default=True, metadata={"neutral": True})
 
@@ -184,21 +177,6 @@ class Recipe:
             return tuple(range(stride, epochs, stride)) if stride else ()
         return tuple(int(epochs * m) for m in self.milestones)
 
-    def phases(self, epochs: int) -> tuple[int, int]:
-        """The epochs, from 0, at whose start a dense-sparse-dense training of this length prunes and restores.
-
-        Han et al., DSD: Dense-Sparse-Dense Training for Deep Neural Networks, ICLR 2017, arXiv:1607.04381: the
-        smallest weights of each layer go after a dense phase, the rest is trained under the mask, then those that
-        went come back from zero and all is trained on, at a tenth of the learning rate.
-
-        Departures: the first phase is the recipe's whole schedule, the other two are a quarter of it each (a sixth
-        of `epochs`), at a constant tenth and hundredth of the recipe's learning rate; the paper trains every phase
-        until it converges, at rates of each network's own. Each phase starts without momentum. The paper prunes
-        25 % to 50 % of every layer; 30 % is our default. Biases and norms are not pruned.
-        """
-        length = max(1, epochs // 6)
-        return epochs - 2 * length, epochs - length
-
     def lr_at(self, step: int, steps_per_epoch: int, epochs: int) -> float:
         """The learning rate of one step.
 
@@ -210,11 +188,6 @@ class Recipe:
         if self.rewound > epochs:
             step += (self.rewound - epochs) * steps_per_epoch
             epochs = self.rewound
-        if self.dsd:
-            sparse, free = self.phases(epochs)
-            if (epoch := step // steps_per_epoch) >= sparse:
-                return self.lr * (0.1 if epoch < free else 0.01)
-            epochs = sparse
         if self.schedule == "constant":
             return self.lr
         if self.schedule == "step":
@@ -257,89 +230,6 @@ def recipe(name: str) -> Recipe:
     if name not in RECIPES:
         raise unknown("recipe", name, RECIPES)
     return RECIPES[name]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Protocol:
-    """Which weights a training starts from, and how long it may run.
-
-    Attributes:
-        name: The word a user types.
-        weights: `fresh` draws new initial weights at the new shape; `sliced` inherits those of the dense
-            network's kept channels; `initial` slices the weights the dense network started from.
-        budget: `epochs` of the recipe; `macs` of the dense training (the study's Scratch-B); `macs+finetune`,
-            which adds the fine-tuning epochs that the pruned network would have had besides; `finetune`, at a
-            constant rate and for as long as the space says, else a quarter of the recipe's epochs at a hundredth
-            of its rate (the study's 40 of 160 at 0.001 on CIFAR); or `dsd`, the recipe's epochs and a quarter of
-            them for each of the two further phases (see `Recipe.phases`).
-        epochs: A retraining budget: how long `epochs` and `finetune` last instead, their schedule passed through
-            whole; but `finetune-rewound` passes through its last epochs. None leaves them.
-        cap: Largest factor of `macs` on the recipe's epochs; infinite: none; None: what the space says.
-        sparsity: Of `dsd`, the share of weights its middle phase prunes.
-
-    `finetune-rewound` runs the schedule again from the inherited weights (learning-rate rewinding, Renda et al.
-    2020): all of it, or with a budget of t epochs its last t, as in the paper; with more than the recipe's
-    epochs, of which the paper knows none, a schedule of that length. `ticket` runs all of it from the dense
-    network's initial weights (Frankle & Carbin 2019).
-    """
-
-    name: str
-    weights: Literal["fresh", "sliced", "initial"]
-    budget: Literal["epochs", "macs", "macs+finetune", "finetune", "dsd"]
-    epochs: int | None = None
-    cap: float | None = None
-    sparsity: float = 0.3
-
-    @property
-    def family(self) -> str:
-        """The name without its number."""
-        return self.name.partition(":")[0]
-
-
-PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
-    {
-        protocol.name: protocol
-        for protocol in (
-            Protocol(name="scratch-e", weights="fresh", budget="epochs"),
-            Protocol(name="scratch-b", weights="fresh", budget="macs"),
-            Protocol(name="scratch-b+finetune", weights="fresh", budget="macs+finetune"),
-            Protocol(name="finetune", weights="sliced", budget="finetune"),
-            Protocol(name="finetune-rewound", weights="sliced", budget="epochs"),
-            Protocol(name="ticket", weights="initial", budget="epochs"),
-            Protocol(name="dsd", weights="fresh", budget="dsd"),
-        )
-    }
-)
-
-
-def protocol(name: str) -> Protocol:
-    """The protocol called `name`, which may carry a number: `scratch-b:2` is capped at twice the epochs,
-    `scratch-b:inf` not at all whatever the space says, `scratch-e:20` and `finetune:20` last 20 epochs, `dsd:0.5`
-    prunes half of each layer.
-
-    Raises:
-        InputError: There is none, the message names the nearest ones; or its number cannot be used.
-    """
-    base, colon, number = name.partition(":")
-    if base not in PROTOCOLS:
-        raise unknown("protocol", base, PROTOCOLS)
-    found = PROTOCOLS[base]
-    if not colon:
-        return found
-    try:
-        value = float(number)
-    except ValueError:
-        value = math.nan
-    if found.budget in ("macs", "macs+finetune") and value >= 1:
-        return dataclasses.replace(found, name=f"{base}:{value:g}", cap=value)
-    if found.budget in ("epochs", "finetune") and value >= 1 and value.is_integer():
-        return dataclasses.replace(found, name=f"{base}:{value:g}", epochs=int(value))
-    if found.budget == "dsd" and 0 < value < 1:
-        return dataclasses.replace(found, name=f"{base}:{value:g}", sparsity=value)
-    raise InputError(
-        f"protocol {name!r}: a number can be a cap of 1 or more, as in scratch-b:2, whole epochs, as in "
-        "finetune:20, or a share of weights, as in dsd:0.5"
-    )
 
 
 class FineTuning(NamedTuple):

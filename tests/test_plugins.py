@@ -12,18 +12,23 @@ from types import ModuleType
 import pytest
 
 import prunas
+from prunas import designs
 from prunas.cli import main
+from prunas.costs.metrics import METRICS
 from prunas.data import load
 from prunas.errors import InputError
+from prunas.experiments.forecast import forecast
 from prunas.experiments.plan import make_plan, make_setting
 from prunas.experiments.preflight import preflight
-from prunas.names import REGISTERED, Registry
+from prunas.names import METRIC_NAMES, REGISTERED, Registry
 from prunas.plugins import resolve
-from prunas.proposers.brief import Penalty
+from prunas.proposers.brief import Penalty, Proposal
 from prunas.proposers.registry import entry, installed_proposers
 from prunas.proposers.table import PROPOSERS
+from prunas.protocols import is_fresh, protocol
 from prunas.runs.job import Job
 from prunas.spaces.load import bundled_spaces, installed_spaces, load_space
+from prunas.statistics.text import asked_text
 from prunas.works import train
 
 PAGE = (Path(prunas.__file__).parent.parent / "docs" / "plugins.md").read_text()
@@ -289,3 +294,62 @@ def test_the_task_of_the_page_trains(tmp_path: Path, monkeypatch: pytest.MonkeyP
     setting = make_setting(load_space("page.toml"), changes={"epochs": 1, "images": 64})
     preflight(make_plan(setting, ["uniform"], seeds=1, controls=False))
     assert setting.score.label == "RMSE"
+
+
+def test_another_package_adds_a_protocol(install: Install) -> None:
+    install(
+        "other",
+        {
+            "other.py": "from dataclasses import dataclass\n"
+            "from prunas.protocols import Protocol\n"
+            "@dataclass(frozen=True, kw_only=True)\n"
+            "class Halved(Protocol):\n"
+            "    def schedule(self, recipe, space, arch, cap=None):\n"
+            "        return recipe, recipe.epochs // 2\n"
+            "    def length(self, recipe, space, share, cap=None):\n"
+            "        return recipe.epochs // 2\n"
+            "HALVED = Halved(name='halved')\n"
+        },
+        {"prunas.protocols": {"halved": "other:HALVED", "wrong": "other:Halved"}},
+    )
+    setting = make_setting(load_space("vgg11-digits"))
+    plan = make_plan(
+        setting, ["uniform"], keep=[0.5], protocols=["halved"], seeds=1, dense=False, controls=False
+    )
+    point = Proposal(plan.targets[0], setting.space.dense)
+    training = setting.final(point, plan.protocols[0], 0, None, False)
+    assert (training.epochs, training.protocol) == (7, "halved")  # of the recipe's 15
+    assert forecast(plan).epochs == 7
+    assert is_fresh("halved")
+    with pytest.raises(InputError, match=r"protocol 'halved:3': it takes no number"):
+        protocol("halved:3")
+    with pytest.raises(InputError, match=r"protocol 'wrong'.* is no Protocol called 'wrong'"):
+        protocol("wrong")
+    with pytest.raises(InputError, match=r"unknown protocol 'halve'.*halved"):
+        protocol("halve")
+
+
+def test_another_package_adds_a_metric(install: Install) -> None:
+    install(
+        "other",
+        {
+            "other.py": "from prunas.costs.metrics import METRICS, Metric\n"
+            "memory = METRICS['memory']\n"
+            "KILO = Metric(name='kib', label='KiB', unit='KiB', table=lambda s, c: memory.table(s, c) // 1024,\n"
+            "              of=lambda s, a: memory.of(s, a) // 1024)\n"
+            "JUMPY = Metric(name='jumpy', label='', unit='', table=memory.table, of=memory.of, monotone=False)\n"
+        },
+        {"prunas.metrics": {"kib": "other:KILO", "jumpy": "other:JUMPY"}},
+    )
+    space = load_space("vgg11-digits")
+    point = designs.uniform(space, target := space.target(keep=0.5, metric="kib"))
+    assert not designs.missed(space, point, target)
+    assert asked_text(target) == "50 % KiB"
+    with pytest.raises(InputError, match=r"metric 'jumpy'.* is not monotone"):
+        space.target(keep=0.5, metric="jumpy")
+    with pytest.raises(InputError, match=r"unknown metric 'kibi'.*kib"):
+        space.target(keep=0.5, metric="kibi")
+
+
+def test_help_names_the_metrics_there_are() -> None:
+    assert tuple(METRICS) == METRIC_NAMES

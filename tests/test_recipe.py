@@ -3,7 +3,8 @@ import math
 import pytest
 
 from prunas.errors import InputError
-from prunas.recipe import PROTOCOLS, RECIPES, Recipe, protocol, recipe, scratch_b_epochs
+from prunas.protocols import PROTOCOLS, protocol
+from prunas.recipe import RECIPES, Recipe, recipe, scratch_b_epochs
 
 
 @pytest.mark.parametrize(
@@ -69,12 +70,11 @@ def test_name_is_not_identity_and_everything_else_is():
     changes = {
         "epochs": 1, "batch": 1, "lr": 1.0, "schedule": "constant", "milestones": (0.4,), "every": 0.5,
         "gamma": 0.5, "warmup": 0.1, "momentum": 0.5, "nesterov": True, "weight_decay": 0.0, "augment": False,
-        "precision": "bf16", "channels_last": True, "images": 10, "dsd": 0.3,
+        "precision": "bf16", "channels_last": True, "images": 10,
     }  # fmt: skip
-    assert {"name", *changes} == set(paper.replace(dsd=0.5).to_json())
-    assert "rewound" not in paper.to_json()
+    assert {"name", *changes} == set(paper.to_json())
+    assert "rewound" not in paper.to_json()  # born later: at 0 it leaves the names of runs alone
     assert paper.replace(rewound=160).identity != paper.identity
-    assert "dsd" not in paper.to_json()  # born later: at 0 it leaves the names of runs alone
     identities = {paper.replace(**{name: value}).identity for name, value in changes.items()}
     assert len({paper.identity, *identities}) == len(changes) + 1
 
@@ -85,19 +85,8 @@ def test_identity_of_the_study_recipe_is_frozen():
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_json_round_trip(name):
-    for made in (recipe(name), recipe(name).replace(dsd=0.3)):
+    for made in (recipe(name), recipe(name).replace(rewound=3)):
         assert Recipe.from_json(made.to_json()) == made
-
-
-def test_dense_sparse_dense_is_a_whole_schedule_and_two_quarters():
-    made = recipe("paper").replace(dsd=0.3)
-    assert made.phases(240) == (160, 200)
-    rates = [made.lr_at(epoch, 1, 240) for epoch in range(240)]
-    assert rates[:160] == pytest.approx([0.1] * 80 + [0.01] * 40 + [0.001] * 40)
-    assert rates[160:] == pytest.approx([0.01] * 40 + [0.001] * 40)
-    for epochs in range(1, 100):  # any length: K + 2 * (a quarter of K, or 1)
-        quarter = max(1, epochs // 4)
-        assert made.phases(epochs + 2 * quarter) == (epochs, epochs + quarter)
 
 
 @pytest.mark.parametrize(
@@ -109,17 +98,16 @@ def test_dense_sparse_dense_is_a_whole_schedule_and_two_quarters():
         (lambda: recipe("paper").replace(batch=0), "batch must be a whole number above 0, not 0"),
         (lambda: recipe("paper").replace(milestones=(1.5,)), "between 0 and 1"),
         (lambda: recipe("paper").replace(images=-1), "images must be a whole number from 0"),
-        (lambda: recipe("paper").replace(dsd=1.0), "dsd must be at least 0 and below 1"),
         (lambda: protocol("scratch-c"), "did you mean scratch-e, scratch-b, scratch-b"),
         (
             lambda: protocol("scratch-e:1.5"),
-            "'scratch-e:1.5': a number can be a cap of 1 or more, as in scratch-b:2, whole epochs",
+            "'scratch-e:1.5': its number must be whole epochs, as in scratch-e:20",
         ),
         (lambda: protocol("scratch-b:0.5"), "a cap of 1 or more"),
         (lambda: protocol("scratch-b:two"), "a cap of 1 or more"),
         (lambda: protocol("finetune:0"), "whole epochs"),
         (lambda: protocol("finetune:inf"), "whole epochs"),
-        (lambda: protocol("dsd:1"), "or a share of weights, as in dsd:0.5"),
+        (lambda: protocol("dsd:1"), "a share of weights, as in dsd:0.5"),
     ],
 )
 def test_bad_input_is_named(call, words):
@@ -158,7 +146,7 @@ def test_a_protocol_may_carry_a_number():
         assert protocol(name).family == name.removesuffix(":20")
 
 
-NUMBERS = ("epochs", "batch", "lr", "every", "gamma", "warmup", "momentum", "weight_decay", "images", "dsd")
+NUMBERS = ("epochs", "batch", "lr", "every", "gamma", "warmup", "momentum", "weight_decay", "images")
 
 
 @pytest.mark.parametrize("name", NUMBERS)
@@ -170,4 +158,4 @@ def test_every_number_is_finite_and_in_its_range(name: str, value: object) -> No
 
 def test_every_number_of_a_recipe_has_a_range() -> None:
     numbers = {key for key, value in recipe("paper").to_json().items() if type(value) in (int, float)}
-    assert numbers | {"dsd"} == set(NUMBERS)
+    assert numbers == set(NUMBERS)

@@ -14,7 +14,7 @@ def pool(space: str, *, images: int, rounds: int, precision: str) -> dict[str, A
     """
     from prunas.experiments.plan import make_setting
     from prunas.proposers.brief import Proposal
-    from prunas.recipe import PROTOCOLS
+    from prunas.protocols import PROTOCOLS
     from prunas.runs.executors import executor
     from prunas.runs.store import Store
     from prunas.spaces.load import load_space

@@ -17,7 +17,7 @@ from prunas.experiments.search import Findings
 from prunas.experiments.search import search as run_search
 from prunas.files import read_json
 from prunas.proposers.brief import Proposal
-from prunas.recipe import protocol
+from prunas.protocols import protocol
 from prunas.runs.executors import Executor
 from prunas.runs.store import Store
 from prunas.works.trainings import Setting, Training

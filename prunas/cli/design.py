@@ -248,7 +248,7 @@ def _target(space: "SearchSpace", keep: float | None, budget: str | None, metric
     if (keep is None) == (budget is None):
         raise InputError("give a budget, either --keep 0.3 or --budget 1.2M")
     number = None if budget is None else Target.parse(budget)
-    return space.target(keep=keep, budget=number, metric=metric)  # type: ignore[arg-type]  # checked there
+    return space.target(keep=keep, budget=number, metric=metric)
 
 
 def _write(space: "SearchSpace", made: "Architecture", align: str | None, to: Path, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunas.errors import InputError, unknown
+from prunas.names import METRIC_NAMES
 from prunas.recipe import PRECISIONS
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ Workers = Annotated[
     int | None, typer.Option("--workers", help="Trainings at a time; on this machine unless --executor says.")
 ]
 Metric = Annotated[
-    str | None, typer.Option("--metric", help="What targets count: params, macs, channels or conv-params.")
+    str | None,
+    typer.Option("--metric", help=f"What targets count: {', '.join(METRIC_NAMES)}, or a package's."),
 ]
 Keep = Annotated[str | None, typer.Option("--keep", help="Targets as fractions, such as 0.3,0.1.")]
 Budget = Annotated[str | None, typer.Option("--budget", help="Targets as numbers, such as 1.2M,400k.")]

@@ -64,6 +64,9 @@ class CostModel:
         self._linear, self._constant = _sizes(survey)
         rows = survey.rows
         self._counts = np.array([[row.params for row in rows], [row.macs for row in rows]], np.float64)
+        at = survey.layer_at
+        positions = [at[row.layer].positions if row.macs and row.layer in at else 0 for row in rows]
+        self._output_counts = np.array([positions], np.float64)
         self._conv_counts = np.array([[row.params if row.weight else 0 for row in rows]], np.float64)
         self._gate_index = {gate.name: i for i, gate in enumerate(survey.gates)}
         self._in_block = tuple(
@@ -125,6 +128,25 @@ class CostModel:
         weights: npt.NDArray[np.int64] = self._totals(self._conv_counts, widths, selected, alive)[0]
         return weights
 
+    def activations_table(
+        self,
+        widths: npt.ArrayLike,
+        selected: npt.ArrayLike | None = None,
+        alive: npt.ArrayLike | None = None,
+    ) -> npt.NDArray[np.int64]:
+        """Outputs of all convolutions and linear layers for one image; arguments as of `table`.
+
+        Returns:
+            Shape (points,), exact.
+        """
+        ones = np.full_like(self._reads, len(self.survey.forms))
+        outputs: npt.NDArray[np.int64] = self._totals(self._output_counts, widths, selected, alive, ones)[0]
+        return outputs
+
+    def activations(self, arch: Architecture) -> int:
+        """Outputs of all convolutions and linear layers of one point, for one image."""
+        return int(self.activations_table(*self._columns(arch))[0])
+
     def conv_params(self, arch: Architecture) -> int:
         """Weights of the convolutions of one point that exist."""
         at = self.survey.layer_at
@@ -139,8 +161,12 @@ class CostModel:
         widths: npt.ArrayLike,
         selected: npt.ArrayLike | None,
         alive: npt.ArrayLike | None,
+        reads: npt.NDArray[np.intp] | None = None,
     ) -> npt.NDArray[np.int64]:
-        """Sums of the products of rows, each weighed by `counts` of shape (sums, rows): shape (sums, points)."""
+        """Sums of the products of rows, each weighed by `counts` of shape (sums, rows): shape (sums, points).
+
+        `reads` replaces the first factors.
+        """
         # float64 holds integers exactly up to 2**53, and its products are far faster than int64's.
         units = np.asarray(widths, np.float64)
         passing, present = (
@@ -156,7 +182,7 @@ class CostModel:
                 chosen = passing[:, some]
                 np.copyto(passed, np.minimum(passed, chosen), where=chosen >= 0)
             sizes = np.concatenate((sizes, passed))
-            products = sizes[self._reads]
+            products = sizes[self._reads if reads is None else reads]
             products *= sizes[self._writes]
             if present is not None:
                 for inside, branch in zip(self._in_block, present, strict=True):
@@ -183,6 +209,20 @@ class CostModel:
 
     def of(self, arch: Architecture) -> Cost:
         """The cost of one point."""
+        params, macs = (int(column[0]) for column in self.table(*self._columns(arch)))
+        if arch.kernels is None:
+            return Cost(params, macs, params, macs)
+        missing_params = missing_macs = 0
+        for layer, shape in self.weights(arch).items():
+            gone = math.prod(shape) - kept_weights(arch.kernels, self.survey.layer_at[layer], shape)
+            missing_params += gone
+            missing_macs += gone * self.survey.layer_at[layer].positions
+        return Cost(params - missing_params, macs - missing_macs, params, macs)
+
+    def _columns(
+        self, arch: Architecture
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None, npt.NDArray[np.bool_] | None]:
+        """One point as the arguments of `table`."""
         survey = self.survey
         units = self.widths(arch)
         selected = alive = None
@@ -194,15 +234,7 @@ class CostModel:
             alive = np.ones((1, len(survey.blocks)), bool)
             for block in arch.removed:
                 alive[0, survey.block_index[block]] = False
-        params, macs = (int(column[0]) for column in self.table(units[None], selected, alive))
-        if arch.kernels is None:
-            return Cost(params, macs, params, macs)
-        missing_params = missing_macs = 0
-        for layer, shape in self.weights(arch).items():
-            gone = math.prod(shape) - kept_weights(arch.kernels, survey.layer_at[layer], shape)
-            missing_params += gone
-            missing_macs += gone * survey.layer_at[layer].positions
-        return Cost(params - missing_params, macs - missing_macs, params, macs)
+        return units[None], selected, alive
 
     def weights(self, arch: Architecture) -> dict[str, tuple[int, ...]]:
         """Shape of the weight of every convolution that `arch` has, by module path."""

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from prunas.costs.metrics import Metric
 from prunas.errors import InputError
 
 __all__ = ["Target"]
@@ -14,14 +13,12 @@ class Target:
     """A budget.
 
     Attributes:
-        metric: What is counted: `params`; `macs`; `channels` (units of the groups and channels of the gates that a
-            space lets vary, as the study counts them); or `conv-params` (weights of convolutions without their
-            biases: what the study's table 6 prunes shares of).
+        metric: What is counted: a name in `prunas.costs.metrics`.
         value: The number asked for.
         keep: The fraction of the dense network it was asked as, or None if it was asked as a number.
     """
 
-    metric: Metric
+    metric: str
     value: int
     keep: float | None = None
 

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from prunas.architecture import Architecture, KernelPattern
 from prunas.costs.counted import check_target
 from prunas.costs.kernels import position_counts
+from prunas.costs.metrics import check_thinned
 from prunas.costs.target import Target
 from prunas.designs.stages import match
 from prunas.errors import InputError
@@ -64,8 +65,7 @@ def fit_kernels(space: SearchSpace, wanted: Frequencies, target: Target, seed: i
         InputError: Not even an empty pattern meets the budget, or `wanted` is empty.
     """
     check_target(target)
-    if target.metric == "channels":
-        raise InputError("a kernel pattern keeps all channels; ask for params, macs or conv-params")
+    check_thinned(target.metric, "a kernel pattern")
     if not wanted:
         raise InputError(f"space {space.name!r} has no convolution whose kernels such a design could thin")
     proportions = {key: np.asarray(values, float) for key, values in wanted.items()}

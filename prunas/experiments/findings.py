@@ -15,7 +15,7 @@ from prunas.results.rows import FINISHED, Proposed, SearchCost, Spent, TrainingR
 from prunas.runs.execute import Outcome
 from prunas.runs.store import Store
 from prunas.statistics.summary import spent
-from prunas.works.trainings import Training
+from prunas.works.trainings import Training, WorkRequest
 
 __all__ = ["Findings", "Outcomes"]
 
@@ -170,10 +170,13 @@ class Outcomes:
                 complete=source is None or bool(of_source),
             )
 
-    def _spent(self, training: Training) -> Spent:
-        outcome = self.outcomes.get(training.job.id)
-        seconds = outcome.result.values["seconds"] if outcome and outcome.result else 0.0
-        return Spent(id=training.job.id, macs=training.macs, seconds=seconds)
+    def _spent(self, asked: Training | WorkRequest) -> Spent:
+        outcome = self.outcomes.get(asked.job.id)
+        result = outcome.result if outcome else None
+        seconds = result.values.get("seconds", result.seconds) if result else 0.0
+        counted = int(result.values.get("macs", 0)) if result else 0
+        macs = asked.macs if isinstance(asked, Training) else counted
+        return Spent(id=asked.job.id, macs=macs, seconds=seconds)
 
     def _trials(self) -> Iterator[TrialRow]:
         """Target by target, in the order of proposals."""

@@ -8,7 +8,7 @@ from prunas import designs
 from prunas.costs.target import Target
 from prunas.experiments.plan import Plan
 from prunas.proposers.registry import entry
-from prunas.recipe import Protocol
+from prunas.protocols import SCRATCH, Protocol
 from prunas.works import processor
 from prunas.works.trainings import BACKWARD
 
@@ -74,47 +74,31 @@ def forecast(plan: Plan) -> Forecast:
     """What is known of a plan before anything is trained."""
     setting = plan.setting
     dense_cost = setting.space.cost(setting.space.dense)
-    dense_metric = {"params": dense_cost.params, "macs": dense_cost.macs}
-    dense_metric["conv-params"] = setting.space.costs.conv_params(setting.space.dense)
-    epochs, batch = setting.recipe.epochs, setting.recipe.batch
+    batch = setting.recipe.batch
     trainings = macs = steps = passed = 0
 
-    def add(count: int, share: float, split: str, factor: float = 1.0) -> None:
+    def add(count: int, share: float, split: str, how: Protocol = SCRATCH) -> None:
         nonlocal trainings, macs, steps, passed
         trainings += count
-        passes = epochs * factor * count
+        passes = how.length(setting.recipe, setting.space, share, plan.cap) * count
         macs += round(BACKWARD * dense_cost.macs * share * setting.images[split] * passes)
         steps += round(-(-setting.images[split] // batch) * passes)
         passed += round(passes)
 
-    tuning = setting.finetuning[0] / epochs
-
-    def factor(how: Protocol, share: float) -> float:
-        """Epochs of a training over those of the recipe."""
-        caps = [cap for cap in (how.cap, plan.cap) if cap is not None]
-        longer = min(1 / share, caps[0]) if caps else 1 / share
-        return {
-            "epochs": (how.epochs or epochs) / epochs,
-            "macs": longer,
-            "macs+finetune": longer + tuning,
-            "finetune": how.epochs / epochs if how.epochs else tuning,
-            "dsd": 1.5,
-        }[how.budget]
-
     for name in plan.proposers:
         line = entry(name)
         if "dense" in line.needs:
-            add(plan.seeds, 1.0, "train", factor(setting.dense_training, 1.0))
+            add(plan.seeds, 1.0, "train", setting.dense_training)
         for target in plan.targets:
-            share = min(1.0, target.value / dense_metric.get(target.metric, target.value))
+            share = min(1.0, target.value / setting.space.measure(setting.space.dense, target.metric))
             trials = plan.trials.get(name, 1)
             if trials > 1:
                 add(plan.seeds * trials, share, "train")
             for how in plan.protocols:
                 if line.serves(how):
-                    add(plan.seeds, share, "train+val", factor(how, share))
+                    add(plan.seeds, share, "train+val", how)
     for how in plan.references:
-        add(plan.seeds, 1.0, "train+val", factor(how, 1.0))
+        add(plan.seeds, 1.0, "train+val", how)
     return Forecast(trainings, macs, steps, passed)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from prunas import data as datasets
 from prunas import designs
-from prunas.costs.metrics import Metric
 from prunas.costs.target import Target
 from prunas.errors import InputError
 from prunas.names import ANSWERS_OTHERS, FINDERS
@@ -16,7 +15,8 @@ from prunas.proposers.entry import Entry
 from prunas.proposers.registry import configured, entry, finder_of, joining_controls
 from prunas.proposers.serving import check_served
 from prunas.proposers.table import PROPOSERS
-from prunas.recipe import Protocol, Recipe, finite, protocol, recipe
+from prunas.protocols import SCRATCH, Protocol, protocol
+from prunas.recipe import Recipe, finite, recipe
 from prunas.spaces.space import SearchSpace
 from prunas.tasks.base import Split, Task
 from prunas.tasks.load import CLASSIFICATION, find_task, make_task
@@ -73,7 +73,7 @@ class Plan:
         if not self.dense or scratch is None:
             return ()
         own = self.setting.dense_training
-        return (scratch,) if own.budget == "epochs" or own == scratch else (scratch, own)
+        return (scratch,) if own in (SCRATCH, scratch) else (scratch, own)
 
     @property
     def unpruned(self) -> Target:
@@ -165,7 +165,7 @@ def make_plan(
     *,
     keep: Sequence[float] = (),
     budgets: Sequence[str] = (),
-    metric: Metric | None = None,
+    metric: str | None = None,
     protocols: Sequence[str] = ("scratch-e",),
     seeds: int = 3,
     trials: int | None = None,
@@ -250,7 +250,7 @@ def _check_asked(proposers: Sequence[str], seeds: int, trials: int | None) -> No
 
 
 def _targets(
-    space: SearchSpace, keep: Sequence[float], budgets: Sequence[str], metric: Metric | None
+    space: SearchSpace, keep: Sequence[float], budgets: Sequence[str], metric: str | None
 ) -> tuple[Target, ...]:
     """The budgets that are asked for, largest first; those of the space's study if there are none."""
     targets = [space.target(keep=share, metric=metric) for share in keep]
@@ -354,7 +354,7 @@ def check_cap(cap: float | None, protocols: Sequence[Protocol]) -> None:
         return
     if not (finite(cap) and cap >= 1):
         raise InputError(f"--cap must be 1 or more, not {cap}; without any cap: --protocol scratch-b:inf")
-    if not any(how.budget in ("macs", "macs+finetune") and how.cap is None for how in protocols):
+    if not any(how.capped for how in protocols):
         names = ", ".join(how.name for how in protocols) or "none"
         raise InputError(
             f"--cap limits the epochs of scratch-b, and the protocols are {names}; add --protocol scratch-b, or "

@@ -20,7 +20,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from prunas.architecture import Architecture
-from prunas.costs.metrics import Metric
 from prunas.costs.target import Target
 from prunas.errors import InputError
 from prunas.experiments.plan import Plan
@@ -198,7 +197,7 @@ def _check_reach(space: SearchSpace, name: str, line: Entry, targets: Sequence[T
             )
 
 
-def _least(space: SearchSpace, decides: str, metric: Metric) -> int:
+def _least(space: SearchSpace, decides: str, metric: str) -> int:
     """The smallest cost that one dimension can reach, 0 if only the method knows."""
     if decides == "depth":
         return space.measure(space.point(removed=space.removable), metric)

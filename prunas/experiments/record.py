@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from prunas.costs.metrics import metric as named_metric
 from prunas.errors import InputError, unknown
 from prunas.experiments.repeat import command_of, plan_document
 from prunas.experiments.search import Plan
@@ -15,6 +16,7 @@ from prunas.experiments.steps import few_steps
 from prunas.experiments.transfer import stage_notes
 from prunas.files import digest, read_json, write_json
 from prunas.proposers.registry import entry
+from prunas.protocols import SCRATCH
 from prunas.results.record import Record
 from prunas.runs.store import Store
 from prunas.spaces.load import installed_spaces
@@ -53,12 +55,12 @@ def setting_digest(plan: Plan) -> str:
     """Twelve hex digits over what rows must share to be compared."""
     setting = plan.setting
     shared: list[Any] = [setting.space.survey.fingerprint, setting.recipe.identity, setting.identity]
-    if (
-        setting.dense_training.budget == "dsd"
-    ):  # what is found in another dense network is not the same finding
+    if setting.dense_training != SCRATCH:  # what is found in another dense network is not the same finding
         shared.append(setting.dense_training.name)
     if setting.task.name != CLASSIFICATION.name:
         shared.append(setting.task.to_json())
+    identities = {named_metric(target.metric).identity for target in plan.targets} - {""}
+    shared += sorted(identities)  # budgets of other measurements are other budgets
     if plan.align is not None:
         shared.append(list(plan.align))
     return digest(shared)

@@ -9,6 +9,7 @@ from prunas.experiments.plan import TRIALS, Plan, controls_of
 from prunas.experiments.transfer import designs_of
 from prunas.proposers.registry import configured
 from prunas.proposers.table import PROPOSERS
+from prunas.protocols import SCRATCH
 from prunas.recipe import RECIPES, Recipe
 from prunas.spaces.space import SearchSpace
 from prunas.tasks.load import CLASSIFICATION
@@ -95,7 +96,7 @@ def _search(plan: Plan) -> list[str] | None:
         words += ["--trials", str(numbers.pop())]
     if plan.cap is not None and plan.cap != space.study.cap:
         words += ["--cap", f"{plan.cap:g}"]
-    if setting.dense_training.name != "scratch-e":
+    if setting.dense_training != SCRATCH:
         words += ["--dense-training", setting.dense_training.name]
     words += ["--keep-weights"] if plan.keep_weights else []
     return words + (["--align", ":".join(map(str, plan.align))] if plan.align else [])
@@ -104,7 +105,7 @@ def _search(plan: Plan) -> list[str] | None:
 def _transfer(plan: Plan) -> list[str] | None:
     source, setting = plan.source, plan.setting
     assert source is not None
-    plain = plan.cap == setting.space.study.cap and setting.dense_training.name == "scratch-e"
+    plain = plan.cap == setting.space.study.cap and setting.dense_training == SCRATCH
     told = all(target.keep is not None for target in plan.targets) and set(plan.trials.values()) <= {1}
     if not (plain and told and source.proposer) or plan.keep_weights or plan.align:
         return None

@@ -9,7 +9,7 @@ Selection sees validation data only: a dense training and a sampler's trials are
 once. Search seed i goes with training seed i, so that proposers are compared in pairs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from prunas.costs.target import Target
@@ -21,12 +21,12 @@ from prunas.experiments.sessions import Aligned, Session, aligned, proposer_of
 from prunas.files import write_json
 from prunas.names import ANSWERS_OTHERS, FINDERS
 from prunas.proposers.brief import Brief, DenseNetwork, Penalty, Pending, Proposal, Trial
-from prunas.recipe import Protocol
+from prunas.protocols import Protocol
 from prunas.runs.execute import Outcome
 from prunas.runs.executors import Executor
 from prunas.runs.store import Store
 from prunas.tasks.score import Score
-from prunas.works.trainings import Training
+from prunas.works.trainings import Training, WorkRequest
 
 __all__ = ["Findings", "Plan", "search"]
 
@@ -39,7 +39,7 @@ class _Search:
         self.store = store
         self.executor = executor
         self.outcomes: dict[str, Outcome] = {}
-        self.submitted: dict[str, Training] = {}
+        self.submitted: dict[str, Training | WorkRequest] = {}
         self.finals: list[tuple[Session, Aligned, Training]] = []
         self.dense: dict[str, tuple[str, int, Training]] = {}
         self.trained = 0
@@ -60,8 +60,8 @@ class _Search:
                 self.trained += 1
             self._advance()
 
-    def submit(self, training: Training) -> None:
-        """Hands a training over, once."""
+    def submit(self, training: Training | WorkRequest) -> None:
+        """Hands a training or another work over, once."""
         if training.job.id not in self.submitted:
             self.submitted[training.job.id] = training
             self.executor.submit(training.job)
@@ -106,21 +106,19 @@ class _Search:
             session.ended = True  # those it answers found nothing, and say why themselves
             return
         plan, setting = self.plan, self.plan.setting
-        images = setting.images["train"]
-        steps = -(-images // setting.recipe.batch)
-        recipe, epochs = setting.schedule(setting.dense_training, setting.space.dense)
         brief = Brief(
             space=setting.space,
             targets=plan.targets,
             seed=session.seed,
             trials=plan.trials.get(session.name, 1),
-            lr_sum=recipe.lr_sum(steps, epochs),
+            lr_sum=setting.lr_sum,
             momentum=setting.recipe.momentum,
             score=setting.score,
             found=tuple(point for point in found if "found" in session.entry.needs),
             found_by_others=tuple(point for point in found if "found-by-others" in session.entry.needs),
             leaves_one_out=plan.seeds > 1,
             source=plan.source,
+            work=lambda name, options: self._work(session, name, options),
             dense=lambda penalty: self._dense(session, penalty),
             initial=lambda: self._initial(session.seed),
             calibration=lambda images: self._calibration(images, session.seed),
@@ -147,11 +145,7 @@ class _Search:
         training = self.plan.setting.dense(session.seed, penalty)
         self.dense.setdefault(training.job.id, (session.name, session.seed, training))
         session.asked[training.job.id] = training
-        outcome = self._outcome(session, training)
-        if outcome is None:
-            session.waiting = {training.job.id}
-            raise Pending
-        assert outcome.result is not None
+        result = self._result(session, training)
         folder = self.store.folder(training.job)
 
         def load() -> Any:
@@ -159,7 +153,7 @@ class _Search:
 
             return weights(folder)
 
-        return DenseNetwork(training.job.name, load, outcome.result.values["penalty"])
+        return DenseNetwork(training.job.name, load, result["penalty"])
 
     def _initial(self, seed: int) -> Any:
         from prunas.works.runtime import initial
@@ -173,14 +167,29 @@ class _Search:
         task = task_of(setting.task, setting.data, setting.root)
         return calibration(task, images, seed, setting.recipe.images)
 
-    def _outcome(self, session: Session, training: Training) -> Outcome | None:
-        self.submit(training)
-        outcome = self.outcomes.get(training.job.id)
-        if outcome is not None and outcome.result is None:
+    def _work(self, session: Session, name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        request = WorkRequest(self.plan.setting.work(name, options, session.seed))
+        session.asked[request.job.id] = request
+        return self._result(session, request)
+
+    def _result(self, session: Session, asked: Training | WorkRequest) -> Mapping[str, Any]:
+        """What a job that a session waits for returned.
+
+        Raises:
+            Pending: It is not there yet.
+            _Failed: It failed, or was stopped as asked.
+        """
+        self.submit(asked)
+        outcome = self.outcomes.get(asked.job.id)
+        if outcome is None:
+            session.waiting = {asked.job.id}
+            raise Pending
+        if outcome.result is None:
+            what = "a training" if isinstance(asked, Training) else f"work {asked.job.work!r}"
             raise _Failed(
-                f"{session.name}, seed {session.seed}: a training ended {outcome.status}: {outcome.error}"
+                f"{session.name}, seed {session.seed}: {what} ended {outcome.status}: {outcome.error}"
             )
-        return outcome
+        return outcome.result.values
 
     def _trial_outcome(self, session: Session, training: Training) -> Outcome | None:
         """Outcome of a candidate's training, a failure included; None while it is not there.
@@ -236,12 +245,7 @@ class _Search:
         ):  # others answer points as proposed
             point = pair.point
             for protocol in self.plan.protocols:
-                inherits = {
-                    "fresh": True,
-                    "initial": point.kept is not None,
-                    "sliced": point.weights_of is not None,
-                }
-                if not inherits[protocol.weights]:
+                if not protocol.serves(point):
                     continue  # a shape without weights to inherit
                 training = self._final(point, protocol, session.seed)
                 self.finals.append((session, pair, training))

@@ -12,7 +12,7 @@ from prunas.names import TARGET_MISSED
 from prunas.proposers.brief import Proposal, Proposer, Trial
 from prunas.proposers.entry import Entry
 from prunas.proposers.registry import configured
-from prunas.works.trainings import Training
+from prunas.works.trainings import Training, WorkRequest
 
 __all__ = ["Aligned", "Session", "aligned", "answered", "proposer_of"]
 
@@ -28,7 +28,7 @@ class Session:
         seed: Of the search.
         trials: Results so far, in the order of the proposals.
         tried: The trainings they are the results of.
-        asked: Trainings that it asked for.
+        asked: Trainings and other works that it asked for, by the id of their job.
         answers: The searches whose points it answers, or starts from.
         points: Its answers, once it has ended.
         error: Why it could not answer.
@@ -42,7 +42,7 @@ class Session:
     seed: int
     trials: list[Trial] = field(default_factory=list)
     tried: list[Training] = field(default_factory=list)
-    asked: dict[str, Training] = field(default_factory=dict)
+    asked: dict[str, Training | WorkRequest] = field(default_factory=dict)
     answers: tuple["Session", ...] = ()
     points: tuple[Proposal, ...] = ()
     error: str | None = None

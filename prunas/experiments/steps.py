@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from prunas.proposers.registry import entry
-from prunas.recipe import Protocol
+from prunas.protocols import Protocol
 from prunas.works.trainings import Setting
 
 __all__ = ["FEWEST_STEPS", "few_steps", "warnings_of"]

@@ -195,6 +195,7 @@ class Brief:
         found_by_others: What they found with the other seeds; with its own where that is the only one.
         leaves_one_out: Whether `found_by_others` lacks what was found with `seed`.
         source: What was found in another space, if designs are to be transferred.
+        work: Has a registered work done with these options, or fetches its result; raises `Pending`. See `run`.
         dense: Trains the dense network with a penalty, or fetches the run that exists; raises `Pending`.
         initial: Draws the weights that the dense network of this seed is born with, on the CPU.
         calibration: Batches (images, labels) of so many images of the training split, without augmentation, on
@@ -212,6 +213,7 @@ class Brief:
     found_by_others: tuple[Proposal, ...] = ()
     leaves_one_out: bool = False
     source: Source | None = None
+    work: Callable[[str, Mapping[str, Any]], Mapping[str, Any]] | None = None
     dense: Callable[[Penalty | None], DenseNetwork] | None = None
     initial: "Callable[[], Mapping[str, Tensor]] | None" = None
     calibration: "Callable[[int], Iterable[tuple[Tensor, Tensor]]] | None" = None
@@ -221,6 +223,57 @@ class Brief:
         if self.dense is None:
             raise Pending
         return self.dense(penalty)
+
+    def run(self, work: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The result of a work, which is executed like a training: once, by any executor, continued when stopped.
+
+        A work is a function `(spec, folder=, progress=, stop=)`, see `prunas.runs.execute.execute`. Its `spec`
+        holds the `space`, the `recipe`, the `data` and the `seed` of this search, and these `options`. Of what it
+        returns `macs` and `seconds` are the price of the search; without `seconds` the wall time counts. Several
+        run side by side if all are asked for before `Pending` passes.
+
+        Args:
+            work: Registered name, of `prunas.names` or of another package's entry point in `prunas.works`.
+            options: JSON values.
+
+        Raises:
+            Pending: It is not finished.
+        """
+        if self.work is None:
+            raise Pending
+        return self.work(work, options)
+
+    def evaluate(
+        self,
+        arch: Architecture,
+        *,
+        dense: DenseNetwork | None = None,
+        kept: Mapping[str, Sequence[int]] | None = None,
+        norms: int = 0,
+    ) -> float:
+        """Score of a point on the validation split, with inherited weights and without training.
+
+        Args:
+            arch: The point.
+            dense: Whose weights it inherits; by default the dense network trained without a penalty.
+            kept: Units of each narrowed group that stay.
+            norms: Training images from which batch norms are estimated anew first; 0 keeps what is inherited.
+
+        Raises:
+            Pending: It, or the dense training, is not finished.
+            InputError: `kept` does not fit the point.
+        """
+        dense = dense or self.trained()
+        widths = {group: len(units) for group, units in (kept or {}).items()}
+        for group, width in arch.widths:
+            if widths.get(group) != width:
+                raise InputError(
+                    f"group {group!r} keeps {width} units, but {widths.get(group, 0)} are named; say in `kept` "
+                    "which channels of the dense network the point inherits"
+                )
+        inherit = {"run": dense.run, "kept": {group: list(units) for group, units in (kept or {}).items()}}
+        options = {"architecture": arch.to_json(), "inherit": inherit, "norms": norms}
+        return float(self.run("evaluate", options)["score"])
 
     def untrained(self) -> "Mapping[str, Tensor]":
         """The state dict of the dense network before training; see `initial`."""

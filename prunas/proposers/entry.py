@@ -11,7 +11,7 @@ from prunas.names import RESTS_ON_OTHERS, Decision, Kind, Need
 from prunas.proposers.brief import Proposer
 from prunas.proposers.look import Style
 from prunas.proposers.options import Option
-from prunas.recipe import Protocol
+from prunas.protocols import Protocol
 
 __all__ = ["Entry"]
 

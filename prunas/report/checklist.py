@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from prunas.names import CHANCE_LEVEL, MACS_NOT_MATCHED, PENALTY_NOT_ACTED, SEARCHERS, TARGET_MISSED
+from prunas.protocols import is_fresh
 from prunas.report.evidence import Evidence
-from prunas.report.headline import is_fresh, only_tuned
+from prunas.report.headline import only_tuned
 from prunas.results.rows import FINISHED
 from prunas.statistics.ranking import rankings
 from prunas.statistics.summary import spent

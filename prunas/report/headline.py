@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from prunas.names import SEARCHERS
-from prunas.recipe import PROTOCOLS
+from prunas.protocols import is_fresh
 from prunas.results.rows import TrainingRow
 from prunas.statistics.claims import Verdict, verdict
 from prunas.statistics.flags import count_flags, flags_text
@@ -15,7 +15,7 @@ from prunas.statistics.text import interval_text, size_text
 from prunas.statistics.wording import better_words, decimals, margin_text
 from prunas.tasks.score import Score
 
-__all__ = ["Finding", "findings", "is_fresh", "only_tuned"]
+__all__ = ["Finding", "findings", "only_tuned"]
 
 _CONTROLS = {"taper": "tapered shapes", "uniform": "uniform shapes", "random": "random shapes"}
 _WORDS: dict[Verdict, str] = {
@@ -91,12 +91,6 @@ def findings(rows: Sequence[TrainingRow], dense: float | None, score: Score) -> 
                     )
                 )
     return sorted(found, key=lambda finding: not finding.fresh)
-
-
-def is_fresh(protocol: str) -> bool:
-    """Whether a protocol trains from scratch; one that is not known here is taken to."""
-    family = protocol.partition(":")[0]
-    return family not in PROTOCOLS or PROTOCOLS[family].weights == "fresh"
 
 
 def only_tuned(rows: Iterable[TrainingRow]) -> list[str]:

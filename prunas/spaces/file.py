@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from prunas.costs.metrics import Metric
+from prunas.costs.metrics import metric
 from prunas.errors import InputError, unknown
 from prunas.files import names_folder
 from prunas.recipe import FineTuning, recipe
@@ -69,7 +69,7 @@ class SpaceFile(BaseModel):
     data: str = ""
     task: str = Field(default="classification", min_length=1)
     recipe: str = "paper"
-    metric: Metric = "params"
+    metric: str = "params"
     keep: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.5, 0.3, 0.1)
     cap: float | None = Field(default=None, ge=1)
     finetune: FineTuningEntry | None = None
@@ -130,10 +130,11 @@ def parse(text: str, path: Path) -> SpaceFile:
         if worst["type"] == "extra_forbidden":
             why = unknown("key", keys[-1], _known(keys))
         raise InputError(f"{path}{_line(text, keys)}: {'.'.join(map(str, place))}: {why}") from error
-    try:
-        recipe(spec.recipe)
-    except InputError as error:
-        raise InputError(f"{path}{_line(text, ['recipe'])}: {error}") from error
+    for key, look_up in (("recipe", recipe), ("metric", metric)):
+        try:
+            look_up(getattr(spec, key))
+        except InputError as error:
+            raise InputError(f"{path}{_line(text, [key])}: {error}") from error
     return spec
 
 

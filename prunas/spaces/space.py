@@ -24,14 +24,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import index
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from prunas.architecture import Architecture, KernelPattern
 from prunas.costs.counted import Cost, CostModel
-from prunas.costs.metrics import Metric
+from prunas.costs.metrics import metric as named_metric
 from prunas.costs.target import Target
 from prunas.errors import InputError, unknown
 from prunas.spaces.points import (
@@ -262,23 +262,36 @@ class SearchSpace:
         """What a point costs."""
         return self.costs.of(arch)
 
-    def measure(self, arch: Architecture, metric: Metric) -> int:
-        """One number of a point's cost; see `Target.metric`."""
-        if metric == "channels":
-            groups, layers = inside_removed(self.survey, arch)
-            there = [d.name not in (groups if d.kind == "group" else layers) for d in self.dimensions]
-            return int(self.counts(arch)[there].sum())
-        if metric == "conv-params":
-            return self.costs.conv_params(arch)
-        return cast(int, getattr(self.cost(arch), metric))
+    def measure(self, arch: Architecture, metric: str) -> int:
+        """One number of a point's cost, by the name of its metric; see `prunas.costs.metrics`."""
+        return named_metric(metric).of(self, arch)
 
-    def measures(self, counts: npt.ArrayLike, metric: Metric) -> npt.NDArray[np.int64]:
+    def measures(self, counts: npt.ArrayLike, metric: str) -> npt.NDArray[np.int64]:
         """The cost of many points at once, kernels dense and all blocks whole.
 
         Args:
             counts: Shape (points, dimensions); a gate's is cut to its input as built.
             metric: What is counted.
         """
+        return named_metric(metric).table(self, counts)
+
+    def channels(self, arch: Architecture) -> int:
+        """Units and passing channels of a point that the space lets vary, those of removed branches left out."""
+        groups, layers = inside_removed(self.survey, arch)
+        there = [d.name not in (groups if d.kind == "group" else layers) for d in self.dimensions]
+        return int(self.counts(arch)[there].sum())
+
+    def channels_table(self, counts: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """`channels` of many points at once, shape (points,); `counts` as of `measures`."""
+        widths, selected = self.sizes(counts)
+        groups, gates = self._columns
+        passing = np.zeros(len(widths))
+        if selected is not None:
+            passing = np.minimum(selected, self.costs.gate_inputs(widths))[:, gates].sum(1)
+        return np.asarray(widths[:, groups].sum(1) + passing, np.int64)
+
+    def sizes(self, counts: npt.ArrayLike) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64] | None]:
+        """Widths (points, groups) and passing channels (points, gates), or None; `counts` as of `measures`."""
         table = np.atleast_2d(np.asarray(counts, float))
         groups, gates = self._columns
         widths = np.tile(self.costs.dense_widths.astype(float), (len(table), 1))
@@ -287,18 +300,10 @@ class SearchSpace:
         if gates:
             selected = np.full((len(table), len(self.survey.gates)), -1.0)
             selected[:, gates] = table[:, len(groups) :]
-        if metric == "channels":
-            passing = np.zeros(len(table))
-            if selected is not None:
-                passing = np.minimum(selected, self.costs.gate_inputs(widths))[:, gates].sum(1)
-            return np.asarray(widths[:, groups].sum(1) + passing, np.int64)
-        if metric == "conv-params":
-            return self.costs.conv_params_table(widths, selected)
-        params, macs = self.costs.table(widths, selected)
-        return params if metric == "params" else macs
+        return widths, selected
 
     def target(
-        self, *, keep: float | None = None, budget: int | None = None, metric: Metric | None = None
+        self, *, keep: float | None = None, budget: int | None = None, metric: str | None = None
     ) -> Target:
         """A budget of this space.
 
@@ -311,9 +316,9 @@ class SearchSpace:
         Raises:
             InputError: No point of this space reaches the budget.
         """
-        return target_of(self, keep, budget, metric or self.study.metric)
+        return target_of(self, keep, budget, named_metric(metric or self.study.metric).name)
 
-    def least(self, metric: Metric) -> int:
+    def least(self, metric: str) -> int:
         """The smallest cost that widths and removed blocks can reach."""
         floor = self.counted(self.grid(np.zeros(len(self.dimensions))))
         return self.measure(self.canonical(floor.replace(removed=self.removable)), metric)

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from prunas.costs.metrics import Metric
 from prunas.recipe import FineTuning
 
 __all__ = ["Study"]
@@ -30,7 +29,7 @@ class Study:
     data: str = ""
     task: str = "classification"
     recipe: str = "paper"
-    metric: Metric = "params"
+    metric: str = "params"
     keep: tuple[float, ...] = (0.5, 0.3, 0.1)
     cap: float | None = None
     finetune: FineTuning | None = None

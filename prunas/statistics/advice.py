@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from prunas.costs.target import Target
 from prunas.names import FINDERS
+from prunas.protocols import family_of
 from prunas.results.rows import TrainingRow
 from prunas.statistics.claims import Side, Verdict, compared, verdict
 from prunas.statistics.inference import LEVEL
@@ -136,7 +137,7 @@ def observations(
                 add(FINETUNE, crossing.proposer, crossing.asked, epochs, difference)
     finders = dict.fromkeys(row.proposer for row in rows if row.kind in FINDERS)
     for asked, epochs, protocol in dict.fromkeys(
-        (row.asked, row.epochs, row.protocol) for row in rows if row.protocol.partition(":")[0] == _SCRATCH
+        (row.asked, row.epochs, row.protocol) for row in rows if family_of(row.protocol) == _SCRATCH
     ):
         for proposer in finders:
             pairs: list[tuple[Question, Side, Side]] = [

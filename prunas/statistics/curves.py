@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from prunas.costs.target import Target
+from prunas.protocols import is_reference
 from prunas.results.rows import Metric, TrainingRow
 from prunas.statistics.flags import doubts
 from prunas.statistics.inference import score_bounds
@@ -143,7 +144,7 @@ def dense_score(rows: Iterable[TrainingRow], score: Score) -> Summary | None:
     values = [
         row.accuracy
         for row in rows
-        if row.kind == "dense" and row.accuracy is not None and not row.protocol.startswith("dsd")
+        if row.kind == "dense" and row.accuracy is not None and is_reference(row.protocol)
     ]
     return summarise(values, score_bounds(score)) if values else None
 

@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from prunas.costs.target import Target
+from prunas.protocols import family_of
 from prunas.results.rows import TrainingRow
 from prunas.statistics.inference import LEVEL, gain_bounds, score_bounds
 from prunas.statistics.summary import Summary, grouped, summarise
@@ -34,8 +35,7 @@ FAMILIES = ("finetune", "finetune-rewound", SCRATCH)
 
 def budgeted(protocol: str) -> bool:
     """Whether a protocol names its own epochs, as `finetune:20` does: a point of a course, not of a comparison."""
-    family, colon, _ = protocol.partition(":")
-    return bool(colon) and family in FAMILIES
+    return protocol != family_of(protocol) and family_of(protocol) in FAMILIES
 
 
 def course_protocols(rows: Iterable[TrainingRow]) -> set[str]:
@@ -48,8 +48,8 @@ def course_protocols(rows: Iterable[TrainingRow]) -> set[str]:
     protocols = set()
     for row in rows:
         protocols.add(row.protocol)
-        lengths.setdefault(row.protocol.partition(":")[0], set()).add(row.epochs)
-    return {name for name in protocols if budgeted(name) and len(lengths[name.partition(":")[0]]) > 1}
+        lengths.setdefault(family_of(row.protocol), set()).add(row.epochs)
+    return {name for name in protocols if budgeted(name) and len(lengths[family_of(name)]) > 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,13 +89,13 @@ def courses(rows: Iterable[TrainingRow], score: Score) -> list[RetrainingCurve]:
         rows: Trainings of one space under one recipe.
         score: What their scores mean.
     """
-    tested = [row for row in rows if row.accuracy is not None and row.protocol.partition(":")[0] in FAMILIES]
+    tested = [row for row in rows if row.accuracy is not None and family_of(row.protocol) in FAMILIES]
     tested.sort(key=lambda row: (row.asked.metric, -row.asked.value))
     found = []
     for (asked, proposer, masked), own in grouped(
         tested, lambda row: (row.asked, row.proposer, row.masked)
     ).items():
-        by_family = grouped(own, lambda row: row.protocol.partition(":")[0])
+        by_family = grouped(own, lambda row: family_of(row.protocol))
         for family in FAMILIES:
             budgets = sorted(grouped(by_family.get(family, ()), lambda row: row.epochs).items())
             if len(budgets) > 1:

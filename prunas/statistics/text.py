@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from prunas.costs.metrics import metric
 from prunas.costs.target import Target
+from prunas.errors import InputError
 from prunas.statistics.flags import flag_note, flags_text
 from prunas.statistics.inference import BOOTSTRAP_FROM, LEVEL, bootstrap
 from prunas.statistics.summary import CostLine, Difference, Line, Summary
@@ -29,7 +31,6 @@ __all__ = [
     "size_text",
 ]
 
-_METRICS = {"macs": "MACs", "channels": "channels", "conv-params": "convolution weights"}
 _UNITS = ("", "k", "M", "G", "T", "P", "E")
 _INTERVAL = f"{100 * LEVEL:.0f} % interval"
 _RESAMPLED = f"{100 * LEVEL:.0f} % bootstrap"
@@ -50,8 +51,16 @@ def count(value: float) -> str:
 
 def asked_text(asked: Target) -> str:
     """A target as a user types it: `10 %` or `1.2M` of the parameters; another metric is named."""
-    suffix = "" if asked.metric == "params" else f" {_METRICS[asked.metric]}"
+    suffix = "" if asked.metric == "params" else f" {_metric_label(asked.metric)}"
     return asked.label + suffix
+
+
+def _metric_label(name: str) -> str:
+    """What a metric's numbers are called; of a package that is not installed, its name."""
+    try:
+        return metric(name).label
+    except InputError:
+        return name
 
 
 def duration(seconds: float) -> str:

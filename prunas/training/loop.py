@@ -21,8 +21,9 @@ from prunas.tasks.base import Task, judge
 from prunas.training.capture import RunnerFactory, eager, random_layers
 from prunas.training.determinism import refusal
 from prunas.training.evaluate import evaluate
-from prunas.training.hooks import Regulariser
+from prunas.training.hooks import Combined, Regulariser
 from prunas.training.journal import Journal, interrupts
+from prunas.training.phases import Phases
 
 __all__ = ["Diverged", "EpochReport", "Preempted", "TrainingOutcome", "check_batches", "train"]
 
@@ -100,6 +101,7 @@ def train(
     score: Literal["val", "test"] | None,
     device: torch.device,
     regulariser: Regulariser | None = None,
+    phases: Phases | None = None,
     masks: Mapping[str, Tensor] | None = None,
     folder: Path | None = None,
     checkpoint_every: float = 30.0,
@@ -122,6 +124,7 @@ def train(
         split: What is trained on.
         score: What `TrainingOutcome.score` is measured on, once, after the last epoch.
         regulariser: A pruning method's penalty.
+        phases: What divides the training into phases, with learning rates of its own.
         masks: By parameter name; where a mask is 0 the weight stays 0.
         folder: Where `log.jsonl`, the checkpoint and the weights go; None writes nothing.
         checkpoint_every: Seconds.
@@ -150,17 +153,21 @@ def train(
     check_batches(net, len(members), recipe.batch, split)
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
     net.to(device=device, memory_format=layout)  # type: ignore[call-overload]  # a documented overload
-    if regulariser is not None:
-        regulariser.attach(net)
+    hook = regulariser
+    if phases is not None:
+        hook = phases if regulariser is None else Combined(regulariser, phases)
+    if hook is not None:
+        hook.attach(net)
     feed = task.feed(
         members, recipe.batch, device=device, augment=recipe.augment, channels_last=recipe.channels_last
     )
+    lr_at = recipe.lr_at if phases is None else partial(phases.lr_at, recipe)
     key = [recipe.identity, epochs, seed, split, task.identity]
     if recipe.images:
         key.append(fingerprint(members))  # the task's identity covers whole splits, not a part of one
 
     with (
-        prepare(net, task, feed.gather, recipe, device, regulariser, masks) as bench,
+        prepare(net, task, feed.gather, recipe, device, hook, masks) as bench,
         random_layers(stream_seed("layers", seed), bench.generator),
         interrupts(enabled=folder is not None) as interrupted,
     ):
@@ -183,18 +190,14 @@ def train(
             if stopping:
                 raise Preempted(f"stopped after {record.done} of {total} steps; the same call continues")
 
-        sparse, free = recipe.phases(epochs)
         while record.done < total:
             epoch, first = divmod(record.done, per_epoch)
             started = time.perf_counter() - record.spent
-            if recipe.dsd and not first:
-                if epoch == sparse:
-                    step.prune(recipe.dsd)
-                elif epoch == free:
-                    step.restore()
+            if phases is not None and not first and phases.begin(epoch, epochs, masks or {}):
+                step.forget()
             step.net.train()
             for draw in feed.draws(seed, epoch, first):
-                step.set_lr(lr := recipe.lr_at(record.done, per_epoch, epochs))
+                step.set_lr(lr := lr_at(record.done, per_epoch, epochs))
                 try:
                     bench.advance(draw)
                 except RuntimeError as error:
@@ -220,8 +223,8 @@ def train(
                 "train_score": judge(task, totals, "training samples") if task.scores_training else None,
                 "seconds": time.perf_counter() - started,
             }
-            if recipe.dsd:
-                line["phase"] = "dense" if epoch < sparse else "sparse" if epoch < free else "re-dense"
+            if phases is not None:
+                line["phase"] = phases.phase(epoch, epochs)
             if every_epoch:
                 line["val_score"] = evaluate(step.net, task, "val", device=device, recipe=recipe)
             record.end_epoch(line)

@@ -130,19 +130,12 @@ class Step:
         self._totals = no_totals(task, device)
         self._masked: dict[str, Tensor] = {}
         self._masks: dict[str, Tensor] = {}
-        for name, mask in self._all_masks(masks).items():
+        for name, mask in (masks or {}).items():
             if name not in self._params:
                 raise unknown("parameter", name, self._params)
             self._masked[name] = self._params[name].detach()
             self._masks[name] = torch.empty_like(self._masked[name]).copy_(mask)
-        self._own = {name: mask.clone() for name, mask in self._masks.items()} if recipe.dsd else {}
         self._mask()
-
-    def _all_masks(self, masks: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-        if not self._recipe.dsd:
-            return dict(masks or {})
-        # Every layer gets a mask that can be changed; until then it changes nothing.
-        return {n: torch.ones(()) for n, p in self._params.items() if p.ndim > 1} | dict(masks or {})
 
     @torch.no_grad()
     def begin(self, net: nn.Module, masks: Mapping[str, Tensor] | None = None) -> None:
@@ -153,13 +146,11 @@ class Step:
             masks: Other ones, by the same names.
         """
         _copy(net, self.net)
-        for name, mask in self._all_masks(masks).items():
+        for name, mask in (masks or {}).items():
             self._masks[name].copy_(mask)
-        for name, own in self._own.items():
-            own.copy_(self._masks[name])
         self._loss_sum.zero_()
         self._totals.zero_()
-        self._begin()
+        self.forget()
 
     @torch.no_grad()
     def deliver(self, net: nn.Module) -> None:
@@ -253,27 +244,9 @@ class Step:
         if self._masked:
             torch._foreach_mul_(list(self._masked.values()), list(self._masks.values()))
 
-    def prune(self, share: float) -> None:
-        """Starts the sparse phase of a dense-sparse-dense training.
-
-        Args:
-            share: Of the weights of each layer that exist; the int(share * count) smallest go.
-        """
-        for name, own in self._own.items():
-            size = self._masked[name].abs().where(own > 0, -1.0).flatten()
-            alive = int(own.count_nonzero())
-            stays = torch.ones_like(size)
-            stays[size.argsort()[: len(size) - alive + int(share * alive)]] = 0
-            self._masks[name].copy_(stays.view(own.shape))
-        self._begin()
-
-    def restore(self) -> None:
-        """Ends the sparse phase: what went is free again, from zero."""
-        for name, own in self._own.items():
-            self._masks[name].copy_(own)
-        self._begin()
-
-    def _begin(self) -> None:
+    @torch.no_grad()
+    def forget(self) -> None:
+        """Drops the momentum, and applies the masks."""
         torch._foreach_zero_(list(self._momentum.values()))
         self._mask()
 
@@ -293,7 +266,6 @@ class Step:
             **net,
             **momentum,
             **{f"regulariser.{name}": t for name, t in own.items()},
-            **{f"mask.{name}": self._masks[name] for name in self._own},
             "loss": self._loss_sum,
             "totals": self._totals,
         }

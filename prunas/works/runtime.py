@@ -6,21 +6,24 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
+from torch import nn
 
+from prunas.architecture import Architecture
 from prunas.data import load
 from prunas.data.dataset import stream_seed
 from prunas.errors import InputError
+from prunas.plugins import resolve
 from prunas.spaces.load import load_space
 from prunas.spaces.space import SearchSpace
 from prunas.tasks.base import Task
-from prunas.tasks.load import TaskReference, load_task
+from prunas.tasks.load import CLASSIFICATION, TaskReference, load_task
 from prunas.training.capture import StepCache, cuda_recorder
 from prunas.training.precision import SEARCHED
 from prunas.works import processor
@@ -34,9 +37,12 @@ __all__ = [
     "data_root",
     "device",
     "initial",
+    "network",
     "side_by_side",
     "space_of",
+    "space_of_spec",
     "task_of",
+    "task_of_spec",
     "weights",
 ]
 
@@ -205,6 +211,19 @@ def task_of(reference: TaskReference, data: str, root: Path | None = None) -> Ta
     return load_task(reference, load(data, root) if data else None)
 
 
+def task_of_spec(spec: Mapping[str, Any]) -> Task:
+    """The task that the run was planned with.
+
+    Raises:
+        InputError: It, or its data, is another one by now.
+    """
+    planned = spec["data"]
+    data = load(planned["name"], data_root(spec)) if planned["name"] else None
+    if data is not None and data.identity != planned["identity"]:
+        raise InputError(f"data set {data.name!r} is not the one this run was planned with; check --data")
+    return load_task(TaskReference.from_json(spec["task"]) if "task" in spec else CLASSIFICATION, data)
+
+
 def calibration(
     task: Task, images: int, seed: int, subset: int
 ) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
@@ -235,6 +254,46 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
         raise InputError(
             f"{path} is damaged ({error}); repeat the command that trained it, which trains it again"
         ) from error
+
+
+def network(
+    seed: int,
+    space: SearchSpace,
+    arch: Architecture,
+    inherited: Mapping[str, Any] | None,
+    task: Task,
+    subset: int,
+    folder: Path,
+) -> nn.Module:
+    """The network of a job with the weights it starts from, on the CPU; the random state is left alone.
+
+    Args:
+        seed: Of initial weights.
+        space: The search space.
+        arch: The point.
+        inherited: As `prunas.protocols.Protocol.inherits` writes it down; None draws initial weights.
+        task: From whose training split a rebuild takes calibration images.
+        subset: How many training images the trainings see (`Recipe.images`); 0 means all.
+        folder: Of the job; the runs it inherits from lie beside it.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed("weights", seed))
+        if inherited is None:
+            return space.build(arch)
+        kept = inherited["kept"]
+        if inherited["run"] is None:
+            return space.build(arch, space.build().state_dict(), kept)
+        state = weights(folder.parent / inherited["run"])
+        if how := inherited.get("rebuild"):
+            images = partial(calibration, task, seed=how["options"]["seed"], subset=subset)
+            rebuild = resolve("prunas.rebuilds", how["name"])
+            state = rebuild(space, arch, state, kept, images, **how["options"])
+        return space.build(arch, state, kept)
+
+
+def space_of_spec(spec: Mapping[str, Any]) -> SearchSpace:
+    """The space of a job; kept for the next job."""
+    return space_of(json.dumps(spec["space"]))
 
 
 @lru_cache(maxsize=8)

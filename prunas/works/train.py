@@ -1,6 +1,5 @@
 """The work `train`: build one network, train it, say how it went."""
 
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -9,27 +8,21 @@ from typing import Any
 import torch
 
 from prunas.architecture import Architecture
-from prunas.data import load
-from prunas.data.dataset import stream_seed
-from prunas.errors import InputError
 from prunas.plugins import resolve
 from prunas.recipe import Recipe
 from prunas.surgery.masks import kernel_masks
-from prunas.tasks.base import Task
-from prunas.tasks.load import CLASSIFICATION, TaskReference, load_task
 from prunas.training.loop import EpochReport, Preempted, train
 from prunas.works import processor
 from prunas.works.runtime import (
     STEP_CACHE,
     Concurrency,
-    calibration,
     checkpoint_seconds,
     choose_algorithms,
-    data_root,
     device,
+    network,
     side_by_side,
-    space_of,
-    weights,
+    space_of_spec,
+    task_of_spec,
 )
 
 __all__ = ["run"]
@@ -79,28 +72,17 @@ def _run(
     stop: Callable[[], bool],
     seat: "Concurrency",
 ) -> dict[str, Any] | None:
-    space = space_of(json.dumps(spec["space"]))
+    space = space_of_spec(spec)
     arch = Architecture.from_json(spec["architecture"])
     recipe = Recipe.from_json(spec["recipe"])
     torch.set_num_threads(processor.threads(space.cost(arch).macs * recipe.batch))
     onednn = where.type != "cpu" or processor.onednn_pays(space, arch, recipe)
-    task = _task(spec)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_seed("weights", spec["seed"]))
-        if (inherited := spec["inherit"]) is None:
-            net = space.build(arch)
-        elif inherited["run"] is None:
-            net = space.build(arch, space.build().state_dict(), inherited["kept"])
-        else:
-            state, kept = weights(folder.parent / inherited["run"]), inherited["kept"]
-            if how := inherited.get("rebuild"):
-                images = partial(calibration, task, seed=how["options"]["seed"], subset=recipe.images)
-                state = resolve("prunas.rebuilds", how["name"])(
-                    space, arch, state, kept, images, **how["options"]
-                )
-            net = space.build(arch, state, kept)
+    task = task_of_spec(spec)
+    net = network(spec["seed"], space, arch, spec["inherit"], task, recipe.images, folder)
     penalty = spec["penalty"]
     regulariser = resolve("prunas.penalties", penalty["name"])(**penalty["options"]) if penalty else None
+    division = spec.get("phases")
+    phases = resolve("prunas.phases", division["name"])(**division["options"]) if division else None
     masks = kernel_masks(space.survey, arch)
 
     def tell(state: EpochReport) -> None:
@@ -124,6 +106,7 @@ def _run(
                 score=spec["score"],
                 device=where,
                 regulariser=regulariser,
+                phases=phases,
                 masks={name: torch.as_tensor(mask) for name, mask in masks.items()} or None,
                 folder=folder,
                 checkpoint_every=checkpoint_seconds(),
@@ -155,16 +138,3 @@ def _run(
             "cuda": torch.version.cuda if where.type == "cuda" else None,
         },
     }
-
-
-def _task(spec: Mapping[str, Any]) -> Task:
-    """The task that the run was planned with.
-
-    Raises:
-        InputError: It, or its data, is another one by now.
-    """
-    planned = spec["data"]
-    data = load(planned["name"], data_root(spec)) if planned["name"] else None
-    if data is not None and data.identity != planned["identity"]:
-        raise InputError(f"data set {data.name!r} is not the one this run was planned with; check --data")
-    return load_task(TaskReference.from_json(spec["task"]) if "task" in spec else CLASSIFICATION, data)

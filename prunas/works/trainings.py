@@ -9,9 +9,10 @@ from prunas.architecture import Architecture
 from prunas.costs.target import Target
 from prunas.errors import InputError
 from prunas.names import RowKind
+from prunas.plugins import resolve
 from prunas.proposers.brief import Penalty, Proposal
-from prunas.recipe import PROTOCOLS, Protocol, Recipe, scratch_b_epochs
-from prunas.recipe import recipe as named_recipe
+from prunas.protocols import PROTOCOLS, SCRATCH, Protocol
+from prunas.recipe import Recipe
 from prunas.results.rows import TrainingRow
 from prunas.runs.execute import Outcome
 from prunas.runs.job import Job
@@ -19,14 +20,11 @@ from prunas.spaces.space import SearchSpace
 from prunas.tasks.load import CLASSIFICATION, TaskReference
 from prunas.tasks.score import ACCURACY, Score
 
-__all__ = ["BACKWARD", "Setting", "Training"]
+__all__ = ["BACKWARD", "Setting", "Training", "WorkRequest"]
 
 WORK = "train"
 BACKWARD = 3
 """MACs of a training step over those of a forward pass: the backward pass costs about two more."""
-
-FINETUNE_RATE = 0.01
-"""Learning rate of fine-tuning over the recipe's, where a space says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,7 @@ class Setting:
     identity: str
     images: Mapping[str, int]
     notes: tuple[str, ...] = ()
-    dense_training: Protocol = PROTOCOLS["scratch-e"]
+    dense_training: Protocol = SCRATCH
     chance: float | None = None
     root: Path | None = None
     task: TaskReference = CLASSIFICATION
@@ -63,9 +61,10 @@ class Setting:
     def __post_init__(self) -> None:
         """Refuses a dense training that would need a dense training."""
         how = self.dense_training
-        if how.budget not in ("epochs", "dsd") or how.weights != "fresh" or how.epochs is not None:
+        if not how.trains_dense:
+            able = " or ".join(name for name, entry in PROTOCOLS.items() if entry.trains_dense)
             raise InputError(
-                f"the dense network cannot be trained by {how.name!r}; use scratch-e or dsd (and --epochs)"
+                f"the dense network cannot be trained by {how.name!r}; use {able} (and --epochs)"
             )
 
     def _job(
@@ -97,52 +96,54 @@ class Setting:
             "penalty": None,
             "keep_weights": False,
         }
-        if self.task.name != CLASSIFICATION.name:
-            spec["task"] = self.task.to_json()
+        return self._placed(WORK, spec | changes, label)
+
+    def _placed(self, work: str, spec: Mapping[str, Any], label: str) -> Job:
+        """A job with the task of this setting, and the folder of its data."""
+        task = {} if self.task.name == CLASSIFICATION.name else {"task": self.task.to_json()}
         places = {} if self.root is None else {"data": str(self.root)}
-        return Job(WORK, spec | changes, self.space.name, label, places)
+        return Job(work, {**spec, **task}, self.space.name, label, places)
 
     def schedule(self, how: Protocol, arch: Architecture, cap: float | None = None) -> tuple[Recipe, int]:
-        """The recipe of a training, and its epochs.
-
-        Args:
-            how: The protocol.
-            arch: What is trained; of a kernel pattern the weights that exist are what Scratch-B counts.
-            cap: Largest factor of Scratch-B where the protocol names none, or None.
-        """
-        recipe = self.recipe
-        tuning, rate = self.finetuning
-        match how.budget:
-            case "epochs":
-                length = how.epochs or recipe.epochs
-                if how.weights == "sliced" and length < recipe.epochs:
-                    return recipe.replace(rewound=recipe.epochs), length
-                return recipe, length
-            case "finetune":
-                length = how.epochs or tuning
-                return recipe.replace(schedule="constant", lr=rate, epochs=length), length
-            case "dsd":
-                return recipe.replace(dsd=how.sparsity), recipe.epochs + 2 * max(1, recipe.epochs // 4)
-        dense, macs = self.space.cost(self.space.dense).macs, self.space.cost(arch).macs
-        epochs = scratch_b_epochs(recipe.epochs, dense, macs, cap if how.cap is None else how.cap)
-        return recipe, epochs + (tuning if how.budget == "macs+finetune" else 0)
+        """The recipe of a training, and its epochs; see `Protocol.schedule`."""
+        return how.schedule(self.recipe, self.space, arch, cap)
 
     @property
-    def finetuning(self) -> tuple[int, float]:
-        """Epochs and rate of fine-tuning: what the space says for its own recipe, in proportion for another."""
-        asked, recipe = self.space.study.finetune, self.recipe
-        if asked is None:
-            return max(1, recipe.epochs // 4), recipe.lr * FINETUNE_RATE
-        own = named_recipe(self.space.study.recipe)
-        return max(1, recipe.epochs * asked.epochs // own.epochs), recipe.lr * (asked.lr / own.lr)
+    def lr_sum(self) -> float:
+        """Sum of the learning rates of all steps of the dense training."""
+        how, steps = self.dense_training, -(-self.images["train"] // self.recipe.batch)
+        recipe, epochs = self.schedule(how, self.space.dense)
+        if how.phases is None:
+            return recipe.lr_sum(steps, epochs)
+        phases = resolve("prunas.phases", how.phases["name"])(**how.phases["options"])
+        return float(sum(phases.lr_at(recipe, step, steps, epochs) for step in range(steps * epochs)))
 
     def dense(self, seed: int, penalty: Penalty | None) -> "Training":
         """The dense training a pruning method asks for: trained on train, scored on validation."""
         document = penalty.to_json() if penalty else None
         changes: dict[str, Any] = {"penalty": document, "keep_weights": True}
+        if self.dense_training.phases is not None:
+            changes["phases"] = self.dense_training.phases
         schedule = self.schedule(self.dense_training, self.space.dense)
         job = self._job("dense", self.space.dense, seed, schedule, "train", "val", **changes)
         return self._training(job, self.space.dense, "penalty" if penalty else "dense")
+
+    def work(self, name: str, options: Mapping[str, Any], seed: int) -> Job:
+        """A work that a proposer asks for by name, with this space, recipe and data.
+
+        Args:
+            name: Registered, see `prunas.names`.
+            options: JSON values of its own.
+            seed: Of the search.
+        """
+        spec: dict[str, Any] = {
+            "space": self.space.reference,
+            "recipe": self.recipe.replace(name="").to_json(),
+            "data": {"name": self.data, "identity": self.identity},
+            "seed": seed,
+            "options": dict(options),
+        }
+        return self._placed(name, spec, name.replace("/", "-"))
 
     def candidate(self, arch: Architecture, seed: int, fraction: float = 1.0) -> "Training":
         """A sampler's trial: trained on train, scored on validation.
@@ -173,29 +174,29 @@ class Setting:
         """
         arch = proposal.architecture
         schedule = self.schedule(how, arch, cap)
-        changes: dict[str, Any] = {"keep_weights": keep}
-        if how.weights != "fresh":
-            if proposal.kept is None or (how.weights == "sliced" and proposal.weights_of is None):
-                raise InputError(f"protocol {how.name!r} inherits weights, and this point comes without any")
-            kept = {group: list(units) for group, units in proposal.kept.items()}
-            # Without a run: the weights the dense network of this seed was born with, which can be drawn again.
-            run = proposal.weights_of if how.weights == "sliced" else None
-            changes["inherit"] = {"run": run, "kept": kept}
-            if run is not None and proposal.rebuild is not None:
-                changes["inherit"]["rebuild"] = proposal.rebuild.to_json()
-        job = self._job(self._label(how, schedule[1]), arch, seed, schedule, "train+val", "test", **changes)
+        changes: dict[str, Any] = {"keep_weights": keep, "inherit": how.inherits(proposal)}
+        if how.phases is not None:
+            changes["phases"] = how.phases
+        job = self._job(
+            how.label(self.recipe, schedule[1]), arch, seed, schedule, "train+val", "test", **changes
+        )
         return self._training(job, arch, how.name)
-
-    def _label(self, how: Protocol, epochs: int) -> str:
-        """What the run's folder is called: the same for protocols that come to the same training."""
-        if how.budget not in ("macs", "macs+finetune"):
-            return how.family
-        return "scratch-e" if epochs == self.recipe.epochs else "scratch-b"
 
     def _training(self, job: Job, arch: Architecture, how: str) -> "Training":
         epochs = job.spec["epochs"]
         macs = BACKWARD * self.space.cost(arch).macs * epochs * self.images[job.spec["split"]]
         return Training(job, arch, how, epochs, macs, self.chance)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkRequest:
+    """A work that a proposer asked for by name.
+
+    Attributes:
+        job: As any process can execute it.
+    """
+
+    job: Job
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from benchmarks.reproduce.__main__ import MARKS, main
 from benchmarks.reproduce.cells import Cell, Protocol, cells, protocols
 from benchmarks.reproduce.claims import Claim, Result, bears, load_claims, load_results, verdicts
 from prunas.proposers.registry import entry
-from prunas.recipe import protocol, recipe
+from prunas.protocols import protocol
+from prunas.recipe import recipe
 from prunas.spaces.load import load_space
 
 HERE = Path(page.__file__).parent

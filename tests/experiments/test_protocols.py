@@ -14,7 +14,8 @@ from prunas.experiments.plan import make_plan, make_setting
 from prunas.experiments.record import record_of
 from prunas.experiments.search import Findings, Plan, search
 from prunas.proposers.brief import Proposal
-from prunas.recipe import PROTOCOLS, protocol, recipe
+from prunas.protocols import PROTOCOLS, finetuning, protocol
+from prunas.recipe import recipe
 from prunas.runs.executors import executor
 from prunas.runs.store import Store
 from prunas.spaces.load import load_point, load_space
@@ -81,7 +82,7 @@ def test_what_a_training_is_stands_in_its_job(searched: tuple[Plan, Path, Findin
         # A budget below the recipe's epochs passes through the last epochs of its schedule.
         rewound = {"finetune-rewound:3": EPOCHS}.get(row.protocol, 0)
         assert spec["recipe"].get("rewound", 0) == rewound
-        assert spec["recipe"].get("dsd", 0.0) == (how.sparsity if how.budget == "dsd" else 0.0)
+        assert spec.get("phases") == how.phases
         assert (spec["inherit"] is None) == (how.weights == "fresh")
         if how.weights == "sliced":
             assert spec["inherit"]["run"].startswith("dense-")
@@ -101,7 +102,7 @@ def test_the_dense_network_is_trained_as_asked_and_as_the_points_are(
     assert {row.protocol for row in searching} == {"dense", "penalty"}
     for row in searching:
         result = json.loads((Path(row.folder) / "result.json").read_text())
-        assert (result["spec"]["recipe"]["dsd"], row.epochs) == (0.3, 6)
+        assert (result["spec"]["phases"]["options"], row.epochs) == ({"sparsity": 0.3}, 6)
     plain = make_plan(
         Setting(*(getattr(plan.setting, f) for f in ("space", "recipe", "data", "identity", "images"))),
         METHODS,
@@ -118,7 +119,7 @@ def test_the_forecast_counts_them(searched: tuple[Plan, Path, Findings]) -> None
 
 def test_factors_decide_what_finetuning_starts_from(searched: tuple[Plan, Path, Findings]) -> None:
     """Without the factors the same job ends in other losses."""
-    from prunas.works.train import run
+    from prunas.works import train as work
 
     _, _, findings = searched
     (row,) = (r for r in findings.rows if (r.proposer, r.protocol) == ("thinet-global", "finetune"))
@@ -126,11 +127,11 @@ def test_factors_decide_what_finetuning_starts_from(searched: tuple[Plan, Path, 
     quiet = {"progress": lambda message: None, "stop": lambda: False}
     folder = Path(row.folder).parent / "again"
     folder.mkdir()
-    again = run(result["spec"], folder=folder, **quiet)
+    again = work.run(result["spec"], folder=folder, **quiet)
     assert again is not None
     assert again["losses"] == pytest.approx(result["result"]["losses"])
     inherit = {k: v for k, v in result["spec"]["inherit"].items() if k != "rebuild"}
-    plain = run(result["spec"] | {"inherit": inherit}, folder=folder, **quiet)
+    plain = work.run(result["spec"] | {"inherit": inherit}, folder=folder, **quiet)
     assert plain is not None
     assert plain["losses"] != pytest.approx(again["losses"], rel=1e-3)
 
@@ -191,9 +192,9 @@ def test_fine_tuning_is_as_long_as_the_studys_and_at_its_rate(name: str, epochs:
 
 def test_fine_tuning_is_in_proportion_for_another_recipe() -> None:
     setting = of("resnet34-imagenet", 45)
-    assert setting.finetuning == pytest.approx((10, 0.001))
+    assert finetuning(setting.recipe, setting.space) == pytest.approx((10, 0.001))
     halved = Setting(setting.space, setting.recipe.replace(lr=0.05), "none", "none", {"train+val": 1})
-    assert halved.finetuning == pytest.approx((10, 0.0005))
+    assert finetuning(halved.recipe, halved.space) == pytest.approx((10, 0.0005))
 
 
 def test_scratch_b_counts_the_weights_that_exist() -> None:

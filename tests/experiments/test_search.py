@@ -10,7 +10,7 @@ from prunas.experiments.plan import make_plan, make_setting
 from prunas.experiments.record import load_records, save
 from prunas.experiments.search import Findings, Plan, search
 from prunas.proposers.brief import Proposal
-from prunas.recipe import protocol
+from prunas.protocols import protocol
 from prunas.results.record import Record
 from prunas.runs.executors import executor
 from prunas.runs.store import Store

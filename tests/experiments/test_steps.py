@@ -9,7 +9,8 @@ import pytest
 from prunas.cli import main
 from prunas.experiments.steps import FEWEST_STEPS, few_steps
 from prunas.files import read_json
-from prunas.recipe import PROTOCOLS, protocol, recipe
+from prunas.protocols import PROTOCOLS, protocol
+from prunas.recipe import recipe
 from prunas.spaces.load import load_space
 from prunas.works.trainings import Setting
 

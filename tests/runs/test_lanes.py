@@ -12,7 +12,7 @@ import torch
 from prunas.cli.options import computing
 from prunas.experiments.plan import make_setting
 from prunas.proposers.brief import Proposal
-from prunas.recipe import PROTOCOLS
+from prunas.protocols import PROTOCOLS
 from prunas.runs.driver import Driver
 from prunas.runs.execute import execute
 from prunas.runs.executors import chosen, executor

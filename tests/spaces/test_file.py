@@ -118,7 +118,11 @@ def test_two_lines_are_enough():
         ),
         ("input = [3, 32, 32]\n", "", ": input: Field required"),
         ("mine.py:factory", "mine.py", ":2: network: String should match pattern"),
-        ('"macs"', '"flops"', ":7: metric: Input should be 'params', 'macs', 'channels' or 'conv-params'"),
+        (
+            '"macs"',
+            '"flops"',
+            ":7: unknown metric 'flops'",
+        ),
         ('"short"', '"shrot"', ":6: unknown recipe 'shrot'; did you mean short"),
         (
             "widths = [1, 2]",

@@ -406,6 +406,17 @@ def test_gates_select_evenly(preresnet):
 # Cost
 
 
+def outputs(net: nn.Module, shape: tuple[int, ...]) -> int:
+    """Numbers that all convolutions and linear layers return for one image, as hooks see them."""
+    seen = []
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(lambda module, inputs, output: seen.append(output.numel()))
+    with torch.no_grad():
+        net.eval()(torch.zeros(1, *shape, device=next(net.parameters()).device))
+    return sum(seen)
+
+
 def flops(net: nn.Module, shape: tuple[int, ...]) -> int:
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         net.to("meta").eval()(torch.empty(1, *shape))
@@ -429,8 +440,10 @@ def test_measures_are_those_of_the_built_network(request, name):
         assert measured["params"][i] == sum(p.numel() for p in net.parameters())
         assert measured["macs"][i] == flops(net, space.survey.input)
         assert measured["channels"][i] == space.measure(arch, "channels") == space.counts(arch).sum()
-        assert space.measure(arch, "params") == measured["params"][i]
-        assert space.measure(arch, "macs") == measured["macs"][i]
+        assert measured["activations"][i] == outputs(net, space.survey.input)
+        assert measured["memory"][i] == 4 * (measured["params"][i] + measured["activations"][i])
+        for metric in METRICS:
+            assert space.measure(arch, metric) == measured[metric][i]
 
 
 def test_channels_of_removed_branches_do_not_count():
@@ -440,6 +453,8 @@ def test_channels_of_removed_branches_do_not_count():
     assert inner == {"layer1.0.conv1": 16, "layer2.0.conv1": 32, "layer3.0.conv1": 64}
     dense = space.measure(space.dense, "channels")
     assert dense - space.measure(space.point(removed=["layer2.0"]), "channels") == 32
+    without = space.point(removed=["layer2.0"])
+    assert space.measure(without, "activations") == outputs(space.build(without), space.survey.input)
 
 
 def test_a_budget_in_parameters_or_macs():

@@ -92,8 +92,18 @@ def test_a_search_ends_in_numbers_of_the_task(there: Path, capsys: pytest.Captur
     }
     log = [json.loads(line) for line in (Path(dense["folder"]) / "log.jsonl").read_text().splitlines()]
     assert [line["train_score"] for line in log] == results[Path(dense["folder"])]["train_scores"]
-    # EXTEND HERE once tables, figures and report read the score: `compare`, `plot efficiency` and `report` on
-    # runs/ say "RMSE (grey levels)", rank downwards, and never say "accuracy".
+    # Tables, figures and report say what the score is, and never what it is not.
+    assert says["score"]["name"] == "RMSE"
+    assert command("compare", "bright") == 0
+    table = capsys.readouterr().out
+    assert "test RMSE (grey levels)" in table
+    assert "Lower RMSE is better." in table
+    assert command("plot", "efficiency", "bright") == 0
+    assert command("report", "bright") == 0
+    written = [table, capsys.readouterr().out, Path("report.html").read_text()]
+    written += [path.read_text() for path in there.glob("runs/bright/figures/*.svg")]
+    assert len(written) == 4
+    assert not any("accurac" in text.lower() for text in written)
 
 
 def test_the_task_names_the_run(there: Path) -> None:

@@ -13,6 +13,7 @@ from prunas.proposers.pruning.slimming import ScalePenalty
 from prunas.proposers.pruning.sss import BranchScales
 from prunas.training.capture import StepCache, eager
 from prunas.training.loop import Preempted
+from prunas.training.phases import DenseSparseDense
 from tests.training.tape import TapeRecorder
 from tests.training.test_loop import RECIPE, Pull, Reads, counted, logged, network, resumable, run, same
 
@@ -48,7 +49,7 @@ CASES = {
     "nesterov": {"recipe": RECIPE.replace(nesterov=True, schedule="one-cycle")},
     "masks": {"masks": MASKS},
     "bf16": {"recipe": RECIPE.replace(precision="bf16", channels_last=True)},
-    "dsd": {"recipe": RECIPE.replace(dsd=0.3), "masks": MASKS, "epochs": 6},
+    "dsd": {"phases": partial(DenseSparseDense, 0.3), "masks": MASKS, "epochs": 6},
     "slimming": {"regulariser": partial(ScalePenalty, 0.01)},
     "sss": {"regulariser": partial(BranchScales, 0.01, 0.9, ["3"]), "dropout": 0.2},
     "unfused": {"recipe": RECIPE.replace(fused=False)},
@@ -59,10 +60,12 @@ CASES = {
 def test_a_replayed_step_gives_the_bits_of_an_eager_one(benches, recorders, case):
     case = dict(case)
     dropout, regulariser = case.pop("dropout", 0.0), case.pop("regulariser", lambda: None)
+    phases = case.pop("phases", lambda: None)
     nets, trained = [], []
     for how in ({}, {"prepare": partial(benches.bench, "network")}):
         nets.append(network(dropout=dropout))
-        trained.append(run(nets[-1], regulariser=regulariser(), score="val", every_epoch=True, **case, **how))
+        hooks = {"regulariser": regulariser(), "phases": phases()}
+        trained.append(run(nets[-1], score="val", every_epoch=True, **hooks, **case, **how))
     assert same(*nets)
     assert result(trained[0]) == result(trained[1])
     assert [t.execution["step"] for t in trained] == ["eager", "captured"]
@@ -302,12 +305,14 @@ def test_nothing_is_read_back_inside_an_epoch_and_few_operators_make_a_step(benc
 def test_a_cuda_graph_gives_the_bits_of_eager_steps(case):
     case, cuda, shared = dict(case), torch.device("cuda"), StepCache()
     dropout, regulariser = case.pop("dropout", 0.0), case.pop("regulariser", lambda: None)
+    phases = case.pop("phases", lambda: None)
     torch.use_deterministic_algorithms(True)
     try:
         nets, trained = [], []
         for how in ({}, *[{"prepare": partial(shared.bench, "network")}] * 2):
             nets.append(network(dropout=dropout))
-            trained.append(run(nets[-1], regulariser=regulariser(), device=cuda, score="val", **case, **how))
+            hooks = {"regulariser": regulariser(), "phases": phases()}
+            trained.append(run(nets[-1], device=cuda, score="val", **hooks, **case, **how))
     finally:
         torch.use_deterministic_algorithms(False)
     assert [t.execution["step"] for t in trained] == ["eager", "captured", "captured"]

@@ -7,13 +7,14 @@ import torch
 from torch import nn
 
 from prunas.data import load
-from prunas.recipe import Recipe
+from prunas.recipe import Recipe, recipe
 from prunas.tasks.classification import Classification
 from prunas.training.hooks import Regulariser
 from prunas.training.loop import Preempted, train
+from prunas.training.phases import DenseSparseDense
 
 CPU = torch.device("cpu")
-RECIPE = Recipe(name="test", epochs=99, batch=64, lr=0.1, images=320, dsd=0.3, weight_decay=1e-3)
+RECIPE = Recipe(name="test", epochs=99, batch=64, lr=0.1, images=320, weight_decay=1e-3)
 EPOCHS, STEPS = 6, 5  # four dense epochs, a sparse one, a dense one again
 
 
@@ -43,10 +44,10 @@ class Watch(Regulariser):
         self.zeros.append({name: int((w == 0).sum()) for name, w in weights.items()})
 
 
-def run(net, watch, folder=None, stop=None, masks=None, recipe=RECIPE):
+def run(net, watch, folder=None, stop=None, masks=None, recipe=RECIPE, sparsity=0.3):
     return train(
         net, Classification(load("digits")), recipe, epochs=EPOCHS, seed=0, split="train", score=None, device=CPU,
-        regulariser=watch, folder=folder, stop=stop, masks=masks,
+        regulariser=watch, phases=DenseSparseDense(sparsity), folder=folder, stop=stop, masks=masks,
     )  # fmt: skip
 
 
@@ -71,7 +72,7 @@ def test_planted_small_weights_go_and_a_shuffled_choice_would_not_pass():
         net[5].weight[:] = torch.where(small, 0.001, 1.0)
     watch = Watch()
     share = int(small.sum()) / 1800 + 1e-6
-    run(net, watch, recipe=RECIPE.replace(dsd=share, lr=1e-6, weight_decay=0.0))
+    run(net, watch, recipe=RECIPE.replace(lr=1e-6, weight_decay=0.0), sparsity=share)
     gone = watch.seen[4 * STEPS]["5"] == 0
     assert torch.equal(gone, small)
 
@@ -101,3 +102,14 @@ def test_it_continues_in_the_middle_of_a_phase_to_the_same_bits(tmp_path, at):
     run(net, watch, tmp_path / "halves")
     assert len(watch.zeros) == 30 - at
     assert all(torch.equal(net.state_dict()[k], v) for k, v in whole.state_dict().items())
+
+
+def test_dense_sparse_dense_is_a_whole_schedule_and_two_quarters():
+    made, paper = DenseSparseDense(0.3), recipe("paper")
+    assert made.starts(240) == (160, 200)
+    rates = [made.lr_at(paper, epoch, 1, 240) for epoch in range(240)]
+    assert rates[:160] == pytest.approx([0.1] * 80 + [0.01] * 40 + [0.001] * 40)
+    assert rates[160:] == pytest.approx([0.01] * 40 + [0.001] * 40)
+    for epochs in range(1, 100):  # any length: K + 2 * (a quarter of K, or 1)
+        quarter = max(1, epochs // 4)
+        assert made.starts(epochs + 2 * quarter) == (epochs, epochs + quarter)

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from prunas import designs
 from prunas.architecture import KernelPattern
+from prunas.costs.metrics import check_thinned
 from prunas.costs.target import Target
 from prunas.errors import InputError
 from prunas.names import FLOOR, TARGET_MISSED
@@ -47,10 +48,7 @@ def masks(
     Raises:
         InputError: What convolutions do not hold costs more than the budget.
     """
-    if target.metric == "channels":
-        raise InputError(
-            "magnitude prunes weights and keeps all channels; ask for params, macs or conv-params"
-        )
+    check_thinned(target.metric, "magnitude prunes weights and")
     prices = {
         path: space.survey.layer_at[path].positions if target.metric == "macs" else 1 for path in magnitudes
     }

@@ -1,0 +1,96 @@
+"""The work `evaluate`: score one point with the weights it inherits, without training it."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from prunas.architecture import Architecture
+from prunas.recipe import Recipe
+from prunas.training.evaluate import evaluate
+from prunas.works import processor
+from prunas.works.runtime import (
+    calibration,
+    choose_algorithms,
+    device,
+    network,
+    side_by_side,
+    space_of_spec,
+    task_of_spec,
+)
+
+__all__ = ["estimate_norms", "run"]
+
+
+def run(
+    spec: Mapping[str, Any],
+    *,
+    folder: Path,
+    progress: Callable[[Mapping[str, Any]], object],
+    stop: Callable[[], bool],
+) -> dict[str, Any] | None:
+    """Validation score of a point, as `prunas.works.trainings.Setting.work` writes it down.
+
+    Its options: `architecture`; `inherit` as of a training; `norms`: so many training images, without
+    augmentation, from which statistics of batch norms are estimated anew first, 0 keeps the inherited ones.
+
+    Returns:
+        `score` on the validation split, the `macs` and `seconds` it took; None if `stop` said so.
+    """
+    where, started, options = device(), time.perf_counter(), spec["options"]
+    choose_algorithms(where)
+    space, arch = space_of_spec(spec), Architecture.from_json(options["architecture"])
+    recipe, task = Recipe.from_json(spec["recipe"]), task_of_spec(spec)
+    macs, norms = space.cost(arch).macs, options["norms"]
+    onednn = where.type != "cpu" or processor.onednn_pays(space, arch, recipe)
+    with side_by_side(where, stop), processor.convolutions(onednn):
+        torch.set_num_threads(processor.threads(macs * recipe.batch))
+        net = network(spec["seed"], space, arch, options["inherit"], task, recipe.images, folder)
+        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        net.to(device=where, memory_format=layout)  # type: ignore[call-overload]  # a documented overload
+        images = 0
+        if norms:
+            batches = calibration(task, norms, spec["seed"], recipe.images)
+            images = estimate_norms(net, batches, where)
+        if stop():
+            return None
+        score = evaluate(net, task, "val", device=where, recipe=recipe)
+    images += len(task.members("val", 0))
+    return {"score": score, "macs": macs * images, "seconds": time.perf_counter() - started}
+
+
+@torch.no_grad()
+def estimate_norms(
+    net: nn.Module, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], where: torch.device
+) -> int:
+    """Replaces the running statistics of all batch norms by the mean of those of some batches.
+
+    Args:
+        net: On `where`; every module's mode is as before afterwards.
+        batches: Images and labels.
+
+    Returns:
+        How many images were passed.
+    """
+    norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
+    modes = [(module, module.training) for module in net.modules()]
+    momenta, images = [norm.momentum for norm in norms], 0
+    net.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over the batches
+        norm.train()
+    try:
+        for x, _ in batches:
+            net(x.to(where))
+            images += len(x)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        for module, mode in modes:
+            module.training = mode
+    return images
