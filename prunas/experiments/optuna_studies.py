@@ -112,13 +112,15 @@ def write_studies(
                         )
                     optuna.delete_study(study_name=name, storage=storage)
                 two = _has_two_objectives(proposer)
+                direction = "maximize" if record.score.better == "higher" else "minimize"
                 study = optuna.create_study(
                     study_name=name,
                     storage=storage,
-                    directions=["maximize", "minimize"] if two else ["maximize"],
+                    directions=[direction, "minimize"] if two else [direction],
                 )
                 other = "params" if asked.metric == "macs" else "macs"
-                study.set_metric_names(["validation accuracy", other] if two else ["validation accuracy"])
+                name = f"validation {record.score.name}"
+                study.set_metric_names([name, other] if two else [name])
                 about = {"data": record.data, "recipe": record.recipe, "epochs": record.epochs}
                 study.set_user_attr(MARK, about | {"made_with": made_with.get((proposer, seed), "")})
                 frozen = list(_frozen(list(trials), root / record.space, other if two else None))

@@ -249,7 +249,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
         "nsga2": Entry(
             "prunas.proposers.optuna.samplers:NSGA2",
             "sampler",
-            "genetic algorithm over stage profiles, for accuracy and the cost left open (Optuna)",
+            "genetic algorithm over stage profiles, for the score and the cost left open (Optuna)",
             "Deb et al., A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II, IEEE Transactions on "
             "Evolutionary Computation 6(2), 2002",
             dimensions=DIMENSIONS,
