@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.reproduce.cells import Cell, cells, plan_of
+from prunas.cli.progress import Tally
 from prunas.cli.results import gathered
 from prunas.cli.running import executor_of, stopping
 from prunas.errors import InputError
@@ -69,7 +70,7 @@ def run(
             return stopped() or time.monotonic() >= end
 
         def make() -> Any:
-            return executor_of(executor, workers, settings, store, lambda job, message: None, stop)
+            return executor_of(executor, workers, settings, store, Tally(0, 0), stop)
 
         for cell in chosen:
             if stop():
