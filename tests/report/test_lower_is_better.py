@@ -232,7 +232,7 @@ def test_a_document_without_a_score_is_refused_in_one_line(root: Path) -> None:
     path = root / "vgg11-digits" / "searches" / "0123456789ab.json"
     document = json.loads(path.read_text())
     del document["score"]
-    with pytest.raises(InputError, match="is damaged .*score.*; repeat the search"):
+    with pytest.raises(InputError, match=r"is damaged .*score.*; repeat the search"):
         Record.from_document(document, path)
 
 

@@ -82,7 +82,7 @@ def test_a_point_that_cannot_be_drawn_is_refused(changes: dict[str, float]) -> N
 
 @pytest.mark.parametrize("value", [100.5, -1.0])
 def test_a_score_out_of_range_is_not_drawn(value: float) -> None:
-    with pytest.raises(ValueError, match="run slimming-0: .* is no accuracy, from 0.0 to 100.0"):
+    with pytest.raises(ValueError, match=r"run slimming-0: .* is no accuracy, from 0.0 to 100.0"):
         curves([a_row(test_score=value)], ACCURACY)
 
 

@@ -85,7 +85,7 @@ def test_a_target_is_saturated_where_the_highest_score_is_near_the_dense_one() -
 def test_a_curve_takes_any_finite_score() -> None:
     (curve,) = curves(rows_of("slimming", -3.0, 250.0), ERROR)
     assert [point.accuracy for point in curve.points[0]] == [-3.0, 250.0]
-    with pytest.raises(ValueError, match="no distance, from 0.0 to inf"):
+    with pytest.raises(ValueError, match=r"no distance, from 0.0 to inf"):
         curves(rows_of("slimming", -3.0), DISTANCE)
     assert undrawn([a_row(test_score=None)], ERROR) == ("1 run without a test error",)
     dense = dense_score([a_row("dense", 250.0, kind="dense")], ERROR)
