@@ -1,6 +1,7 @@
 import math
 
 import pytest
+import torch
 
 from prunas.errors import InputError
 from prunas.protocols import PROTOCOLS, protocol
@@ -37,6 +38,20 @@ def test_one_cycle_is_two_straight_lines():
     rates = [chosen.lr_at(step, 4, 10) for step in range(40)]
     assert rates[:10] == pytest.approx([0.08 * k for k in range(1, 11)])
     assert rates[10:] == pytest.approx([0.8 * k / 30 for k in range(30, 0, -1)])
+
+
+def test_cosine_is_torchs_after_a_straight_rise():
+    chosen = Recipe(name="x", epochs=10, batch=1, lr=0.8, schedule="cosine", warmup=0.25)
+    rates = [chosen.lr_at(step, 4, 10) for step in range(40)]
+    assert rates[:10] == pytest.approx([0.08 * k for k in range(1, 11)])
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.8)
+    fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=30)
+    expected = []
+    for _ in range(30):
+        expected.append(fall.get_last_lr()[0])
+        optimiser.step()
+        fall.step()
+    assert rates[10:] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", ["paper", "short", "imagenet"])

@@ -112,11 +112,12 @@ def write_studies(
                         )
                     optuna.delete_study(study_name=name, storage=storage)
                 two = _has_two_objectives(proposer)
-                direction = "maximize" if record.score.better == "higher" else "minimize"
+                directions = optuna.study.StudyDirection
+                direction = directions.MAXIMIZE if record.score.better == "higher" else directions.MINIMIZE
                 study = optuna.create_study(
                     study_name=name,
                     storage=storage,
-                    directions=[direction, "minimize"] if two else [direction],
+                    directions=[direction, directions.MINIMIZE] if two else [direction],
                 )
                 other = "params" if asked.metric == "macs" else "macs"
                 name = f"validation {record.score.name}"
