@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from prunas.works import runtime as work
+from prunas.works import train as work
 
 RECORD = "steps.jsonl"
 

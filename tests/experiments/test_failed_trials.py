@@ -24,7 +24,7 @@ from prunas.runs.pools.serial import Serial
 from prunas.runs.store import Store
 from prunas.spaces.load import load_space
 from prunas.training.loop import Diverged, TrainingOutcome
-from prunas.works import runtime as work
+from prunas.works import train as work
 
 Numbers = set[int]
 LOSS = "the loss is nan in epoch 1 of 1, try a lower learning rate (last good checkpoint: none)"

@@ -119,7 +119,7 @@ def test_the_forecast_counts_them(searched: tuple[Plan, Path, Findings]) -> None
 
 def test_factors_decide_what_finetuning_starts_from(searched: tuple[Plan, Path, Findings]) -> None:
     """Without the factors the same job ends in other losses."""
-    from prunas.works import runtime as work
+    from prunas.works import train as work
 
     _, _, findings = searched
     (row,) = (r for r in findings.rows if (r.proposer, r.protocol) == ("thinet-global", "finetune"))
