@@ -26,6 +26,7 @@ from prunas.proposers.brief import Penalty, Proposal
 from prunas.proposers.registry import entry, installed_proposers
 from prunas.proposers.table import PROPOSERS
 from prunas.protocols import is_fresh, protocol
+from prunas.report.styles import styles
 from prunas.runs.job import Job
 from prunas.spaces.load import bundled_spaces, installed_spaces, load_space
 from prunas.statistics.text import asked_text
@@ -144,6 +145,18 @@ def test_a_broken_proposer_is_one_line_and_breaks_nothing_else(
     assert ended.value.code == 0
     assert [row["name"] for row in json.loads(printed.out)] == list(PROPOSERS)
     assert printed.err.splitlines() == [str(raised.value)]
+
+
+def test_figures_draw_a_plug_in_as_its_entry_says(install: Install) -> None:
+    source = """
+from prunas.proposers.entry import Entry
+from prunas.proposers.look import GREEN, SOLID, Style
+X = Entry("other:X", "automatic", "d", "r", look=Style(GREEN, "*", SOLID))
+"""
+    install("other", {"other.py": source}, {"prunas.proposers": {"star": "other:X"}})
+    drawn = styles(["star", "unheard-of", "taper"])
+    assert list(drawn) == ["taper", "star", "unheard-of"]
+    assert (drawn["star"].marker, drawn["unheard-of"].marker) == ("*", "o")
 
 
 @pytest.mark.parametrize(

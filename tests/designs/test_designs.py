@@ -238,9 +238,11 @@ def test_shuffled_deals_the_same_ratios_anew(monkeypatch):
     space = space_named("preresnet164-c10")
     arch = designs.fit(space, profiles(space, 3), space.target(keep=0.3))
     dealt = []
-    monkeypatch.setattr(
-        "prunas.designs.widths.fit", lambda space, profile, target: dealt.append(np.array(profile))
-    )
+
+    def fit(space, profile, target):
+        dealt.append(np.array(profile))
+
+    monkeypatch.setattr("prunas.designs.widths.fit", fit)
     for seed in (0, 0, 1):
         designs.shuffled(space, arch, space.target(keep=0.3), seed)
     assert (dealt[0] == dealt[1]).all()
