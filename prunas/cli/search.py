@@ -44,6 +44,18 @@ if TYPE_CHECKING:
 
 __all__ = ["search", "train", "transfer"]
 
+ProtocolNames = Annotated[str, typer.Option("--protocol", help="How points are trained.")]
+ProposerSet = Annotated[
+    list[str] | None, typer.Option("--set", help="Setting of a proposer, such as slimming.pull=1.")
+]
+WarmStart = Annotated[
+    str | None,
+    typer.Option(
+        "--warm-start",
+        help="Pruning methods whose points every sampler tries first: slimming,l1 makes tpe tpe+slimming+l1.",
+    ),
+]
+Controls = Annotated[bool, typer.Option(help="Whether uniform, random and taper join in.")]
 DryRun = Annotated[
     bool,
     typer.Option(
@@ -62,22 +74,14 @@ def search(
     keep: Keep = None,
     budget: Budget = None,
     metric: Metric = None,
-    protocol: Annotated[str, typer.Option("--protocol", help="How points are trained.")] = "scratch-e",
+    protocol: ProtocolNames = "scratch-e",
     seeds: Annotated[int, typer.Option("--seeds", help="Searches per proposer.")] = 3,
     trials: Annotated[
         int | None, typer.Option("--trials", help="Candidates per target of every sampler, random included.")
     ] = None,
-    warm_start: Annotated[
-        str | None,
-        typer.Option(
-            "--warm-start",
-            help="Pruning methods whose points every sampler tries first: slimming,l1 makes tpe tpe+slimming+l1.",
-        ),
-    ] = None,
-    option: Annotated[
-        list[str] | None, typer.Option("--set", help="Setting of a proposer, such as slimming.pull=1.")
-    ] = None,
-    controls: Annotated[bool, typer.Option(help="Whether uniform, random and taper join in.")] = True,
+    warm_start: WarmStart = None,
+    option: ProposerSet = None,
+    controls: Controls = True,
     dense: Annotated[bool, typer.Option(help="Whether the dense network is trained and tested too.")] = True,
     dense_training: Annotated[
         str,
@@ -150,12 +154,10 @@ def transfer(
     ] = False,
     keep: Keep = None,
     metric: Metric = None,
-    protocol: Annotated[str, typer.Option("--protocol", help="How points are trained.")] = "scratch-e",
+    protocol: ProtocolNames = "scratch-e",
     seeds: Annotated[int, typer.Option("--seeds", help="Searches per proposer, on both spaces.")] = 3,
-    option: Annotated[
-        list[str] | None, typer.Option("--set", help="Setting of a proposer, such as slimming.pull=1.")
-    ] = None,
-    controls: Annotated[bool, typer.Option(help="Whether uniform, random and taper join in.")] = True,
+    option: ProposerSet = None,
+    controls: Controls = True,
     beside: Annotated[
         str | None, typer.Option("--beside", help="Further proposers on the target, such as shuffled,tpe.")
     ] = None,
