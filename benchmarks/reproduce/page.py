@@ -181,10 +181,11 @@ def _section(
             "The verdicts are on the claims *in this setting*: they show what so small an experiment decides, and "
             "do not speak for the study's networks and schedules. Two AMD EPYC virtual cores, busy with other "
             "work: times are upper bounds. `slimming.pull` was chosen from two trainings of the source network, "
-            "1.0 and 2.5, by validation accuracy. The final trainings of efficiency-left (2026-11-26) saw the "
-            "5,000 images of the validation split alone; those of retraining (2026-11-30) the 5,000 that the dense "
-            "network saw and 556 of validation, as all do now. `finetune-rewound` into less than the recipe's "
-            "epochs was trained when it squeezed the schedule, and is left out until it has been trained again.\n"
+            "1.0 and 2.5, by validation accuracy. The final trainings of efficiency-left (2026-11-26) saw "
+            "the 5,000 images of the validation split alone; those of retraining (2026-11-30) the 5,000 that the "
+            "dense network saw and 556 of validation, as all do now. `finetune-rewound` into less than the "
+            "recipe's epochs was trained when it squeezed the schedule, and is left out until it has been trained "
+            "again.\n"
         )
     for kind, heading in KINDS.items():
         if some := [each for each in judged if each.claim.kind == kind and each.judgement != "not run"]:
