@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from prunas.data.dataset import fingerprint, stream_seed
+from prunas.data.dataset import Draw, Indices, fingerprint, stream_seed
 from prunas.errors import InputError
 from prunas.files import write_atomic
 from prunas.recipe import Recipe
-from prunas.tasks.base import Task, judge
-from prunas.training.capture import RunnerFactory, eager, random_layers
+from prunas.tasks.base import Feed, Task, judge
+from prunas.training.capture import RunnerFactory, StepRunner, eager, random_layers
 from prunas.training.determinism import refusal
 from prunas.training.evaluate import evaluate
 from prunas.training.hooks import Combined, Regulariser
@@ -141,136 +141,29 @@ def train(
         Preempted: `stop` said so; a checkpoint was written.
         KeyboardInterrupt: Ctrl-C; with a folder, a checkpoint was written.
     """
-    if score == "val" and split != "train":
-        raise InputError('validation images are in the training split "train+val"; score on "test" instead')
-    if every_epoch and score != "val":
-        raise InputError('a score after every epoch is for validation only; use score="val"')
-    if epochs < 1:
-        raise InputError(f"a training needs at least 1 epoch, not {epochs}")
+    _check_arguments(epochs, split, score, every_epoch)
     members = task.members(split, recipe.images)
-    per_epoch = -(-len(members) // recipe.batch)
-    total = per_epoch * epochs
     check_batches(net, len(members), recipe.batch, split)
-    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-    net.to(device=device, memory_format=layout)  # type: ignore[call-overload]  # a documented overload
-    hook = regulariser
-    if phases is not None:
-        hook = phases if regulariser is None else Combined(regulariser, phases)
-    if hook is not None:
-        hook.attach(net)
-    feed = task.feed(
-        members, recipe.batch, device=device, augment=recipe.augment, channels_last=recipe.channels_last
+    training = _Training(
+        task=task,
+        recipe=recipe,
+        members=members,
+        epochs=epochs,
+        seed=seed,
+        split=split,
+        score=score,
+        device=device,
+        regulariser=regulariser,
+        phases=phases,
+        masks=masks,
+        folder=folder,
+        checkpoint_every=checkpoint_every,
+        keep_weights=keep_weights,
+        every_epoch=every_epoch,
+        progress=progress,
+        stop=stop,
     )
-    lr_at = recipe.lr_at if phases is None else partial(phases.lr_at, recipe)
-    key = [recipe.identity, epochs, seed, split, task.identity]
-    if recipe.images:
-        key.append(fingerprint(members))  # the task's identity covers whole splits, not a part of one
-
-    with (
-        prepare(net, task, feed.gather, recipe, device, hook, masks) as bench,
-        random_layers(stream_seed("layers", seed), bench.generator),
-        interrupts(enabled=folder is not None) as interrupted,
-    ):
-        step = bench.step
-        record = Journal(folder, key, step, device)
-        record.resume()
-        saved = time.monotonic()
-
-        def pause() -> None:
-            """Between two steps: saves where it is time to, and stops where it was asked to."""
-            nonlocal saved
-            stopping = stop is not None and stop()
-            due = time.monotonic() - saved >= checkpoint_every and record.done < total
-            if not (stopping or due or interrupted()):
-                return
-            record.save()
-            saved = time.monotonic()
-            if interrupted():
-                raise KeyboardInterrupt
-            if stopping:
-                raise Preempted(f"stopped after {record.done} of {total} steps; the same call continues")
-
-        while record.done < total:
-            epoch, first = divmod(record.done, per_epoch)
-            started = time.perf_counter() - record.spent
-            if phases is not None and not first and phases.begin(epoch, epochs, masks or {}):
-                step.forget()
-            step.net.train()
-            for draw in feed.draws(seed, epoch, first):
-                step.set_lr(lr := lr_at(record.done, per_epoch, epochs))
-                try:
-                    bench.advance(draw)
-                except RuntimeError as error:
-                    # About the whole process's setting, so no other training would fare better.
-                    again = partial(task.loss, step.net, feed.gather(draw))
-                    if (refused := refusal(error, step.net, again)) is not None:
-                        raise refused from error
-                    raise
-                record.done += 1
-                record.spent = time.perf_counter() - started
-                if record.done % per_epoch:
-                    pause()
-            loss_sum, totals = step.totals()
-            if not math.isfinite(loss_sum):
-                raise Diverged(
-                    f"the loss is {loss_sum} in epoch {epoch + 1} of {epochs}, try a lower learning rate "
-                    f"(last good checkpoint: {record.last or 'none'})"
-                )
-            line: dict[str, Any] = {
-                "epoch": epoch + 1,
-                "lr": lr,
-                "loss": loss_sum / len(members),
-                "train_score": judge(task, totals, "training samples") if task.scores_training else None,
-                "seconds": time.perf_counter() - started,
-            }
-            if phases is not None:
-                line["phase"] = phases.phase(epoch, epochs)
-            if every_epoch:
-                line["val_score"] = evaluate(step.net, task, "val", device=device, recipe=recipe)
-            record.end_epoch(line)
-            if bench.notice is not None:
-                record.warn(bench.notice)
-            if progress is not None:
-                progress(
-                    EpochReport(
-                        epoch=epoch + 1,
-                        epochs=epochs,
-                        loss=line["loss"],
-                        score=line["train_score"],
-                        score_name=task.score.name,
-                    )
-                )
-            pause()
-        step.release()
-        if step.net is not net:
-            step.deliver(net)
-        net.eval()
-        lines = record.epochs
-        if every_epoch:
-            measured: float | None = lines[-1]["val_score"]
-        else:
-            measured = evaluate(net, task, score, device=device, recipe=recipe) if score else None
-        seconds = sum(line["seconds"] for line in lines)
-        trained = TrainingOutcome(
-            epochs=epochs,
-            steps=total,
-            seconds=seconds,
-            losses=tuple(line["loss"] for line in lines),
-            train_scores=tuple(line["train_score"] for line in lines),
-            val_scores=tuple(line["val_score"] for line in lines if "val_score" in line),
-            score=measured,
-            score_name=task.score.name,
-            regulariser=regulariser.record() if regulariser is not None else {},
-            images_per_second=len(members) * epochs / seconds,
-            execution=bench.execution,
-        )
-        if keep_weights and folder is not None:
-            # Copies, because tied parameters share storage, which the format does not allow.
-            weights = {k: v.detach().cpu().contiguous().clone() for k, v in net.state_dict().items()}
-            write_atomic(folder / "weights.safetensors", lambda f: f.write(safetensors.torch.save(weights)))
-        pause()
-    record.finish()
-    return trained
+    return training.run(net, prepare)
 
 
 def check_batches(net: nn.Module, images: int, batch: int, split: str) -> None:
@@ -290,3 +183,232 @@ def check_batches(net: nn.Module, images: int, batch: int, split: str) -> None:
             f"{images} images in batches of {batch} leave a batch of one (in {split}), on which batch norm cannot "
             "train; choose another --batch"
         )
+
+
+def _check_arguments(epochs: int, split: str, score: str | None, every_epoch: bool) -> None:
+    """Refuses arguments of `train` that do not fit together."""
+    if score == "val" and split != "train":
+        raise InputError('validation images are in the training split "train+val"; score on "test" instead')
+    if every_epoch and score != "val":
+        raise InputError('a score after every epoch is for validation only; use score="val"')
+    if epochs < 1:
+        raise InputError(f"a training needs at least 1 epoch, not {epochs}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Training:
+    """The arguments of `train`, and the parts of a training that read them.
+
+    Attributes:
+        members: Positions of the samples that are trained on; the other attributes are as in `train`.
+    """
+
+    task: Task
+    recipe: Recipe
+    members: Indices
+    epochs: int
+    seed: int
+    split: Literal["train", "train+val"]
+    score: Literal["val", "test"] | None
+    device: torch.device
+    regulariser: Regulariser | None
+    phases: Phases | None
+    masks: Mapping[str, Tensor] | None
+    folder: Path | None
+    checkpoint_every: float
+    keep_weights: bool
+    every_epoch: bool
+    progress: Callable[[EpochReport], None] | None
+    stop: Callable[[], bool] | None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The last step of an epoch takes what is left."""
+        return -(-len(self.members) // self.recipe.batch)
+
+    @property
+    def steps(self) -> int:
+        """Of the whole training."""
+        return self.steps_per_epoch * self.epochs
+
+    @property
+    def key(self) -> list[Any]:
+        """What a checkpoint must agree in to be continued from."""
+        key = [self.recipe.identity, self.epochs, self.seed, self.split, self.task.identity]
+        if self.recipe.images:
+            key.append(
+                fingerprint(self.members)
+            )  # the task's identity covers whole splits, not a part of one
+        return key
+
+    def run(self, net: nn.Module, prepare: RunnerFactory) -> TrainingOutcome:
+        """Trains, or continues, from the first step to the score; see `train`."""
+        task, recipe, device, folder = self.task, self.recipe, self.device, self.folder
+        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        net.to(device=device, memory_format=layout)  # type: ignore[call-overload]  # a documented overload
+        hook = self._attach(net)
+        feed = task.feed(
+            self.members,
+            recipe.batch,
+            device=device,
+            augment=recipe.augment,
+            channels_last=recipe.channels_last,
+        )
+        key = self.key
+        with (
+            prepare(net, task, feed.gather, recipe, device, hook, self.masks) as runner,
+            random_layers(stream_seed("layers", self.seed), runner.generator),
+            interrupts(enabled=folder is not None) as interrupted,
+        ):
+            step = runner.step
+            journal = Journal(folder, key, step, device)
+            journal.resume()
+            pause = _Pause(journal, self.steps, self.checkpoint_every, self.stop, interrupted)
+            while journal.done < self.steps:
+                self._epoch(feed, runner, journal, pause)
+                pause()
+            step.release()
+            if step.net is not net:
+                step.deliver(net)
+            net.eval()
+            outcome = self._outcome(net, journal.epochs, runner.execution)
+            if self.keep_weights and folder is not None:
+                _write_weights(net, folder / "weights.safetensors")
+            pause()
+        journal.finish()
+        return outcome
+
+    def _attach(self, net: nn.Module) -> Regulariser | None:
+        """Regulariser and phases as one hook, attached to the network; None if there is neither."""
+        hook = self.regulariser
+        if self.phases is not None:
+            hook = self.phases if hook is None else Combined(hook, self.phases)
+        if hook is not None:
+            hook.attach(net)
+        return hook
+
+    def _epoch(self, feed: Feed, runner: StepRunner, journal: Journal, pause: "_Pause") -> None:
+        """One epoch, or what is left of it, up to its line in the log."""
+        task, phases, step = self.task, self.phases, runner.step
+        epoch, first = divmod(journal.done, self.steps_per_epoch)
+        started = time.perf_counter() - journal.spent
+        if phases is not None and not first and phases.begin(epoch, self.epochs, self.masks or {}):
+            step.forget()
+        step.net.train()
+        lr = self._steps(feed.draws(self.seed, epoch, first), feed, runner, journal, started, pause)
+        loss_sum, totals = step.totals()
+        if not math.isfinite(loss_sum):
+            raise Diverged(
+                f"the loss is {loss_sum} in epoch {epoch + 1} of {self.epochs}, try a lower learning rate "
+                f"(last good checkpoint: {journal.last or 'none'})"
+            )
+        line: dict[str, Any] = {
+            "epoch": epoch + 1,
+            "lr": lr,
+            "loss": loss_sum / len(self.members),
+            "train_score": judge(task, totals, "training samples") if task.scores_training else None,
+            "seconds": time.perf_counter() - started,
+        }
+        if phases is not None:
+            line["phase"] = phases.phase(epoch, self.epochs)
+        if self.every_epoch:
+            line["val_score"] = evaluate(step.net, task, "val", device=self.device, recipe=self.recipe)
+        journal.end_epoch(line)
+        if runner.notice is not None:
+            journal.warn(runner.notice)
+        if self.progress is not None:
+            report = EpochReport(
+                epoch=epoch + 1,
+                epochs=self.epochs,
+                loss=line["loss"],
+                score=line["train_score"],
+                score_name=task.score.name,
+            )
+            self.progress(report)
+
+    def _steps(
+        self,
+        draws: Iterable[Draw],
+        feed: Feed,
+        runner: StepRunner,
+        journal: Journal,
+        started: float,
+        pause: "_Pause",
+    ) -> float:
+        """A step for each draw, with a pause after all but the epoch's last; returns the last learning rate."""
+        lr_at = self.recipe.lr_at if self.phases is None else partial(self.phases.lr_at, self.recipe)
+        steps_per_epoch = self.steps_per_epoch
+        for draw in draws:
+            runner.step.set_lr(lr := lr_at(journal.done, steps_per_epoch, self.epochs))
+            try:
+                runner.advance(draw)
+            except RuntimeError as error:
+                # About the whole process's setting, so no other training would fare better.
+                again = partial(self.task.loss, runner.step.net, feed.gather(draw))
+                if (refused := refusal(error, runner.step.net, again)) is not None:
+                    raise refused from error
+                raise
+            journal.done += 1
+            journal.spent = time.perf_counter() - started
+            if journal.done % steps_per_epoch:
+                pause()
+        return lr
+
+    def _outcome(
+        self, net: nn.Module, lines: Sequence[Mapping[str, Any]], execution: Mapping[str, Any]
+    ) -> TrainingOutcome:
+        """Scores the trained network, and sums up the log's lines about epochs."""
+        score: float | None = None
+        if self.every_epoch:
+            score = lines[-1]["val_score"]
+        elif self.score:
+            score = evaluate(net, self.task, self.score, device=self.device, recipe=self.recipe)
+        seconds = sum(line["seconds"] for line in lines)
+        return TrainingOutcome(
+            epochs=self.epochs,
+            steps=self.steps,
+            seconds=seconds,
+            losses=tuple(line["loss"] for line in lines),
+            train_scores=tuple(line["train_score"] for line in lines),
+            val_scores=tuple(line["val_score"] for line in lines if "val_score" in line),
+            score=score,
+            score_name=self.task.score.name,
+            regulariser=self.regulariser.record() if self.regulariser is not None else {},
+            images_per_second=len(self.members) * self.epochs / seconds,
+            execution=execution,
+        )
+
+
+class _Pause:
+    """Between two steps: saves where it is time to, and stops where it was asked to."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        steps: int,
+        checkpoint_every: float,
+        stop: Callable[[], bool] | None,
+        interrupted: Callable[[], bool],
+    ) -> None:
+        self._journal, self._steps = journal, steps
+        self._checkpoint_every, self._stop, self._interrupted = checkpoint_every, stop, interrupted
+        self._saved = time.monotonic()
+
+    def __call__(self) -> None:
+        done = self._journal.done
+        stopping = self._stop is not None and self._stop()
+        due = time.monotonic() - self._saved >= self._checkpoint_every and done < self._steps
+        if not (stopping or due or self._interrupted()):
+            return
+        self._journal.save()
+        self._saved = time.monotonic()
+        if self._interrupted():
+            raise KeyboardInterrupt
+        if stopping:
+            raise Preempted(f"stopped after {done} of {self._steps} steps; the same call continues")
+
+
+def _write_weights(net: nn.Module, path: Path) -> None:
+    # Copies, because tied parameters share storage, which the format does not allow.
+    weights = {k: v.detach().cpu().contiguous().clone() for k, v in net.state_dict().items()}
+    write_atomic(path, lambda f: f.write(safetensors.torch.save(weights)))
