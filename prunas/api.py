@@ -10,6 +10,7 @@ for whoever wants to look at the plan first.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -261,8 +262,8 @@ def prepare_transfer(
         finder = make_plan(_setting(found_in, recipe, data, download), (proposer,), options=finding, **common)
         first = source_plan(finder, proposer)
     store = _store(out, notice)
-    notes = stage_notes(found_in, setting.space, names)
-    return ready_search(plan, store, executor, workers, executor_options, source_plan=first, notes=notes)
+    noted = partial(stage_notes, found_in, setting.space, names)
+    return ready_search(plan, store, executor, workers, executor_options, source_plan=first, noted=noted)
 
 
 def train(

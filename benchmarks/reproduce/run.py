@@ -15,8 +15,8 @@ from prunas.files import write_json
 from prunas.report.evidence import Evidence, gather
 from prunas.results.record import Record
 from prunas.results.rows import FINISHED
+from prunas.runs.executors import chosen, parsed_options, silent
 from prunas.runs.executors import executor as open_executor
-from prunas.runs.executors import parsed_options, silent
 from prunas.runs.signals import stopping
 from prunas.runs.store import Store
 from prunas.statistics import tables
@@ -58,8 +58,8 @@ def run(
     Raises:
         InputError: Something cannot be read, or there is no such cell.
     """
-    chosen = [cell for cell in cells(protocol) if only in (None, cell.name)]
-    if not chosen:
+    wanted = [cell for cell in cells(protocol) if only in (None, cell.name)]
+    if not wanted:
         raise InputError(f"protocol {protocol!r} has no cell {only!r}")
     name, chosen_options = chosen(executor, workers, parsed_options(settings))
     end = time.monotonic() + 60 * minutes
@@ -72,7 +72,7 @@ def run(
         def make() -> Any:
             return open_executor(name, store, silent, stop, **chosen_options)
 
-        for cell in chosen:
+        for cell in wanted:
             if stop():
                 return False
             try:

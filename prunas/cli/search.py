@@ -284,6 +284,8 @@ def _carry_out(prepared: "PreparedSearch", yes: bool, dry_run: bool, as_json: bo
 
     for note in prepared.notes:
         say(note)
+    if not can_draw():
+        say(NO_FIGURE)
     if dry_run:
         _print_plan(prepared, as_json)
         return
@@ -309,9 +311,7 @@ def _carry_out(prepared: "PreparedSearch", yes: bool, dry_run: bool, as_json: bo
             typer.echo(f"Note: {note}")
         for path in result.figures:
             typer.echo(str(path))
-        if not can_draw():
-            say(NO_FIGURE)
-        elif not result.figures:
+        if can_draw() and not result.figures:
             say(f"no figure: it leaves out {'; '.join(undrawn(result.rows, result.record.score)) or 'all'}")
     for problem in result.problems:
         say(problem)

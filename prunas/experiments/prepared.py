@@ -129,7 +129,7 @@ def ready_search(
     executor_options: Mapping[str, Any] | None = None,
     *,
     source_plan: Plan | None = None,
-    notes: tuple[str, ...] = (),
+    noted: Callable[[], tuple[str, ...]] = tuple,
 ) -> PreparedSearch:
     """A search or a transfer that is ready to begin: executor, data, networks and store are checked.
 
@@ -140,7 +140,7 @@ def ready_search(
         workers: Trainings at a time.
         executor_options: Further settings of the executor.
         source_plan: Of a transfer, what finds the points that are carried over; None if they are there.
-        notes: What a person should know, before what is said of the plan itself.
+        noted: Says what a person should know before what is said of the plan itself; asked once all is checked.
 
     Raises:
         InputError: Something could only fail later.
@@ -152,13 +152,13 @@ def ready_search(
         executor=executor,
         workers=workers,
         executor_options=executor_options or {},
-        notes=(*notes, *warnings_of(plan.setting, plan.protocols, plan.proposers)),
     )
     prepared.check_executor()
     preflight(plan, store)
     if source_plan is not None:
         preflight(source_plan, store)
-    return prepared
+    notes = (*noted(), *warnings_of(plan.setting, plan.protocols, plan.proposers))
+    return replace(prepared, notes=notes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,7 +72,7 @@ def test_the_document_has_the_fields_the_command_line_promises() -> None:
         ("epochs", -1, "epochs"),
         ("kind", "magic", "kind"),
         ("asked", {"metric": "params", "keep": 0.1}, "asked.value"),
-        ("asked", {"metric": "bytes", "value": 3, "keep": None}, "asked.metric"),
+        ("asked", {"metric": 3, "value": 3, "keep": None}, "asked.metric"),
         ("reached", {"params": 1, "macs": 1, "dense_params": 1}, "reached.dense_macs"),
         ("flags", "penalty_not_acted", "flags"),
         ("colour", "red", "colour"),
