@@ -16,7 +16,6 @@ from prunas.architecture import Architecture
 from prunas.errors import InputError, unknown
 from prunas.plugins import plugins
 from prunas.recipe import Recipe, scratch_b_epochs
-from prunas.recipe import recipe as named_recipe
 
 if TYPE_CHECKING:
     from prunas.spaces.space import SearchSpace
@@ -397,5 +396,5 @@ def finetuning(recipe: Recipe, space: "SearchSpace") -> tuple[int, float]:
     asked = space.study.finetune
     if asked is None:
         return max(1, recipe.epochs // 4), recipe.lr * FINETUNE_RATE
-    whole = named_recipe(space.study.recipe)
+    whole = space.study.default_recipe()
     return max(1, recipe.epochs * asked.epochs // whole.epochs), recipe.lr * (asked.lr / whole.lr)

@@ -28,8 +28,11 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 """What a recipe's `precision` can be."""
 
 
-SCHEDULES = ("step", "one-cycle", "cosine", "constant")
+SCHEDULES = ("step", "one-cycle", "cosine", "linear", "constant")
 """What a recipe's `schedule` can be."""
+
+OPTIMISERS = ("sgd", "adamw")
+"""What a recipe's `optimizer` can be."""
 
 
 def finite(value: object) -> bool:
@@ -53,6 +56,7 @@ _RANGES: Mapping[str, _Range] = MappingProxyType(
         "momentum": (_NUMBER, lambda value: 0 <= value < 1, "at least 0 and below 1"),
         "weight_decay": (_NUMBER, lambda value: value >= 0, "a finite number from 0"),
         "images": (int, lambda value: value >= 0, "a whole number from 0 (all)"),
+        "label_smoothing": (_NUMBER, lambda value: 0 <= value < 1, "at least 0 and below 1"),
         "rewound": (int, lambda value: value >= 0, "a whole number from 0 (the schedule as it is)"),
     }
 )
@@ -70,15 +74,18 @@ class Recipe:
         lr: Learning rate before any drop; the peak of a one-cycle schedule.
         schedule: `step` multiplies by `gamma` at every milestone; `one-cycle` rises linearly for the first
             `warmup` share of the steps and falls linearly to zero; `cosine` rises alike and falls along half a
-            cosine (Loshchilov & Hutter 2017, arXiv:1608.03983, without restarts); `constant` stays at `lr`.
+            cosine (Loshchilov & Hutter 2017, arXiv:1608.03983, without restarts); `linear` is `one-cycle` but for
+            a `warmup` of 0, where it falls from the first step on; `constant` stays at `lr`.
         milestones: Shares of the epochs, in (0, 1), each truncated to a whole epoch, at which `step` drops.
         every: If not 0, `step` drops every int(epochs * every) epochs instead (the study's ImageNet rule: 106
             epochs drop at 35, 70 and 105).
         gamma: Factor of a drop.
-        warmup: Share of the steps, in [0, 1), during which `one-cycle` and `cosine` rise, for one step at least.
-        momentum: Of SGD.
+        warmup: Share of the steps, in [0, 1), during which `one-cycle`, `cosine` and `linear` rise; the first two
+            for one step at least.
+        momentum: Of SGD; `adamw` does not read it. The pull of a penalty, as in slimming, counts with SGD's steps.
         nesterov: Whether SGD looks ahead.
-        weight_decay: On every parameter, batch-norm scales and biases included, as in the study.
+        weight_decay: On every parameter, batch-norm scales and biases included, as in the study; part of the
+            gradient with `sgd`, apart from it with `adamw`.
         augment: Whether training images pass through the data set's own augmentation.
         precision: `fp32`; `tf32`, which differs on CUDA only, where products are rounded to 10 bits; or `bf16` for
             autocast with fp32 weights, norms and losses.
@@ -87,7 +94,11 @@ class Recipe:
             on training and validation images gets those of validation in the splits' proportion on top.
         rewound: If not 0, the length of a schedule of which a shorter training passes through the last epochs
             (learning-rate rewinding, Renda et al. 2020, arXiv:2003.02389); a longer one passes through its own.
-        fused: Whether SGD updates all weights in one kernel; otherwise in several, with other roundings.
+        fused: Whether the optimiser updates all weights in one kernel; otherwise in several, with other roundings.
+        optimizer: `sgd`, with momentum; or `adamw` (Loshchilov & Hutter 2019, arXiv:1711.05101) with the betas 0.9
+            and 0.999.
+        label_smoothing: Share of every label's weight, in [0, 1), that is spread evenly over all classes (Szegedy
+            et al. 2016, arXiv:1512.00567); of training losses only. Not every task has labels to smooth.
 
     A field born after the first release carries `metadata={"neutral": value}`, the value at which everything is as
     before: at that value it stands neither in `identity` nor in `to_json`, so that stored runs keep their names.
@@ -97,7 +108,7 @@ class Recipe:
     epochs: int
     batch: int
     lr: float
-    schedule: Literal["step", "one-cycle", "cosine", "constant"] = "step"
+    schedule: Literal["step", "one-cycle", "cosine", "linear", "constant"] = "step"
     milestones: tuple[float, ...] = (0.5, 0.75)
     every: float = 0.0
     gamma: float = 0.1
@@ -111,6 +122,8 @@ class Recipe:
     images: int = 0
     rewound: int = field(default=0, metadata={"neutral": 0})
     fused: bool = field(default=True, metadata={"neutral": True})
+    optimizer: Literal["sgd", "adamw"] = field(default="sgd", metadata={"neutral": "sgd"})
+    label_smoothing: float = field(default=0.0, metadata={"neutral": 0.0})
 
     def __post_init__(self) -> None:
         """Refuses settings no training can follow."""
@@ -123,7 +136,8 @@ class Recipe:
                 raise InputError(
                     f"recipe {self.name!r}: {name} must be true or false, not {getattr(self, name)!r}"
                 )
-        if not all(isinstance(m, float) and 0 < m < 1 for m in self.milestones):
+        listed = isinstance(self.milestones, tuple)
+        if not listed or not all(isinstance(m, float) and 0 < m < 1 for m in self.milestones):
             raise InputError(
                 f"recipe {self.name!r}: milestones are shares of the epochs, each between 0 and 1"
             )
@@ -131,6 +145,12 @@ class Recipe:
             raise unknown("schedule", str(self.schedule), SCHEDULES)
         if self.precision not in PRECISIONS:
             raise unknown("precision", str(self.precision), PRECISIONS)
+        if self.optimizer not in OPTIMISERS:
+            raise unknown("optimizer", str(self.optimizer), OPTIMISERS)
+        if self.nesterov and self.optimizer != "sgd":
+            raise InputError(
+                f"recipe {self.name!r}: only the optimizer sgd has nesterov; set nesterov = false"
+            )
 
     @property
     def identity(self) -> str:
@@ -139,7 +159,7 @@ class Recipe:
         return digest({name: value for name, value in self.to_json().items() if name not in named})
 
     def replace(self, **changes: Any) -> "Recipe":
-        """A recipe with some fields changed.
+        """A recipe with some fields changed; milestones may be a list.
 
         Raises:
             InputError: A field does not exist or its value cannot be used.
@@ -148,6 +168,8 @@ class Recipe:
         for name in changes:
             if name not in known:
                 raise unknown("recipe setting", name, known)
+        if isinstance(changes.get("milestones"), list):
+            changes["milestones"] = tuple(changes["milestones"])
         return dataclasses.replace(self, **changes)
 
     def to_json(self) -> dict[str, Any]:
@@ -195,7 +217,7 @@ class Recipe:
             epoch = step // steps_per_epoch
             return self.lr * self.gamma ** sum(epoch >= drop for drop in self.drops(epochs))
         total = steps_per_epoch * epochs
-        peak = max(1, round(total * self.warmup))
+        peak = max(0 if self.schedule == "linear" else 1, round(total * self.warmup))
         if step < peak:
             return self.lr * (step + 1) / peak
         left = (total - step) / max(1, total - peak)

@@ -69,6 +69,24 @@ def test_a_rewound_schedule_is_the_end_of_the_whole_one(name):
         chosen.replace(rewound=-1)
 
 
+@pytest.mark.parametrize("warmup", [0.0, 0.25])
+def test_linear_is_torchs_after_a_straight_rise(warmup):
+    chosen = Recipe(name="x", epochs=10, batch=1, lr=0.8, schedule="linear", warmup=warmup)
+    rates = [chosen.lr_at(step, 4, 10) for step in range(40)]
+    rise = int(40 * warmup)
+    assert rates[:rise] == pytest.approx([0.8 * k / rise for k in range(1, rise + 1)])
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.8)
+    fall = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, total_iters=40 - rise)
+    expected = []
+    for _ in range(40 - rise):
+        expected.append(fall.get_last_lr()[0])
+        optimiser.step()
+        fall.step()
+    assert rates[rise:] == pytest.approx(expected)
+    straight = [chosen.replace(schedule="one-cycle").lr_at(step, 4, 10) for step in range(40)]
+    assert (rates == straight) is (warmup > 0)
+
+
 def test_constant_stays():
     chosen = recipe("paper").replace(schedule="constant", lr=0.001)
     assert {chosen.lr_at(step, 3, 40) for step in range(120)} == {0.001}
@@ -89,18 +107,31 @@ def test_name_is_not_identity_and_everything_else_is():
     }  # fmt: skip
     assert {"name", *changes} == set(paper.to_json())
     assert "rewound" not in paper.to_json()  # born later: at 0 it leaves the names of runs alone
-    assert paper.replace(rewound=160).identity != paper.identity
+    later = {"rewound": 160, "fused": False, "optimizer": "adamw", "label_smoothing": 0.1}
+    assert not later.keys() & paper.to_json().keys()
+    identities = {paper.replace(**{name: value}).identity for name, value in later.items()}
+    assert len({paper.identity, *identities}) == len(later) + 1
     identities = {paper.replace(**{name: value}).identity for name, value in changes.items()}
     assert len({paper.identity, *identities}) == len(changes) + 1
 
 
 def test_identity_of_the_study_recipe_is_frozen():
-    assert recipe("paper").identity == "454cce8288c8"  # moving this orphans stored runs
+    known = {
+        "paper": "454cce8288c8",
+        "short": "bdd99b819b8d",
+        "imagenet": "9cf7e6f7b743",
+        "imagenet-vgg": "ca5a57ac0d4b",
+        "sss": "a68d22c5ad62",
+        "tiny": "c1cbdcc11081",
+        "digits": "85d9b7d3d831",
+    }  # moving these orphans stored runs
+    assert {name: recipe(name).identity for name in known} == known
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_json_round_trip(name):
-    for made in (recipe(name), recipe(name).replace(rewound=3)):
+    averaged = {"optimizer": "adamw", "nesterov": False, "label_smoothing": 0.1, "schedule": "linear"}
+    for made in (recipe(name), recipe(name).replace(rewound=3), recipe(name).replace(**averaged)):
         assert Recipe.from_json(made.to_json()) == made
 
 
@@ -112,6 +143,17 @@ def test_json_round_trip(name):
         (lambda: Recipe.from_json({"name": "x", "rate": 3}), "unknown recipe setting 'rate'"),
         (lambda: recipe("paper").replace(batch=0), "batch must be a whole number above 0, not 0"),
         (lambda: recipe("paper").replace(milestones=(1.5,)), "between 0 and 1"),
+        (lambda: recipe("paper").replace(milestones=0.5), "between 0 and 1"),
+        (lambda: recipe("paper").replace(optimizer="adamv"), "unknown optimizer 'adamv'; did you mean adamw"),
+        (
+            lambda: recipe("paper").replace(schedule="linaer"),
+            "unknown schedule 'linaer'; did you mean linear",
+        ),
+        (
+            lambda: recipe("paper").replace(label_smoothing=1),
+            "label_smoothing must be at least 0 and below 1",
+        ),
+        (lambda: recipe("sss").replace(optimizer="adamw"), "only the optimizer sgd has nesterov"),
         (lambda: recipe("paper").replace(images=-1), "images must be a whole number from 0"),
         (lambda: protocol("scratch-c"), "did you mean scratch-e, scratch-b, scratch-b"),
         (
@@ -164,7 +206,7 @@ def test_a_protocol_may_carry_a_number():
 NUMBERS = ("epochs", "batch", "lr", "every", "gamma", "warmup", "momentum", "weight_decay", "images")
 
 
-@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("name", [*NUMBERS, "rewound", "label_smoothing"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1, "0.1", True, None, 10**400])
 def test_every_number_is_finite_and_in_its_range(name: str, value: object) -> None:
     with pytest.raises(InputError, match=f"recipe 'paper': {name} must be "):

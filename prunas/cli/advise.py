@@ -24,7 +24,6 @@ def advise(
     """Fine-tune, train a found shape from scratch, or take a uniform one: the answer of finished runs."""
     from prunas.costs.target import Target
     from prunas.experiments.record import committed_evidence, load_records
-    from prunas.recipe import recipe
     from prunas.results.record import Record
     from prunas.statistics.advice import Observation, observation_table, observations
     from prunas.statistics.advice import advise as answer
@@ -52,7 +51,7 @@ def advise(
             known += seen(record, str(out), own=True)
     for name, record in committed_evidence().items():
         known += seen(record, f"committed {name}", own=False)
-    keep, usual = target.value / whole, recipe(found.study.recipe).epochs
+    keep, usual = target.value / whole, found.study.default_recipe().epochs
     advice = answer(known, keep=keep, epochs=epochs, recipe_epochs=usual)
     if as_json:
         print_json(

@@ -16,7 +16,7 @@ from prunas.proposers.registry import configured, entry, finder_of, joining_cont
 from prunas.proposers.serving import check_served
 from prunas.proposers.table import PROPOSERS
 from prunas.protocols import SCRATCH, Protocol, protocol
-from prunas.recipe import Recipe, finite, recipe
+from prunas.recipe import finite, recipe
 from prunas.spaces.space import SearchSpace
 from prunas.tasks.base import Split, Task
 from prunas.tasks.load import CLASSIFICATION, find_task, make_task
@@ -133,7 +133,8 @@ def make_setting(
         from prunas.works.runtime import device
 
         changed = fastest(device()) | {key: value for key, value in changed.items() if key != "precision"}
-    chosen: Recipe = recipe(recipe_name or space.study.recipe).replace(**changed)
+    usual = recipe(recipe_name) if recipe_name else space.study.default_recipe()
+    chosen = usual.replace(**changed)
     folder = None if root is None else root.expanduser().absolute()
     data = datasets.load(space.study.data, folder, download) if space.study.data else None
     made, reference = make_task(asked, data)

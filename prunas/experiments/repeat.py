@@ -12,6 +12,7 @@ from prunas.proposers.table import PROPOSERS
 from prunas.protocols import SCRATCH
 from prunas.recipe import RECIPES, Recipe
 from prunas.spaces.space import SearchSpace
+from prunas.spaces.study import Study
 from prunas.tasks.load import CLASSIFICATION
 
 __all__ = ["command_of", "plan_document"]
@@ -53,7 +54,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
 def command_of(plan: Plan) -> list[str] | None:
     """The words of `prunas` that carry out this plan again, but for --out; None if only Python can say it."""
     spaces = [plan.setting.space] + ([plan.source.space] if plan.source else [])
-    recipe = _recipe(plan.setting.recipe, plan.setting.space.study.recipe)
+    recipe = _recipe(plan.setting.recipe, plan.setting.space.study)
     in_file = plan.setting.space.study.task.rpartition("/")[2] == plan.setting.task.name
     if not all(map(_typed, spaces)) or recipe is None or not in_file:
         return None
@@ -144,12 +145,18 @@ def _targets(plan: Plan) -> list[str]:
     return [*words, "--metric", plan.targets[0].metric]
 
 
-def _recipe(recipe: Recipe, usual: str) -> list[str] | None:
-    """The flags that make this recipe; None if there are none that do."""
-    if recipe.name not in RECIPES:
-        return None
-    named = RECIPES[recipe.name]
-    words = [] if recipe.name == usual else ["--recipe", recipe.name]
+def _recipe(recipe: Recipe, study: Study) -> list[str] | None:
+    """The flags that make this recipe of the space's own or of a named one; None if there are none that do."""
+    words = _changes(recipe, study.default_recipe())
+    if words is None and recipe.name in RECIPES:
+        changes = _changes(recipe, RECIPES[recipe.name])
+        words = None if changes is None else ["--recipe", recipe.name, *changes]
+    return words
+
+
+def _changes(recipe: Recipe, named: Recipe) -> list[str] | None:
+    """The flags that make a recipe of another one; None if there are none that do."""
+    words: list[str] = []
     changes: dict[str, Any] = {}
     for field, flag in _FLAGS.items():
         value = getattr(recipe, field)

@@ -68,7 +68,7 @@ class SpaceFile(BaseModel):
     input: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
     data: str = ""
     task: str = Field(default="classification", min_length=1)
-    recipe: str = "paper"
+    recipe: str | dict[str, Any] = "paper"
     metric: str = "params"
     keep: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.5, 0.3, 0.1)
     cap: float | None = Field(default=None, ge=1)
@@ -77,13 +77,25 @@ class SpaceFile(BaseModel):
     proposers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     presets: dict[str, PresetEntry] = Field(default_factory=dict)
 
+    @property
+    def recipe_name(self) -> str:
+        """The recipe that is named, or that the table `[recipe]` begins with."""
+        return self.recipe if isinstance(self.recipe, str) else str(self.recipe.get("name", "paper"))
+
+    @property
+    def recipe_changes(self) -> dict[str, Any]:
+        """What the table `[recipe]` changes."""
+        table = {} if isinstance(self.recipe, str) else self.recipe
+        return {key: value for key, value in table.items() if key != "name"}
+
     def settings(self) -> dict[str, Any]:
         """The attributes of a `SearchSpace` that the file decides."""
         finetune = FineTuning(**self.finetune.model_dump()) if self.finetune else None
         study = Study(
             data=self.data,
             task=self.task,
-            recipe=self.recipe,
+            recipe=self.recipe_name,
+            recipe_changes=self.recipe_changes,
             metric=self.metric,
             keep=self.keep,
             cap=self.cap,
@@ -130,16 +142,40 @@ def parse(text: str, path: Path) -> SpaceFile:
         if worst["type"] == "extra_forbidden":
             why = unknown("key", keys[-1], _known(keys))
         raise InputError(f"{path}{_line(text, keys)}: {'.'.join(map(str, place))}: {why}") from error
-    for key, look_up in (("recipe", recipe), ("metric", metric)):
-        try:
-            look_up(getattr(spec, key))
-        except InputError as error:
-            raise InputError(f"{path}{_line(text, [key])}: {error}") from error
+    try:
+        metric(spec.metric)
+    except InputError as error:
+        raise InputError(f"{path}{_line(text, ['metric'])}: {error}") from error
+    _check_recipe(spec, text, path)
     return spec
 
 
-FORMS = ("list[int]", "dict[str,int]", "int")
-"""How pydantic calls the forms of a preset's widths and selections in the place of an error."""
+def _check_recipe(spec: SpaceFile, text: str, path: Path) -> None:
+    """Refuses a recipe that does not exist, or that cannot be changed so."""
+    study = spec.settings()["study"]
+    try:
+        study.default_recipe()
+    except InputError as error:
+        keys = ["recipe", *([] if isinstance(spec.recipe, str) else _unusable(study))]
+        raise InputError(f"{path}{_line(text, keys)}: {error}") from error
+
+
+def _unusable(study: Study) -> list[str]:
+    """The first key of a table `[recipe]` that is wrong by itself; none where only several together are."""
+    try:
+        base = recipe(study.recipe)
+    except InputError:
+        return ["name"]
+    for key, value in study.recipe_changes.items():
+        try:
+            base.replace(**{key: value})
+        except InputError:
+            return [key]
+    return []
+
+
+FORMS = ("list[int]", "dict[str,int]", "int", "str", "dict[str,any]")
+"""How pydantic calls the forms of a recipe, and of a preset's widths and selections, in the place of an error."""
 
 
 def _known(keys: Sequence[str]) -> Sequence[str]:

@@ -7,7 +7,7 @@ A space is a TOML file in `search_spaces/`, a file of the user's, or made by `Se
     input = [3, 32, 32]
     data = "cifar10"
     task = "classification"                # the default; or a function that makes one of the data: "mine.py:task"
-    recipe = "paper"
+    recipe = "paper"                       # or a table: [recipe], with name = "paper" and what differs from it
     keep = [0.5, 0.3, 0.1]                 # default targets, fractions of `metric`
 
     [vary]                                 # shell patterns over what `prunas show` lists

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from prunas.recipe import FineTuning
+from prunas.recipe import FineTuning, Recipe, recipe
 
 __all__ = ["Study"]
 
@@ -18,6 +18,7 @@ class Study:
         task: Name of the task; or the function that makes it, "package.module:function" or "file.py:function" with
             the file beside the space's own.
         recipe: Name of the default recipe.
+        recipe_changes: Settings in which the default recipe differs from the one of that name.
         metric: What default targets are fractions of.
         keep: Default targets, each in (0, 1].
         cap: Largest factor of Scratch-B epochs, or None.
@@ -29,8 +30,17 @@ class Study:
     data: str = ""
     task: str = "classification"
     recipe: str = "paper"
+    recipe_changes: Mapping[str, Any] = field(default_factory=dict, hash=False)
     metric: str = "params"
     keep: tuple[float, ...] = (0.5, 0.3, 0.1)
     cap: float | None = None
     finetune: FineTuning | None = None
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
+
+    def default_recipe(self) -> Recipe:
+        """The recipe of that name with those changes.
+
+        Raises:
+            InputError: There is no such recipe or setting, or a value cannot be used.
+        """
+        return recipe(self.recipe).replace(**self.recipe_changes)

@@ -1,9 +1,10 @@
 """What a network is trained for: batches, a loss, additive statistics and the score made of them."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from prunas.errors import InputError
 from prunas.files import digest
@@ -15,7 +16,17 @@ if TYPE_CHECKING:
 
     from prunas.data.dataset import DataSet, Draw, Indices
 
-__all__ = ["DataSetTask", "Feed", "Inputs", "Network", "Split", "Task", "judge"]
+__all__ = [
+    "DataSetTask",
+    "Feed",
+    "Inputs",
+    "Network",
+    "Smoothable",
+    "Split",
+    "Task",
+    "judge",
+    "training_loss",
+]
 
 Split = Literal["train", "val", "train+val", "test"]
 _ROUNDING = 1e-9
@@ -130,6 +141,30 @@ class Task(Protocol):
 
     def unfit(self, output: Any, images: int) -> str | None:
         """Why what a network returns for so many samples cannot be trained on, after "the network ..."."""
+
+
+@runtime_checkable
+class Smoothable(Protocol):
+    """A task whose labels a recipe may smooth."""
+
+    def smoothed_loss(self, net: Network, batch: Any, smoothing: float) -> "Tensor":
+        """`Task.loss` with `smoothing`, in [0, 1), of every label's weight spread evenly over all classes."""
+
+
+def training_loss(task: Task, smoothing: float = 0.0) -> "Callable[[Network, Any], Tensor]":
+    """The loss that a training step descends: the task's own, with smoothed labels where a recipe asks for them.
+
+    Raises:
+        InputError: They are asked for, and the task does not have them.
+    """
+    if not smoothing:
+        return task.loss
+    if not isinstance(task, Smoothable):
+        raise InputError(
+            f"task {task.name!r} has no labels to smooth, and the recipe says label_smoothing = {smoothing:g}; "
+            "leave that out, or give the task smoothed_loss(net, batch, smoothing)"
+        )
+    return partial(task.smoothed_loss, smoothing=smoothing)
 
 
 class DataSetTask:

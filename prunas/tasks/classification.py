@@ -41,8 +41,12 @@ class Classification(DataSetTask):
 
     def loss(self, net: Network, batch: Batch) -> Tensor:
         """Cross entropy."""
+        return self.smoothed_loss(net, batch, 0.0)
+
+    def smoothed_loss(self, net: Network, batch: Batch, smoothing: float) -> Tensor:
+        """Cross entropy with smoothed labels (Szegedy et al. 2016, arXiv:1512.00567, section 7)."""
         images, labels = batch
-        return F.cross_entropy(net(images), labels)
+        return F.cross_entropy(net(images), labels, label_smoothing=smoothing)
 
     def totals(self, net: Network, batch: Batch) -> Tensor:
         """Hits, and images."""

@@ -264,9 +264,10 @@ def eager(
 class StepCache:
     """The captured steps of a process: all seeds and protocols of an architecture share one.
 
-    A step that is taken up again gets the new network's weights, no momentum and the new masks, in place. One
-    training at a time holds it; a second one at the same time gets another. Trainings with a regulariser do not
-    share theirs: a regulariser may have changed its network, and there is one such training per search.
+    A step that is taken up again gets the new network's weights, an optimiser that remembers nothing, and the new
+    masks, in place. One training at a time holds it; a second one at the same time gets another. Trainings with a
+    regulariser do not share theirs: a regulariser may have changed its network, and there is one such training per
+    search.
 
     Attributes:
         captures: Recordings made so far, by all of them.

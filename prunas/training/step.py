@@ -6,14 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.sgd import sgd
 from torch.utils._pytree import tree_map_only
 
 from prunas.data.dataset import Draw
 from prunas.errors import InputError, unknown
 from prunas.recipe import Recipe
-from prunas.tasks.base import Task
+from prunas.tasks.base import Task, training_loss
 from prunas.training.hooks import Regulariser
+from prunas.training.optimiser import make_optimiser
 from prunas.training.precision import Float32, algorithm_search, float32_arithmetic
 
 __all__ = ["Forward", "Step", "arithmetic", "autocast", "no_totals"]
@@ -80,7 +80,7 @@ class _Passes:
 
 
 class Step:
-    """Gather, forward, backward, penalty, SGD, masks: called with what a feed drew.
+    """Gather, forward, backward, penalty, update, masks: called with what a feed drew.
 
     All it reads and writes besides the draw are the tensors of `state` and `lr`, which stay where they are,
     and it never asks for a value. That is what a CUDA graph needs to replay it.
@@ -100,7 +100,7 @@ class Step:
         regulariser: Regulariser | None = None,
         masks: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Prepares momentum and learning rate, and applies the masks.
+        """Prepares optimiser and learning rate, and applies the masks.
 
         Args:
             net: On the device, with the regulariser attached.
@@ -109,23 +109,17 @@ class Step:
             masks: By parameter name; where a mask is 0 the weight is 0 before and after every step.
 
         Raises:
-            InputError: A mask's name is not that of a parameter.
+            InputError: A mask's name is not that of a parameter, or the task does not have the recipe's loss.
         """
         self.net, self._gather, self._recipe, self._regulariser = net, gather, recipe, regulariser
         self._task, self._device = task, device
+        self._loss = training_loss(task, recipe.label_smoothing)
         self._forward = Forward(net, recipe, device)
         self._params = {name: p for name, p in net.named_parameters() if p.requires_grad}
         self.lr = torch.zeros((), device=device)
         self._lr = 0.0
         exempt = {id(p) for p in regulariser.exempt()} if regulariser else set()
-        # Zeros instead of torch's empty start: the first step is then like all others, to the bit.
-        self._momentum = {name: torch.zeros_like(p) for name, p in self._params.items()}
-        pairs = [(p, self._momentum[name]) for name, p in self._params.items()]
-        self._groups = (
-            ([pair for pair in pairs if id(pair[0]) not in exempt], recipe.weight_decay),
-            ([pair for pair in pairs if id(pair[0]) in exempt], 0.0),
-        )
-        self._fused = recipe.fused and device.type in ("cpu", "cuda")
+        self._optimiser = make_optimiser(self._params, recipe, device, exempt)
         self._loss_sum = torch.zeros((), device=device)
         self._totals = no_totals(task, device)
         self._masked: dict[str, Tensor] = {}
@@ -174,13 +168,13 @@ class Step:
 
     def _train(self, batch: Any, size: int) -> None:
         passes = _Passes(self._forward)
-        loss = self._task.loss(passes, batch)
+        loss = self._loss(passes, batch)
         for p in self._params.values():
             p.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
         if self._regulariser is not None:
             self._regulariser.gradients()
-        self._update()
+        self._optimiser(self.lr)
         if self._regulariser is not None:
             self._regulariser.after_step(self.lr)
         self._mask()
@@ -202,52 +196,14 @@ class Step:
             )
         self._totals.add_(totals)
 
-    @torch.no_grad()
-    def _update(self) -> None:
-        # torch's function, not its class: the first use of the class imports the compiler, for 1.5 s.
-        for pairs, weight_decay in self._groups:
-            # A parameter that took no part in the loss has no gradient.
-            live = [(p, p.grad, momentum) for p, momentum in pairs if p.grad is not None]
-            if not live:
-                continue
-            params, grads, momenta = (list(column) for column in zip(*live, strict=True))
-            if not self._fused:
-                self._update_unfused(params, grads, momenta, weight_decay)
-                continue
-            sgd(
-                params,
-                grads,
-                momenta,
-                fused=True,
-                lr=self.lr,
-                weight_decay=weight_decay,
-                momentum=self._recipe.momentum,
-                nesterov=self._recipe.nesterov,
-                dampening=0.0,
-                maximize=False,
-            )
-
-    def _update_unfused(
-        self, params: list[Tensor], grads: list[Tensor], momenta: list[Tensor], weight_decay: float
-    ) -> None:
-        # torch's own would read the learning rate back.
-        torch._foreach_add_(grads, params, alpha=weight_decay)
-        torch._foreach_mul_(momenta, self._recipe.momentum)
-        torch._foreach_add_(momenta, grads)
-        moves = momenta
-        if self._recipe.nesterov:
-            torch._foreach_add_(grads, momenta, alpha=self._recipe.momentum)
-            moves = grads
-        torch._foreach_sub_(params, torch._foreach_mul(moves, self.lr))
-
     def _mask(self) -> None:
         if self._masked:
             torch._foreach_mul_(list(self._masked.values()), list(self._masks.values()))
 
     @torch.no_grad()
     def forget(self) -> None:
-        """Drops the momentum, and applies the masks."""
-        torch._foreach_zero_(list(self._momentum.values()))
+        """Drops what the optimiser remembers, and applies the masks."""
+        self._optimiser.forget()
         self._mask()
 
     def totals(self) -> tuple[float, Tensor]:
@@ -260,11 +216,10 @@ class Step:
     def state(self) -> dict[str, Tensor]:
         """Every tensor a step changes, by name; the tensors themselves, not copies."""
         net = {f"net.{name}": t for name, t in self.net.state_dict().items() if isinstance(t, Tensor)}
-        momentum = {f"momentum.{name}": t for name, t in self._momentum.items()}
         own = self._regulariser.state() if self._regulariser is not None else {}
         return {
             **net,
-            **momentum,
+            **self._optimiser.state(),
             **{f"regulariser.{name}": t for name, t in own.items()},
             "loss": self._loss_sum,
             "totals": self._totals,

@@ -13,6 +13,7 @@ from prunas.experiments.plan import make_plan, make_setting
 from prunas.experiments.record import load_records
 from prunas.experiments.repeat import command_of, plan_document
 from prunas.experiments.search import Plan
+from prunas.recipe import recipe as named_recipe
 from prunas.spaces.load import load_space
 
 DIGITS = "preresnet20-digits"
@@ -31,7 +32,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Plan
         plans.append(plan)
         raise Asked
 
-    monkeypatch.setattr("prunas.experiments.search.search", catch)
+    monkeypatch.setattr("prunas.api.run_search", catch)
 
     def call(*words: str) -> Plan:
         with pytest.raises(Asked):
@@ -81,6 +82,30 @@ def test_a_file_is_named_by_its_path(small_space: Path, asked: Callable[..., Pla
     assert words is not None
     assert words[1] == str(small_space)
     assert same(asked(*words), plan)
+
+
+def test_a_file_with_a_table_of_its_recipe_is_enough(
+    small_space: Path, tmp_path: Path, asked: Callable[..., Plan]
+) -> None:
+    lines = [line for line in small_space.read_text().splitlines() if not line.startswith("recipe")]
+    table = '[recipe]\nname = "tiny"\noptimizer = "adamw"\nlr = 0.001\nlabel_smoothing = 0.1\n'
+    file = tmp_path / "changed.toml"
+    file.write_text("\n".join(lines) + f"\n{table}")
+    plan = asked("search", str(file), "--epochs", "2")
+    recipe = plan.setting.recipe
+    assert (recipe.name, recipe.epochs, recipe.optimizer, recipe.lr) == ("tiny", 2, "adamw", 0.001)
+    assert recipe.label_smoothing == plan_document(plan)["recipe"]["label_smoothing"] == 0.1
+    words = command_of(plan)
+    assert words is not None
+    assert "--recipe" not in words
+    assert same(asked(*words), plan)
+    for name in ("tiny", "short"):  # a name on the command line is that recipe, without the file's changes
+        plan = asked("search", str(file), "--recipe", name)
+        assert plan.setting.recipe == named_recipe(name)
+        words = command_of(plan)
+        assert words is not None
+        assert words[words.index("--recipe") + 1] == name
+        assert same(asked(*words), plan)
 
 
 def test_data_that_lie_somewhere_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

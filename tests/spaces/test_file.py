@@ -1,8 +1,10 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from prunas.errors import InputError
+from prunas.recipe import recipe
 from prunas.spaces.file import parse
 from prunas.spaces.study import Study
 
@@ -85,6 +87,55 @@ def test_fine_tuning_of_a_space():
         with pytest.raises(InputError) as raised:
             parse(text.replace("epochs = 20", wrong), Path("x.toml"))
         assert message in str(raised.value)
+
+
+TABLE = """\
+network = "mine.py:factory"
+input = [3, 32, 32]
+
+[recipe]
+name = "short"
+optimizer = "adamw"
+lr = 0.001
+schedule = "linear"
+milestones = [0.25]
+label_smoothing = 0.1
+"""
+
+
+def test_a_recipe_may_be_a_table_of_changes() -> None:
+    study = parse(TABLE, Path("x.toml")).settings()["study"]
+    changes = {"lr": 0.001, "optimizer": "adamw", "schedule": "linear", "label_smoothing": 0.1}
+    assert study.recipe == "short"
+    assert study.default_recipe() == recipe("short").replace(milestones=(0.25,), **changes)
+    unnamed = parse(TABLE.replace('name = "short"', ""), Path("x.toml")).settings()["study"]
+    assert unnamed.default_recipe() == recipe("paper").replace(milestones=(0.25,), **changes)
+    plain = parse(WHOLE, Path("x.toml")).settings()["study"]
+    assert plain.default_recipe() == recipe("short")
+    assert plain == replace(plain, recipe_changes={})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"short"', '"shrot"', ":5: unknown recipe 'shrot'; did you mean short"),
+        ('name = "short"', "name = 3", ":5: unknown recipe '3'"),
+        ("optimizer =", "optimiser =", ":6: unknown recipe setting 'optimiser'; did you mean optimizer"),
+        ('"adamw"', '"adam"', ":6: unknown optimizer 'adam'; did you mean adamw"),
+        ("0.001", "-0.001", ":7: recipe 'short': lr must be a finite number above 0, not -0.001"),
+        ('"linear"', '"lin"', ":8: unknown schedule 'lin'; did you mean linear"),
+        ("[0.25]", "0.25", ":9: recipe 'short': milestones are shares"),
+        ("0.1", "[0.1]", ":10: recipe 'short': label_smoothing must be at least 0 and below 1, not [0.1]"),
+        ("0.1", "0.1\nnesterov = true", ":4: recipe 'short': only the optimizer sgd has nesterov"),
+        ("[recipe]", "[[recipe]]", ":4: recipe: Input should be a valid"),
+    ],
+)
+def test_a_wrong_recipe_table_is_named_with_line_and_setting(old: str, new: str, message: str) -> None:
+    assert TABLE.count(old) == 1
+    with pytest.raises(InputError) as caught:
+        parse(TABLE.replace(old, new), Path("x.toml"))
+    assert str(caught.value).startswith(f"x.toml{message}")
+    assert "\n" not in str(caught.value)
 
 
 def test_two_lines_are_enough():

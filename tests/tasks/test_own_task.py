@@ -21,6 +21,7 @@ from prunas.experiments.preflight import preflight
 from prunas.experiments.record import setting_digest
 from prunas.proposers.brief import Proposal
 from prunas.spaces.load import load_space
+from prunas.tasks.base import training_loss
 from prunas.tasks.load import CLASSIFICATION, load_task
 from prunas.works import train
 from tests.tasks.brightness import Brightness
@@ -225,6 +226,18 @@ def test_a_space_whose_task_cannot_be_had_is_refused(
     assert command("search", "bright.toml", "--proposer", "uniform", "--seeds", "1") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert says in line
+
+
+def test_label_smoothing_is_refused_for_a_task_without_labels(
+    there: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = '[recipe]\nname = "tiny"\nlabel_smoothing = 0.1\n'
+    Path("bright.toml").write_text(SPACE.replace('recipe = "tiny"\n', "") + table)
+    assert command("search", "bright.toml", "--proposer", "uniform", "--seeds", "1", "--dry-run") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "task 'brightness' has no labels to smooth, and the recipe says label_smoothing = 0.1" in line
+    task = Brightness(load("digits"))
+    assert training_loss(task) == task.loss  # without smoothing nothing is asked
 
 
 @pytest.mark.parametrize("value", ["float('nan')", "-1.0", "float('inf')"])

@@ -43,6 +43,7 @@ def result(trained):
 
 
 MASKS = {"3.weight": torch.arange(180).view(4, 5, 3, 3) % 2}
+ADAMW = RECIPE.replace(optimizer="adamw", lr=0.01, weight_decay=0.1)
 CASES = {
     "plain": {},
     "dropout": {"dropout": 0.5},
@@ -53,6 +54,10 @@ CASES = {
     "slimming": {"regulariser": partial(ScalePenalty, 0.01)},
     "sss": {"regulariser": partial(BranchScales, 0.01, 0.9, ["3"]), "dropout": 0.2},
     "unfused": {"recipe": RECIPE.replace(fused=False)},
+    "adamw": {"recipe": ADAMW.replace(schedule="linear"), "dropout": 0.2, "masks": MASKS},
+    "adamw-unfused": {"recipe": ADAMW.replace(fused=False)},
+    "adamw-dsd": {"recipe": ADAMW, "phases": partial(DenseSparseDense, 0.3), "masks": MASKS, "epochs": 6},
+    "smoothed": {"recipe": RECIPE.replace(label_smoothing=0.1)},
 }
 
 
@@ -97,11 +102,13 @@ def test_all_seeds_share_the_capture_of_an_architecture(benches, recorders):
     "other",
     [
         {"recipe": RECIPE.replace(weight_decay=0.1)},
+        {"recipe": RECIPE.replace(optimizer="adamw")},
+        {"recipe": RECIPE.replace(label_smoothing=0.1)},
         {"recipe": RECIPE.replace(precision="bf16")},
         {"recipe": RECIPE.replace(augment=False)},
         {"shape": "another"},
     ],
-    ids=["decay", "precision", "augmentation", "architecture"],
+    ids=["decay", "optimiser", "smoothing", "precision", "augmentation", "architecture"],
 )
 def test_what_kernels_depend_on_is_not_shared(benches, recorders, other):
     run(network(), prepare=partial(benches.bench, "network"))
