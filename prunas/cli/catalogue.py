@@ -11,6 +11,7 @@ from prunas.cli.output import FAILED, print_json, print_rows, say
 from prunas.errors import InputError
 
 if TYPE_CHECKING:
+    from prunas.cli.documents import PresetRow, ProposerRow, SpaceRow
     from prunas.spaces.space import SearchSpace
 
 __all__ = ["doctor", "presets", "proposers", "show", "spaces"]
@@ -81,7 +82,7 @@ def _sizes(text: str) -> tuple[int, ...]:
 def spaces(as_json: Json = False) -> None:
     """The search spaces: the bundled ones and those of installed packages."""
     found = _usable_spaces()
-    rows = [
+    rows: list[SpaceRow] = [
         {
             "name": s.name,
             "network": s.network,
@@ -103,7 +104,7 @@ def proposers(as_json: Json = False) -> None:
     known, problems = installed_proposers()
     for problem in problems:
         say(problem)
-    rows = [
+    rows: list[ProposerRow] = [
         {
             "name": name,
             "kind": entry.kind,
@@ -123,7 +124,7 @@ def presets(
     space: Annotated[str | None, typer.Argument(help="Only this space's.")] = None, as_json: Json = False
 ) -> None:
     """Named architectures, published ones first."""
-    rows = []
+    rows: list[PresetRow] = []
     for found in [load(space)] if space else _usable_spaces():
         for preset in found.presets:
             cost = found.cost(preset.architecture)

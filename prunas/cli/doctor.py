@@ -6,7 +6,9 @@ import platform
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Literal
+
+from typing_extensions import TypedDict
 
 from prunas import __version__
 from prunas.data import DATASETS, data_folder, load
@@ -15,11 +17,23 @@ from prunas.plugins import plugins
 from prunas.proposers.registry import installed_proposers
 from prunas.spaces.load import installed_spaces
 
-__all__ = ["EXTRAS", "NEEDED", "examine"]
+__all__ = ["EXTRAS", "NEEDED", "Check", "examine"]
+
+Status = Literal["ok", "missing", "wrong"]
+
+
+class Check(TypedDict):
+    """One thing that was looked at; `missing` is what not all need."""
+
+    what: str
+    status: Status
+    detail: str
+
 
 NEEDED = (
     "torch", "torchvision", "numpy", "scipy", "scikit-learn", "networkx", "optuna", "matplotlib", "jinja2",
     "pydantic", "typer", "rich", "safetensors", "thop", "platformdirs", "threadpoolctl",
+    "typing-extensions",
 )  # fmt: skip
 """Packages that prunas does not work without."""
 
@@ -34,8 +48,8 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
 """Packages of each extra, `pip install 'prunas[EXTRA]'`."""
 
 
-def examine(data: Path | None, out: Path) -> list[dict[str, Any]]:
-    """Every check as {"what", "status", "detail"}; status is `ok`, `missing` (not needed by all) or `wrong`."""
+def examine(data: Path | None, out: Path) -> list[Check]:
+    """Every check."""
     checks = [_check("python", "ok", f"{platform.python_version()} on {platform.platform()}")]
     checks.append(_check("prunas", "ok", __version__))
     checks += [_package(name, "wrong", name) for name in NEEDED]
@@ -60,11 +74,11 @@ def examine(data: Path | None, out: Path) -> list[dict[str, Any]]:
     return checks
 
 
-def _check(what: str, status: str, detail: str) -> dict[str, Any]:
+def _check(what: str, status: Status, detail: str) -> Check:
     return {"what": what, "status": status, "detail": detail}
 
 
-def _package(name: str, absent: str, install: str) -> dict[str, Any]:
+def _package(name: str, absent: Status, install: str) -> Check:
     """Whether a package is installed; `absent` is the status if not, `install` what pip is given."""
     try:
         return _check(name, "ok", importlib.metadata.version(name))
@@ -72,14 +86,14 @@ def _package(name: str, absent: str, install: str) -> dict[str, Any]:
         return _check(name, absent, f"not installed; pip install {install}")
 
 
-def _data_folder(folder: Path) -> dict[str, Any]:
+def _data_folder(folder: Path) -> Check:
     if folder.is_dir():
         return _check("data folder", "ok", str(folder))
     what = "is no folder" if folder.exists() else "does not exist"
     return _check("data folder", "missing", f"{folder} {what}; give another with --data DIR or PRUNAS_DATA")
 
 
-def _torch() -> dict[str, Any]:
+def _torch() -> Check:
     try:
         import torch
     except ImportError as error:
@@ -89,7 +103,7 @@ def _torch() -> dict[str, Any]:
     return _check("device", "ok", f"CPU with {os.cpu_count()} cores; trainings run here")
 
 
-def _torchvision() -> dict[str, Any]:
+def _torchvision() -> Check:
     try:
         import torchvision  # noqa: F401
     except (ImportError, RuntimeError) as error:
@@ -101,7 +115,7 @@ def _torchvision() -> dict[str, Any]:
     return _check("torchvision import", "ok", "works")
 
 
-def _writable(out: Path) -> dict[str, Any]:
+def _writable(out: Path) -> Check:
     folder = next((parent for parent in (out, *out.absolute().parents) if parent.exists()), Path())
     try:
         with tempfile.TemporaryFile(dir=folder):

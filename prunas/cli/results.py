@@ -13,6 +13,7 @@ from prunas.cli.output import check_file, print_json, print_rows, say
 from prunas.errors import InputError, unknown
 
 if TYPE_CHECKING:
+    from prunas.cli.documents import RunRow
     from prunas.inspection.latency import Latency as Timed
     from prunas.report.evidence import Evidence
     from prunas.results.record import Record
@@ -33,7 +34,7 @@ def runs(
         from prunas.experiments.record import check_known
 
         check_known(space, {path.parent.parent.name for path in out.glob("*/*/job.json")}, out)
-    rows = []
+    rows: list[RunRow] = []
     for run in store.runs(space):
         values = run.result.values if run.result else {}
         rows.append(

@@ -7,7 +7,7 @@ image in eval mode; norms, activations, pooling and biases are not counted among
 
 import math
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,17 @@ class Cost(NamedTuple):
     def to_json(self) -> dict[str, int]:
         """The four numbers by name."""
         return self._asdict()
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: object, handler: object) -> dict[str, Any]:
+        """Describes the object that `to_json` makes, where pydantic would describe an array."""
+        counts = {name: {"type": "integer"} for name in cls._fields}
+        return {
+            "type": "object",
+            "properties": counts,
+            "required": list(counts),
+            "additionalProperties": False,
+        }
 
 
 def check_target(target: Target) -> None:

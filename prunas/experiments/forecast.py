@@ -2,7 +2,8 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any
+
+from typing_extensions import TypedDict
 
 from prunas import designs
 from prunas.costs.target import Target
@@ -12,7 +13,20 @@ from prunas.protocols import SCRATCH, Protocol
 from prunas.works import processor
 from prunas.works.trainings import BACKWARD
 
-__all__ = ["Forecast", "dry_rows", "forecast"]
+__all__ = ["DryRow", "Forecast", "dry_rows", "forecast"]
+
+
+class DryRow(TypedDict):
+    """One proposer at one target under one protocol; the cost is None where the points are not known yet."""
+
+    proposer: str
+    asked: str
+    metric: str
+    budget: int
+    protocol: str
+    seeds: int
+    params: int | None
+    macs: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +116,11 @@ def forecast(plan: Plan) -> Forecast:
     return Forecast(trainings, macs, steps, passed)
 
 
-def dry_rows(plan: Plan) -> list[dict[str, Any]]:
+def dry_rows(plan: Plan) -> list[DryRow]:
     """One row per proposer, target and protocol that can train its points; those of methods are not known yet."""
     space = plan.setting.space
 
-    def row(name: str, target: Target, how: Protocol) -> dict[str, Any]:
+    def row(name: str, target: Target, how: Protocol) -> DryRow:
         cost = None
         if name == "uniform":
             arch = designs.uniform(space, target)

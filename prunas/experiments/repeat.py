@@ -1,9 +1,12 @@
 """A plan written down, and the command that repeats it. Torch-free."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from typing_extensions import TypedDict
+
+from prunas.costs.target import Target
 from prunas.data import data_folder
 from prunas.experiments.plan import TRIALS, Plan, controls_of
 from prunas.experiments.transfer import designs_of
@@ -15,7 +18,38 @@ from prunas.spaces.space import SearchSpace
 from prunas.spaces.study import Study
 from prunas.tasks.load import CLASSIFICATION
 
-__all__ = ["command_of", "plan_document"]
+__all__ = ["PlanDocument", "command_of", "plan_document"]
+
+
+class SourceDocument(TypedDict):
+    """Where the shapes come from that a search carries over."""
+
+    space: str
+    proposer: str
+    shipped: bool
+
+
+class PlanDocument(TypedDict, total=False):
+    """What a record keeps of its plan; nothing where records of different plans are joined."""
+
+    space: str
+    data: str
+    recipe: Mapping[str, Any]
+    dense_training: str
+    task: Mapping[str, Any]
+    proposers: list[str]
+    targets: list[Target]
+    protocols: list[str]
+    seeds: int
+    trials: Mapping[str, int]
+    options: Mapping[str, Mapping[str, Any]]
+    cap: float | None
+    dense: bool
+    keep_weights: bool
+    align: list[int | str] | None
+    source: SourceDocument | None
+    command: list[str] | None
+
 
 _FLAGS = {
     "epochs": "--epochs",

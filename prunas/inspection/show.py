@@ -1,15 +1,78 @@
 """`show`: what a space lets vary and what a point of it costs. Torch-free once surveyed, but for thop's count."""
 
+from collections.abc import Mapping
 from typing import Any
+
+from typing_extensions import TypedDict
 
 from prunas.architecture import Architecture
 from prunas.spaces.space import SearchSpace
 from prunas.statistics.text import count
 
-__all__ = ["show_document", "show_text"]
+__all__ = ["ShowDocument", "show_document", "show_text"]
 
 
-def show_document(space: SearchSpace, arch: Architecture) -> dict[str, Any]:
+class GroupRow(TypedDict):
+    """Channels that one width decides."""
+
+    name: str
+    units: int
+    dense: int
+    stage: int
+    role: str
+    maskable: bool
+    varies: bool
+
+
+class GateRow(TypedDict):
+    """A selection of channels before a layer; `norm` names the normalisation in front of it."""
+
+    name: str
+    norm: str | None
+    channels: int
+    dense: int
+    stage: int
+    varies: bool
+
+
+class BlockRow(TypedDict):
+    """A residual block."""
+
+    name: str
+    stage: int
+    removed: bool
+    varies: bool
+
+
+class FrozenRow(TypedDict):
+    """What cannot vary, and why."""
+
+    what: str
+    why: str
+    where: str
+
+
+class ShowDocument(TypedDict):
+    """A point of a space: what varies in it, and what it costs."""
+
+    space: str
+    network: str
+    data: str
+    recipe: str
+    input: list[int]
+    params: int
+    macs: int
+    dense_params: int
+    dense_macs: int
+    digest: str
+    groups: list[GroupRow]
+    gates: list[GateRow]
+    blocks: list[BlockRow]
+    stages: list[list[int]]
+    frozen: list[FrozenRow]
+
+
+def show_document(space: SearchSpace, arch: Architecture) -> ShowDocument:
     """Everything `prunas show --json` prints, apart from the schema version."""
     survey, cost = space.survey, space.cost(arch)
     widths, selected = dict(arch.widths), dict(arch.selected)
@@ -64,7 +127,7 @@ def show_document(space: SearchSpace, arch: Architecture) -> dict[str, Any]:
     }
 
 
-def show_text(space: SearchSpace, arch: Architecture, document: dict[str, Any]) -> str:
+def show_text(space: SearchSpace, arch: Architecture, document: Mapping[str, Any]) -> str:
     """The same for a person, with thop's count beside ours because published numbers are often like it."""
     lines = [
         f"{space.name}: {space.network} on {space.study.data or 'no data set'}, recipe {space.study.recipe}",

@@ -2,14 +2,26 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+from typing_extensions import TypedDict
 
 from prunas.errors import InputError, unknown
 from prunas.recipe import finite
 
-__all__ = ["Option", "at_least", "check_options"]
+__all__ = ["Option", "OptionRow", "at_least", "check_options"]
 
 _TYPES: Mapping[type, str] = {float: "a finite number", int: "a whole number", str: "a name"}
+
+
+class OptionRow(TypedDict):
+    """What a reader needs to set an option."""
+
+    name: str
+    type: Literal["float", "int", "str"]
+    default: float | int | str | None
+    range: str
+    help: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +46,11 @@ class Option:
     range: str = ""
     choices: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> OptionRow:
         """What a reader needs to set it, as JSON values."""
         return {
             "name": self.name,
-            "type": self.type.__name__,
+            "type": self.type.__name__,  # type: ignore[typeddict-item]  # one of the three
             "default": self.default,
             "range": self.range or ", ".join(self.choices),
             "help": self.help,

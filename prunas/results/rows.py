@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema, with_config
 
 from prunas.costs.counted import Cost
 from prunas.costs.target import Target
@@ -17,6 +17,7 @@ from prunas.tasks.score import Score
 __all__ = [
     "FINISHED",
     "Metric",
+    "Point",
     "Proposed",
     "SearchCost",
     "Spent",
@@ -27,6 +28,11 @@ __all__ = [
 
 Metric = Literal["params", "macs"]
 FINISHED = "finished"
+
+Point = Annotated[
+    Mapping[str, Any], WithJsonSchema({"type": "object", "required": ["format", "space", "network"]})
+]
+"""An architecture as JSON values; `Architecture.from_json` checks the rest of it."""
 
 _Count = Annotated[int, Field(ge=0)]
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -44,7 +50,7 @@ class Proposed:
         reached: Its cost.
     """
 
-    architecture: Mapping[str, Any] = field(hash=False)
+    architecture: Point = field(hash=False)
     digest: str
     reached: Cost
 

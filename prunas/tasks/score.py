@@ -3,11 +3,15 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, WithJsonSchema
 
 from prunas.errors import InputError
 
 __all__ = ["ACCURACY", "Score"]
+
+_Bound = Annotated[float, WithJsonSchema({"type": ["number", "null"]})]  # an infinite one is null in JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,9 +30,9 @@ class Score:
     name: str
     unit: str = ""
     better: Literal["higher", "lower"] = "higher"
-    low: float = -math.inf
-    high: float = math.inf
-    margin: float = 0.0
+    low: _Bound = -math.inf
+    high: _Bound = math.inf
+    margin: Annotated[float, Field(ge=0)] = 0.0
 
     def __post_init__(self) -> None:
         """Refuses what cannot be compared."""
