@@ -177,8 +177,8 @@ def _weights_notes(weights: Weights, space: SearchSpace) -> tuple[str, ...]:
     read = () if weights.kind == "run" else fitted_state(weights, initial(space, 0))[1]
     content = f", sha256 {weights.sha256[:12]}" if weights.sha256 else ""
     return (
-        f"all seeds share one given dense network ({weights.label}{content}), so intervals speak of retraining, "
-        "not of searching; which images it was trained on is not known here",
+        f"all seeds share one given dense network ({weights.label}{content}), so intervals speak of retraining "
+        "and of what a method draws by its seed, not of searching in other dense networks; which images it was trained on is not known here",
         *read,
     )
 
