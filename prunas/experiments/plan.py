@@ -178,7 +178,8 @@ def _weights_notes(weights: Weights, space: SearchSpace) -> tuple[str, ...]:
     content = f", sha256 {weights.sha256[:12]}" if weights.sha256 else ""
     return (
         f"all seeds share one given dense network ({weights.label}{content}), so intervals speak of retraining "
-        "and of what a method draws by its seed, not of searching in other dense networks; which images it was trained on is not known here",
+        "and of what a method draws by its seed, not of searching in other dense networks; which images it was "
+        "trained on is not known here",
         *read,
     )
 
