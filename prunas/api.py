@@ -31,6 +31,7 @@ from prunas.runs.executors import Report, silent
 from prunas.runs.store import Store
 from prunas.spaces.load import load_point, load_space
 from prunas.spaces.space import SearchSpace
+from prunas.surgery.given import Weights
 from prunas.works.trainings import Setting
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def prepare_search(
     controls: bool = True,
     dense: bool = True,
     dense_training: str = "scratch-e",
+    weights: str | Path | Weights | None = None,
     cap: float | None = None,
     keep_weights: bool = False,
     align: "tuple[int, Rounding] | None" = None,
@@ -122,6 +124,7 @@ def prepare_search(
         controls: Whether uniform, random and taper join.
         dense: Whether the dense network is trained and tested too.
         dense_training: How the dense network of pruning methods is trained.
+        weights: Of that network, which is then not trained: see `prunas.surgery.given.Weights.of`.
         cap: Largest factor of Scratch-B epochs.
         keep_weights: Whether final trainings keep their weights.
         align: What widths are rounded to, and how, such as `(8, "nearest")`.
@@ -138,7 +141,7 @@ def prepare_search(
     Raises:
         InputError: Something does not exist, or could only fail later.
     """
-    setting = _setting(space, recipe, data, download, dense_training)
+    setting = _setting(space, recipe, data, download, dense_training, weights)
     plan = make_plan(
         setting,
         _several(proposers),
@@ -387,6 +390,7 @@ def _setting(
     data: Path | str | None,
     download: bool,
     dense_training: str = "scratch-e",
+    weights: str | Path | Weights | None = None,
 ) -> Setting:
     changes = dict(recipe) if isinstance(recipe, Mapping) else {"name": recipe}
     name = changes.pop("name", None)
@@ -397,4 +401,5 @@ def _setting(
         root=None if data is None else Path(data),
         download=download,
         dense_training=dense_training,
+        weights=weights,
     )

@@ -38,6 +38,7 @@ Registry = Literal[
 _TABLES: dict[Registry, dict[str, str]] = {
     "prunas.works": {
         "evaluate": "prunas.works.evaluate:run",
+        "given": "prunas.works.given:run",
         "train": "prunas.works.train:run",
     },
     "prunas.penalties": {

@@ -174,8 +174,8 @@ class Outcomes:
         outcome = self.outcomes.get(asked.job.id)
         result = outcome.result if outcome else None
         seconds = result.values.get("seconds", result.seconds) if result else 0.0
-        counted = int(result.values.get("macs", 0)) if result else 0
-        macs = asked.macs if isinstance(asked, Training) else counted
+        planned = asked.macs if isinstance(asked, Training) else 0
+        macs = int(result.values.get("macs", planned)) if result else planned
         return Spent(id=asked.job.id, macs=macs, seconds=seconds)
 
     def _trials(self) -> Iterator[TrialRow]:

@@ -8,6 +8,7 @@ from typing_extensions import TypedDict
 from prunas import designs
 from prunas.costs.target import Target
 from prunas.experiments.plan import Plan
+from prunas.experiments.preflight import asks_penalty
 from prunas.proposers.registry import entry
 from prunas.protocols import SCRATCH, Protocol
 from prunas.works import processor
@@ -101,7 +102,8 @@ def forecast(plan: Plan) -> Forecast:
 
     for name in plan.proposers:
         line = entry(name)
-        if "dense" in line.needs:
+        # Given weights are trained on by penalties alone.
+        if "dense" in line.needs and (setting.dense_from is None or asks_penalty(plan, name)):
             add(plan.seeds, 1.0, "train", setting.dense_training)
         for target in plan.targets:
             share = min(1.0, target.value / setting.space.measure(setting.space.dense, target.metric))

@@ -18,6 +18,7 @@ from prunas.proposers.table import PROPOSERS
 from prunas.protocols import SCRATCH, Protocol, protocol
 from prunas.recipe import finite, recipe
 from prunas.spaces.space import SearchSpace
+from prunas.surgery.given import Weights, fitted_state
 from prunas.tasks.base import Split, Task
 from prunas.tasks.load import CLASSIFICATION, find_task, make_task
 from prunas.works.trainings import Setting
@@ -105,6 +106,7 @@ def make_setting(
     download: bool = False,
     dense_training: str = "scratch-e",
     task: str | Callable[..., Task] | None = None,
+    weights: str | Path | Weights | None = None,
 ) -> Setting:
     """Space, task, recipe and data of an experiment; loads the data.
 
@@ -119,9 +121,11 @@ def make_setting(
         task: Instead of the space's own: a name, or a function of an importable module; see
             `prunas.tasks.load.find_task`. It is called with the space's data set, or with nothing if that names
             none.
+        weights: Of the dense network of pruning methods, which is then not trained: see
+            `prunas.surgery.given.Weights.of`.
 
     Raises:
-        InputError: Something does not exist or cannot be read.
+        InputError: Something does not exist or cannot be read, or the weights do not fit the network.
     """
     beside = Path(space.source).parent if task is None else Path()
     asked = find_task(space.study.task if task is None else task, beside)
@@ -145,18 +149,39 @@ def make_setting(
             f"{whose} has images of {shapes}; the network of space {space.name!r} takes "
             f"{'x'.join(map(str, space.survey.input))}"
         )
+    dense_from = Weights.of(weights) if isinstance(weights, (str, Path)) else weights
+    notes = made.notes if dense_from is None else (*made.notes, *_weights_notes(dense_from, space))
     return Setting(
         space=space,
         recipe=chosen,
         data=data.name if data is not None else "",
         identity=data.identity if data is not None else "",
         images={split: len(made.members(split, chosen.images)) for split in SPLITS},
-        notes=made.notes,
+        notes=notes,
         dense_training=protocol(dense_training),
         chance=made.chance,
         root=folder,
         task=reference,
         score=made.score,
+        dense_from=dense_from,
+    )
+
+
+def _weights_notes(weights: Weights, space: SearchSpace) -> tuple[str, ...]:
+    """What a reader should know about a search in a given network.
+
+    Raises:
+        InputError: The weights do not fit it. Those of a run are looked at when the store is known.
+    """
+    from prunas.works.runtime import initial
+
+    read = () if weights.kind == "run" else fitted_state(weights, initial(space, 0))[1]
+    content = f", sha256 {weights.sha256[:12]}" if weights.sha256 else ""
+    return (
+        f"all seeds share one given dense network ({weights.label}{content}), so intervals speak of retraining "
+        "and of what a method draws by its seed, not of searching in other dense networks; which images it was "
+        "trained on is not known here",
+        *read,
     )
 
 

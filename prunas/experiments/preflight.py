@@ -9,13 +9,14 @@ A plan is refused here, with one line, if anything in it could only fail later:
 - the images of a split leave a batch of one, on which batch norm cannot train;
 - a proposer cannot be made with its settings, or says itself that it cannot serve the space;
 - a target lies below what a proposer can reach by what it decides;
+- given weights of the dense network are of a run that is not there, or do not fit;
 - runs are in the folder that this version cannot continue, or the space was edited since they began.
 
 The names in a plan and its numbers are checked where they become one: `Recipe`, `Target`, `protocol`, the options
 of `prunas.proposers.registry` and `prunas.experiments.plan.make_plan`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +27,11 @@ from prunas.experiments.plan import Plan
 from prunas.experiments.sessions import proposer_of
 from prunas.files import names_folder, read_json
 from prunas.plugins import foreign_code
-from prunas.proposers.brief import Brief
+from prunas.proposers.brief import Brief, DenseNetwork, Penalty, Pending
 from prunas.proposers.entry import Entry
 from prunas.runs.store import Store
 from prunas.spaces.space import SearchSpace
+from prunas.surgery.given import fitted_state
 from prunas.tasks.base import Task
 from prunas.tasks.load import CLASSIFICATION
 from prunas.works.trainings import Setting
@@ -37,7 +39,7 @@ from prunas.works.trainings import Setting
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["bounds_of", "check_setting", "check_unedited", "preflight"]
+__all__ = ["asks_penalty", "bounds_of", "check_setting", "check_unedited", "preflight"]
 
 
 def preflight(plan: Plan, store: Store | None = None) -> None:
@@ -61,6 +63,15 @@ def preflight(plan: Plan, store: Store | None = None) -> None:
             _rehearse(plan, proposer)
     if store is not None:
         check_unedited(space, store)
+        _check_given(plan.setting, store)
+
+
+def _check_given(setting: Setting, store: Store) -> None:
+    """Refuses given weights that are not there or do not fit, those of a run included."""
+    from prunas.works.runtime import initial
+
+    if setting.dense_from is not None:
+        fitted_state(setting.dense_from, initial(setting.space, 0), store.root / setting.space.name)
 
 
 def check_setting(setting: Setting, *, least: bool = False) -> None:
@@ -165,7 +176,21 @@ def _check_settings(space: SearchSpace, name: str, proposer: Any) -> None:
             raise InputError(f"{name}: {error}") from error
 
 
-def _rehearse(plan: Plan, proposer: Any) -> None:
+def asks_penalty(plan: Plan, name: str) -> bool:
+    """Whether a proposer asks for a dense training with a penalty; trains nothing."""
+    penalties: list[Penalty] = []
+
+    def dense(penalty: Penalty | None) -> DenseNetwork:
+        penalties.extend([] if penalty is None else [penalty])
+        raise Pending
+
+    _rehearse(plan, proposer_of(plan, name)[1], dense)
+    return bool(penalties)
+
+
+def _rehearse(
+    plan: Plan, proposer: Any, dense: Callable[[Penalty | None], DenseNetwork] | None = None
+) -> None:
     """Asks a proposer without the training it wants: it refuses what it cannot serve, waits, or answers."""
     recipe = plan.setting.recipe
     brief = Brief(
@@ -175,6 +200,7 @@ def _rehearse(plan: Plan, proposer: Any) -> None:
         lr_sum=recipe.lr * recipe.epochs,  # any number above 0: nothing is trained
         momentum=recipe.momentum,
         calibration=lambda images: (),
+        dense=dense,
     )
     try:
         proposer.propose(brief, [])

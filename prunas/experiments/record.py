@@ -57,6 +57,8 @@ def setting_digest(plan: Plan) -> str:
     shared: list[Any] = [setting.space.survey.fingerprint, setting.recipe.identity, setting.identity]
     if setting.dense_training != SCRATCH:  # what is found in another dense network is not the same finding
         shared.append(setting.dense_training.name)
+    if setting.dense_from is not None:
+        shared.append(setting.dense_from.to_json())
     if setting.task.name != CLASSIFICATION.name:
         shared.append(setting.task.to_json())
     identities = {named_metric(target.metric).identity for target in plan.targets} - {""}

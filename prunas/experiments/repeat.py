@@ -37,6 +37,7 @@ class PlanDocument(TypedDict, total=False):
     recipe: Mapping[str, Any]
     dense_training: str
     task: Mapping[str, Any]
+    weights: Mapping[str, Any]
     proposers: list[str]
     targets: list[Target]
     protocols: list[str]
@@ -69,6 +70,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "recipe": setting.recipe.to_json(),
         "dense_training": setting.dense_training.name,
         **({} if setting.task.name == CLASSIFICATION.name else {"task": setting.task.to_json()}),
+        **({} if setting.dense_from is None else {"weights": setting.dense_from.to_json()}),
         "proposers": list(plan.proposers),
         "targets": [target.to_json() for target in plan.targets],
         "protocols": [protocol.name for protocol in plan.protocols],
@@ -91,6 +93,8 @@ def command_of(plan: Plan) -> list[str] | None:
     recipe = _recipe(plan.setting.recipe, plan.setting.space.study)
     in_file = plan.setting.space.study.task.rpartition("/")[2] == plan.setting.task.name
     if not all(map(_typed, spaces)) or recipe is None or not in_file:
+        return None
+    if plan.setting.dense_from is not None:
         return None
     head = _search(plan) if plan.source is None else _transfer(plan)
     if head is None:

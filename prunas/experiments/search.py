@@ -142,6 +142,8 @@ class _Search:
             session.error, session.ended = f"{session.name}, seed {session.seed}: {error}", True
 
     def _dense(self, session: Session, penalty: Penalty | None) -> DenseNetwork:
+        if penalty is not None and self.plan.setting.dense_from is not None:
+            self._dense(session, None)  # a penalty trains on from the given weights
         training = self.plan.setting.dense(session.seed, penalty)
         self.dense.setdefault(training.job.id, (session.name, session.seed, training))
         session.asked[training.job.id] = training

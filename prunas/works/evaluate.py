@@ -11,6 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from prunas.architecture import Architecture
 from prunas.recipe import Recipe
+from prunas.spaces.space import SearchSpace
+from prunas.tasks.base import Task
 from prunas.training.evaluate import evaluate
 from prunas.works import processor
 from prunas.works.runtime import (
@@ -23,7 +25,7 @@ from prunas.works.runtime import (
     task_of_spec,
 )
 
-__all__ = ["estimate_norms", "run"]
+__all__ = ["estimate_norms", "run", "score_network"]
 
 
 def run(
@@ -41,15 +43,42 @@ def run(
     Returns:
         `score` on the validation split, the `macs` and `seconds` it took; None if `stop` said so.
     """
-    where, started, options = device(), time.perf_counter(), spec["options"]
+    options, recipe = spec["options"], Recipe.from_json(spec["recipe"])
+    arch = Architecture.from_json(options["architecture"])
+
+    def make(space: SearchSpace, task: Task) -> nn.Module:
+        return network(spec["seed"], space, arch, options["inherit"], task, recipe.images, folder)
+
+    return score_network(spec, arch, make, options["norms"], stop)
+
+
+def score_network(
+    spec: Mapping[str, Any],
+    arch: Architecture,
+    make: Callable[[SearchSpace, Task], nn.Module],
+    norms: int,
+    stop: Callable[[], bool],
+) -> dict[str, Any] | None:
+    """Validation score of a network that is not trained.
+
+    Args:
+        spec: With the space, the recipe, the data and the seed of a job.
+        arch: The point.
+        make: Makes its network on the CPU, with weights.
+        norms: Training images from which statistics of batch norms are estimated anew first; 0 keeps them.
+        stop: Whether to stop.
+
+    Returns:
+        As `run`.
+    """
+    where, started = device(), time.perf_counter()
     choose_algorithms(where)
-    space, arch = space_of_spec(spec), Architecture.from_json(options["architecture"])
-    recipe, task = Recipe.from_json(spec["recipe"]), task_of_spec(spec)
-    macs, norms = space.cost(arch).macs, options["norms"]
+    space, recipe, task = space_of_spec(spec), Recipe.from_json(spec["recipe"]), task_of_spec(spec)
+    macs = space.cost(arch).macs
     onednn = where.type != "cpu" or processor.onednn_pays(space, arch, recipe)
     with side_by_side(where, stop), processor.convolutions(onednn):
         torch.set_num_threads(processor.threads(macs * recipe.batch))
-        net = network(spec["seed"], space, arch, options["inherit"], task, recipe.images, folder)
+        net = make(space, task)
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         net.to(device=where, memory_format=layout)  # type: ignore[call-overload]  # a documented overload
         images = 0

@@ -1,7 +1,7 @@
 """Trainings written down as jobs, and their results read back as rows. Torch-free."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,14 @@ from prunas.results.rows import TrainingRow
 from prunas.runs.execute import Outcome
 from prunas.runs.job import Job
 from prunas.spaces.space import SearchSpace
+from prunas.surgery.given import Weights
 from prunas.tasks.load import CLASSIFICATION, TaskReference
 from prunas.tasks.score import ACCURACY, Score
 
 __all__ = ["BACKWARD", "Setting", "Training", "WorkRequest"]
 
 WORK = "train"
+GIVEN = "given"
 BACKWARD = 3
 """MACs of a training step over those of a forward pass: the backward pass costs about two more."""
 
@@ -44,6 +46,8 @@ class Setting:
             each machine, see `prunas.data.data_folder`.
         task: What networks are trained for.
         score: What their scores mean.
+        dense_from: Given weights of the dense network of pruning methods, which is then not trained. None has it
+            trained.
     """
 
     space: SearchSpace
@@ -57,14 +61,20 @@ class Setting:
     root: Path | None = None
     task: TaskReference = CLASSIFICATION
     score: Score = ACCURACY
+    dense_from: Weights | None = None
 
     def __post_init__(self) -> None:
-        """Refuses a dense training that would need a dense training."""
+        """Refuses a dense training that would need a dense training, or that given weights replace."""
         how = self.dense_training
         if not how.trains_dense:
             able = " or ".join(name for name, entry in PROTOCOLS.items() if entry.trains_dense)
             raise InputError(
                 f"the dense network cannot be trained by {how.name!r}; use {able} (and --epochs)"
+            )
+        if self.dense_from is not None and how != SCRATCH:
+            raise InputError(
+                f"the dense network has given weights ({self.dense_from}) and is not trained by {how.name!r}; "
+                "leave one of the two out"
             )
 
     def _job(
@@ -75,6 +85,8 @@ class Setting:
         schedule: tuple[Recipe, int],
         split: str,
         score: str,
+        *,
+        work: str = WORK,
         **changes: Any,
     ) -> Job:
         recipe, epochs = schedule
@@ -96,7 +108,7 @@ class Setting:
             "penalty": None,
             "keep_weights": False,
         }
-        return self._placed(WORK, spec | changes, label)
+        return self._placed(work, spec | changes, label)
 
     def _placed(self, work: str, spec: Mapping[str, Any], label: str) -> Job:
         """A job with the task of this setting, and the folder of its data."""
@@ -119,14 +131,30 @@ class Setting:
         return float(sum(phases.lr_at(recipe, step, steps, epochs) for step in range(steps * epochs)))
 
     def dense(self, seed: int, penalty: Penalty | None) -> "Training":
-        """The dense training a pruning method asks for: trained on train, scored on validation."""
+        """The dense network a pruning method asks for: trained on train, scored on validation.
+
+        With given weights it is `given`, whatever the seed, and a penalty trains on from those.
+        """
+        if self.dense_from is not None and penalty is None:
+            return self.given(self.dense_from)
         document = penalty.to_json() if penalty else None
         changes: dict[str, Any] = {"penalty": document, "keep_weights": True}
+        if self.dense_from is not None:
+            changes["inherit"] = {"run": self.given(self.dense_from).job.name, "kept": {}}
         if self.dense_training.phases is not None:
             changes["phases"] = self.dense_training.phases
         schedule = self.schedule(self.dense_training, self.space.dense)
         job = self._job("dense", self.space.dense, seed, schedule, "train", "val", **changes)
         return self._training(job, self.space.dense, "penalty" if penalty else "dense")
+
+    def given(self, weights: Weights) -> "Training":
+        """The dense network with given weights, scored on validation: a training of no epochs, for all seeds."""
+        dense, document = self.space.dense, weights.to_json()
+        changes: dict[str, Any] = {"weights": document, "keep_weights": True}
+        job = self._job("given", dense, 0, (self.recipe, 0), "train", "val", work=GIVEN, **changes)
+        if weights.path is not None:
+            job = replace(job, places={**job.places, "weights": str(weights.path)})
+        return self._training(job, dense, GIVEN)
 
     def work(self, name: str, options: Mapping[str, Any], seed: int) -> Job:
         """A work that a proposer asks for by name, with this space, recipe and data.
