@@ -120,8 +120,8 @@ def write_studies(
                     directions=[direction, directions.MINIMIZE] if two else [direction],
                 )
                 other = "params" if asked.metric == "macs" else "macs"
-                judged = f"validation {record.score.name}"
-                study.set_metric_names([judged, other] if two else [judged])
+                scored = f"validation {record.score.name}"
+                study.set_metric_names([scored, other] if two else [scored])
                 about = {"data": record.data, "recipe": record.recipe, "epochs": record.epochs}
                 study.set_user_attr(MARK, about | {"made_with": made_with.get((proposer, seed), "")})
                 frozen = list(_frozen(list(trials), root / record.space, other if two else None))
