@@ -128,8 +128,7 @@ def prepare_search(
         cap: Largest factor of Scratch-B epochs.
         keep_weights: Whether final trainings keep their weights.
         align: What widths are rounded to, and how, such as `(8, "nearest")`.
-        recipe: Name of a recipe, or what differs from the space's own, such as `{"epochs": 5}`; the key `name`
-            names another recipe to start from.
+        recipe: A recipe's name, or what differs from the space's own: `{"epochs": 5}`; `name` names another base.
         data: Folder of the data sets.
         download: Whether a data set that is not there may be fetched.
         out: Folder that holds all runs.
