@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from prunas import SCHEMA
+from prunas.names import SEARCHERS
 from prunas.results.record import Record
 from prunas.statistics import summary, text
 from prunas.statistics.alignment import alignment_table
@@ -14,7 +15,7 @@ __all__ = ["differences", "document", "tables"]
 
 def differences(record: Record) -> list[summary.Difference]:
     """What was found against the tapered shape with its params and MACs, paired by seed."""
-    finders = [row.proposer for row in record.rows if row.kind in ("automatic", "sampler", "predefined")]
+    finders = [row.proposer for row in record.rows if row.kind in SEARCHERS]
     return summary.comparisons(record.rows, list(dict.fromkeys(finders)), score=record.score)
 
 
