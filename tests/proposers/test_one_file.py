@@ -17,6 +17,7 @@ EXCEPTIONS = {
     "prunas/designs/kernels.py": "as above",
     "prunas/cli/design.py": "one subcommand per function of prunas.designs",
     "prunas/cli/doctor.py": "cmaes is also the name of a package to install",
+    "prunas/api.py": "what proposes, and what `transfer` carries, unless told otherwise",
     "prunas/cli/search.py": "whose shapes `prunas transfer` carries unless told otherwise",
     "prunas/recipe.py": "sss is also the name of that paper's recipe",
     "prunas/training/journal.py": "random is Python's generator",
@@ -29,9 +30,10 @@ EXCEPTIONS = {
     "prunas/report/headline.py": "the three controls that a claim must beat",
     "prunas/report/page.py": "as above",
 }
-"""Files that name a proposer that is not theirs, and why. Controls alone, but for a default and three homonyms."""
+"""Files that name a proposer that is not theirs, and why. Controls alone, but for defaults and three homonyms."""
 
 METHODS_NAMED = {
+    "prunas/api.py": {"slimming"},
     "prunas/cli/search.py": {"slimming"},
     "prunas/cli/doctor.py": {"cmaes"},
     "prunas/recipe.py": {"sss"},
