@@ -134,6 +134,7 @@ def side_by_side(
     """
     cuda = torch.cuda.default_generators[where.index or 0] if where.type == "cuda" else None
     outside = torch.get_rng_state(), cuda.graphsafe_get_state() if cuda else None
+    onednn_outside = torch.backends.mkldnn.enabled
 
     def swap(
         state: tuple[torch.Tensor, torch.Generator | None],
@@ -149,6 +150,9 @@ def side_by_side(
         nonlocal outside
         threads, onednn = torch.get_num_threads(), torch.backends.mkldnn.enabled
         mine = swap(outside)
+        torch.backends.mkldnn.enabled = (
+            onednn_outside  # a neighbour that begins now chooses its kernels by itself
+        )
         answer = stop()
         outside = swap(mine)
         torch.backends.mkldnn.enabled = onednn

@@ -86,7 +86,7 @@ class Setting:
         split: str,
         score: str,
         *,
-        work: str = WORK,
+        work: str | None = None,
         **changes: Any,
     ) -> Job:
         recipe, epochs = schedule
@@ -108,7 +108,7 @@ class Setting:
             "penalty": None,
             "keep_weights": False,
         }
-        return self._placed(work, spec | changes, label)
+        return self._placed(work or WORK, spec | changes, label)
 
     def _placed(self, work: str, spec: Mapping[str, Any], label: str) -> Job:
         """A job with the task of this setting, and the folder of its data."""

@@ -112,6 +112,20 @@ def test_a_training_that_waits_for_another_keeps_its_kernels():
         assert not torch.backends.mkldnn.enabled
 
 
+def test_a_neighbour_does_not_inherit_the_kernels_of_a_training():
+    usual, seen = torch.backends.mkldnn.enabled, []
+
+    def neighbour():
+        seen.append(torch.backends.mkldnn.enabled)
+        return False
+
+    with runtime.side_by_side(torch.device("cpu"), neighbour) as (_, stepped), processor.convolutions(False):
+        assert not stepped()
+        assert not torch.backends.mkldnn.enabled
+    assert seen == [usual]
+    assert torch.backends.mkldnn.enabled is usual
+
+
 def test_a_result_says_which_kernels_it_was_computed_with(tmp_path, monkeypatch):
     space = load_space("vgg11-digits")
     setting = make_setting(space, changes={"epochs": 1, "images": 64})

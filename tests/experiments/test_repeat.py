@@ -32,7 +32,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Plan
         plans.append(plan)
         raise Asked
 
-    monkeypatch.setattr("prunas.api.run_search", catch)
+    monkeypatch.setattr("prunas.experiments.prepared.search", catch)
 
     def call(*words: str) -> Plan:
         with pytest.raises(Asked):
