@@ -133,7 +133,7 @@ def test_factors_decide_what_finetuning_starts_from(searched: tuple[Plan, Path, 
     inherit = {k: v for k, v in result["spec"]["inherit"].items() if k != "rebuild"}
     plain = work.run(result["spec"] | {"inherit": inherit}, folder=folder, **quiet)
     assert plain is not None
-    assert plain["losses"] != pytest.approx(again["losses"], rel=1e-3)
+    assert plain["losses"] != pytest.approx(again["losses"])  # the tolerance within which the same job repeats
 
 
 # The study's numbers
