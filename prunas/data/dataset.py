@@ -9,7 +9,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,7 +19,18 @@ from torch import Tensor
 from prunas.errors import InputError
 from prunas.files import digest
 
-__all__ = ["Batch", "DataSet", "Draw", "Feed", "Indices", "Split", "fingerprint", "stratified", "stream_seed"]
+__all__ = [
+    "Alternating",
+    "Batch",
+    "DataSet",
+    "Draw",
+    "Feed",
+    "Indices",
+    "Split",
+    "fingerprint",
+    "stratified",
+    "stream_seed",
+]
 
 Split = Literal["train", "val", "train+val", "test"]
 Indices = NDArray[np.int64]
@@ -41,6 +52,14 @@ class Feed(Protocol):
 
     def gather(self, draw: Draw) -> Batch:
         """Images (batch, C, H, W) and labels (batch,) of one draw: tensors in, tensors out, no read-back."""
+
+
+@runtime_checkable
+class Alternating(Protocol):
+    """A feed that can show each image and its mirror image in turn, epoch by epoch (arXiv:2404.00498)."""
+
+    def alternating(self) -> Feed:
+        """The feed that does; as before where its augmentation mirrors nothing."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

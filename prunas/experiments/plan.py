@@ -114,7 +114,8 @@ def make_setting(
         space: The search space.
         recipe_name: Instead of the space's own recipe.
         changes: Recipe settings that differ, without those that are None. A precision of `auto` is resolved here,
-            before anything is hashed: see `prunas.training.precision`.
+            before anything is hashed: see `prunas.training.precision`. So is what hangs on the size of the dense
+            network: see `Recipe.settled`.
         root: Folder of the data sets; the environment's PRUNAS_DATA or the user's data folder by default.
         download: Whether a data set may be fetched.
         dense_training: How the dense network of pruning methods is trained: `scratch-e` or `dsd`.
@@ -138,7 +139,7 @@ def make_setting(
 
         changed = fastest(device()) | {key: value for key, value in changed.items() if key != "precision"}
     usual = recipe(recipe_name) if recipe_name else space.study.default_recipe()
-    chosen = usual.replace(**changed)
+    chosen = usual.replace(**changed).settled(space.cost(space.dense).params)
     folder = None if root is None else root.expanduser().absolute()
     data = datasets.load(space.study.data, folder, download) if space.study.data else None
     made, reference = make_task(asked, data)

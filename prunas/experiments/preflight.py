@@ -6,6 +6,7 @@ A plan is refused here, with one line, if anything in it could only fail later:
 - the environment asks for a device, threads or checkpoints that cannot be had;
 - the network cannot process a batch, at its dense or at its least widths, in training or in evaluation;
 - its output is none that the task can be trained on, or loss and statistics of a user's task cannot be computed;
+- the data cannot be augmented as the recipe says;
 - the images of a split leave a batch of one, on which batch norm cannot train;
 - a proposer cannot be made with its settings, or says itself that it cannot serve the space;
 - a target lies below what a proposer can reach by what it decides;
@@ -84,6 +85,9 @@ def check_setting(setting: Setting, *, least: bool = False) -> None:
     Raises:
         InputError: The message says what to change.
     """
+    import torch
+
+    from prunas.training.feeds import training_feed
     from prunas.training.loop import check_batches
     from prunas.works.runtime import check_environment, task_of
 
@@ -102,6 +106,8 @@ def check_setting(setting: Setting, *, least: bool = False) -> None:
     if least and space.dimensions:
         narrowest = space.canonical(space.counted(space.grid([0] * len(space.dimensions))))
         _checked_network(space, narrowest, task, min(2, batch))
+    if setting.recipe.augments:
+        training_feed(task, setting.recipe, task.members("train")[:batch], torch.device("cpu"))
     if setting.task.name != CLASSIFICATION.name:
         _rehearse_task(setting, task, min(2, batch))
 

@@ -1,5 +1,6 @@
 """A plan written down, and the command that repeats it. Torch-free."""
 
+import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,7 +16,6 @@ from prunas.proposers.table import PROPOSERS
 from prunas.protocols import SCRATCH
 from prunas.recipe import RECIPES, Recipe
 from prunas.spaces.space import SearchSpace
-from prunas.spaces.study import Study
 from prunas.tasks.load import CLASSIFICATION
 
 __all__ = ["PlanDocument", "command_of", "plan_document"]
@@ -90,7 +90,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
 def command_of(plan: Plan) -> list[str] | None:
     """The words of `prunas` that carry out this plan again, but for --out; None if only Python can say it."""
     spaces = [plan.setting.space] + ([plan.source.space] if plan.source else [])
-    recipe = _recipe(plan.setting.recipe, plan.setting.space.study)
+    recipe = _recipe(plan.setting.recipe, plan.setting.space)
     in_file = plan.setting.space.study.task.rpartition("/")[2] == plan.setting.task.name
     if not all(map(_typed, spaces)) or recipe is None or not in_file:
         return None
@@ -183,25 +183,30 @@ def _targets(plan: Plan) -> list[str]:
     return [*words, "--metric", plan.targets[0].metric]
 
 
-def _recipe(recipe: Recipe, study: Study) -> list[str] | None:
-    """The flags that make this recipe of the space's own or of a named one; None if there are none that do."""
-    words = _changes(recipe, study.default_recipe())
-    if words is None and recipe.name in RECIPES:
-        changes = _changes(recipe, RECIPES[recipe.name])
-        words = None if changes is None else ["--recipe", recipe.name, *changes]
-    return words
+def _recipe(recipe: Recipe, space: SearchSpace) -> list[str] | None:
+    """The fewest flags that make this recipe of the space's own or of a named one; None if there are none."""
+    parameters = space.cost(space.dense).params
+    ways: list[list[str]] = []
+    if (usual := space.study.default_recipe()).name == recipe.name:
+        ways.append(_changes(recipe, usual, parameters))
+    if recipe.name in RECIPES:
+        ways.append(["--recipe", recipe.name, *_changes(recipe, RECIPES[recipe.name], parameters)])
+    return min(ways, key=len, default=None)
 
 
-def _changes(recipe: Recipe, named: Recipe) -> list[str] | None:
-    """The flags that make a recipe of another one; None if there are none that do."""
+def _changes(recipe: Recipe, named: Recipe, parameters: int) -> list[str]:
+    """The flags that make a recipe of another one of its name, settled for so many parameters."""
+    before = dataclasses.asdict(named.settled(parameters))
+    changes = {field: value for field, value in dataclasses.asdict(recipe).items() if value != before[field]}
+    if named.replace(**changes).settled(parameters) != recipe:
+        changes["label_smoothing_from"] = 0
     words: list[str] = []
-    changes: dict[str, Any] = {}
-    for field, flag in _FLAGS.items():
-        value = getattr(recipe, field)
-        if value != getattr(named, field):
-            changes[field] = value
-            words += [flag, str(value)]
-    if recipe.channels_last != named.channels_last:
-        changes["channels_last"] = recipe.channels_last
-        words += ["--channels-last" if recipe.channels_last else "--channels-first"]
-    return words if named.replace(**changes) == recipe else None
+    for field, value in changes.items():
+        if field == "channels_last":
+            words += ["--channels-last" if value else "--channels-first"]
+        elif field in _FLAGS:
+            words += [_FLAGS[field], str(value)]
+        else:
+            text = value if isinstance(value, str) else json.dumps(value)
+            words += ["--recipe-set", f"{field}={text}"]
+    return words

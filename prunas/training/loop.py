@@ -21,6 +21,7 @@ from prunas.tasks.base import Feed, Task, judge
 from prunas.training.capture import RunnerFactory, StepRunner, eager, random_layers
 from prunas.training.determinism import refusal
 from prunas.training.evaluate import evaluate
+from prunas.training.feeds import training_feed
 from prunas.training.hooks import Combined, Regulariser
 from prunas.training.journal import Journal, interrupts
 from prunas.training.phases import Phases
@@ -247,13 +248,7 @@ class _Training:
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         net.to(device=device, memory_format=layout)  # type: ignore[call-overload]  # a documented overload
         hook = self._attach(net)
-        feed = task.feed(
-            self.members,
-            recipe.batch,
-            device=device,
-            augment=recipe.augment,
-            channels_last=recipe.channels_last,
-        )
+        feed = training_feed(task, recipe, self.members, device)
         key = self.key
         with (
             prepare(net, task, feed.gather, recipe, device, hook, self.masks) as runner,

@@ -13,7 +13,7 @@ from prunas.errors import InputError, unknown
 from prunas.recipe import Recipe
 from prunas.tasks.base import Task, training_loss
 from prunas.training.hooks import Regulariser
-from prunas.training.optimiser import make_optimiser
+from prunas.training.optimiser import make_optimiser, norms_and_biases
 from prunas.training.precision import Float32, algorithm_search, float32_arithmetic
 
 __all__ = ["Forward", "Step", "arithmetic", "autocast", "no_totals"]
@@ -109,8 +109,14 @@ class Step:
             masks: By parameter name; where a mask is 0 the weight is 0 before and after every step.
 
         Raises:
-            InputError: A mask's name is not that of a parameter, or the task does not have the recipe's loss.
+            InputError: A mask's name is not that of a parameter, the task does not have the recipe's loss, or the
+                recipe is not settled.
         """
+        if recipe.label_smoothing_from:
+            raise InputError(
+                f"recipe {recipe.name!r} smooths labels from {recipe.label_smoothing_from:,} parameters on; train "
+                "with recipe.settled(parameters), those of the dense network"
+            )
         self.net, self._gather, self._recipe, self._regulariser = net, gather, recipe, regulariser
         self._task, self._device = task, device
         self._loss = training_loss(task, recipe.label_smoothing)
@@ -119,6 +125,7 @@ class Step:
         self.lr = torch.zeros((), device=device)
         self._lr = 0.0
         exempt = {id(p) for p in regulariser.exempt()} if regulariser else set()
+        exempt |= set() if recipe.decay_norms else norms_and_biases(net)
         self._optimiser = make_optimiser(self._params, recipe, device, exempt)
         self._loss_sum = torch.zeros((), device=device)
         self._totals = no_totals(task, device)
