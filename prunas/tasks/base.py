@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from prunas.errors import InputError
 from prunas.files import digest
+from prunas.inputs import Inputs
 from prunas.tasks.score import Score
 
 if TYPE_CHECKING:
@@ -30,22 +30,6 @@ __all__ = [
 
 Split = Literal["train", "val", "train+val", "test"]
 _ROUNDING = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """What a network is called with: the survey traces it with such tensors.
-
-    Attributes:
-        shapes: Of each tensor, in the order of the arguments, without the batch.
-    """
-
-    shapes: tuple[tuple[int, ...], ...]
-
-    @property
-    def positions(self) -> int:
-        """Positions of the largest tensor, channels not counted: height times width of an image."""
-        return max(math.prod(shape[1:]) for shape in self.shapes)
 
 
 class Network(Protocol):
