@@ -68,8 +68,8 @@ class Plan:
     @property
     def references(self) -> tuple[Protocol, ...]:
         """How the dense network is trained and tested: as points are from scratch, and as its own training is."""
-        # What has epochs of its own is a retraining budget, not how a dense network is trained.
-        fresh = [how for how in self.protocols if how.weights == "fresh" and how.epochs is None]
+        # What has epochs of its own is a retraining budget, not how a dense network is trained; it has no teacher.
+        fresh = [how for how in self.protocols if not how.needs and how.epochs is None]
         scratch = next(iter(fresh), None)
         if not self.dense or scratch is None:
             return ()

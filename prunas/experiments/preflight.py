@@ -7,6 +7,7 @@ A plan is refused here, with one line, if anything in it could only fail later:
 - the network cannot process a batch, at its dense or at its least widths, in training or in evaluation;
 - its output is none that the task can be trained on, or loss and statistics of a user's task cannot be computed;
 - the data cannot be augmented as the recipe says;
+- the dense network is to teach, and the task does not say how outputs are taught;
 - the images of a split leave a batch of one, on which batch norm cannot train;
 - a proposer cannot be made with its settings, or says itself that it cannot serve the space;
 - a target lies below what a proposer can reach by what it decides;
@@ -58,6 +59,8 @@ def preflight(plan: Plan, store: Store | None = None) -> None:
     for name, line, _ in served:
         _check_reach(space, name, line, plan.targets)
     check_setting(plan.setting, least="width" in {line.dimensions[0] for _, line, _ in served})
+    if any(how.teacher is not None for how in plan.protocols):
+        _check_taught(plan.setting)
     for name, line, proposer in served:
         _check_settings(space, name, proposer)
         if not line.answers_found_points:
@@ -155,6 +158,21 @@ def _rehearse_task(setting: Setting, task: Task, images: int) -> None:
         raise InputError(
             f"task {task.name!r} cannot train the network of space {space.name!r}: {why}"
         ) from error
+
+
+def _check_taught(setting: Setting) -> None:
+    """Refuses a task that no network can teach; takes a step with a teacher and keeps nothing of it."""
+    import torch
+
+    from prunas.training.distillation import Teacher, taught
+    from prunas.works.runtime import task_of
+
+    task = task_of(setting.task, setting.data, setting.root)
+    recipe = setting.recipe.replace(precision="fp32")
+    with torch.random.fork_rng():
+        teacher = Teacher(setting.space.build(), temperature=1.0, weight=0.5)
+    learnt = taught(task, teacher, recipe, torch.device("cpu"))
+    _rehearse_task(setting, learnt, min(2, recipe.batch))
 
 
 def _tried(space: SearchSpace, arch: Architecture, images: int) -> "tuple[nn.Module, list[Any]]":

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DataSetTask",
+    "Distillable",
     "Feed",
     "Inputs",
     "Network",
@@ -133,6 +134,23 @@ class Smoothable(Protocol):
 
     def smoothed_loss(self, net: Network, batch: Any, smoothing: float) -> "Tensor":
         """`Task.loss` with `smoothing`, in [0, 1), of every label's weight spread evenly over all classes."""
+
+
+@runtime_checkable
+class Distillable(Protocol):
+    """A task that a trained network can teach to a smaller one."""
+
+    def distillation_loss(self, student: Any, teacher: Any, temperature: float) -> "Tensor":
+        """How far the student's answers are from the teacher's: a mean over the batch, of the size of `Task.loss`.
+
+        Called inside a training step, as `Task.loss` is; of tasks that call the network more than once, for each
+        call.
+
+        Args:
+            student: What the network in training returned.
+            teacher: What the teacher returned for the same inputs, in evaluation mode, without gradients.
+            temperature: Softens probabilities, above 0; a loss without probabilities does not read it.
+        """
 
 
 def training_loss(task: Task, smoothing: float = 0.0) -> "Callable[[Network, Any], Tensor]":

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from prunas.data.dataset import Batch
 from prunas.tasks.base import DataSetTask, Network
+from prunas.tasks.distillation import softened_divergence
 from prunas.tasks.score import ACCURACY
 
 __all__ = ["Classification", "chance_ceiling"]
@@ -47,6 +48,10 @@ class Classification(DataSetTask):
         """Cross entropy with smoothed labels (Szegedy et al. 2016, arXiv:1512.00567, section 7)."""
         images, labels = batch
         return F.cross_entropy(net(images), labels, label_smoothing=smoothing)
+
+    def distillation_loss(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """See `prunas.tasks.distillation.softened_divergence`."""
+        return softened_divergence(student, teacher, temperature)
 
     def totals(self, net: Network, batch: Batch) -> Tensor:
         """Hits, and images."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from prunas.architecture import Architecture
+from prunas.files import canonical
 from prunas.plugins import resolve
 from prunas.recipe import Recipe
 from prunas.surgery.masks import kernel_masks
@@ -23,6 +24,7 @@ from prunas.works.runtime import (
     side_by_side,
     space_of_spec,
     task_of_spec,
+    teacher,
 )
 
 __all__ = ["run"]
@@ -83,6 +85,7 @@ def _run(
     regulariser = resolve("prunas.penalties", penalty["name"])(**penalty["options"]) if penalty else None
     division = spec.get("phases")
     phases = resolve("prunas.phases", division["name"])(**division["options"]) if division else None
+    taught = spec.get("teacher")
     masks = kernel_masks(space.survey, arch)
 
     def tell(state: EpochReport) -> None:
@@ -107,13 +110,16 @@ def _run(
                 device=where,
                 regulariser=regulariser,
                 phases=phases,
+                teacher=teacher(space, taught, folder),
                 masks={name: torch.as_tensor(mask) for name, mask in masks.items()} or None,
                 folder=folder,
                 checkpoint_every=checkpoint_seconds(),
                 keep_weights=spec["keep_weights"],
                 progress=tell,
                 stop=stop,
-                prepare=partial(STEP_CACHE.bench, (space.name, arch.digest, task.identity)),
+                prepare=partial(
+                    STEP_CACHE.bench, (space.name, arch.digest, task.identity, canonical(taught))
+                ),
             )
     except Preempted:
         return None
