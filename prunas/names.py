@@ -50,7 +50,13 @@ _TABLES: dict[Registry, dict[str, str]] = {
         "thinet/rescaled": "prunas.proposers.pruning.refit:rescaled",
         "reconstruction/refitted": "prunas.proposers.pruning.refit:refitted",
     },
-    "prunas.tasks": {"classification": "prunas.tasks.classification:Classification"},
+    "prunas.tasks": {
+        "classification": "prunas.tasks.classification:Classification",
+        "multilabel": "prunas.tasks.multilabel:Multilabel",
+        "regression": "prunas.tasks.regression:Regression",
+        "segmentation": "prunas.tasks.segmentation:Segmentation",
+        "detection": "prunas.tasks.detection:Detection",
+    },
     "prunas.data": {
         "digits": "prunas.data.digits:digits",
         "cifar10": "prunas.data.cifar:cifar10",

@@ -20,7 +20,7 @@ from prunas.recipe import finite, recipe
 from prunas.spaces.space import SearchSpace
 from prunas.surgery.given import Weights, fitted_state
 from prunas.tasks.base import Split, Task
-from prunas.tasks.load import CLASSIFICATION, find_task, make_task
+from prunas.tasks.load import CLASSIFICATION, TaskReference, find_task, make_task, with_loss, with_score
 from prunas.works.trainings import Setting
 
 __all__ = ["TRIALS", "Plan", "check_cap", "controls_of", "make_plan", "make_setting"]
@@ -106,6 +106,8 @@ def make_setting(
     download: bool = False,
     dense_training: str = "scratch-e",
     task: str | Callable[..., Task] | None = None,
+    loss: str | Callable[..., Any] | None = None,
+    score: str | Callable[..., Any] | Mapping[str, Any] | None = None,
     weights: str | Path | Weights | None = None,
 ) -> Setting:
     """Space, task, recipe and data of an experiment; loads the data.
@@ -122,14 +124,15 @@ def make_setting(
         task: Instead of the space's own: a name, or a function of an importable module; see
             `prunas.tasks.load.find_task`. It is called with the space's data set, or with nothing if that names
             none.
+        loss: Instead of the space's own: what replaces the task's loss; see `prunas.tasks.load.with_loss`.
+        score: Instead of the space's own: what replaces the task's score; see `prunas.tasks.load.with_score`.
         weights: Of the dense network of pruning methods, which is then not trained: see
             `prunas.surgery.given.Weights.of`.
 
     Raises:
         InputError: Something does not exist or cannot be read, or the weights do not fit the network.
     """
-    beside = Path(space.source).parent if task is None else Path()
-    asked = find_task(space.study.task if task is None else task, beside)
+    asked = _asked_task(space, task, loss, score)
     if not space.study.data and asked == CLASSIFICATION:
         raise InputError(f"space {space.name!r} names no data set; add `data = ...` to its file")
     changed = {key: value for key, value in (changes or {}).items() if value is not None}
@@ -166,6 +169,19 @@ def make_setting(
         score=made.score,
         dense_from=dense_from,
     )
+
+
+def _asked_task(
+    space: SearchSpace,
+    task: str | Callable[..., Task] | None,
+    loss: str | Callable[..., Any] | None,
+    score: str | Callable[..., Any] | Mapping[str, Any] | None,
+) -> TaskReference:
+    """The task of an experiment; what is not asked for is the space's own, in files beside the space's."""
+    study, here, beside = space.study, Path(), Path(space.source).parent
+    found = find_task(*((study.task, beside) if task is None else (task, here)))
+    found = with_loss(found, *((study.loss, beside) if loss is None else (loss, here)))
+    return with_score(found, *((study.score, beside) if score is None else (score, here)))
 
 
 def _weights_notes(weights: Weights, space: SearchSpace) -> tuple[str, ...]:

@@ -5,7 +5,8 @@ A plan is refused here, with one line, if anything in it could only fail later:
 - the space's name cannot name a folder, or another process cannot make its network;
 - the environment asks for a device, threads or checkpoints that cannot be had;
 - the network cannot process a batch, at its dense or at its least widths, in training or in evaluation;
-- its output is none that the task can be trained on, or loss and statistics of a user's task cannot be computed;
+- its output is none that the task can be trained on, or loss and score of a task cannot be computed;
+- the task's data say nothing: a split of one class, targets that are no numbers;
 - the data cannot be augmented as the recipe says;
 - the dense network is to teach, and the task does not say how outputs are taught;
 - the images of a split leave a batch of one, on which batch norm cannot train;
@@ -18,6 +19,7 @@ The names in a plan and its numbers are checked where they become one: `Recipe`,
 of `prunas.proposers.registry` and `prunas.experiments.plan.make_plan`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -35,7 +37,6 @@ from prunas.runs.store import Store
 from prunas.spaces.space import SearchSpace
 from prunas.surgery.given import fitted_state
 from prunas.tasks.base import Task
-from prunas.tasks.load import CLASSIFICATION
 from prunas.works.trainings import Setting
 
 if TYPE_CHECKING:
@@ -103,6 +104,9 @@ def check_setting(setting: Setting, *, least: bool = False) -> None:
     check_environment()
     batch = setting.recipe.batch
     task = task_of(setting.task, setting.data, setting.root)
+    with foreign_code(f"task {task.name!r}"):
+        if (useless := task.unusable()) is not None:
+            raise InputError(f"task {task.name!r}: its data {useless}")
     net = _checked_network(space, space.dense, task, min(2, batch))
     for split, images in setting.images.items():
         check_batches(net, images, batch, split)
@@ -111,7 +115,7 @@ def check_setting(setting: Setting, *, least: bool = False) -> None:
         _checked_network(space, narrowest, task, min(2, batch))
     if setting.recipe.augments:
         training_feed(task, setting.recipe, task.members("train")[:batch], torch.device("cpu"))
-    if setting.task.name != CLASSIFICATION.name:
+    if not setting.task.implied:
         _rehearse_task(setting, task, min(2, batch))
 
 
@@ -119,7 +123,7 @@ def _checked_network(space: SearchSpace, arch: Architecture, task: Task, images:
     """The network of a point, once it has given what the task can be trained on in both modes."""
     at = "" if arch == space.dense else f" at its least widths ([vary] floor = {space.floor})"
     try:
-        net, outputs = _tried(space, arch, images)
+        net, outputs = _tried(space, arch, images, (True, False) if task.loss_of_outputs else (False,))
     except InputError:
         raise
     except Exception as error:  # whatever a user's network raises
@@ -135,9 +139,10 @@ def _checked_network(space: SearchSpace, arch: Architecture, task: Task, images:
 
 
 def _rehearse_task(setting: Setting, task: Task, images: int) -> None:
-    """Takes a step with a user's task and judges the network, on the CPU, and keeps nothing of it."""
+    """Takes a step with a task and judges the network, on the CPU, and keeps nothing of it."""
     import torch
 
+    from prunas.training.evaluate import Tally
     from prunas.training.step import Forward, Step
 
     space, cpu = setting.space, torch.device("cpu")
@@ -145,12 +150,15 @@ def _rehearse_task(setting: Setting, task: Task, images: int) -> None:
     try:
         with torch.random.fork_rng(devices=[]), foreign_code(f"task {task.name!r}"):
             net = space.build()
-            feed = task.feed(task.members("train")[:images], images, device=cpu)
+            feed = task.feed(task.example(images), images, device=cpu)
             draw = next(iter(feed.draws(None)))
             step = Step(net, task, feed.gather, recipe, cpu)
             step(draw)
-            step.add_up(task.totals(Forward(net.eval(), recipe, cpu), feed.gather(draw)))
-            float(task.result(step.totals()[1]))
+            loss, _ = step.totals()
+            tally = Tally(task, cpu)
+            with torch.no_grad():
+                tally.add(task.totals(Forward(net.eval(), recipe, cpu), feed.gather(draw)))
+            float(task.result(tally.totals()))
     except InputError:
         raise
     except Exception as error:  # whatever a user's task raises
@@ -158,6 +166,11 @@ def _rehearse_task(setting: Setting, task: Task, images: int) -> None:
         raise InputError(
             f"task {task.name!r} cannot train the network of space {space.name!r}: {why}"
         ) from error
+    if not math.isfinite(loss):
+        raise InputError(
+            f"task {task.name!r}: the loss of the untrained network of space {space.name!r} is {loss / images}; "
+            "look at its targets and its loss"
+        )
 
 
 def _check_taught(setting: Setting) -> None:
@@ -175,15 +188,17 @@ def _check_taught(setting: Setting) -> None:
     _rehearse_task(setting, learnt, min(2, recipe.batch))
 
 
-def _tried(space: SearchSpace, arch: Architecture, images: int) -> "tuple[nn.Module, list[Any]]":
-    """A network and its outputs in training and in evaluation; without numbers, unless it reads them."""
+def _tried(
+    space: SearchSpace, arch: Architecture, images: int, modes: Sequence[bool]
+) -> "tuple[nn.Module, list[Any]]":
+    """A network and its outputs in training (True) and in evaluation; without numbers, unless it reads them."""
     import torch
 
     def tried(device: "torch.device") -> "tuple[nn.Module, list[Any]]":
         with torch.random.fork_rng(devices=[]), torch.no_grad(), device:
             net = space.build(arch)
             batch: Tensor = torch.zeros(images, *space.survey.input)
-            return net, [net.train(training)(batch) for training in (True, False)]
+            return net, [net.train(training)(batch) for training in modes]
 
     with suppress(Exception):  # some networks read values of their tensors
         return tried(torch.device("meta"))

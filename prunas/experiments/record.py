@@ -21,7 +21,6 @@ from prunas.results.record import Record
 from prunas.runs.store import Store
 from prunas.spaces.load import installed_spaces
 from prunas.statistics.tables import document
-from prunas.tasks.load import CLASSIFICATION
 from prunas.tasks.score import Score
 
 __all__ = ["check_known", "committed_evidence", "load_records", "merge", "record_of", "save"]
@@ -59,7 +58,7 @@ def setting_digest(plan: Plan) -> str:
         shared.append(setting.dense_training.name)
     if setting.dense_from is not None:
         shared.append(setting.dense_from.to_json())
-    if setting.task.name != CLASSIFICATION.name:
+    if not setting.task.implied:
         shared.append(setting.task.to_json())
     identities = {named_metric(target.metric).identity for target in plan.targets} - {""}
     shared += sorted(identities)  # budgets of other measurements are other budgets

@@ -16,7 +16,7 @@ from prunas.proposers.table import PROPOSERS
 from prunas.protocols import SCRATCH
 from prunas.recipe import RECIPES, Recipe
 from prunas.spaces.space import SearchSpace
-from prunas.tasks.load import CLASSIFICATION
+from prunas.works.trainings import Setting
 
 __all__ = ["PlanDocument", "command_of", "plan_document"]
 
@@ -69,7 +69,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "data": setting.data,
         "recipe": setting.recipe.to_json(),
         "dense_training": setting.dense_training.name,
-        **({} if setting.task.name == CLASSIFICATION.name else {"task": setting.task.to_json()}),
+        **({} if setting.task.implied else {"task": setting.task.to_json()}),
         **({} if setting.dense_from is None else {"weights": setting.dense_from.to_json()}),
         "proposers": list(plan.proposers),
         "targets": [target.to_json() for target in plan.targets],
@@ -91,8 +91,7 @@ def command_of(plan: Plan) -> list[str] | None:
     """The words of `prunas` that carry out this plan again, but for --out; None if only Python can say it."""
     spaces = [plan.setting.space] + ([plan.source.space] if plan.source else [])
     recipe = _recipe(plan.setting.recipe, plan.setting.space)
-    in_file = plan.setting.space.study.task.rpartition("/")[2] == plan.setting.task.name
-    if not all(map(_typed, spaces)) or recipe is None or not in_file:
+    if not all(map(_typed, spaces)) or recipe is None or not _task_in_file(plan.setting):
         return None
     if plan.setting.dense_from is not None:
         return None
@@ -114,6 +113,15 @@ def command_of(plan: Plan) -> list[str] | None:
     if plan.setting.data not in ("", "digits"):
         words += ["--data", str(data_folder(plan.setting.root))]
     return words
+
+
+def _task_in_file(setting: Setting) -> bool:
+    """Whether the space's file names this task, with this loss and this score."""
+    study, task = setting.space.study, setting.task
+    table = dict(study.score)
+    written = (study.task, study.loss, table.pop("function", ""))
+    named = (task.name, task.loss.name if task.loss else "", task.score.name if task.score else "")
+    return tuple(path.rpartition("/")[2] for path in written) == named and table == task.described
 
 
 def _typed(space: SearchSpace) -> str:

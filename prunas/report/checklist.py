@@ -233,7 +233,7 @@ def _acted(evidence: Evidence) -> Item:
 
 def _chance(evidence: Evidence) -> Item:
     practice = "Networks that learnt more than guessing"
-    tested = [row for row in evidence.rows if row.accuracy is not None]
+    tested = [row for row in evidence.rows if row.score is not None]
     if not tested or any(row.chance is None for row in tested):
         return Item("unknown", practice, "the runs do not say what guessing reaches")
     idle = [row for row in tested if CHANCE_LEVEL in row.all_flags(evidence.score)]

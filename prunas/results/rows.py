@@ -115,12 +115,12 @@ class TrainingRow:
         Args:
             score: What the scores of the row mean.
         """
-        if self.accuracy is None or self.chance is None or score.gain(self.accuracy, self.chance) > 0:
+        if self.score is None or self.chance is None or score.gain(self.score, self.chance) > 0:
             return self.flags
         return (*self.flags, CHANCE_LEVEL)
 
     @property
-    def accuracy(self) -> float | None:
+    def score(self) -> float | None:
         """The test score, if the run is finished and has one."""
         return self.test_score if self.status == FINISHED else None
 

@@ -17,6 +17,9 @@ class Study:
         data: Name of the data set, or "" if there is none.
         task: Name of the task; or the function that makes it, "package.module:function" or "file.py:function" with
             the file beside the space's own.
+        loss: Function that replaces the task's loss, named likewise; "" for none.
+        score: What replaces or describes the task's score: its `function`, named likewise, and what the function
+            returns; see `prunas.tasks.load.find_task`.
         recipe: Name of the default recipe.
         recipe_changes: Settings in which the default recipe differs from the one of that name.
         metric: What default targets are fractions of.
@@ -29,6 +32,8 @@ class Study:
 
     data: str = ""
     task: str = "classification"
+    loss: str = ""
+    score: Mapping[str, Any] = field(default_factory=dict, hash=False)
     recipe: str = "paper"
     recipe_changes: Mapping[str, Any] = field(default_factory=dict, hash=False)
     metric: str = "params"

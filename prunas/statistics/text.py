@@ -113,17 +113,15 @@ def result_table(lines: Sequence[Line], score: Score) -> Table:
         runs = "1 run is" if left_out == 1 else f"{left_out} runs are"
         notes.append(f"{runs} left out: not finished, or not tested.")
     notes += direction_note(score)
-    notes += _equal_note(line.accuracy for line in lines)
+    notes += _equal_note(line.score for line in lines)
     flagged = {flag for line in lines for flag in line.flags}
     notes += [note] if (note := flag_note(flagged, score)) else []
     rows = []
     for line, protocol in zip(lines, protocols, strict=True):
         who = (asked_text(line.asked), line.proposer, line.kind, *([] if single else [protocol]))
         cost = count(line.params), count(line.macs)
-        marks = (
-            [flags_text(line.flags, line.accuracy.n if line.accuracy else line.left_out)] if flagged else []
-        )
-        rows.append((*who, *cost, *_summary_cells(line.accuracy, score), count(line.train_macs), *marks))
+        marks = [flags_text(line.flags, line.score.n if line.score else line.left_out)] if flagged else []
+        rows.append((*who, *cost, *_summary_cells(line.score, score), count(line.train_macs), *marks))
     return Table(
         columns=(
             *("asked", "proposer", "kind", *([] if single else ["protocol"])),

@@ -81,6 +81,14 @@ class Classification(DataSetTask):
             )
         return None
 
+    def unusable(self) -> str | None:
+        """See `Task.unusable`."""
+        for split, members in self.data.splits.items():
+            there = np.unique(self.data.labels[members])
+            if len(there) == 1:
+                return f"have only class {there[0]} in {split}; nothing can be told apart there"
+        return None
+
 
 def chance_ceiling(share: float, images: int) -> float:
     """Highest accuracy that guessing reaches by chance in `LEVEL` of all tests.

@@ -110,7 +110,7 @@ class Setting:
 
     def _placed(self, work: str, spec: Mapping[str, Any], label: str) -> Job:
         """A job with the task of this setting, and the folder of its data."""
-        task = {} if self.task.name == CLASSIFICATION.name else {"task": self.task.to_json()}
+        task = {} if self.task.implied else {"task": self.task.to_json()}
         places = {} if self.root is None else {"data": str(self.root)}
         return Job(work, {**spec, **task}, self.space.name, label, places)
 
