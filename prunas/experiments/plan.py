@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prunas import data as datasets
 from prunas import designs
@@ -22,6 +22,9 @@ from prunas.surgery.given import Weights, fitted_state
 from prunas.tasks.base import Split, Task
 from prunas.tasks.load import CLASSIFICATION, find_task, make_task
 from prunas.works.trainings import Setting
+
+if TYPE_CHECKING:
+    from prunas.surgery.given import GivenWeights
 
 __all__ = ["TRIALS", "Plan", "check_cap", "controls_of", "make_plan", "make_setting"]
 
@@ -106,7 +109,7 @@ def make_setting(
     download: bool = False,
     dense_training: str = "scratch-e",
     task: str | Callable[..., Task] | None = None,
-    weights: str | Path | Weights | None = None,
+    weights: "GivenWeights | None" = None,
 ) -> Setting:
     """Space, task, recipe and data of an experiment; loads the data.
 
@@ -122,7 +125,7 @@ def make_setting(
             `prunas.tasks.load.find_task`. It is called with the space's data set, or with nothing if that names
             none.
         weights: Of the dense network of pruning methods, which is then not trained: see
-            `prunas.surgery.given.Weights.of`.
+            `prunas.surgery.given.Weights.of`. The space's own by default; "none" has it trained all the same.
 
     Raises:
         InputError: Something does not exist or cannot be read, or the weights do not fit the network.
@@ -149,7 +152,7 @@ def make_setting(
             f"{whose} has images of {shapes}; the network of space {space.name!r} takes "
             f"{'x'.join(map(str, space.survey.input))}"
         )
-    dense_from = Weights.of(weights) if isinstance(weights, (str, Path)) else weights
+    dense_from = _given(weights, space)
     notes = made.notes if dense_from is None else (*made.notes, *_weights_notes(dense_from, space))
     return Setting(
         space=space,
@@ -165,6 +168,15 @@ def make_setting(
         score=made.score,
         dense_from=dense_from,
     )
+
+
+def _given(weights: "GivenWeights | None", space: SearchSpace) -> Weights | None:
+    """The weights of the dense network that a user means, or else those that the space names."""
+    if isinstance(weights, Weights) or weights == "none":
+        return weights if isinstance(weights, Weights) else None
+    if weights is not None:
+        return Weights.of(weights)
+    return Weights.of(space.study.weights, Path(space.source).parent) if space.study.weights else None
 
 
 def _weights_notes(weights: Weights, space: SearchSpace) -> tuple[str, ...]:

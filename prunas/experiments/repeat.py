@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from typing_extensions import TypedDict
@@ -16,7 +17,9 @@ from prunas.protocols import SCRATCH
 from prunas.recipe import RECIPES, Recipe
 from prunas.spaces.space import SearchSpace
 from prunas.spaces.study import Study
+from prunas.surgery.given import Weights
 from prunas.tasks.load import CLASSIFICATION
+from prunas.works.trainings import Setting
 
 __all__ = ["PlanDocument", "command_of", "plan_document"]
 
@@ -94,8 +97,6 @@ def command_of(plan: Plan) -> list[str] | None:
     in_file = plan.setting.space.study.task.rpartition("/")[2] == plan.setting.task.name
     if not all(map(_typed, spaces)) or recipe is None or not in_file:
         return None
-    if plan.setting.dense_from is not None:
-        return None
     head = _search(plan) if plan.source is None else _transfer(plan)
     if head is None:
         return None
@@ -110,6 +111,7 @@ def command_of(plan: Plan) -> list[str] | None:
         for field, value in options.items():
             words += ["--set", f"{name}.{field}={json.dumps(value)}"]
     words += [] if plan.dense else ["--no-dense"]
+    words += _weights(plan.setting)
     words += recipe
     if plan.setting.data not in ("", "digits"):
         words += ["--data", str(data_folder(plan.setting.root))]
@@ -119,6 +121,17 @@ def command_of(plan: Plan) -> list[str] | None:
 def _typed(space: SearchSpace) -> str:
     """What a user types to mean this space; "" if it was made in Python."""
     return space.known_as if isinstance(space.known_as, str) and space.known_as else space.source
+
+
+def _weights(setting: Setting) -> list[str]:
+    """What names the given weights of the dense network where the space's own file does not."""
+    if (named := setting.space.study.weights) and setting.dense_from is None:
+        return ["--weights", "none"]
+    if setting.dense_from is None or (
+        named and Weights.of(named, Path(setting.space.source).parent) == setting.dense_from
+    ):
+        return []
+    return ["--weights", str(setting.dense_from)]
 
 
 def _search(plan: Plan) -> list[str] | None:
