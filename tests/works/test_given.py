@@ -21,10 +21,12 @@ from prunas.experiments.preflight import preflight
 from prunas.experiments.record import record_of, setting_digest
 from prunas.experiments.repeat import command_of
 from prunas.experiments.search import Findings, Plan, search
+from prunas.names import ONE_GIVEN_NETWORK
 from prunas.protocols import protocol
 from prunas.runs.executors import executor
 from prunas.runs.store import Store
 from prunas.spaces.load import load_space
+from prunas.statistics.tables import document, tables
 from prunas.surgery.given import Weights, fitted_state
 from prunas.works.runtime import weights as kept_weights
 
@@ -129,6 +131,38 @@ def test_a_method_prunes_the_given_network_and_nothing_is_trained_for_it(
     }
     assert forecast(plan).trainings == 4
     assert run(plan, tmp_path / "runs").trained == 0
+
+
+def test_the_score_right_after_pruning_is_that_of_the_sliced_network(
+    path: Path, state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    plan = a_plan(path, "l1-global", protocols=["scratch-e", "finetune"])
+    findings = run(plan, tmp_path)
+    space, val = plan.setting.space, load("digits").batches("val", 10_000, device=CPU)
+    x, y = next(iter(val))
+    point = findings.points["l1-global"][0]
+    assert point.kept is not None
+    net = space.build(point.architecture, state, point.kept).eval()
+    with torch.no_grad():
+        expected = 100 * (net(x).argmax(1) == y).sum().item() / len(y)
+    tuned = [row for row in findings.rows if row.protocol == "finetune"]
+    # The network is given and nothing is drawn: both seeds prune alike, and their retrainings differ.
+    assert [row.pruned_score for row in tuned] == [expected] * 2
+    assert {row.pruned_score for row in findings.rows if row.protocol != "finetune"} == {None}
+    assert len({row.id for row in tuned}) == 2
+    (line,) = [line for line in document(findings.record)["table"] if line["protocol"] == "finetune"]
+    assert line["pruned"] == expected
+    text = tables(findings.record)
+    assert "pruned %" in text.splitlines()[0]
+    assert "Pruned: validation accuracy right after pruning, before any retraining." in text
+    assert all(row.flags == (ONE_GIVEN_NETWORK,) for row in findings.rows)
+    assert "one given network: seeds share one given network, so intervals speak of retraining" in text
+
+
+def test_a_search_that_inherits_nothing_has_no_column_for_it(path: Path, tmp_path: Path) -> None:
+    findings = run(a_plan(path, "uniform"), tmp_path)
+    assert "pruned" not in tables(findings.record)
+    assert {row.flags for row in findings.rows} == {()}  # nobody read the given network
 
 
 def test_a_penalty_trains_on_from_the_given_network(path: Path, tmp_path: Path) -> None:
@@ -492,9 +526,9 @@ def test_a_reference_that_cannot_be_meant_is_refused(text: str, reason: str) -> 
 
 
 def test_a_document_that_is_no_reference_is_refused() -> None:
-    for document in ({}, {"kind": "url", "name": "x"}, {"kind": "file"}, {"kind": "run", "name": 3}):
+    for wrong in ({}, {"kind": "url", "name": "x"}, {"kind": "file"}, {"kind": "run", "name": 3}):
         with pytest.raises(InputError, match="weights: "):
-            Weights.from_json(document)
+            Weights.from_json(wrong)
 
 
 def test_given_weights_and_a_way_to_train_the_dense_network_exclude_each_other(path: Path) -> None:
