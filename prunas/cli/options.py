@@ -43,6 +43,7 @@ __all__ = [
     "TimedBatch",
     "TimedOn",
     "To",
+    "WeightsFile",
     "Workers",
     "alignment",
     "computing",
@@ -78,6 +79,14 @@ Deterministic = Annotated[
 Eager = Annotated[bool, typer.Option("--eager", help="Do not capture training steps as CUDA graphs.")]
 ChannelsLast = Annotated[
     bool | None, typer.Option("--channels-last/--channels-first", help="Memory layout of the recipe.")
+]
+WeightsFile = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        help="Trained weights of the dense network: a file (safetensors, or a state dict by torch.save), run:ID, "
+        "or an import path such as torchvision.models:ResNet50_Weights.IMAGENET1K_V2; none trains it.",
+    ),
 ]
 ExecutorName = Annotated[
     str | None,

@@ -28,6 +28,7 @@ from prunas.cli.options import (
     Rate,
     RecipeName,
     RecipeSet,
+    WeightsFile,
     Workers,
     alignment,
     computing,
@@ -88,6 +89,7 @@ def search(
         str,
         typer.Option("--dense-training", help="How the dense network is trained: scratch-e, dsd or dsd:0.5."),
     ] = "scratch-e",
+    weights: WeightsFile = None,
     cap: Annotated[float | None, typer.Option("--cap", help="Largest factor of Scratch-B epochs.")] = None,
     keep_weights: Annotated[bool, typer.Option(help="Keep the weights of every final training.")] = False,
     align: Align = None,
@@ -130,6 +132,7 @@ def search(
         controls=controls,
         dense=dense,
         dense_training=dense_training,
+        weights=weights,
         cap=cap,
         keep_weights=keep_weights,
         align=alignment(align),
@@ -166,6 +169,7 @@ def transfer(
     dense: Annotated[
         bool, typer.Option(help="Whether the target's dense network is trained and tested too.")
     ] = True,
+    weights: WeightsFile = None,
     recipe: RecipeName = None,
     recipe_set: RecipeSet = None,
     epochs: Epochs = None,
@@ -203,6 +207,7 @@ def transfer(
         options=options_of(option or []),
         controls=controls,
         dense=dense,
+        weights=weights,
         recipe=recipe_of(recipe, epochs, batch, lr, images, precision, channels_last, recipe_set),
         data=data,
         download=download,
@@ -217,9 +222,13 @@ def transfer(
 
 def train(
     point: Annotated[str, typer.Argument(help="SPACE, SPACE:PRESET, or an architecture's JSON file.")],
-    protocol: Annotated[str, typer.Option("--protocol", help="scratch-e, scratch-b or dsd.")] = "scratch-e",
+    protocol: Annotated[
+        str,
+        typer.Option("--protocol", help="scratch-e, scratch-b or dsd; with --weights finetune and its like."),
+    ] = "scratch-e",
     seed: Annotated[int, typer.Option("--seed", help="Of initial weights and batches.")] = 0,
     cap: Annotated[float | None, typer.Option("--cap", help="Largest factor of Scratch-B epochs.")] = None,
+    weights: WeightsFile = None,
     recipe: RecipeName = None,
     recipe_set: RecipeSet = None,
     epochs: Epochs = None,
@@ -235,7 +244,7 @@ def train(
     eager: Eager = False,
     as_json: Json = False,
 ) -> None:
-    """Train one point from scratch on train + validation and test it once. Keeps the weights."""
+    """Train one point on train + validation, from new or given weights, and test it once. Keeps the weights."""
     from prunas.api import prepare_train
     from prunas.runs.signals import stopping
     from prunas.statistics.flags import count_flags, flags_text
@@ -247,6 +256,7 @@ def train(
         protocol=protocol,
         seed=seed,
         cap=cap,
+        weights=weights,
         recipe=recipe_of(recipe, epochs, batch, lr, images, precision, channels_last, recipe_set),
         data=data,
         download=download,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prunas import data as datasets
 from prunas import designs
@@ -22,6 +22,9 @@ from prunas.surgery.given import Weights, fitted_state
 from prunas.tasks.base import Split, Task
 from prunas.tasks.load import CLASSIFICATION, TaskReference, find_task, make_task, with_loss, with_score
 from prunas.works.trainings import Setting
+
+if TYPE_CHECKING:
+    from prunas.surgery.given import GivenWeights
 
 __all__ = ["TRIALS", "Plan", "check_cap", "controls_of", "make_plan", "make_setting"]
 
@@ -108,7 +111,7 @@ def make_setting(
     task: str | Callable[..., Task] | None = None,
     loss: str | Callable[..., Any] | None = None,
     score: str | Callable[..., Any] | Mapping[str, Any] | None = None,
-    weights: str | Path | Weights | None = None,
+    weights: "GivenWeights | None" = None,
 ) -> Setting:
     """Space, task, recipe and data of an experiment; loads the data.
 
@@ -127,7 +130,7 @@ def make_setting(
         loss: Instead of the space's own: what replaces the task's loss; see `prunas.tasks.load.with_loss`.
         score: Instead of the space's own: what replaces the task's score; see `prunas.tasks.load.with_score`.
         weights: Of the dense network of pruning methods, which is then not trained: see
-            `prunas.surgery.given.Weights.of`.
+            `prunas.surgery.given.Weights.of`. The space's own by default; "none" has it trained all the same.
 
     Raises:
         InputError: Something does not exist or cannot be read, or the weights do not fit the network.
@@ -153,7 +156,7 @@ def make_setting(
             f"{whose} has images of {shapes}; the network of space {space.name!r} takes "
             f"{'x'.join(map(str, space.survey.input))}"
         )
-    dense_from = Weights.of(weights) if isinstance(weights, (str, Path)) else weights
+    dense_from = _given(weights, space)
     notes = made.notes if dense_from is None else (*made.notes, *_weights_notes(dense_from, space))
     return Setting(
         space=space,
@@ -182,6 +185,15 @@ def _asked_task(
     found = find_task(*((study.task, beside) if task is None else (task, here)))
     found = with_loss(found, *((study.loss, beside) if loss is None else (loss, here)))
     return with_score(found, *((study.score, beside) if score is None else (score, here)))
+
+
+def _given(weights: "GivenWeights | None", space: SearchSpace) -> Weights | None:
+    """The weights of the dense network that a user means, or else those that the space names."""
+    if isinstance(weights, Weights) or weights == "none":
+        return weights if isinstance(weights, Weights) else None
+    if weights is not None:
+        return Weights.of(weights)
+    return Weights.of(space.study.weights, Path(space.source).parent) if space.study.weights else None
 
 
 def _weights_notes(weights: Weights, space: SearchSpace) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ from prunas.works.trainings import Setting
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["asks_penalty", "bounds_of", "check_setting", "check_unedited", "preflight"]
+__all__ = ["asks_penalty", "bounds_of", "check_given", "check_setting", "check_unedited", "preflight"]
 
 
 def preflight(plan: Plan, store: Store | None = None) -> None:
@@ -68,10 +68,10 @@ def preflight(plan: Plan, store: Store | None = None) -> None:
             _rehearse(plan, proposer)
     if store is not None:
         check_unedited(space, store)
-        _check_given(plan.setting, store)
+        check_given(plan.setting, store)
 
 
-def _check_given(setting: Setting, store: Store) -> None:
+def check_given(setting: Setting, store: Store) -> None:
     """Refuses given weights that are not there or do not fit, those of a run included."""
     from prunas.works.runtime import initial
 

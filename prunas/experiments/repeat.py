@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from typing_extensions import TypedDict
@@ -16,6 +17,7 @@ from prunas.proposers.table import PROPOSERS
 from prunas.protocols import SCRATCH
 from prunas.recipe import RECIPES, Recipe
 from prunas.spaces.space import SearchSpace
+from prunas.surgery.given import Weights
 from prunas.works.trainings import Setting
 
 __all__ = ["PlanDocument", "command_of", "plan_document"]
@@ -93,8 +95,6 @@ def command_of(plan: Plan) -> list[str] | None:
     recipe = _recipe(plan.setting.recipe, plan.setting.space)
     if not all(map(_typed, spaces)) or recipe is None or not _task_in_file(plan.setting):
         return None
-    if plan.setting.dense_from is not None:
-        return None
     head = _search(plan) if plan.source is None else _transfer(plan)
     if head is None:
         return None
@@ -109,6 +109,7 @@ def command_of(plan: Plan) -> list[str] | None:
         for field, value in options.items():
             words += ["--set", f"{name}.{field}={json.dumps(value)}"]
     words += [] if plan.dense else ["--no-dense"]
+    words += _weights(plan.setting)
     words += recipe
     if plan.setting.data not in ("", "digits"):
         words += ["--data", str(data_folder(plan.setting.root))]
@@ -127,6 +128,17 @@ def _task_in_file(setting: Setting) -> bool:
 def _typed(space: SearchSpace) -> str:
     """What a user types to mean this space; "" if it was made in Python."""
     return space.known_as if isinstance(space.known_as, str) and space.known_as else space.source
+
+
+def _weights(setting: Setting) -> list[str]:
+    """What names the given weights of the dense network where the space's own file does not."""
+    if (named := setting.space.study.weights) and setting.dense_from is None:
+        return ["--weights", "none"]
+    if setting.dense_from is None or (
+        named and Weights.of(named, Path(setting.space.source).parent) == setting.dense_from
+    ):
+        return []
+    return ["--weights", str(setting.dense_from)]
 
 
 def _search(plan: Plan) -> list[str] | None:

@@ -75,6 +75,7 @@ class SpaceFile(BaseModel):
     keep: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.5, 0.3, 0.1)
     cap: float | None = Field(default=None, ge=1)
     finetune: FineTuningEntry | None = None
+    weights: str = ""
     vary: Vary = Vary()
     proposers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     presets: dict[str, PresetEntry] = Field(default_factory=dict)
@@ -106,6 +107,7 @@ class SpaceFile(BaseModel):
             keep=self.keep,
             cap=self.cap,
             finetune=finetune,
+            weights=self.weights,
             options=self.proposers,
         )
         return {

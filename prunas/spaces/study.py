@@ -27,6 +27,8 @@ class Study:
         cap: Largest factor of Scratch-B epochs, or None.
         finetune: Epochs and rate of fine-tuning with the default recipe, in proportion with another; None: a
             quarter of the recipe's epochs at a hundredth of its rate.
+        weights: Of the dense network of pruning methods, which is then not trained: see
+            `prunas.surgery.given.Weights.of`; a file lies beside the space's own. "" has it trained.
         options: Settings of proposers by name, for example {"slimming": {"pull": 0.66}}.
     """
 
@@ -40,6 +42,7 @@ class Study:
     keep: tuple[float, ...] = (0.5, 0.3, 0.1)
     cap: float | None = None
     finetune: FineTuning | None = None
+    weights: str = ""
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
 
     def default_recipe(self) -> Recipe:

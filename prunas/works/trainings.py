@@ -261,7 +261,8 @@ class Training:
         flags: tuple[str, ...] = (),
     ) -> TrainingRow:
         """The row of this training, whatever became of it."""
-        score = outcome.result.values["score"] if outcome and outcome.result else None
+        values = outcome.result.values if outcome and outcome.result else {}
+        score = values.get("score")
         tested = self.job.spec["score"] == "test"
         status = "planned" if outcome is None else "finished" if outcome.result else outcome.status
         return TrainingRow(
@@ -282,4 +283,5 @@ class Training:
             folder=folder,
             flags=flags,
             chance=self.chance if tested else None,
+            pruned_score=values.get("pruned_score"),
         )
