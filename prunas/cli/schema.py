@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 
 import prunas
 from prunas.cli.doctor import Check
-from prunas.cli.documents import PresetRow, ProposerRow, RunRow, SpaceRow
+from prunas.cli.documents import PresetRow, ProposerRow, RunRow, SpaceRow, TaskRow
 from prunas.costs.counted import Cost
 from prunas.experiments.forecast import DryRow
 from prunas.experiments.optuna_studies import Written
@@ -159,6 +159,7 @@ COMMANDS: Mapping[str, Any] = {
     "spaces": list[SpaceRow],
     "proposers": list[ProposerRow],
     "presets": list[PresetRow],
+    "tasks": list[TaskRow],
     "runs": list[RunRow],
     "compare": _document("Compare", more=_VERSION | {"records": _many(_Search)}),
     "plot": _document("Plot", more=_VERSION | {"figures": list[str]}, optional=_PLOTTED),

@@ -24,8 +24,8 @@ class Segmentation(DataSetTask):
 
     A dict holds the answer as `out`, as torchvision's networks do, and may hold that of a second head as `aux`,
     whose loss counts half in training. The score is the mean over classes of intersection over union (Jaccard
-    index), summed over all pixels of a split before it is divided (Everingham et al. 2010, The PASCAL VOC
-    Challenge, section 4.1.3); a class that is neither there nor answered anywhere is left out.
+    index), summed over all pixels of a split before it is divided (Everingham et al. 2015, The PASCAL Visual
+    Object Classes Challenge: A Retrospective); a class that is neither there nor answered anywhere is left out.
     """
 
     name = "segmentation"
