@@ -20,6 +20,7 @@ __all__ = [
     "DataSetTask",
     "Feed",
     "Inputs",
+    "Mixable",
     "Network",
     "Smoothable",
     "Split",
@@ -149,6 +150,15 @@ class Smoothable(Protocol):
 
     def smoothed_loss(self, net: Network, batch: Any, smoothing: float) -> "Tensor":
         """`Task.loss` with `smoothing`, in [0, 1), of every label's weight spread evenly over all classes."""
+
+
+@runtime_checkable
+class Mixable(Protocol):
+    """A task whose labels are classes, and whose loss and totals also take shares of classes, (batch, classes)."""
+
+    @property
+    def soft_classes(self) -> int:
+        """How many classes a label may be shared among."""
 
 
 def training_loss(task: Task, smoothing: float = 0.0) -> "Callable[[Network, Any], Tensor]":
