@@ -147,7 +147,8 @@ def test_name_is_not_identity_and_everything_else_is():
     assert "rewound" not in paper.to_json()  # born later: at 0 it leaves the names of runs alone
     later = {
         "rewound": 160, "fused": False, "optimizer": "adamw", "label_smoothing": 0.1, "label_smoothing_from": 9,
-        "decay_norms": False, "flip": "alternating", "warmup_epochs": 5,
+        "decay_norms": False, "flip": "alternating", "warmup_epochs": 5, "clip": 1.0, "ema": 0.5,
+        "mixup": 0.2, "cutmix": 1.0, "transforms": ["AutoAugment", {"name": "RandAugment", "magnitude": 7}],
     }  # fmt: skip
     assert {*changes, *later, "name"} == {spec.name for spec in dataclasses.fields(Recipe)}
     assert not later.keys() & paper.to_json().keys()
@@ -175,7 +176,13 @@ def test_identity_of_the_study_recipe_is_frozen():
 @pytest.mark.parametrize("name", RECIPES)
 def test_json_round_trip(name):
     averaged = {"optimizer": "adamw", "nesterov": False, "label_smoothing": 0.1, "schedule": "linear"}
-    for made in (recipe(name), recipe(name).replace(rewound=3), recipe(name).replace(**averaged)):
+    listed = {"transforms": ["AutoAugment", {"name": "RandAugment", "magnitude": 7}], "milestones": [0.25]}
+    for made in (
+        recipe(name),
+        recipe(name).replace(rewound=3),
+        recipe(name).replace(**averaged),
+        recipe(name).replace(**listed),
+    ):
         assert Recipe.from_json(made.to_json()) == made
 
 
@@ -206,6 +213,14 @@ def test_json_round_trip(name):
             lambda: recipe("short").replace(warmup_epochs=5),
             "one-cycle rises for a share of the steps; set warmup instead",
         ),
+        (lambda: recipe("paper").replace(ema=1), "ema must be at least 0 and below 1, not 1"),
+        (
+            lambda: recipe("paper").replace(clip=-1),
+            r"clip must be a finite number from 0 \(no limit\), not -1",
+        ),
+        (lambda: recipe("paper").replace(mixup=math.inf), r"mixup must be a finite number from 0 \(none\)"),
+        (lambda: recipe("paper").replace(transforms="AutoAugment"), "transforms is a list of names"),
+        (lambda: recipe("paper").replace(transforms=[{"magnitude": 7}]), "or tables with a name"),
         (lambda: recipe("sss").replace(optimizer="adamw"), "only the optimizer sgd has nesterov"),
         (lambda: recipe("paper").replace(images=-1), "images must be a whole number from 0"),
         (lambda: protocol("scratch-c"), "did you mean scratch-e, scratch-b, scratch-b"),

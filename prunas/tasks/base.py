@@ -21,6 +21,7 @@ __all__ = [
     "Distillable",
     "Feed",
     "Inputs",
+    "Mixable",
     "Network",
     "Smoothable",
     "Split",
@@ -182,6 +183,15 @@ class Distillable(Protocol):
             teacher: What the teacher returned for the same inputs, in evaluation mode, without gradients.
             temperature: Softens probabilities, above 0; a loss without probabilities does not read it.
         """
+
+
+@runtime_checkable
+class Mixable(Protocol):
+    """A task whose labels are classes, and whose loss and totals also take shares of classes, (batch, classes)."""
+
+    @property
+    def soft_classes(self) -> int:
+        """How many classes a label may be shared among."""
 
 
 def training_loss(task: Task, smoothing: float = 0.0) -> "Callable[[Network, Any], Tensor]":
