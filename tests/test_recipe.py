@@ -1,11 +1,12 @@
 import dataclasses
 import math
+import re
 
 import pytest
 import torch
 
 from prunas.errors import InputError
-from prunas.protocols import PROTOCOLS, protocol
+from prunas.protocols import PROTOCOLS, is_fresh, is_reference, protocol, untaught
 from prunas.recipe import RECIPES, Recipe, recipe, scratch_b_epochs
 
 
@@ -269,6 +270,49 @@ def test_a_protocol_may_carry_a_number():
     for name in ("scratch-e:20", "finetune:20", "finetune-rewound:20", "ticket:20"):
         assert (protocol(name).name, protocol(name).epochs) == (name, 20)
         assert protocol(name).family == name.removesuffix(":20")
+
+
+@pytest.mark.parametrize(
+    ("typed", "name", "teacher", "epochs"),
+    [
+        ("finetune-large+distill", "finetune-large+distill", (4.0, 0.9), None),
+        ("finetune+distill=4@0.9:20", "finetune+distill:20", (4.0, 0.9), 20),
+        ("finetune-rewound+distill=2:5", "finetune-rewound+distill=2@0.9:5", (2.0, 0.9), 5),
+        ("scratch-e+distill=1.50@1", "scratch-e+distill=1.5@1", (1.5, 1.0), None),
+        ("scratch-b+finetune+distill:2", "scratch-b+finetune+distill:2", (4.0, 0.9), None),
+    ],
+)
+def test_a_protocol_may_have_a_teacher(typed, name, teacher, epochs):
+    how = protocol(typed)
+    assert (how.name, how.epochs) == (name, epochs)
+    assert (how.teacher.temperature, how.teacher.weight) == teacher
+    assert protocol(how.name) == how
+    assert is_fresh(name) == name.startswith("scratch") and not is_reference(name)
+    assert untaught(name) == name.partition("+distill")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("finetune+distill=0", "the temperature of +distill must be above 0, not 0"),
+        ("finetune+distill=nan", "the temperature of +distill must be above 0, not nan"),
+        ("finetune+distill=4@0", "the weight of +distill must be above 0 and at most 1, not 0"),
+        ("finetune+distill=4@nan", "the weight of +distill must be above 0 and at most 1, not nan"),
+        ("finetune+distill=hot", "as in +distill=4@0.9"),
+        ("finetune+distill=4@0.9@1", "as in +distill=4@0.9"),
+        ("finetune+distilled", "as in +distill=4@0.9"),
+        ("finetune-large:0.5", "its number must be whole epochs, as in finetune-large:20"),
+        ("finetune-larg+distill", "finetune-large"),
+        (
+            "scratch=scratch-e:5",
+            "scratch-e:5 inherits no weights; name a way that does, such as scratch=finetune-large",
+        ),
+        ("scratch=finetun", "finetune"),
+    ],
+)
+def test_a_teacher_or_cost_that_cannot_be_meant_is_refused(name, reason):
+    with pytest.raises(InputError, match=re.escape(reason)):
+        protocol(name)
 
 
 NUMBERS = ("epochs", "batch", "lr", "every", "gamma", "warmup", "momentum", "weight_decay", "images")
