@@ -30,6 +30,7 @@ from prunas.runs.execute import Stop, never
 from prunas.runs.executors import Report, silent
 from prunas.runs.store import Store
 from prunas.spaces.load import load_point, load_space
+from prunas.spaces.reference import PATH
 from prunas.spaces.space import SearchSpace
 from prunas.surgery.given import Weights
 from prunas.works.trainings import Setting
@@ -100,7 +101,7 @@ def prepare_search(
     keep_weights: bool = False,
     align: "tuple[int, Rounding] | None" = None,
     recipe: str | Mapping[str, Any] | None = None,
-    data: Path | str | None = None,
+    data: Any = None,
     download: bool = False,
     out: Path | str = "runs",
     executor: str | None = None,
@@ -129,7 +130,8 @@ def prepare_search(
         keep_weights: Whether final trainings keep their weights.
         align: What widths are rounded to, and how, such as `(8, "nearest")`.
         recipe: A recipe's name, or what differs from the space's own: `{"epochs": 5}`; `name` names another base.
-        data: Folder of the data sets.
+        data: Folder of the data sets; or instead of the space's own data set, a function or an object, see
+            `prunas.data.find.find_data`.
         download: Whether a data set that is not there may be fetched.
         out: Folder that holds all runs.
         executor: Name of what executes trainings.
@@ -202,7 +204,7 @@ def prepare_transfer(
     controls: bool = True,
     dense: bool = True,
     recipe: str | Mapping[str, Any] | None = None,
-    data: Path | str | None = None,
+    data: Any = None,
     download: bool = False,
     out: Path | str = "runs",
     executor: str | None = None,
@@ -226,7 +228,7 @@ def prepare_transfer(
         controls: Whether uniform, random and taper join.
         dense: Whether the target's dense network is trained and tested too.
         recipe: Name of a recipe, or what differs from the spaces' own.
-        data: Folder of the data sets.
+        data: As of `prepare_search`.
         download: Whether a data set that is not there may be fetched.
         out: Folder that holds all runs.
         executor: Name of what executes trainings.
@@ -299,7 +301,7 @@ def prepare_train(
     seed: int = 0,
     cap: float | None = None,
     recipe: str | Mapping[str, Any] | None = None,
-    data: Path | str | None = None,
+    data: Any = None,
     download: bool = False,
     out: Path | str = "runs",
     notice: Callable[[str], object] | None = None,
@@ -313,7 +315,7 @@ def prepare_train(
         seed: Of initial weights and batches.
         cap: Largest factor of Scratch-B epochs.
         recipe: Name of a recipe, or what differs from the space's own.
-        data: Folder of the data sets.
+        data: As of `prepare_search`.
         download: Whether a data set that is not there may be fetched.
         out: Folder that holds all runs.
         notice: Told, in one line, what was repaired in the store; a warning by default.
@@ -383,10 +385,15 @@ def _store(out: Path | str, notice: Callable[[str], object] | None) -> Store:
     return Store(Path(out)) if notice is None else Store(Path(out), notice=notice)
 
 
+def _is_folder(data: Any) -> bool:
+    """Whether data are a folder, not a data set: a function's path has a colon."""
+    return isinstance(data, Path) or (isinstance(data, str) and not PATH.fullmatch(data))
+
+
 def _setting(
     space: Space,
     recipe: str | Mapping[str, Any] | None,
-    data: Path | str | None,
+    data: Any,
     download: bool,
     dense_training: str = "scratch-e",
     weights: str | Path | Weights | None = None,
@@ -397,7 +404,8 @@ def _setting(
         _space(space),
         recipe_name=name,
         changes=changes,
-        root=None if data is None else Path(data),
+        root=Path(data) if _is_folder(data) else None,
+        data=None if _is_folder(data) else data,
         download=download,
         dense_training=dense_training,
         weights=weights,

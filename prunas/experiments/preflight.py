@@ -95,7 +95,7 @@ def check_setting(setting: Setting, *, least: bool = False) -> None:
     _ = space.reference  # refuses a network that another process cannot make
     check_environment()
     batch = setting.recipe.batch
-    task = task_of(setting.task, setting.data, setting.root)
+    task = task_of(setting.task, setting.data_reference, setting.root)
     net = _checked_network(space, space.dense, task, min(2, batch))
     for split, images in setting.images.items():
         check_batches(net, images, batch, split)

@@ -14,9 +14,11 @@ from prunas.proposers.registry import configured
 from prunas.proposers.table import PROPOSERS
 from prunas.protocols import SCRATCH
 from prunas.recipe import RECIPES, Recipe
+from prunas.spaces.reference import PATH
 from prunas.spaces.space import SearchSpace
 from prunas.spaces.study import Study
 from prunas.tasks.load import CLASSIFICATION
+from prunas.works.trainings import Setting
 
 __all__ = ["PlanDocument", "command_of", "plan_document"]
 
@@ -91,8 +93,7 @@ def command_of(plan: Plan) -> list[str] | None:
     """The words of `prunas` that carry out this plan again, but for --out; None if only Python can say it."""
     spaces = [plan.setting.space] + ([plan.source.space] if plan.source else [])
     recipe = _recipe(plan.setting.recipe, plan.setting.space.study)
-    in_file = plan.setting.space.study.task.rpartition("/")[2] == plan.setting.task.name
-    if not all(map(_typed, spaces)) or recipe is None or not in_file:
+    if not all(map(_typed, spaces)) or recipe is None or not _in_file(plan.setting):
         return None
     if plan.setting.dense_from is not None:
         return None
@@ -111,9 +112,18 @@ def command_of(plan: Plan) -> list[str] | None:
             words += ["--set", f"{name}.{field}={json.dumps(value)}"]
     words += [] if plan.dense else ["--no-dense"]
     words += recipe
-    if plan.setting.data not in ("", "digits"):
+    data = plan.setting.data_reference
+    if data is not None and data.name != "digits" and (plan.setting.root is not None or not data.by_path):
         words += ["--data", str(data_folder(plan.setting.root))]
     return words
+
+
+def _in_file(setting: Setting) -> bool:
+    """Whether task and data are those that the space's file names."""
+    study, data = setting.space.study, setting.data_reference
+    given = ("", {}) if data is None else (data.name, dict(data.options))
+    named = study.data.rpartition("/")[2] if PATH.fullmatch(study.data) else study.data
+    return study.task.rpartition("/")[2] == setting.task.name and given == (named, dict(study.data_options))
 
 
 def _typed(space: SearchSpace) -> str:

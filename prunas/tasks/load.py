@@ -1,16 +1,14 @@
 """Tasks by name: bundled, offered by another package, or a function of a user's file or module. Torch-free."""
 
-import importlib.metadata
-import pkgutil
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from prunas.errors import InputError
 from prunas.plugins import foreign_code, resolve
-from prunas.spaces.factory import distribution_versions, import_attribute, import_path
+from prunas.spaces.factory import import_attribute
+from prunas.spaces.reference import Reference, find, versions_of
 from prunas.tasks.base import Inputs, Task
 from prunas.tasks.score import Score
 
@@ -19,45 +17,14 @@ if TYPE_CHECKING:
 
 __all__ = ["CLASSIFICATION", "TaskReference", "find_task", "load_task", "make_task"]
 
-TASK_PATH = re.compile(r"[\w./-]+:\w+")
-"""How a function that makes a task is named: package.module:function, or file.py:function."""
-
 _MEMBERS = (
     *("name", "identity", "score", "inputs", "statistics", "scores_training", "chance", "notes"),
     *("members", "feed", "calibration", "size", "loss", "totals", "result", "unfit"),
 )
 
 
-@dataclass(frozen=True, slots=True)
-class TaskReference:
-    """What any process finds a task by, whatever becomes of the file.
-
-    Attributes:
-        name: Registered name, "package.module:function", or "file.py:function".
-        identity: That of the task, once it was made.
-        source: Text of the file, or "".
-        versions: What a module that is imported comes from.
-    """
-
-    name: str
-    identity: str = ""
-    source: str = ""
-    versions: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """All fields that say something, as JSON values."""
-        document: dict[str, Any] = {"name": self.name, "identity": self.identity}
-        if self.source:
-            document["source"] = self.source
-        if self.versions:
-            document["versions"] = list(self.versions)
-        return document
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> "TaskReference":
-        """The reference that `to_json` wrote."""
-        return cls(**{**document, "versions": tuple(document.get("versions", ()))})
-
+TaskReference = Reference
+"""What any process finds a task by."""
 
 CLASSIFICATION = TaskReference("classification")
 """The bundled task. A run that has it is named by its data alone."""
@@ -74,40 +41,7 @@ def find_task(task: str | Callable[..., Task], folder: Path) -> TaskReference:
     Raises:
         InputError: The file cannot be read, or no other process can import the function.
     """
-    if not isinstance(task, str):
-        return _of_function(task)
-    if not TASK_PATH.fullmatch(task):
-        return TaskReference(task)
-    place, _, attribute = task.partition(":")
-    if not place.endswith(".py"):
-        return TaskReference(task, versions=_versions(task))
-    try:
-        source = (folder / place).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"task {task!r}: cannot read {folder / place}: {why}") from error
-    return TaskReference(f"{Path(place).name}:{attribute}", source=source)  # where it lies does not matter
-
-
-def _of_function(task: Callable[..., Task]) -> TaskReference:
-    name = import_path(task)
-    try:
-        importable = not name.startswith("__main__") and pkgutil.resolve_name(name) is task
-    except (ImportError, AttributeError, ValueError):
-        importable = False
-    if not importable:
-        raise InputError(
-            f"task {name!r} cannot be imported by the processes that train; give a function of a module, or name "
-            'one of a file, as in task="mine.py:task"'
-        )
-    return TaskReference(name, versions=_versions(name))
-
-
-def _versions(name: str) -> tuple[str, ...]:
-    try:
-        return tuple(distribution_versions(name.partition(":")[0]))
-    except (ImportError, ValueError, importlib.metadata.PackageNotFoundError) as error:
-        raise InputError(f"task {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+    return find("task", task, folder)
 
 
 def make_task(reference: TaskReference, data: "DataSet | None") -> tuple[Task, TaskReference]:
@@ -121,10 +55,8 @@ def make_task(reference: TaskReference, data: "DataSet | None") -> tuple[Task, T
         InputError: It cannot be imported or made, or lacks something of a `Task`.
     """
     name = reference.name
-    if TASK_PATH.fullmatch(name):
-        make = import_attribute(name, reference.source, "task")
-    else:
-        make = resolve("prunas.tasks", name)
+    by_path = reference.by_path
+    make = import_attribute(name, reference.source, "task") if by_path else resolve("prunas.tasks", name)
     try:
         with foreign_code(f"task {name!r}"):
             task = make() if data is None else make(data)
@@ -162,8 +94,8 @@ def load_task(reference: TaskReference, data: "DataSet | None") -> Task:
     """
     name = reference.name
     task, present = make_task(reference, data)
-    if TASK_PATH.fullmatch(name) and not reference.source:
-        present = replace(present, versions=_versions(name))
+    if reference.by_path and not reference.source:
+        present = replace(present, versions=versions_of("task", name))
     if reference.identity and present != reference:
         raise InputError(
             f"task {name!r} is not the one this run was planned with; undo its change, or repeat the command, "
