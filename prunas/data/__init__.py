@@ -53,7 +53,10 @@ DATASETS: Mapping[str, Known] = MappingProxyType(
             Known("cifar10", (3, 32, 32), 10, "60,000 small photographs of 10 kinds of things"),
             Known("cifar100", (3, 32, 32), 100, "60,000 small photographs of 100 kinds of things"),
             Known(
-                "folder", (3, 224, 224), None, "images in DIR/train/CLASS/ and DIR/val/CLASS/, as ImageNet"
+                "folder",
+                (3, 224, 224),
+                None,
+                "images in DIR/train/CLASS/, and in DIR/val and DIR/test if there are such",
             ),
         )
     }
