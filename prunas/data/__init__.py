@@ -19,10 +19,11 @@ from prunas.errors import InputError, unknown
 from prunas.plugins import foreign_code, resolve
 
 if TYPE_CHECKING:
+    from prunas.data.columns import hugging_face
     from prunas.data.dataset import DataSet
     from prunas.data.make import arrays, datasets
 
-__all__ = ["DATASETS", "SKIP_DAMAGED", "Known", "arrays", "data_folder", "datasets", "load"]
+__all__ = ["DATASETS", "SKIP_DAMAGED", "Known", "arrays", "data_folder", "datasets", "hugging_face", "load"]
 
 SKIP_DAMAGED = "PRUNAS_SKIP_DAMAGED"
 """Environment variable: 1 leaves image files out that cannot be decoded, instead of refusing them."""
@@ -107,6 +108,7 @@ def _check_options(name: str, loader: Callable[..., Any], options: Mapping[str, 
 _MADE = {
     "arrays": "prunas.data.make",
     "datasets": "prunas.data.make",
+    "hugging_face": "prunas.data.columns",
 }
 """Where what makes a user's own data set stands; importing it costs torch."""
 

@@ -97,8 +97,8 @@ def load_folder(
     note says so.
 
     The identity covers names and sizes of the files and how images are prepared, not their content: reading
-    ImageNet takes too long. Every file is decoded once, when it is first met, so that a damaged one is named before
-    anything trains; that costs about as much as an epoch.
+    ImageNet takes too long. Every file is decoded once, when it is first met, so that a damaged one is named
+    before anything trains; that costs about as much as an epoch.
 
     Args:
         root: The folder.
