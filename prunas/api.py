@@ -30,6 +30,7 @@ from prunas.runs.execute import Stop, never
 from prunas.runs.executors import Report, silent
 from prunas.runs.store import Store
 from prunas.spaces.load import load_point, load_space
+from prunas.spaces.reference import PATH
 from prunas.spaces.space import SearchSpace
 from prunas.works.trainings import Setting
 
@@ -100,7 +101,7 @@ def prepare_search(
     keep_weights: bool = False,
     align: "tuple[int, Rounding] | None" = None,
     recipe: str | Mapping[str, Any] | None = None,
-    data: Path | str | None = None,
+    data: Any = None,
     download: bool = False,
     out: Path | str = "runs",
     executor: str | None = None,
@@ -130,7 +131,8 @@ def prepare_search(
         keep_weights: Whether final trainings keep their weights.
         align: What widths are rounded to, and how, such as `(8, "nearest")`.
         recipe: A recipe's name, or what differs from the space's own: `{"epochs": 5}`; `name` names another base.
-        data: Folder of the data sets.
+        data: Folder of the data sets; or instead of the space's own data set, a function or an object, see
+            `prunas.data.find.find_data`.
         download: Whether a data set that is not there may be fetched.
         out: Folder that holds all runs.
         executor: Name of what executes trainings.
@@ -204,7 +206,7 @@ def prepare_transfer(
     dense: bool = True,
     weights: "GivenWeights | None" = None,
     recipe: str | Mapping[str, Any] | None = None,
-    data: Path | str | None = None,
+    data: Any = None,
     download: bool = False,
     out: Path | str = "runs",
     executor: str | None = None,
@@ -229,7 +231,7 @@ def prepare_transfer(
         dense: Whether the target's dense network is trained and tested too.
         weights: Of the target's dense network, as of `prepare_search`; those of the source are in its own file.
         recipe: Name of a recipe, or what differs from the spaces' own.
-        data: Folder of the data sets.
+        data: As of `prepare_search`.
         download: Whether a data set that is not there may be fetched.
         out: Folder that holds all runs.
         executor: Name of what executes trainings.
@@ -303,7 +305,7 @@ def prepare_train(
     cap: float | None = None,
     weights: "GivenWeights | None" = None,
     recipe: str | Mapping[str, Any] | None = None,
-    data: Path | str | None = None,
+    data: Any = None,
     download: bool = False,
     out: Path | str = "runs",
     notice: Callable[[str], object] | None = None,
@@ -319,7 +321,7 @@ def prepare_train(
         weights: Of the dense network, which the point inherits; it must have all of its widths. As of
             `prepare_search`.
         recipe: Name of a recipe, or what differs from the space's own.
-        data: Folder of the data sets.
+        data: As of `prepare_search`.
         download: Whether a data set that is not there may be fetched.
         out: Folder that holds all runs.
         notice: Told, in one line, what was repaired in the store; a warning by default.
@@ -397,10 +399,15 @@ def _store(out: Path | str, notice: Callable[[str], object] | None) -> Store:
     return Store(Path(out)) if notice is None else Store(Path(out), notice=notice)
 
 
+def _is_folder(data: Any) -> bool:
+    """Whether data are a folder, not a data set: a function's path has a colon."""
+    return isinstance(data, Path) or (isinstance(data, str) and not PATH.fullmatch(data))
+
+
 def _setting(
     space: Space,
     recipe: str | Mapping[str, Any] | None,
-    data: Path | str | None,
+    data: Any,
     download: bool,
     dense_training: str = "scratch-e",
     weights: "GivenWeights | None" = None,
@@ -411,7 +418,8 @@ def _setting(
         _space(space),
         recipe_name=name,
         changes=changes,
-        root=None if data is None else Path(data),
+        root=Path(data) if _is_folder(data) else None,
+        data=None if _is_folder(data) else data,
         download=download,
         dense_training=dense_training,
         weights=weights,

@@ -1,13 +1,13 @@
 """The plan of a search: everything that decides it, and how it is made of what a user asked."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunas import data as datasets
 from prunas import designs
 from prunas.costs.target import Target
+from prunas.data.find import find_data, load_data
 from prunas.errors import InputError
 from prunas.names import ANSWERS_OTHERS, FINDERS
 from prunas.proposers.brief import Source
@@ -17,6 +17,7 @@ from prunas.proposers.serving import check_served
 from prunas.proposers.table import PROPOSERS
 from prunas.protocols import SCRATCH, Protocol, protocol
 from prunas.recipe import finite, recipe
+from prunas.spaces.reference import Reference
 from prunas.spaces.space import SearchSpace
 from prunas.surgery.given import Weights, fitted_state
 from prunas.tasks.base import Split, Task
@@ -111,6 +112,7 @@ def make_setting(
     task: str | Callable[..., Task] | None = None,
     loss: str | Callable[..., Any] | None = None,
     score: str | Callable[..., Any] | Mapping[str, Any] | None = None,
+    data: Any = None,
     weights: "GivenWeights | None" = None,
 ) -> Setting:
     """Space, task, recipe and data of an experiment; loads the data.
@@ -129,6 +131,8 @@ def make_setting(
             none.
         loss: Instead of the space's own: what replaces the task's loss; see `prunas.tasks.load.with_loss`.
         score: Instead of the space's own: what replaces the task's score; see `prunas.tasks.load.with_score`.
+        data: Instead of the space's own data set: a name, a function of an importable module, or an object; see
+            `prunas.data.find.find_data`.
         weights: Of the dense network of pruning methods, which is then not trained: see
             `prunas.surgery.given.Weights.of`. The space's own by default; "none" has it trained all the same.
 
@@ -136,7 +140,7 @@ def make_setting(
         InputError: Something does not exist or cannot be read, or the weights do not fit the network.
     """
     asked = _asked_task(space, task, loss, score)
-    if not space.study.data and asked == CLASSIFICATION:
+    if not space.study.data and data is None and asked == CLASSIFICATION:
         raise InputError(f"space {space.name!r} names no data set; add `data = ...` to its file")
     changed = {key: value for key, value in (changes or {}).items() if value is not None}
     if changed.get("precision") == "auto":
@@ -147,10 +151,11 @@ def make_setting(
     usual = recipe(recipe_name) if recipe_name else space.study.default_recipe()
     chosen = usual.replace(**changed).settled(space.cost(space.dense).params)
     folder = None if root is None else root.expanduser().absolute()
-    data = datasets.load(space.study.data, folder, download) if space.study.data else None
-    made, reference = make_task(asked, data)
+    found = _find_data(data, space)
+    loaded = None if found is None else load_data(found, folder, download)
+    made, reference = make_task(asked, loaded)
     if made.inputs.shapes != (space.survey.input,):
-        whose = f"task {made.name!r}" if data is None else f"data set {data.name!r}"
+        whose = f"task {made.name!r}" if loaded is None else f"data set {loaded.name!r}"
         shapes = " and ".join("x".join(map(str, shape)) for shape in made.inputs.shapes)
         raise InputError(
             f"{whose} has images of {shapes}; the network of space {space.name!r} takes "
@@ -161,8 +166,9 @@ def make_setting(
     return Setting(
         space=space,
         recipe=chosen,
-        data=data.name if data is not None else "",
-        identity=data.identity if data is not None else "",
+        data=loaded.name if loaded is not None else "",
+        identity=loaded.identity if loaded is not None else "",
+        data_from=None if found is None or loaded is None else replace(found, identity=loaded.identity),
         images={split: len(made.members(split, chosen.images)) for split in SPLITS},
         notes=notes,
         dense_training=protocol(dense_training),
@@ -194,6 +200,14 @@ def _given(weights: "GivenWeights | None", space: SearchSpace) -> Weights | None
     if weights is not None:
         return Weights.of(weights)
     return Weights.of(space.study.weights, Path(space.source).parent) if space.study.weights else None
+
+
+def _find_data(data: Any, space: SearchSpace) -> Reference | None:
+    """The data set that a user means, or else the one that the space names."""
+    if data is not None:
+        return find_data(data, Path())
+    study = space.study
+    return find_data(study.data, Path(space.source).parent, study.data_options) if study.data else None
 
 
 def _weights_notes(weights: Weights, space: SearchSpace) -> tuple[str, ...]:

@@ -103,7 +103,7 @@ def check_setting(setting: Setting, *, least: bool = False) -> None:
     _ = space.reference  # refuses a network that another process cannot make
     check_environment()
     batch = setting.recipe.batch
-    task = task_of(setting.task, setting.data, setting.root)
+    task = task_of(setting.task, setting.data_reference, setting.root)
     with foreign_code(f"task {task.name!r}"):
         if (useless := task.unusable()) is not None:
             raise InputError(f"task {task.name!r}: its data {useless}")

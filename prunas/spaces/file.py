@@ -66,7 +66,7 @@ class SpaceFile(BaseModel):
     network: str = Field(pattern=NETWORK)
     arguments: dict[str, Any] = Field(default_factory=dict)
     input: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
-    data: str = ""
+    data: str | dict[str, Any] = ""
     task: str = Field(default="classification", min_length=1)
     loss: str = Field(default="", pattern=f"^$|{NETWORK}")
     score: str | dict[str, Any] = Field(default="", min_length=0)
@@ -79,6 +79,17 @@ class SpaceFile(BaseModel):
     vary: Vary = Vary()
     proposers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     presets: dict[str, PresetEntry] = Field(default_factory=dict)
+
+    @property
+    def data_name(self) -> str:
+        """The data set that is named, or that the table `[data]` names."""
+        return self.data if isinstance(self.data, str) else str(self.data.get("name", ""))
+
+    @property
+    def data_options(self) -> dict[str, Any]:
+        """The settings of the data set in the table `[data]`."""
+        table = {} if isinstance(self.data, str) else self.data
+        return {key: value for key, value in table.items() if key != "name"}
 
     @property
     def recipe_name(self) -> str:
@@ -95,7 +106,8 @@ class SpaceFile(BaseModel):
         """The attributes of a `SearchSpace` that the file decides."""
         finetune = FineTuning(**self.finetune.model_dump()) if self.finetune else None
         study = Study(
-            data=self.data,
+            data=self.data_name,
+            data_options=self.data_options,
             task=self.task,
             loss=self.loss,
             score=({"function": self.score} if self.score else {})

@@ -16,6 +16,7 @@ from prunas.recipe import Recipe
 from prunas.results.rows import TrainingRow
 from prunas.runs.execute import Outcome
 from prunas.runs.job import Job
+from prunas.spaces.reference import Reference
 from prunas.spaces.space import SearchSpace
 from prunas.surgery.given import Weights
 from prunas.tasks.load import CLASSIFICATION, TaskReference
@@ -44,6 +45,7 @@ class Setting:
             each machine, see `prunas.data.data_folder`.
         task: What networks are trained for.
         score: What their scores mean.
+        data_from: What any process finds the data by, if that is more than a name.
         dense_from: Given weights of the dense network of pruning methods, which is then not trained. None has it
             trained.
     """
@@ -60,6 +62,17 @@ class Setting:
     task: TaskReference = CLASSIFICATION
     score: Score = ACCURACY
     dense_from: Weights | None = None
+    data_from: Reference | None = None
+
+    @property
+    def data_reference(self) -> Reference | None:
+        """What any process finds the data by; None if the task needs none."""
+        named = Reference(self.data, self.identity) if self.data else None
+        return self.data_from or named
+
+    @property
+    def _data(self) -> dict[str, Any]:
+        return (self.data_reference or Reference("")).to_json()
 
     def __post_init__(self) -> None:
         """Refuses a dense training that would need a dense training, or that given weights replace."""
@@ -88,7 +101,7 @@ class Setting:
         **changes: Any,
     ) -> Job:
         recipe, epochs = schedule
-        data: dict[str, Any] = {"name": self.data, "identity": self.identity}
+        data = self._data
         if recipe.images and split == "train+val":
             # The identity covers whole splits; of a part it is what both splits give that says which part.
             train = self.images["train"]
@@ -165,7 +178,7 @@ class Setting:
         spec: dict[str, Any] = {
             "space": self.space.reference,
             "recipe": self.recipe.replace(name="").to_json(),
-            "data": {"name": self.data, "identity": self.identity},
+            "data": self._data,
             "seed": seed,
             "options": dict(options),
         }
