@@ -10,10 +10,12 @@ for whoever wants to look at the plan first.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prunas import live
 from prunas.architecture import Architecture
 from prunas.costs.target import Target
 from prunas.errors import InputError
@@ -34,6 +36,7 @@ from prunas.spaces.space import SearchSpace
 from prunas.works.trainings import Setting
 
 if TYPE_CHECKING:
+    from prunas.data.dataset import DataSet
     from prunas.designs.align import Rounding
     from prunas.surgery.given import GivenWeights
 
@@ -100,7 +103,8 @@ def prepare_search(
     keep_weights: bool = False,
     align: "tuple[int, Rounding] | None" = None,
     recipe: str | Mapping[str, Any] | None = None,
-    data: Path | str | None = None,
+    data: "Path | str | DataSet | None" = None,
+    task: str | Callable[..., Any] | None = None,
     download: bool = False,
     out: Path | str = "runs",
     executor: str | None = None,
@@ -130,7 +134,9 @@ def prepare_search(
         keep_weights: Whether final trainings keep their weights.
         align: What widths are rounded to, and how, such as `(8, "nearest")`.
         recipe: A recipe's name, or what differs from the space's own: `{"epochs": 5}`; `name` names another base.
-        data: Folder of the data sets.
+        data: Folder of the data sets; or a data set, instead of the space's own.
+        task: What networks are trained for, instead of the space's own: a name, an import path, or a function of
+            the data set that makes it; a lambda where trainings run in this process.
         download: Whether a data set that is not there may be fetched.
         out: Folder that holds all runs.
         executor: Name of what executes trainings.
@@ -141,7 +147,7 @@ def prepare_search(
     Raises:
         InputError: Something does not exist, or could only fail later.
     """
-    setting = _setting(space, recipe, data, download, dense_training, weights)
+    setting = _setting(space, recipe, data, download, dense_training, weights, task)
     plan = make_plan(
         setting,
         _several(proposers),
@@ -303,7 +309,8 @@ def prepare_train(
     cap: float | None = None,
     weights: "GivenWeights | None" = None,
     recipe: str | Mapping[str, Any] | None = None,
-    data: Path | str | None = None,
+    data: "Path | str | DataSet | None" = None,
+    task: str | Callable[..., Any] | None = None,
     download: bool = False,
     out: Path | str = "runs",
     notice: Callable[[str], object] | None = None,
@@ -319,7 +326,8 @@ def prepare_train(
         weights: Of the dense network, which the point inherits; it must have all of its widths. As of
             `prepare_search`.
         recipe: Name of a recipe, or what differs from the space's own.
-        data: Folder of the data sets.
+        data: Folder of the data sets; or a data set, instead of the space's own.
+        task: What the network is trained for, as of `prepare_search`.
         download: Whether a data set that is not there may be fetched.
         out: Folder that holds all runs.
         notice: Told, in one line, what was repaired in the store; a warning by default.
@@ -337,7 +345,7 @@ def prepare_train(
         found, arch = space, space.dense
     else:
         found, arch = load_point(str(space))
-    setting = _setting(found, recipe, data, download, weights=weights)
+    setting = _setting(found, recipe, data, download, weights=weights, task=task)
     store = _store(out, notice)
     point, given = Proposal(Target("params", found.cost(arch).params), arch), None
     if how.weights == "sliced":
@@ -400,19 +408,24 @@ def _store(out: Path | str, notice: Callable[[str], object] | None) -> Store:
 def _setting(
     space: Space,
     recipe: str | Mapping[str, Any] | None,
-    data: Path | str | None,
+    data: "Path | str | DataSet | None",
     download: bool,
     dense_training: str = "scratch-e",
     weights: "GivenWeights | None" = None,
+    task: str | Callable[..., Any] | None = None,
 ) -> Setting:
     changes = dict(recipe) if isinstance(recipe, Mapping) else {"name": recipe}
     name = changes.pop("name", None)
+    chosen = _space(space)
+    if data is not None and not isinstance(data, (str, Path)):
+        chosen, data = replace(chosen, study=replace(chosen.study, data=live.name_of_data(data))), None
     return make_setting(
-        _space(space),
+        chosen,
         recipe_name=name,
         changes=changes,
         root=None if data is None else Path(data),
         download=download,
         dense_training=dense_training,
         weights=weights,
+        task=task,
     )

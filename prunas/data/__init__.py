@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import platformdirs
 
+from prunas import live
 from prunas.errors import InputError
 from prunas.plugins import foreign_code, resolve
 
@@ -67,7 +68,7 @@ def load(name: str, root: Path | None = None, download: bool = False, split_seed
     """The data set called `name`; asked again with the same answer, the same object.
 
     Args:
-        name: A key of `DATASETS`, or one that an installed package offers.
+        name: A key of `DATASETS`, one that an installed package offers, or the name of a live data set.
         root: Folder that holds the files, see `data_folder`. `digits` needs none.
         download: Whether a data set that is not there may be fetched into that folder.
         split_seed: Which images are the validation split. The test split does not depend on it.
@@ -75,6 +76,8 @@ def load(name: str, root: Path | None = None, download: bool = False, split_seed
     Raises:
         InputError: There is no such data set, or its files are missing or damaged.
     """
+    if live.is_live(name):
+        return cast("DataSet", live.value(name))
     loader = resolve("prunas.data", name)
     with foreign_code(f"data set {name!r}"):
         data = loader(data_folder(root), download, split_seed)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunas import data as datasets
-from prunas import designs
+from prunas import designs, live
 from prunas.costs.target import Target
 from prunas.errors import InputError
 from prunas.names import ANSWERS_OTHERS, FINDERS
@@ -144,6 +144,7 @@ def make_setting(
     chosen = usual.replace(**changed)
     folder = None if root is None else root.expanduser().absolute()
     data = datasets.load(space.study.data, folder, download) if space.study.data else None
+    data_name = space.study.data if data is None or live.is_live(space.study.data) else data.name
     made, reference = make_task(asked, data)
     if made.inputs.shapes != (space.survey.input,):
         whose = f"task {made.name!r}" if data is None else f"data set {data.name!r}"
@@ -157,7 +158,7 @@ def make_setting(
     return Setting(
         space=space,
         recipe=chosen,
-        data=data.name if data is not None else "",
+        data=data_name,
         identity=data.identity if data is not None else "",
         images={split: len(made.members(split, chosen.images)) for split in SPLITS},
         notes=notes,

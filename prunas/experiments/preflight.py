@@ -2,7 +2,7 @@
 
 A plan is refused here, with one line, if anything in it could only fail later:
 
-- the space's name cannot name a folder, or another process cannot make its network;
+- the space's name cannot name a folder;
 - the environment asks for a device, threads or checkpoints that cannot be had;
 - the network cannot process a batch, at its dense or at its least widths, in training or in evaluation;
 - its output is none that the task can be trained on, or loss and statistics of a user's task cannot be computed;
@@ -92,7 +92,6 @@ def check_setting(setting: Setting, *, least: bool = False) -> None:
         raise InputError(
             f"space {space.name!r} cannot name the folder of its runs; use letters, digits, and . _ + -"
         )
-    _ = space.reference  # refuses a network that another process cannot make
     check_environment()
     batch = setting.recipe.batch
     task = task_of(setting.task, setting.data, setting.root)

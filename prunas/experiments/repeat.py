@@ -95,7 +95,7 @@ def command_of(plan: Plan) -> list[str] | None:
     spaces = [plan.setting.space] + ([plan.source.space] if plan.source else [])
     recipe = _recipe(plan.setting.recipe, plan.setting.space.study)
     in_file = plan.setting.space.study.task.rpartition("/")[2] == plan.setting.task.name
-    if not all(map(_typed, spaces)) or recipe is None or not in_file:
+    if plan.setting.live or not all(map(_typed, spaces)) or recipe is None or not in_file:
         return None
     head = _search(plan) if plan.source is None else _transfer(plan)
     if head is None:

@@ -14,7 +14,7 @@ class Study:
     """The other half of a space's file: defaults of its searches. The bounds of its points do not depend on it.
 
     Attributes:
-        data: Name of the data set, or "" if there is none.
+        data: Name of the data set, which may be that of a live object, or "" if there is none.
         task: Name of the task; or the function that makes it, "package.module:function" or "file.py:function" with
             the file beside the space's own.
         recipe: Name of the default recipe.

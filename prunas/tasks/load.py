@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from prunas import live
 from prunas.errors import InputError
 from prunas.plugins import foreign_code, resolve
 from prunas.spaces.factory import distribution_versions, import_attribute, import_path
@@ -67,12 +68,12 @@ def find_task(task: str | Callable[..., Task], folder: Path) -> TaskReference:
     """The reference of a task, without its identity yet; nothing is imported.
 
     Args:
-        task: A registered name; "package.module:function" or "file.py:function"; or such a function, which
-            other processes must be able to import.
+        task: A registered name; "package.module:function" or "file.py:function"; or such a function. One that
+            other processes cannot import becomes a live object, see `prunas.live`.
         folder: Where a file is looked for.
 
     Raises:
-        InputError: The file cannot be read, or no other process can import the function.
+        InputError: The file cannot be read.
     """
     if not isinstance(task, str):
         return _of_function(task)
@@ -96,10 +97,7 @@ def _of_function(task: Callable[..., Task]) -> TaskReference:
     except (ImportError, AttributeError, ValueError):
         importable = False
     if not importable:
-        raise InputError(
-            f"task {name!r} cannot be imported by the processes that train; give a function of a module, or name "
-            'one of a file, as in task="mine.py:task"'
-        )
+        return TaskReference(live.name_of("task", task))
     return TaskReference(name, versions=_versions(name))
 
 

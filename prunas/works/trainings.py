@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from prunas import live
 from prunas.architecture import Architecture
 from prunas.costs.target import Target
 from prunas.errors import InputError
@@ -115,6 +116,11 @@ class Setting:
         task = {} if self.task.name == CLASSIFICATION.name else {"task": self.task.to_json()}
         places = {} if self.root is None else {"data": str(self.root)}
         return Job(work, {**spec, **task}, self.space.name, label, places)
+
+    @property
+    def live(self) -> list[str]:
+        """Names of what exists in this process alone, see `prunas.live`."""
+        return live.names_in([self.space.reference, self.data, self.task.to_json()])
 
     def schedule(self, how: Protocol, arch: Architecture, cap: float | None = None) -> tuple[Recipe, int]:
         """The recipe of a training, and its epochs; see `Protocol.schedule`."""
