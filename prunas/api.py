@@ -100,7 +100,7 @@ def prepare_search(
     dense_training: str = "scratch-e",
     weights: "GivenWeights | None" = None,
     cap: float | None = None,
-    keep_weights: bool = False,
+    keep_weights: bool | None = None,
     align: "tuple[int, Rounding] | None" = None,
     recipe: str | Mapping[str, Any] | None = None,
     data: "Path | str | DataSet | None" = None,
@@ -131,7 +131,7 @@ def prepare_search(
         weights: Of that network, which is then not trained: a file, a state dict or what else
             `prunas.surgery.given.Weights.of` takes; the space's own by default, "none" for none.
         cap: Largest factor of Scratch-B epochs.
-        keep_weights: Whether final trainings keep their weights.
+        keep_weights: Whether final trainings keep their weights; by default all of 64 MiB at most.
         align: What widths are rounded to, and how, such as `(8, "nearest")`.
         recipe: A recipe's name, or what differs from the space's own: `{"epochs": 5}`; `name` names another base.
         data: Folder of the data sets; or a data set, instead of the space's own.

@@ -192,7 +192,7 @@ class Setting:
         return self._training(job, arch, "scratch-e")
 
     def final(
-        self, proposal: Proposal, how: Protocol, seed: int, cap: float | None, keep: bool
+        self, proposal: Proposal, how: Protocol, seed: int, cap: float | None, keep: bool | None = None
     ) -> "Training":
         """The training a point is judged by: on train and validation, tested once after the last epoch.
 
@@ -201,19 +201,22 @@ class Setting:
             how: The protocol.
             seed: Of the initial weights and the batches.
             cap: Largest factor of Scratch-B where the protocol names none, or None.
-            keep: Whether the weights are kept.
+            keep: Whether the weights are kept; None: those up to `prunas.works.train.KEPT_UP_TO`. True is another
+                run, for its name says so.
 
         Raises:
             InputError: The protocol inherits weights and the proposal knows of none.
         """
         arch = proposal.architecture
         schedule = self.schedule(how, arch, cap)
-        changes: dict[str, Any] = {"keep_weights": keep, "inherit": how.inherits(proposal)}
+        changes: dict[str, Any] = {"keep_weights": keep is True, "inherit": how.inherits(proposal)}
         if how.phases is not None:
             changes["phases"] = how.phases
         job = self._job(
             how.label(self.recipe, schedule[1]), arch, seed, schedule, "train+val", "test", **changes
         )
+        if keep is False:
+            job = replace(job, places={**job.places, "weights_of_finals": "dropped"})
         return self._training(job, arch, how.name)
 
     def _training(self, job: Job, arch: Architecture, how: str) -> "Training":
