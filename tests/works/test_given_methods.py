@@ -67,7 +67,7 @@ def test_it_proposes_from_given_weights(name: str, folder: Path, tmp_path: Path)
 
 
 def test_the_penalties_of_the_table_are_asked_about(folder: Path) -> None:
-    """Of the methods above some have a penalty and some have none; the control of slimming is tuned as long as it."""
+    """Of the methods above some have a penalty and some have none; the control of slimming is tuned too."""
     setting = make_setting(load_space(str(folder / "chain.toml")), changes={"epochs": 1, "images": 64})
     asked = {
         name: asks_penalty(make_plan(setting, [name], keep=[0.5], controls=False), name)
