@@ -2,7 +2,7 @@
 
 A plan is refused here, with one line, if anything in it could only fail later:
 
-- the space's name cannot name a folder, or another process cannot make its network;
+- the space's name cannot name a folder;
 - the environment asks for a device, threads or checkpoints that cannot be had;
 - the network cannot process a batch, at its dense or at its least widths, in training or in evaluation;
 - its output is none that the task can be trained on, or loss and score of a task cannot be computed;
@@ -100,7 +100,6 @@ def check_setting(setting: Setting, *, least: bool = False) -> None:
         raise InputError(
             f"space {space.name!r} cannot name the folder of its runs; use letters, digits, and . _ + -"
         )
-    _ = space.reference  # refuses a network that another process cannot make
     check_environment()
     batch = setting.recipe.batch
     task = task_of(setting.task, setting.data_reference, setting.root)
@@ -180,7 +179,7 @@ def _check_taught(setting: Setting) -> None:
     from prunas.training.distillation import Teacher, taught
     from prunas.works.runtime import task_of
 
-    task = task_of(setting.task, setting.data, setting.root)
+    task = task_of(setting.task, setting.data_reference, setting.root)
     recipe = setting.recipe.replace(precision="fp32")
     with torch.random.fork_rng():
         teacher = Teacher(setting.space.build(), temperature=1.0, weight=0.5)

@@ -2,8 +2,9 @@
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,14 +28,43 @@ def surveyed(name: str, factory: Callable[[], "nn.Module"], input_shape: Sequenc
         input_shape: Of one input without the batch.
 
     Raises:
-        InputError: As `prunas.tracing.survey.survey`, with the name of the space.
+        InputError: As `prunas.tracing.survey.survey`, with the name of the space; or the factory loads weights.
     """
     from prunas.tracing.survey import survey
 
+    with _loads() as places:
+        try:
+            made = survey(factory, input_shape)
+        except InputError as error:
+            if not places:
+                raise InputError(f"space {name!r}: {error}") from error
+    if places:
+        raise InputError(
+            f"space {name!r}: its factory loads weights by itself ({places[0]}), which a smaller network cannot "
+            'have; let it return the network without them, and name their file: weights = "FILE" in the TOML '
+            "file, or --weights FILE"
+        )
+    return made
+
+
+@contextmanager
+def _loads() -> Iterator[list[str]]:
+    """Notes the lines at which a state dict is loaded into a network meanwhile, as `net.py:12`."""
+    from torch import nn
+
+    places: list[str] = []
+    load = nn.Module.load_state_dict
+
+    def noted(net: nn.Module, *args: Any, **options: Any) -> Any:
+        caller = sys._getframe(1)
+        places.append(f"{Path(caller.f_code.co_filename).name}:{caller.f_lineno}")
+        return load(net, *args, **options)
+
+    nn.Module.load_state_dict = noted  # type: ignore[assignment,method-assign]  # put back below
     try:
-        return survey(factory, input_shape)
-    except InputError as error:
-        raise InputError(f"space {name!r}: {error}") from error
+        yield places
+    finally:
+        nn.Module.load_state_dict = load  # type: ignore[method-assign]
 
 
 def cached_survey(content: Mapping[str, Any], factory: Callable[[], "nn.Module"]) -> Survey:

@@ -1,5 +1,6 @@
 """Search spaces by name, file or content, and points of them."""
 
+import hashlib
 import pkgutil
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -9,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prunas import live
 from prunas.architecture import Architecture
 from prunas.errors import InputError, unknown
-from prunas.files import canonical, read_json
+from prunas.files import canonical, digest, read_json
 from prunas.plugins import Plugin, load_all, plugins
 from prunas.spaces.cache import cached_survey
 from prunas.spaces.factory import distribution_versions, import_path, make_network
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "bundled_spaces",
     "installed_spaces",
+    "live_content",
     "load_network",
     "load_point",
     "load_space",
@@ -224,18 +227,54 @@ def space_from_model(
         factory: Returns a fresh network at every call, always the same one.
         input_shape: Shape of one input without the batch.
         name: What to call the space.
-        settings: Any further attribute of `SearchSpace`, or of its `Study`: `data="cifar10"`.
+        settings: Any further attribute of `SearchSpace`, or of its `Study`: `data="cifar10"`. `data` may be a data
+            set itself, and `task` a function that makes one of it.
 
     Raises:
         InputError: The network cannot be traced or does not accept such an input.
     """
     from prunas.spaces.cache import surveyed
 
+    data = settings.get("data", "")
+    if not isinstance(data, str):
+        settings["data"] = live.name_of_data(data)
+    if callable(task := settings.get("task")):
+        settings["task"] = live.name_of("task", task)
     given = {field.name: settings.pop(field.name) for field in fields(Study) if field.name in settings}
     settings["study"] = replace(settings.get("study", Study()), **given)
     made = surveyed(name, factory, input_shape)
     space = SearchSpace(name=name, survey=made, factory=factory, network=import_path(factory), **settings)
     return replace(space, known_as=_importable(space))
+
+
+def live_content(space: SearchSpace) -> dict[str, Any]:
+    """The content of a space whose factory exists in this process alone, which is told by what it makes.
+
+    That is: the structure and the layers of the network, the code of its classes, and the weights that it is born
+    with from one seed.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = space.factory()
+    classes = {type(module) for module in net.modules()}
+    own = sorted(live.code_digest(kind) for kind in classes if kind.__module__.partition(".")[0] != "torch")
+    layers = re.sub(r"0x[0-9a-f]+", "", repr(net))
+    born = hashlib.sha256()
+    for tensor in net.state_dict().values():
+        born.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    code = live.code_digest(space.factory)
+    identity = digest([space.survey.fingerprint, code, own, layers, born.hexdigest()])
+    vary = {key: getattr(space, key) for key in ("groups", "gates", "blocks", "exclude", "floor", "step")}
+    network = live.name_of("network", space.factory, identity)
+    return {
+        "name": space.name,
+        "network": network,
+        "arguments": {},
+        "input": list(space.survey.input),
+        "vary": {key: _listed(value) for key, value in vary.items()},
+    }
 
 
 def _importable(space: SearchSpace) -> dict[str, Any]:
