@@ -142,15 +142,16 @@ def make_setting(
     folder = None if root is None else root.expanduser().absolute()
     data = datasets.load(space.study.data, folder, download) if space.study.data else None
     made, reference = make_task(asked, data)
-    if made.inputs.shapes != (space.survey.input,):
+    if made.inputs.shapes != space.survey.called_with.shapes:
         whose = f"task {made.name!r}" if data is None else f"data set {data.name!r}"
-        shapes = " and ".join("x".join(map(str, shape)) for shape in made.inputs.shapes)
         raise InputError(
-            f"{whose} has images of {shapes}; the network of space {space.name!r} takes "
-            f"{'x'.join(map(str, space.survey.input))}"
+            f"{whose} has images of {made.inputs}; the network of space {space.name!r} takes "
+            f"{space.survey.called_with}"
         )
     dense_from = Weights.of(weights) if isinstance(weights, (str, Path)) else weights
     notes = made.notes if dense_from is None else (*made.notes, *_weights_notes(dense_from, space))
+    if space.survey.part:
+        notes = (*notes, str(space.survey.part))
     return Setting(
         space=space,
         recipe=chosen,

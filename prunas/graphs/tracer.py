@@ -3,6 +3,7 @@
 import operator
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from prunas.graphs.layers import SELECTING, ChannelPad
 
-__all__ = ["ADDITIONS", "ARITHMETIC", "FRESH", "FUNCTIONS", "IN_PLACE", "WORKING", "Tracer"]
+__all__ = ["ADDITIONS", "ARITHMETIC", "FRESH", "FUNCTIONS", "IN_PLACE", "WORKING", "Tracer", "graph_of"]
 
 ADDITIONS = frozenset({operator.add, operator.iadd, torch.add, "add", "add_"})
 IN_PLACE = frozenset({operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ipow})
@@ -50,11 +51,12 @@ class Tracer(fx.Tracer):
 
     Args:
         lines: Whether every node remembers its source line, as `file.py:12` in `node.meta["line"]`.
+        buffers: Whether buffers are symbols, as parameters are; else what is computed of them alone is a constant.
     """
 
-    def __init__(self, lines: bool = False) -> None:
+    def __init__(self, lines: bool = False, buffers: bool = True) -> None:
         super().__init__()
-        self.lines = lines
+        self.lines, self.buffers = lines, buffers
         self._names: dict[int, str] = {}
 
     def trace(self, root: nn.Module | Callable[..., Any], concrete_args: Any = None) -> fx.Graph:
@@ -65,8 +67,9 @@ class Tracer(fx.Tracer):
         return super().trace(root, concrete_args)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
-        """What a module's attribute is while it is traced: the symbol of a parameter, else its value."""
-        name = self._names.get(id(attr_val)) if isinstance(attr_val, nn.Parameter) else None
+        """What a module's attribute is while it is traced: the symbol of a parameter or buffer, else its value."""
+        symbolic = isinstance(attr_val, nn.Parameter) or (self.buffers and isinstance(attr_val, Tensor))
+        name = self._names.get(id(attr_val)) if symbolic else None
         if name is None:
             return super().getattr(attr, attr_val, parameter_proxy_cache)
         if name not in parameter_proxy_cache:
@@ -98,3 +101,20 @@ class Tracer(fx.Tracer):
         """Whether a module is one node of the graph."""
         ours: tuple[type[nn.Module], ...] = (ChannelPad, *SELECTING.values())
         return isinstance(m, ours) or super().is_leaf_module(m, module_qualified_name)
+
+
+def graph_of(root: nn.Module, given: Any = None, lines: bool = False) -> fx.Graph:
+    """The graph of a network; buffers are symbols in it unless Python asks one for its value.
+
+    Args:
+        root: The network.
+        given: Arguments of its forward that are no symbols, by name.
+        lines: As of `Tracer`.
+
+    Raises:
+        Exception: Whatever torch.fx or the network's `forward` raises.
+    """
+    if next(root.buffers(), None) is not None:
+        with suppress(Exception):
+            return Tracer(lines).trace(root, given)
+    return Tracer(lines, buffers=False).trace(root, given)

@@ -198,7 +198,7 @@ def _described(args: Any, kwargs: Any) -> Example:
     return Example(args, kwargs).on_meta()
 
 
-class _Products(TorchDispatchMode):
+class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While active, products are made up in the right shape, and noted.
 
     Args:
@@ -207,7 +207,7 @@ class _Products(TorchDispatchMode):
     """
 
     def __init__(self, value: float | None, note: Callable[[int, int], None]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.value, self.note = value, note
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
