@@ -338,7 +338,9 @@ class Survey:
     def to_json(self) -> dict[str, Any]:
         """A compact JSON document; what is not there is left out."""
         fields = {spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)}
-        return {"format": FORMAT} | {name: _plain(value) for name, value in fields.items() if value is not None}
+        return {"format": FORMAT} | {
+            name: _plain(value) for name, value in fields.items() if value is not None
+        }
 
     @classmethod
     def from_json(cls, document: Any, source: str = "survey") -> "Survey":

@@ -276,9 +276,7 @@ def _importable(space: SearchSpace, part_input: Any) -> dict[str, Any]:
         if network.startswith("__main__") or pkgutil.resolve_name(network) is not factory:
             return {}
         survey, part = space.survey, space.survey.part.path if space.survey.part else ""
-        return _content(
-            space.name, network, Path(), arguments, survey.called_with, vary, part, part_input
-        )
+        return _content(space.name, network, Path(), arguments, survey.called_with, vary, part, part_input)
     except (
         ImportError,
         AttributeError,

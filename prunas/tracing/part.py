@@ -65,7 +65,9 @@ def part_of(net: nn.Module, part: str) -> nn.Module:
     try:
         module = net.get_submodule(part)
     except AttributeError:
-        children = [name for name, child in net.named_children() if next(child.parameters(), None) is not None]
+        children = [
+            name for name, child in net.named_children() if next(child.parameters(), None) is not None
+        ]
         raise InputError(
             f"the network {type(net).__name__} has no part {part!r}; it has {', '.join(children)} and what is in "
             "them, as in backbone.body"
@@ -76,7 +78,10 @@ def part_of(net: nn.Module, part: str) -> nn.Module:
 
 
 def look_at_rest(
-    make: Callable[[], nn.Module], part: str, inputs: Inputs, part_inputs: Sequence[int] | Inputs | None = None
+    make: Callable[[], nn.Module],
+    part: str,
+    inputs: Inputs,
+    part_inputs: Sequence[int] | Inputs | None = None,
 ) -> Rest:
     """Runs the network in eval mode on a random image, its products made up: twice, with other numbers.
 
@@ -112,7 +117,10 @@ def look_at_rest(
     macs, activations = (sum(work[i] for work in same) for i in range(2))
     why = "how much they do depends on what is in the image" if differing else ""
     if first.error:
-        differing, why = (*differing, "what follows"), f"the network stops on a random image with {first.error}"
+        differing, why = (
+            (*differing, "what follows"),
+            f"the network stops on a random image with {first.error}",
+        )
     return Rest(calls[0], macs, activations, differing, why, first.error)
 
 
@@ -138,7 +146,9 @@ class _Run:
         dtype: The floating-point type of the network.
     """
 
-    def __init__(self, net: nn.Module, part: str, example: Example, value: float | None, dtype: torch.dtype) -> None:
+    def __init__(
+        self, net: nn.Module, part: str, example: Example, value: float | None, dtype: torch.dtype
+    ) -> None:
         self.dtype = dtype
         self.calls: list[Example] = []
         self.work: dict[str, tuple[int, int]] = {}
@@ -227,7 +237,9 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return made.copy_(numbers[: made.numel()].view(made.shape))
 
 
-def in_whole(survey: Survey, net: nn.Module, part: str, order: Sequence[str], inputs: Inputs, rest: Rest) -> Survey:
+def in_whole(
+    survey: Survey, net: nn.Module, part: str, order: Sequence[str], inputs: Inputs, rest: Rest
+) -> Survey:
     """The survey of a part as one of the whole network.
 
     Args:

@@ -65,7 +65,9 @@ def on_meta(make: Callable[[], T]) -> T:
         raise Untraceable(f"{type(error).__name__}: {_said(error)}", place(error)) from error
 
 
-def trace_mode(trace: Trace, net: nn.Module, example: Example, training: bool, lines: bool = False) -> fx.Graph:
+def trace_mode(
+    trace: Trace, net: nn.Module, example: Example, training: bool, lines: bool = False
+) -> fx.Graph:
     """The graph of one mode, by one way of tracing."""
     net.train(training)
     try:

@@ -23,6 +23,7 @@ def work_of_one_image(net: nn.Module, trace: Trace, labelled: LabelPass) -> Work
         trace: How it is traced.
         labelled: The pass over it in eval mode, which had several images.
     """
+
     def counted(images: int) -> LabelPass | None:
         example = labelled.example.of(images)
         try:

@@ -38,7 +38,9 @@ def read(state: PassState, node: fx.Node, value: Any) -> Bare | None:
         state.ledger.keep_whole(str(node.target), f"{node.target} is not in the state dict", where(node))
     if not isinstance(value, Tensor):
         return None
-    return Bare({str(node.target): tuple(axis if size > 1 else None for axis, size in enumerate(value.shape))})
+    return Bare(
+        {str(node.target): tuple(axis if size > 1 else None for axis, size in enumerate(value.shape))}
+    )
 
 
 def follow(state: PassState, node: fx.Node, name: str, value: Any) -> Bare | None:
