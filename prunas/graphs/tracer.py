@@ -2,7 +2,7 @@
 
 import operator
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,13 @@ ARITHMETIC = frozenset({
     operator.add, operator.sub, operator.mul, operator.truediv, torch.add, torch.sub, torch.mul, torch.div,
 })  # fmt: skip
 """Functions of which the same is true."""
+CUTS: dict[str, tuple[str, ...]] = {
+    "chunk": ("chunks",),
+    "split": ("split_size_or_sections", "split_size"),
+    "split_with_sizes": ("split_sizes",),
+    "tensor_split": ("sections", "indices", "tensor_indices_or_sections"),
+}
+"""Functions that cut a tensor into parts, and the argument that says into how many or how large ones."""
 FUNCTIONS = frozenset({"conv1d", "conv2d", "conv3d", "linear", "scaled_dot_product_attention"})
 """Functions that do the work of such layers."""
 _PACKAGE = Path(__file__).parents[1]
@@ -36,6 +43,11 @@ MACHINERY = tuple(
 
 class _Proxy(fx.Proxy):
     """A symbol that is written into by `+=` and its kind; torch.fx's own ones are replaced by a sum instead."""
+
+    def __len__(self) -> int:
+        """How many parts it has, where that does not depend on sizes: `list` asks for it."""
+        parts = _parts(self.node)
+        return super().__len__() if parts is None else parts
 
 
 def writing(function: Callable[..., Any]) -> Callable[[_Proxy, Any], fx.Proxy]:
@@ -93,6 +105,14 @@ class Tracer(fx.Tracer):
             node.meta["line"] = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
         return node
 
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        """The parts that a tensor is cut into, where the call says how many: `list(x.chunk(2, 1))`.
+
+        If there are fewer, for a tensor of fewer channels, the graph fails when it runs.
+        """
+        parts = _parts(obj.node)
+        return super().iter(obj) if parts is None else iter([obj[i] for i in range(parts)])
+
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """The symbol of a node."""
         return _Proxy(node, self)
@@ -101,6 +121,17 @@ class Tracer(fx.Tracer):
         """Whether a module is one node of the graph."""
         ours: tuple[type[nn.Module], ...] = (ChannelPad, *SELECTING.values())
         return isinstance(m, ours) or super().is_leaf_module(m, module_qualified_name)
+
+
+def _parts(node: fx.Node) -> int | None:
+    """How many parts a node cuts a tensor into; None where that depends on its size."""
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    if not (keys := CUTS.get(name)):
+        return None
+    given = node.args[1] if len(node.args) > 1 else next((node.kwargs[k] for k in keys if k in node.kwargs), None)
+    if isinstance(given, list | tuple):
+        return len(given) + (name == "tensor_split")  # positions of the cuts
+    return given if isinstance(given, int) and name in ("chunk", "tensor_split") else None
 
 
 def graph_of(root: nn.Module, given: Any = None, lines: bool = False) -> fx.Graph:
