@@ -1,8 +1,8 @@
 """A detector like YOLOv8's: C2f blocks, SPPF, a path-aggregating neck, a decoupled head at three scales.
 
-It is plain torch, with what such networks are made of: lists of modules iterated in `forward`, `chunk`, `extend` with
-a generator, concatenation, upsampling. `forward` returns one map a scale, of 4 * REG + classes channels; anchors,
-strides and decoding belong to the loss, so prunas surveys the network whole:
+It is plain torch, with what such networks are made of: lists of modules iterated in `forward`, `chunk`, `extend`
+with a generator, concatenation, upsampling. `forward` returns one map a scale, of 4 * REG + classes channels;
+anchors, strides and decoding belong to the loss, so prunas surveys the network whole:
 
     network = "yolo_like.py:yolo_like"
     arguments = { classes = 3, width = 16 }
@@ -28,6 +28,7 @@ class Conv(nn.Module):
         self.act = nn.SiLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps (batch, inputs, H, W) to (batch, outputs, H / stride, W / stride)."""
         return self.act(self.bn(self.conv(x)))
 
 
@@ -40,6 +41,7 @@ class Bottleneck(nn.Module):
         self.add = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
+        """Keeps the shape."""
         return x + self.cv2(self.cv1(x)) if self.add else self.cv2(self.cv1(x))
 
 
@@ -54,6 +56,7 @@ class C2f(nn.Module):
         self.m = nn.ModuleList(Bottleneck(hidden, shortcut) for _ in range(depth))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps (batch, inputs, H, W) to (batch, outputs, H, W)."""
         y = list(self.cv1(x).chunk(2, 1))
         y.extend(m(y[-1]) for m in self.m)
         return self.cv2(torch.cat(y, 1))
@@ -69,6 +72,7 @@ class SPPF(nn.Module):
         self.pool = nn.MaxPool2d(kernel, 1, kernel // 2)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Keeps the shape."""
         y = [self.cv1(x)]
         y.extend(self.pool(y[-1]) for _ in range(3))
         return self.cv2(torch.cat(y, 1))
@@ -89,6 +93,7 @@ class Head(nn.Module):
         )
 
     def forward(self, x: list[Tensor]) -> list[Tensor]:
+        """One map for every map it is given."""
         return [
             torch.cat((boxes(h), labels(h)), 1)
             for h, boxes, labels in zip(x, self.cv2, self.cv3, strict=True)
@@ -118,7 +123,7 @@ class YOLOLike(nn.Module):
         self.head = Head(classes, (w[2], w[3], w[4]))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Maps images (batch, 3, H, W), H and W multiples of 32, to maps (batch, 4 * REG + classes, H / s, W / s)."""
+        """Maps images (batch, 3, H, W), sides multiples of 32, to maps (batch, 4 * REG + classes, H / s, W / s)."""
         c3 = self.p3(self.stem(x))
         c4 = self.p4(c3)
         c5 = self.p5(c4)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -110,8 +110,8 @@ class Tracer(fx.Tracer):
 
         If there are fewer, for a tensor of fewer channels, the graph fails when it runs.
         """
-        parts = _parts(obj.node)
-        return super().iter(obj) if parts is None else iter([obj[i] for i in range(parts)])
+        parts, symbol = _parts(obj.node), cast(Any, obj)
+        return super().iter(obj) if parts is None else iter([symbol[i] for i in range(parts)])
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """The symbol of a node."""
@@ -128,7 +128,9 @@ def _parts(node: fx.Node) -> int | None:
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     if not (keys := CUTS.get(name)):
         return None
-    given = node.args[1] if len(node.args) > 1 else next((node.kwargs[k] for k in keys if k in node.kwargs), None)
+    given = (
+        node.args[1] if len(node.args) > 1 else next((node.kwargs[k] for k in keys if k in node.kwargs), None)
+    )
     if isinstance(given, list | tuple):
         return len(given) + (name == "tensor_split")  # positions of the cuts
     return given if isinstance(given, int) and name in ("chunk", "tensor_split") else None

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from prunas.costs.metrics import metric
 from prunas.errors import InputError, unknown
-from prunas.inputs import Inputs
 from prunas.files import names_folder
+from prunas.inputs import Inputs
 from prunas.recipe import FineTuning, recipe
 from prunas.spaces.study import Study
 

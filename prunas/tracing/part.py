@@ -1,8 +1,8 @@
 """A part of a network: what it is called with, what the rest costs, and its survey as one of the whole network.
 
-The survey of a part is made as that of any network. Then its names get the path of the part in front, the order of
-construction becomes that of all layers, and the rest is a row of the cost: so it is a survey of the network in which
-only the part varies, and nothing that reads surveys needs to know more.
+The survey of a part is made as that of any network. Then its names get the path of the part in front, the order
+of construction becomes that of all layers, and the rest is a row of the cost: so it is a survey of the network in
+which only the part varies, and nothing that reads surveys needs to know more.
 """
 
 import dataclasses
@@ -202,8 +202,8 @@ def _described(args: Any, kwargs: Any) -> Example:
     for leaf in pytree.tree_leaves((args, kwargs)):
         if not isinstance(leaf, Tensor | int | float | str | bool | None):
             raise InputError(
-                f"the part is given a {type(leaf).__name__}, and a survey knows tensors, lists and dictionaries of "
-                "them; name a part that takes these"
+                f"the part is given a {type(leaf).__name__}, and a survey knows tensors, lists and dictionaries "
+                "of them; name a part that takes these"
             )
     return Example(args, kwargs).on_meta()
 

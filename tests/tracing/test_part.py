@@ -13,7 +13,7 @@ from torchvision.models import detection
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 
-from benchmarks.support.oracle import Point, masked, random_kept, random_selection, relative
+from benchmarks.support.oracle import masked, random_kept, random_selection, relative
 from benchmarks.support.oracle import point as point_of
 from prunas.architecture import Architecture
 from prunas.costs.counted import CostModel
@@ -29,7 +29,7 @@ SMALL: dict[str, Any] = {**NO_WEIGHTS, "min_size": 64, "max_size": 64}
 
 
 def frozen_norms() -> nn.Module:
-    """Faster R-CNN as it comes with weights: its norms hold buffers, which it reshapes before they meet channels."""
+    """Faster R-CNN as it comes with weights: its norms hold buffers, which they reshape."""
     body = resnet_fpn_backbone(
         backbone_name="resnet18", weights=None, norm_layer=FrozenBatchNorm2d, trainable_layers=5
     )
@@ -244,7 +244,7 @@ class Untied(Intruding):
 
 
 def test_a_rest_that_reaches_inside_is_refused() -> None:
-    with pytest.raises(InputError, match="uses what is inside its part 'body'.*name a larger part"):
+    with pytest.raises(InputError, match=r"uses what is inside its part 'body'.*name a larger part"):
         survey(Untied, (3, 8, 8), part="body")
 
 
