@@ -154,15 +154,16 @@ def make_setting(
     found = _find_data(data, space)
     loaded = None if found is None else load_data(found, folder, download)
     made, reference = make_task(asked, loaded)
-    if made.inputs.shapes != (space.survey.input,):
+    if made.inputs.shapes != space.survey.called_with.shapes:
         whose = f"task {made.name!r}" if loaded is None else f"data set {loaded.name!r}"
-        shapes = " and ".join("x".join(map(str, shape)) for shape in made.inputs.shapes)
         raise InputError(
-            f"{whose} has images of {shapes}; the network of space {space.name!r} takes "
-            f"{'x'.join(map(str, space.survey.input))}"
+            f"{whose} has images of {made.inputs}; the network of space {space.name!r} takes "
+            f"{space.survey.called_with}"
         )
     dense_from = _given(weights, space)
     notes = made.notes if dense_from is None else (*made.notes, *_weights_notes(dense_from, space))
+    if space.survey.part:
+        notes = (*notes, str(space.survey.part))
     return Setting(
         space=space,
         recipe=chosen,

@@ -40,7 +40,7 @@ from prunas.tasks.base import Task
 from prunas.works.trainings import Setting
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 __all__ = ["asks_penalty", "bounds_of", "check_given", "check_setting", "check_unedited", "preflight"]
 
@@ -193,11 +193,13 @@ def _tried(
     """A network and its outputs in training (True) and in evaluation; without numbers, unless it reads them."""
     import torch
 
+    from prunas.tracing.example import sample
+
     def tried(device: "torch.device") -> "tuple[nn.Module, list[Any]]":
         with torch.random.fork_rng(devices=[]), torch.no_grad(), device:
             net = space.build(arch)
-            batch: Tensor = torch.zeros(images, *space.survey.input)
-            return net, [net.train(training)(batch) for training in modes]
+            batch = sample(space.survey.called_with, images, device=device)
+            return net, [batch.call(net.train(training)) for training in modes]
 
     with suppress(Exception):  # some networks read values of their tensors
         return tried(torch.device("meta"))

@@ -10,6 +10,7 @@ A space is a TOML file in `search_spaces/`, a file of the user's, or made by `Se
     recipe = "paper"                       # or a table: [recipe], with name = "paper" and what differs from it
     keep = [0.5, 0.3, 0.1]                 # default targets, fractions of `metric`
     weights = "mine.pth"                   # of the dense network, beside this file; without it that is trained
+    part = "backbone"                      # only this submodule varies; costs and targets are the whole network's
 
     [vary]                                 # shell patterns over what `prunas show` lists
     groups = ["*"]
@@ -115,7 +116,7 @@ class SearchSpace:
 
     @classmethod
     def from_model(
-        cls, factory: Callable[[], "nn.Module"], input_shape: Sequence[int], *, name: str, **settings: Any
+        cls, factory: Callable[[], "nn.Module"], input_shape: Any, *, name: str, **settings: Any
     ) -> "SearchSpace":
         """A space over any network; see `prunas.spaces.load.space_from_model`."""
         from prunas.spaces.load import space_from_model
