@@ -36,6 +36,7 @@ from prunas.works.trainings import Setting
 
 if TYPE_CHECKING:
     from prunas.designs.align import Rounding
+    from prunas.inspection.trained import TrainedRun
     from prunas.surgery.given import GivenWeights
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "SearchResult",
     "TrainingResult",
     "load_results",
+    "load_run",
     "prepare_search",
     "prepare_train",
     "prepare_transfer",
@@ -381,6 +383,24 @@ def load_results(out: Path | str = "runs", space: str | None = None) -> list[Sea
     """
     root = Path(out)
     return [SearchResult(record, root) for record in load_records(root, space)]
+
+
+def load_run(run: Path | str, out: Path | str = "runs") -> "TrainedRun":
+    """A finished training read back: its network with weights, in evaluation mode, and what is known of it.
+
+    Args:
+        run: The run's folder, as rows and results name it; or its id or the name of its folder.
+        out: Folder that holds all runs, for an id or a name.
+
+    Raises:
+        InputError: There is no such run, it is not finished, it kept no weights, or it was trained with more than
+            the network.
+    """
+    from prunas.inspection.trained import (
+        load_run as read,
+    )  # torch, which searches import in their trainings alone
+
+    return read(run, out)
 
 
 def _check_trials(trials: int | None, plan: Plan) -> None:
