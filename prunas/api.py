@@ -390,6 +390,7 @@ def _setting(
     download: bool,
     dense_training: str = "scratch-e",
     weights: str | Path | Weights | None = None,
+    task: Any = None,
 ) -> Setting:
     changes = dict(recipe) if isinstance(recipe, Mapping) else {"name": recipe}
     name = changes.pop("name", None)
@@ -401,4 +402,5 @@ def _setting(
         download=download,
         dense_training=dense_training,
         weights=weights,
+        task=task,
     )

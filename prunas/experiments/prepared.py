@@ -21,7 +21,7 @@ from prunas.runs.executors import Executor, Report, check, chosen, executor, sil
 from prunas.runs.store import Store
 from prunas.works.trainings import Setting, Training
 
-__all__ = ["PreparedSearch", "PreparedTraining", "ready_search"]
+__all__ = ["Prepared", "PreparedSearch", "PreparedTraining", "Watch", "ready_search", "unwatched"]
 
 Watch = Callable[[Executor], Executor]
 
@@ -32,7 +32,7 @@ def unwatched(executor: Executor) -> Executor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Prepared:
+class Prepared:
     """What is checked and can begin.
 
     Attributes:
@@ -59,7 +59,7 @@ class _Prepared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedSearch(_Prepared):
+class PreparedSearch(Prepared):
     """A search or a transfer that is checked and can begin; nothing is trained or written yet.
 
     Attributes:
@@ -162,7 +162,7 @@ def ready_search(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedTraining(_Prepared):
+class PreparedTraining(Prepared):
     """One training that is checked and can begin.
 
     Attributes:

@@ -186,7 +186,13 @@ class Setting:
         return self._training(job, arch, "scratch-e")
 
     def final(
-        self, proposal: Proposal, how: Protocol, seed: int, cap: float | None, keep: bool
+        self,
+        proposal: Proposal,
+        how: Protocol,
+        seed: int,
+        cap: float | None,
+        keep: bool,
+        splits: tuple[str, str] = ("train+val", "test"),
     ) -> "Training":
         """The training a point is judged by: on train and validation, tested once after the last epoch.
 
@@ -196,6 +202,7 @@ class Setting:
             seed: Of the initial weights and the batches.
             cap: Largest factor of Scratch-B where the protocol names none, or None.
             keep: Whether the weights are kept.
+            splits: What it is trained on, and what it is scored on after the last epoch.
 
         Raises:
             InputError: The protocol inherits weights and the proposal knows of none.
@@ -205,9 +212,7 @@ class Setting:
         changes: dict[str, Any] = {"keep_weights": keep, "inherit": how.inherits(proposal)}
         if how.phases is not None:
             changes["phases"] = how.phases
-        job = self._job(
-            how.label(self.recipe, schedule[1]), arch, seed, schedule, "train+val", "test", **changes
-        )
+        job = self._job(how.label(self.recipe, schedule[1]), arch, seed, schedule, *splits, **changes)
         return self._training(job, arch, how.name)
 
     def _training(self, job: Job, arch: Architecture, how: str) -> "Training":
