@@ -152,7 +152,7 @@ class _Shrinking:
         outcomes = {}
         for outcome in self.executor.completed():
             outcomes[outcome.job.id] = outcome
-            if outcome.status == "finished" and "epochs" in outcome.job.spec:
+            if outcome.status == "finished":
                 self.trained += 1
         if self.stop() or any(each.status in ("preempted", "cancelled") for each in outcomes.values()):
             raise Stopped

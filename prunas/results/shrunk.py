@@ -132,7 +132,7 @@ class ShrinkRecord:
         epochs: Passes of all trainings that the plan allows.
         notes: What a reader should know.
         problems: Why something is missing, one line each.
-        trained: Trainings done by the call that made it.
+        trained: Trainings and scorings done by the call that made it.
     """
 
     space: str
