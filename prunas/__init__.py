@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from prunas.costs.counted import Cost
     from prunas.costs.target import Target
     from prunas.errors import InputError
+    from prunas.shrinking import shrink
     from prunas.spaces.load import load_point, load_space
     from prunas.spaces.space import SearchSpace
 
@@ -39,6 +40,7 @@ __all__ = [
     "load_run",
     "load_space",
     "search",
+    "shrink",
     "train",
     "transfer",
 ]
@@ -55,6 +57,7 @@ _HOMES = {
     "load_run": "prunas.api",
     "load_space": "prunas.spaces.load",
     "search": "prunas.api",
+    "shrink": "prunas.shrinking",
     "train": "prunas.api",
     "transfer": "prunas.api",
 }

@@ -24,7 +24,7 @@ from prunas.runs.executors import Executor, Report, check, chosen, executor, sil
 from prunas.runs.store import Store
 from prunas.works.trainings import Setting, Training
 
-__all__ = ["PreparedSearch", "PreparedTraining", "ready_search"]
+__all__ = ["Prepared", "PreparedSearch", "PreparedTraining", "Watch", "ready_search", "unwatched"]
 
 Watch = Callable[[Executor], Executor]
 
@@ -35,7 +35,7 @@ def unwatched(executor: Executor) -> Executor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Prepared:
+class Prepared:
     """What is checked and can begin.
 
     Attributes:
@@ -62,7 +62,7 @@ class _Prepared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedSearch(_Prepared):
+class PreparedSearch(Prepared):
     """A search or a transfer that is checked and can begin; nothing is trained or written yet.
 
     Attributes:
@@ -191,7 +191,7 @@ def inherited(setting: Setting, point: Proposal, how: Protocol) -> tuple[Trainin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedTraining(_Prepared):
+class PreparedTraining(Prepared):
     """One training that is checked and can begin.
 
     Attributes:

@@ -203,7 +203,13 @@ class Setting:
         return self._training(job, arch, "scratch-e")
 
     def final(
-        self, proposal: Proposal, how: Protocol, seed: int, cap: float | None, keep: bool | None = None
+        self,
+        proposal: Proposal,
+        how: Protocol,
+        seed: int,
+        cap: float | None,
+        keep: bool | None = None,
+        splits: tuple[str, str] = ("train+val", "test"),
     ) -> "Training":
         """The training a point is judged by: on train and validation, tested once after the last epoch.
 
@@ -214,6 +220,7 @@ class Setting:
             cap: Largest factor of Scratch-B where the protocol names none, or None.
             keep: Whether the weights are kept; None: those up to `prunas.works.train.KEPT_UP_TO`. True is another
                 run, for its name says so.
+            splits: What it is trained on, and what it is scored on after the last epoch.
 
         Raises:
             InputError: The protocol inherits weights, or has a teacher, and the proposal knows of none.
@@ -227,7 +234,7 @@ class Setting:
         if (teacher := how.teaching(proposal)) is not None:
             changes["teacher"] = teacher
             label = untaught(label) + TAUGHT
-        job = self._job(label, arch, seed, schedule, "train+val", "test", **changes)
+        job = self._job(label, arch, seed, schedule, *splits, **changes)
         if keep is False:
             job = replace(job, places={**job.places, "weights_of_finals": "dropped"})
         return self._training(job, arch, how.name)
