@@ -131,6 +131,16 @@ def test_a_method_prunes_the_given_network_and_nothing_is_trained_for_it(
     assert run(plan, tmp_path / "runs").trained == 0
 
 
+def test_the_given_network_teaches(path: Path, tmp_path: Path) -> None:
+    findings = run(a_plan(path, "l1-global", protocols=["scratch-e+distill"], seeds=1), tmp_path)
+    assert works_in(tmp_path).count("given") == 1
+    (given,) = (tmp_path / SPACE).glob("given-*")
+    (row,) = findings.rows
+    job = json.loads((Path(row.folder) / "job.json").read_text())
+    assert (job["spec"]["teacher"]["run"], job["spec"]["inherit"]) == (given.name, None)
+    assert (row.status, row.protocol) == ("finished", "scratch-e+distill")
+
+
 def test_a_penalty_trains_on_from_the_given_network(path: Path, tmp_path: Path) -> None:
     plan = a_plan(path, "slimming", protocols=[])
     findings = run(plan, tmp_path)
