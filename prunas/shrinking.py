@@ -32,7 +32,7 @@ from prunas.runs.store import Store
 from prunas.shrunk import Shrunk
 from prunas.spaces.presets import slug
 from prunas.spaces.space import SearchSpace
-from prunas.works.trainings import BACKWARD
+from prunas.protocols import BACKWARD
 
 if TYPE_CHECKING:
     from torch import nn

@@ -165,6 +165,16 @@ def test_a_search_that_inherits_nothing_has_no_column_for_it(path: Path, tmp_pat
     assert {row.flags for row in findings.rows} == {()}  # nobody read the given network
 
 
+def test_the_given_network_teaches(path: Path, tmp_path: Path) -> None:
+    findings = run(a_plan(path, "l1-global", protocols=["scratch-e+distill"], seeds=1), tmp_path)
+    assert works_in(tmp_path).count("given") == 1
+    (given,) = (tmp_path / SPACE).glob("given-*")
+    (row,) = findings.rows
+    job = json.loads((Path(row.folder) / "job.json").read_text())
+    assert (job["spec"]["teacher"]["run"], job["spec"]["inherit"]) == (given.name, None)
+    assert (row.status, row.protocol) == ("finished", "scratch-e+distill")
+
+
 def test_a_penalty_trains_on_from_the_given_network(path: Path, tmp_path: Path) -> None:
     plan = a_plan(path, "slimming", protocols=[])
     findings = run(plan, tmp_path)
