@@ -50,8 +50,8 @@ def _options(
 COMMANDS: dict[typer.Typer, tuple[Callable[..., None], ...]] = {
     app: (
         searching.search, searching.transfer, searching.train, catalogue.show, catalogue.spaces,
-        catalogue.proposers, catalogue.presets, results.runs, results.compare, results.report, advising.advise,
-        results.optuna, exporting.export, catalogue.doctor,
+        catalogue.proposers, catalogue.presets, catalogue.tasks, results.runs, results.compare, results.report,
+        advising.advise, results.optuna, exporting.export, catalogue.doctor,
     ),
     design_app: (
         design.uniform, design.taper, design.guided, design.transferred, design.shuffled, design.uniform_depth,

@@ -1,4 +1,4 @@
-"""What there is: spaces, presets, proposers, one network in detail, this installation."""
+"""What there is: spaces, presets, proposers, tasks, one network in detail, this installation."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,10 +11,10 @@ from prunas.cli.output import FAILED, print_json, print_rows, say
 from prunas.errors import InputError
 
 if TYPE_CHECKING:
-    from prunas.cli.documents import PresetRow, ProposerRow, SpaceRow
+    from prunas.cli.documents import PresetRow, ProposerRow, SpaceRow, TaskRow
     from prunas.spaces.space import SearchSpace
 
-__all__ = ["doctor", "presets", "proposers", "show", "spaces"]
+__all__ = ["doctor", "presets", "proposers", "show", "spaces", "tasks"]
 
 
 def show(
@@ -137,6 +137,34 @@ def presets(
                     "macs": cost.macs,
                 }
             )
+    print_rows(rows, as_json)
+
+
+def tasks(as_json: Json = False) -> None:
+    """What networks can be trained for: prunas's own tasks and those of installed packages."""
+    import inspect
+
+    from prunas.names import REGISTERED
+    from prunas.plugins import load_all, resolve
+    from prunas.tasks.score import Score
+
+    bundled = REGISTERED["prunas.tasks"]
+    offered, problems = load_all("prunas.tasks", bundled, lambda plugin: plugin.load())
+    for problem in problems:
+        say(problem)
+    rows: list[TaskRow] = []
+    for name, make in ({task: resolve("prunas.tasks", task) for task in bundled} | offered).items():
+        declared = getattr(make, "score", None)
+        score = declared if isinstance(declared, Score) else None
+        rows.append(
+            {
+                "name": name,
+                "description": (inspect.getdoc(make) or "").partition("\n")[0],
+                "score": score.name if score else None,
+                "unit": score.unit if score else None,
+                "better": score.better if score else None,
+            }
+        )
     print_rows(rows, as_json)
 
 

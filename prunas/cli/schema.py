@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 
 import prunas
 from prunas.cli.doctor import Check
-from prunas.cli.documents import PresetRow, ProposerRow, RunRow, SpaceRow
+from prunas.cli.documents import PresetRow, ProposerRow, RunRow, SpaceRow, TaskRow
 from prunas.costs.counted import Cost
 from prunas.experiments.forecast import DryRow
 from prunas.experiments.optuna_studies import Written
@@ -99,7 +99,7 @@ _Study = _document("Study", Written)
 _Line = _document(
     "Line",
     Line,
-    without=["accuracy"],
+    without=["score"],
     more=_SUMMARY_IF_TESTED | {"flags": Mapping[str, Annotated[int, Field(ge=1)]]},
 )
 _Difference = _document("Difference", Difference, without=["summary"], more=_SUMMARY)
@@ -159,6 +159,7 @@ COMMANDS: Mapping[str, Any] = {
     "spaces": list[SpaceRow],
     "proposers": list[ProposerRow],
     "presets": list[PresetRow],
+    "tasks": list[TaskRow],
     "runs": list[RunRow],
     "compare": _document("Compare", more=_VERSION | {"records": _many(_Search)}),
     "plot": _document("Plot", more=_VERSION | {"figures": list[str]}, optional=_PLOTTED),

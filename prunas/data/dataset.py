@@ -9,7 +9,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,7 +20,18 @@ from prunas.data.samples import CLASS_ID, KINDS, Form, Kind, TargetForm, kind_of
 from prunas.errors import InputError
 from prunas.files import digest
 
-__all__ = ["Batch", "DataSet", "Draw", "Feed", "Indices", "Split", "fingerprint", "stratified", "stream_seed"]
+__all__ = [
+    "Alternating",
+    "Batch",
+    "DataSet",
+    "Draw",
+    "Feed",
+    "Indices",
+    "Split",
+    "fingerprint",
+    "stratified",
+    "stream_seed",
+]
 
 Split = Literal["train", "val", "train+val", "test"]
 Indices = NDArray[np.int64]
@@ -43,6 +54,14 @@ class Feed(Protocol):
 
     def gather(self, draw: Draw) -> Batch:
         """Inputs (batch, *shape) and targets of one draw: tensors in, tensors out, no read-back."""
+
+
+@runtime_checkable
+class Alternating(Protocol):
+    """A feed that can show each image and its mirror image in turn, epoch by epoch (arXiv:2404.00498)."""
+
+    def alternating(self) -> Feed:
+        """The feed that does; as before where its augmentation mirrors nothing."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

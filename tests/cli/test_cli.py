@@ -86,6 +86,7 @@ def test_search_prints_one_valid_document_and_nothing_is_trained_twice(
         ("spaces", ["spaces"]),
         ("proposers", ["proposers"]),
         ("presets", ["presets"]),
+        ("tasks", ["tasks"]),
         ("doctor", ["doctor"]),
     ],
 )
