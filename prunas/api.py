@@ -36,6 +36,7 @@ from prunas.works.trainings import Setting
 
 if TYPE_CHECKING:
     from prunas.designs.align import Rounding
+    from prunas.inspection.trained import TrainedRun
     from prunas.surgery.given import GivenWeights
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "SearchResult",
     "TrainingResult",
     "load_results",
+    "load_run",
     "prepare_search",
     "prepare_train",
     "prepare_transfer",
@@ -98,10 +100,11 @@ def prepare_search(
     dense_training: str = "scratch-e",
     weights: "GivenWeights | None" = None,
     cap: float | None = None,
-    keep_weights: bool = False,
+    keep_weights: bool | None = None,
     align: "tuple[int, Rounding] | None" = None,
     recipe: str | Mapping[str, Any] | None = None,
     data: Any = None,
+    task: str | Callable[..., Any] | None = None,
     download: bool = False,
     out: Path | str = "runs",
     executor: str | None = None,
@@ -128,11 +131,13 @@ def prepare_search(
         weights: Of that network, which is then not trained: a file, a state dict or what else
             `prunas.surgery.given.Weights.of` takes; the space's own by default, "none" for none.
         cap: Largest factor of Scratch-B epochs.
-        keep_weights: Whether final trainings keep their weights.
+        keep_weights: Whether final trainings keep their weights; by default all of 64 MiB at most.
         align: What widths are rounded to, and how, such as `(8, "nearest")`.
         recipe: A recipe's name, or what differs from the space's own: `{"epochs": 5}`; `name` names another base.
         data: Folder of the data sets; or instead of the space's own data set, a function or an object, see
             `prunas.data.find.find_data`.
+        task: What networks are trained for, instead of the space's own: a name, an import path, or a function of
+            the data set that makes it; a lambda where trainings run in this process.
         download: Whether a data set that is not there may be fetched.
         out: Folder that holds all runs.
         executor: Name of what executes trainings.
@@ -143,7 +148,7 @@ def prepare_search(
     Raises:
         InputError: Something does not exist, or could only fail later.
     """
-    setting = _setting(space, recipe, data, download, dense_training, weights)
+    setting = _setting(space, recipe, data, download, dense_training, weights, task)
     plan = make_plan(
         setting,
         _several(proposers),
@@ -306,6 +311,7 @@ def prepare_train(
     weights: "GivenWeights | None" = None,
     recipe: str | Mapping[str, Any] | None = None,
     data: Any = None,
+    task: str | Callable[..., Any] | None = None,
     download: bool = False,
     out: Path | str = "runs",
     notice: Callable[[str], object] | None = None,
@@ -322,6 +328,7 @@ def prepare_train(
             `prepare_search`.
         recipe: Name of a recipe, or what differs from the space's own.
         data: As of `prepare_search`.
+        task: What the network is trained for, as of `prepare_search`.
         download: Whether a data set that is not there may be fetched.
         out: Folder that holds all runs.
         notice: Told, in one line, what was repaired in the store; a warning by default.
@@ -339,7 +346,7 @@ def prepare_train(
         found, arch = space, space.dense
     else:
         found, arch = load_point(str(space))
-    setting = _setting(found, recipe, data, download, weights=weights)
+    setting = _setting(found, recipe, data, download, weights=weights, task=task)
     store = _store(out, notice)
     point, given = Proposal(Target("params", found.cost(arch).params), arch), None
     if how.weights == "sliced":
@@ -378,6 +385,24 @@ def load_results(out: Path | str = "runs", space: str | None = None) -> list[Sea
     return [SearchResult(record, root) for record in load_records(root, space)]
 
 
+def load_run(run: Path | str, out: Path | str = "runs") -> "TrainedRun":
+    """A finished training read back: its network with weights, in evaluation mode, and what is known of it.
+
+    Args:
+        run: The run's folder, as rows and results name it; or its id or the name of its folder.
+        out: Folder that holds all runs, for an id or a name.
+
+    Raises:
+        InputError: There is no such run, it is not finished, it kept no weights, or it was trained with more than
+            the network.
+    """
+    from prunas.inspection.trained import (
+        load_run as read,
+    )  # torch, which searches import in their trainings alone
+
+    return read(run, out)
+
+
 def _check_trials(trials: int | None, plan: Plan) -> None:
     """Refuses a number of candidates in a search that tries none."""
     if trials is not None and not plan.trials:
@@ -411,6 +436,7 @@ def _setting(
     download: bool,
     dense_training: str = "scratch-e",
     weights: "GivenWeights | None" = None,
+    task: str | Callable[..., Any] | None = None,
 ) -> Setting:
     changes = dict(recipe) if isinstance(recipe, Mapping) else {"name": recipe}
     name = changes.pop("name", None)
@@ -423,4 +449,5 @@ def _setting(
         download=download,
         dense_training=dense_training,
         weights=weights,
+        task=task,
     )

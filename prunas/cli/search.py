@@ -99,7 +99,12 @@ def search(
     ] = "scratch-e",
     weights: WeightsFile = None,
     cap: Annotated[float | None, typer.Option("--cap", help="Largest factor of Scratch-B epochs.")] = None,
-    keep_weights: Annotated[bool, typer.Option(help="Keep the weights of every final training.")] = False,
+    keep_weights: Annotated[
+        bool | None,
+        typer.Option(
+            help="Keep the weights of every final training, or of none; by default those up to 64 MiB."
+        ),
+    ] = None,
     align: Align = None,
     recipe: RecipeName = None,
     recipe_set: RecipeSet = None,

@@ -76,7 +76,7 @@ def load(
     """The data set called `name`; asked again with the same answer, the same object.
 
     Args:
-        name: A key of `DATASETS`, or one that an installed package offers.
+        name: A key of `DATASETS`, one that an installed package offers, or the name of a live data set.
         root: Folder that holds the files, see `data_folder`. `digits` needs none.
         download: Whether a data set that is not there may be fetched into that folder.
         split_seed: Which images are the validation split. The test split does not depend on it.

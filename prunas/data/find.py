@@ -3,13 +3,13 @@
 import inspect
 import json
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from prunas import data as registered
+from prunas import live
 from prunas.data.dataset import DataSet
 from prunas.data.make import wrapped
 from prunas.errors import InputError
@@ -19,12 +19,6 @@ from prunas.spaces.factory import import_attribute
 from prunas.spaces.reference import Reference, find, versions_of
 
 __all__ = ["find_data", "load_data"]
-
-_HANDED: dict[str, DataSet] = {}
-"""Data sets that were given as objects, by the names that they go by in this process."""
-
-OBJECT = "live:data-"
-"""What those names begin with."""
 
 
 def find_data(given: Any, folder: Path, options: Mapping[str, Any] | None = None) -> Reference:
@@ -42,18 +36,17 @@ def find_data(given: Any, folder: Path, options: Mapping[str, Any] | None = None
     if isinstance(given, str):
         return replace(find("data set", given, folder), options=dict(options or {}))
     if inspect.isroutine(given):
-        with suppress(InputError):  # a function that only this process knows is called here
-            return find("data set", given, folder)
-        given = given()
+        reference = find("data set", given, folder)
+        if not live.is_live(reference.name):
+            return reference
+        given = given()  # a function that only this process knows is called here
     try:
         data = wrapped(given, "own")
     except InputError as error:
         if str(error).startswith("it gave"):
             raise InputError(f"data: {str(error).removeprefix('it gave ')}") from error
         raise
-    name = next((name for name, known in _HANDED.items() if known is data), f"{OBJECT}{len(_HANDED) + 1}")
-    _HANDED[name] = data
-    return Reference(name)
+    return Reference(live.name_of_data(data))
 
 
 def load_data(reference: Reference, root: Path | None = None, download: bool = False) -> DataSet:
@@ -68,13 +61,8 @@ def load_data(reference: Reference, root: Path | None = None, download: bool = F
         InputError: It cannot be made, or is not the one that was planned with.
     """
     name = reference.name
-    if name.startswith(OBJECT):
-        if name not in _HANDED:
-            raise InputError(
-                'the data set was given as an object, which only its own process knows; use executor="serial", or '
-                'name a function that makes it, as in data="mine.py:make"'
-            )
-        data = _HANDED[name]
+    if live.is_live(name):
+        data = live.value(name)
     elif reference.by_path:
         data = _made(name, reference.source, canonical(dict(reference.options)), registered.data_folder(root))
         if not reference.source and reference.versions not in ((), versions_of("data set", name)):
@@ -83,7 +71,7 @@ def load_data(reference: Reference, root: Path | None = None, download: bool = F
         data = registered.load(name, root, download, **reference.options)
     if reference.identity and reference.identity != data.identity:
         raise _changed(name, "check --data, or repeat the command, which plans anew")
-    return data
+    return cast(DataSet, data)
 
 
 def _changed(name: str, what: str) -> InputError:

@@ -50,7 +50,7 @@ class Plan:
         options: Settings of proposers by name; the space's own come first.
         cap: Largest factor of Scratch-B epochs where a protocol names none, or None.
         dense: Whether the dense network is trained and tested too.
-        keep_weights: Whether final trainings keep their weights.
+        keep_weights: Whether final trainings keep their weights; None: see `prunas.works.train.KEPT_UP_TO`.
         source: What was found in another space, if designs are to be transferred.
         align: What the widths of every proposal are aligned to, and how; see `prunas.designs.align`. None leaves
             them as proposed.
@@ -65,7 +65,7 @@ class Plan:
     options: Mapping[str, Mapping[str, Any]]
     cap: float | None = None
     dense: bool = True
-    keep_weights: bool = False
+    keep_weights: bool | None = None
     source: Source | None = None
     align: tuple[int, designs.Rounding] | None = None
 
@@ -154,15 +154,16 @@ def make_setting(
     found = _find_data(data, space)
     loaded = None if found is None else load_data(found, folder, download)
     made, reference = make_task(asked, loaded)
-    if made.inputs.shapes != (space.survey.input,):
+    if made.inputs.shapes != space.survey.called_with.shapes:
         whose = f"task {made.name!r}" if loaded is None else f"data set {loaded.name!r}"
-        shapes = " and ".join("x".join(map(str, shape)) for shape in made.inputs.shapes)
         raise InputError(
-            f"{whose} has images of {shapes}; the network of space {space.name!r} takes "
-            f"{'x'.join(map(str, space.survey.input))}"
+            f"{whose} has images of {made.inputs}; the network of space {space.name!r} takes "
+            f"{space.survey.called_with}"
         )
     dense_from = _given(weights, space)
     notes = made.notes if dense_from is None else (*made.notes, *_weights_notes(dense_from, space))
+    if space.survey.part:
+        notes = (*notes, str(space.survey.part))
     return Setting(
         space=space,
         recipe=chosen,
@@ -242,7 +243,7 @@ def make_plan(
     controls: bool = True,
     dense: bool = True,
     cap: float | None = None,
-    keep_weights: bool = False,
+    keep_weights: bool | None = None,
     source: Source | None = None,
     align: tuple[int, designs.Rounding] | None = None,
     warm_start: Sequence[str] = (),
@@ -262,7 +263,7 @@ def make_plan(
         controls: Whether the controls join.
         dense: Whether the dense network is trained and tested too.
         cap: Largest factor of Scratch-B epochs where a protocol names none; the space's own by default.
-        keep_weights: Whether final trainings keep their weights.
+        keep_weights: Whether final trainings keep their weights; by default all of 64 MiB at most.
         source: What was found in another space, for transferred designs.
         align: What the widths of every proposal are aligned to, and how; controls answer points as proposed.
         warm_start: Pruning methods whose points are the first trials of every sampler: `tpe` becomes

@@ -2,7 +2,7 @@
 
 A plan is refused here, with one line, if anything in it could only fail later:
 
-- the space's name cannot name a folder, or another process cannot make its network;
+- the space's name cannot name a folder;
 - the environment asks for a device, threads or checkpoints that cannot be had;
 - the network cannot process a batch, at its dense or at its least widths, in training or in evaluation;
 - its output is none that the task can be trained on, or loss and score of a task cannot be computed;
@@ -40,7 +40,7 @@ from prunas.tasks.base import Task
 from prunas.works.trainings import Setting
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 __all__ = ["asks_penalty", "bounds_of", "check_given", "check_setting", "check_unedited", "preflight"]
 
@@ -100,7 +100,6 @@ def check_setting(setting: Setting, *, least: bool = False) -> None:
         raise InputError(
             f"space {space.name!r} cannot name the folder of its runs; use letters, digits, and . _ + -"
         )
-    _ = space.reference  # refuses a network that another process cannot make
     check_environment()
     batch = setting.recipe.batch
     task = task_of(setting.task, setting.data_reference, setting.root)
@@ -180,7 +179,7 @@ def _check_taught(setting: Setting) -> None:
     from prunas.training.distillation import Teacher, taught
     from prunas.works.runtime import task_of
 
-    task = task_of(setting.task, setting.data, setting.root)
+    task = task_of(setting.task, setting.data_reference, setting.root)
     recipe = setting.recipe.replace(precision="fp32")
     with torch.random.fork_rng():
         teacher = Teacher(setting.space.build(), temperature=1.0, weight=0.5)
@@ -194,11 +193,13 @@ def _tried(
     """A network and its outputs in training (True) and in evaluation; without numbers, unless it reads them."""
     import torch
 
+    from prunas.tracing.example import sample
+
     def tried(device: "torch.device") -> "tuple[nn.Module, list[Any]]":
         with torch.random.fork_rng(devices=[]), torch.no_grad(), device:
             net = space.build(arch)
-            batch: Tensor = torch.zeros(images, *space.survey.input)
-            return net, [net.train(training)(batch) for training in modes]
+            batch = sample(space.survey.called_with, images, device=device)
+            return net, [batch.call(net.train(training)) for training in modes]
 
     with suppress(Exception):  # some networks read values of their tensors
         return tried(torch.device("meta"))

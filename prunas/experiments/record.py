@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from prunas import live
 from prunas.costs.metrics import metric as named_metric
 from prunas.errors import InputError, unknown
 from prunas.experiments.repeat import command_of, plan_document
@@ -38,7 +39,7 @@ def record_of(plan: Plan) -> Record:
         notes += stage_notes(plan.source.space, setting.space, plan.proposers)
     return Record(
         space=setting.space.name,
-        data=setting.data,
+        data=live.label(setting.data),
         recipe=setting.recipe.name,
         epochs=setting.recipe.epochs,
         setting=setting_digest(plan),

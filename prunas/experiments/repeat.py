@@ -82,7 +82,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "options": {name: dict(options) for name, options in plan.options.items()},
         "cap": plan.cap,
         "dense": plan.dense,
-        "keep_weights": plan.keep_weights,
+        "keep_weights": plan.keep_weights is True,  # what is dropped or small changes no result
         "align": list(plan.align) if plan.align else None,
         "source": None
         if source is None
@@ -94,7 +94,7 @@ def command_of(plan: Plan) -> list[str] | None:
     """The words of `prunas` that carry out this plan again, but for --out; None if only Python can say it."""
     spaces = [plan.setting.space] + ([plan.source.space] if plan.source else [])
     recipe = _recipe(plan.setting.recipe, plan.setting.space)
-    if not all(map(_typed, spaces)) or recipe is None or not _in_file(plan.setting):
+    if plan.setting.live or not all(map(_typed, spaces)) or recipe is None or not _in_file(plan.setting):
         return None
     head = _search(plan) if plan.source is None else _transfer(plan)
     if head is None:
@@ -165,7 +165,8 @@ def _search(plan: Plan) -> list[str] | None:
         words += ["--cap", f"{plan.cap:g}"]
     if setting.dense_training != SCRATCH:
         words += ["--dense-training", setting.dense_training.name]
-    words += ["--keep-weights"] if plan.keep_weights else []
+    if plan.keep_weights is not None:
+        words += ["--keep-weights" if plan.keep_weights else "--no-keep-weights"]
     return words + (["--align", ":".join(map(str, plan.align))] if plan.align else [])
 
 
@@ -174,7 +175,7 @@ def _transfer(plan: Plan) -> list[str] | None:
     assert source is not None
     plain = plan.cap == setting.space.study.cap and setting.dense_training == SCRATCH
     told = all(target.keep is not None for target in plan.targets) and set(plan.trials.values()) <= {1}
-    if not (plain and told and source.proposer) or plan.keep_weights or plan.align:
+    if not (plain and told and source.proposer) or plan.keep_weights is not None or plan.align:
         return None
     words = ["transfer", "--from", _typed(source.space), "--to", _typed(setting.space)]
     words += ["--proposer", source.proposer]

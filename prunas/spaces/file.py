@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from prunas.costs.metrics import metric
 from prunas.errors import InputError, unknown
 from prunas.files import names_folder
+from prunas.inputs import Inputs
 from prunas.recipe import FineTuning, recipe
 from prunas.spaces.study import Study
 
@@ -65,7 +66,9 @@ class SpaceFile(BaseModel):
 
     network: str = Field(pattern=NETWORK)
     arguments: dict[str, Any] = Field(default_factory=dict)
-    input: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
+    input: Any
+    part: str = ""
+    part_input: Any = None
     data: str | dict[str, Any] = ""
     task: str = Field(default="classification", min_length=1)
     loss: str = Field(default="", pattern=f"^$|{NETWORK}")
@@ -79,6 +82,15 @@ class SpaceFile(BaseModel):
     vary: Vary = Vary()
     proposers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     presets: dict[str, PresetEntry] = Field(default_factory=dict)
+
+    @field_validator("input", "part_input")
+    @classmethod
+    def _called_with(cls, given: Any) -> Any:
+        """Refuses an input that is none, as `prunas.inputs.Inputs.of` does."""
+        try:
+            return given if given is None else Inputs.of(given).to_json()
+        except InputError as error:
+            raise ValueError(str(error)) from error
 
     @property
     def data_name(self) -> str:
@@ -158,7 +170,7 @@ def parse(text: str, path: Path) -> SpaceFile:
         )
         place = [key for key in worst["loc"] if key not in FORMS]
         keys = [key for key in place if isinstance(key, str)]
-        why: object = worst["msg"]
+        why: object = worst["msg"].removeprefix("Value error, ")
         if worst["type"] == "extra_forbidden":
             why = unknown("key", keys[-1], _known(keys))
         raise InputError(f"{path}{_line(text, keys)}: {'.'.join(map(str, place))}: {why}") from error

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from prunas import live
 from prunas.errors import InputError
 from prunas.spaces.factory import distribution_versions, import_path
 
@@ -62,12 +63,12 @@ def find(what: str, given: str | Callable[..., Any], folder: Path) -> Reference:
 
     Args:
         what: It is, for messages: `task` or `data set`.
-        given: A registered name; "package.module:function" or "file.py:function"; or such a function, which
-            other processes must be able to import.
+        given: A registered name; "package.module:function" or "file.py:function"; or such a function. One that
+            other processes cannot import becomes a live object, see `prunas.live`.
         folder: Where a file is looked for.
 
     Raises:
-        InputError: The file cannot be read, or no other process can import the function.
+        InputError: The file cannot be read.
     """
     if not isinstance(given, str):
         return _of_function(what, given)
@@ -91,11 +92,7 @@ def _of_function(what: str, function: Callable[..., Any]) -> Reference:
     except (ImportError, AttributeError, ValueError):
         importable = False
     if not importable:
-        key = what.partition(" ")[0]
-        raise InputError(
-            f"{what} {name!r} cannot be imported by the processes that train; give a function of a module, or "
-            f'name one of a file, as in {key}="mine.py:{key}"'
-        )
+        return Reference(live.name_of(what, function))
     return Reference(name, versions=versions_of(what, name))
 
 

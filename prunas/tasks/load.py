@@ -87,12 +87,12 @@ def find_task(task: str | Callable[..., Task], folder: Path) -> TaskReference:
     """The reference of a task, without its identity yet; nothing is imported.
 
     Args:
-        task: A registered name; "package.module:function" or "file.py:function"; or such a function, which
-            other processes must be able to import.
+        task: A registered name; "package.module:function" or "file.py:function"; or such a function. One that
+            other processes cannot import becomes a live object, see `prunas.live`.
         folder: Where a file is looked for.
 
     Raises:
-        InputError: The file cannot be read, or no other process can import the function.
+        InputError: The file cannot be read.
     """
     reference = find("task", task, folder)
     return TaskReference(reference.name, source=reference.source, versions=reference.versions)
@@ -182,19 +182,19 @@ def _adapted(task: Task, reference: TaskReference) -> Task:
     document = reference.to_json()
     return adapted(
         task,
-        _function(reference.loss, "loss"),
-        _function(reference.score, "score"),
+        _imported(reference.loss, "loss"),
+        _imported(reference.score, "score"),
         reference.described,
         {key: value for key, value in document.items() if key in ("loss", "score", "described")},
     )
 
 
-def _function(code: Code | None, what: str) -> Callable[..., Any] | None:
-    if code is None:
+def _imported(reference: Reference | None, what: str) -> Callable[..., Any] | None:
+    if reference is None:
         return None
-    function = import_attribute(code.name, code.source, what)
+    function = import_attribute(reference.name, reference.source, what)
     if not callable(function):
-        raise InputError(f"{what} {code.name!r} is not a function, but a {type(function).__name__}")
+        raise InputError(f"{what} {reference.name!r} is not a function, but a {type(function).__name__}")
     return cast(Callable[..., Any], function)
 
 

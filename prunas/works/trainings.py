@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from prunas import live
 from prunas.architecture import Architecture
 from prunas.costs.target import Target
 from prunas.errors import InputError
@@ -127,6 +128,11 @@ class Setting:
         places = {} if self.root is None else {"data": str(self.root)}
         return Job(work, {**spec, **task}, self.space.name, label, places)
 
+    @property
+    def live(self) -> list[str]:
+        """Names of what exists in this process alone, see `prunas.live`."""
+        return live.names_in([self.space.reference, self._data, self.task.to_json()])
+
     def schedule(self, how: Protocol, arch: Architecture, cap: float | None = None) -> tuple[Recipe, int]:
         """The recipe of a training, and its epochs; see `Protocol.schedule`."""
         return how.schedule(self.recipe, self.space, arch, cap)
@@ -197,7 +203,13 @@ class Setting:
         return self._training(job, arch, "scratch-e")
 
     def final(
-        self, proposal: Proposal, how: Protocol, seed: int, cap: float | None, keep: bool
+        self,
+        proposal: Proposal,
+        how: Protocol,
+        seed: int,
+        cap: float | None,
+        keep: bool | None = None,
+        splits: tuple[str, str] = ("train+val", "test"),
     ) -> "Training":
         """The training a point is judged by: on train and validation, tested once after the last epoch.
 
@@ -206,21 +218,25 @@ class Setting:
             how: The protocol.
             seed: Of the initial weights and the batches.
             cap: Largest factor of Scratch-B where the protocol names none, or None.
-            keep: Whether the weights are kept.
+            keep: Whether the weights are kept; None: those up to `prunas.works.train.KEPT_UP_TO`. True is another
+                run, for its name says so.
+            splits: What it is trained on, and what it is scored on after the last epoch.
 
         Raises:
             InputError: The protocol inherits weights, or has a teacher, and the proposal knows of none.
         """
         arch = proposal.architecture
         schedule = self.schedule(how, arch, cap)
-        changes: dict[str, Any] = {"keep_weights": keep, "inherit": how.inherits(proposal)}
+        changes: dict[str, Any] = {"keep_weights": keep is True, "inherit": how.inherits(proposal)}
         if how.phases is not None:
             changes["phases"] = how.phases
         label = how.label(self.recipe, schedule[1])
         if (teacher := how.teaching(proposal)) is not None:
             changes["teacher"] = teacher
             label = untaught(label) + TAUGHT
-        job = self._job(label, arch, seed, schedule, "train+val", "test", **changes)
+        job = self._job(label, arch, seed, schedule, *splits, **changes)
+        if keep is False:
+            job = replace(job, places={**job.places, "weights_of_finals": "dropped"})
         return self._training(job, arch, how.name)
 
     def _training(self, job: Job, arch: Architecture, how: str) -> "Training":
