@@ -101,6 +101,8 @@ def prepare_search(
     align: "tuple[int, Rounding] | None" = None,
     recipe: str | Mapping[str, Any] | None = None,
     data: Path | str | None = None,
+    loss: str | Callable[..., Any] | None = None,
+    score: str | Callable[..., Any] | Mapping[str, Any] | None = None,
     download: bool = False,
     out: Path | str = "runs",
     executor: str | None = None,
@@ -130,6 +132,9 @@ def prepare_search(
         align: What widths are rounded to, and how, such as `(8, "nearest")`.
         recipe: A recipe's name, or what differs from the space's own: `{"epochs": 5}`; `name` names another base.
         data: Folder of the data sets.
+        loss: A function of (outputs, targets) instead of the task's loss, or where to import it from; see
+            `prunas.tasks.load.with_loss`.
+        score: Instead of the task's score, likewise; see `prunas.tasks.load.with_score`.
         download: Whether a data set that is not there may be fetched.
         out: Folder that holds all runs.
         executor: Name of what executes trainings.
@@ -140,7 +145,7 @@ def prepare_search(
     Raises:
         InputError: Something does not exist, or could only fail later.
     """
-    setting = _setting(space, recipe, data, download, dense_training, weights)
+    setting = _setting(space, recipe, data, download, dense_training, weights, loss, score)
     plan = make_plan(
         setting,
         _several(proposers),
@@ -300,6 +305,8 @@ def prepare_train(
     cap: float | None = None,
     recipe: str | Mapping[str, Any] | None = None,
     data: Path | str | None = None,
+    loss: str | Callable[..., Any] | None = None,
+    score: str | Callable[..., Any] | Mapping[str, Any] | None = None,
     download: bool = False,
     out: Path | str = "runs",
     notice: Callable[[str], object] | None = None,
@@ -314,6 +321,8 @@ def prepare_train(
         cap: Largest factor of Scratch-B epochs.
         recipe: Name of a recipe, or what differs from the space's own.
         data: Folder of the data sets.
+        loss: Instead of the task's loss, as of `prepare_search`.
+        score: Instead of the task's score, as of `prepare_search`.
         download: Whether a data set that is not there may be fetched.
         out: Folder that holds all runs.
         notice: Told, in one line, what was repaired in the store; a warning by default.
@@ -331,7 +340,7 @@ def prepare_train(
         found, arch = space, space.dense
     else:
         found, arch = load_point(str(space))
-    setting = _setting(found, recipe, data, download)
+    setting = _setting(found, recipe, data, download, loss=loss, score=score)
     asked = Target("params", found.cost(arch).params)
     training = setting.final(
         Proposal(asked, arch), how, seed, cap if cap is not None else found.study.cap, True
@@ -390,6 +399,8 @@ def _setting(
     download: bool,
     dense_training: str = "scratch-e",
     weights: str | Path | Weights | None = None,
+    loss: str | Callable[..., Any] | None = None,
+    score: str | Callable[..., Any] | Mapping[str, Any] | None = None,
 ) -> Setting:
     changes = dict(recipe) if isinstance(recipe, Mapping) else {"name": recipe}
     name = changes.pop("name", None)
@@ -401,4 +412,6 @@ def _setting(
         download=download,
         dense_training=dense_training,
         weights=weights,
+        loss=loss,
+        score=score,
     )
