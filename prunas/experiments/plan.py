@@ -10,6 +10,7 @@ from prunas.costs.target import Target
 from prunas.data.find import find_data, load_data
 from prunas.errors import InputError
 from prunas.names import ANSWERS_OTHERS, FINDERS
+from prunas.plugins import foreign_code
 from prunas.proposers.brief import Source
 from prunas.proposers.entry import Entry
 from prunas.proposers.registry import configured, entry, finder_of, joining_controls
@@ -154,6 +155,7 @@ def make_setting(
     found = _find_data(data, space)
     loaded = None if found is None else load_data(found, folder, download)
     made, reference = make_task(asked, loaded)
+    _check_data(made)
     if made.inputs.shapes != space.survey.called_with.shapes:
         whose = f"task {made.name!r}" if loaded is None else f"data set {loaded.name!r}"
         raise InputError(
@@ -179,6 +181,20 @@ def make_setting(
         score=made.score,
         dense_from=dense_from,
     )
+
+
+def _check_data(task: Task) -> None:
+    """Refuses data that say nothing of the task: a split of one class, targets that are no numbers."""
+    try:
+        with foreign_code(f"task {task.name!r}"):
+            useless = task.unusable()
+    except InputError:
+        raise
+    except Exception as error:  # whatever a user's task raises
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"task {task.name!r} cannot look at its data: {why}") from error
+    if useless is not None:
+        raise InputError(f"task {task.name!r}: its data {useless}")
 
 
 def _asked_task(

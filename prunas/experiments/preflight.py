@@ -6,7 +6,6 @@ A plan is refused here, with one line, if anything in it could only fail later:
 - the environment asks for a device, threads or checkpoints that cannot be had;
 - the network cannot process a batch, at its dense or at its least widths, in training or in evaluation;
 - its output is none that the task can be trained on, or loss and score of a task cannot be computed;
-- the task's data say nothing: a split of one class, targets that are no numbers;
 - the data cannot be augmented as the recipe says;
 - the dense network is to teach, and the task does not say how outputs are taught;
 - the images of a split leave a batch of one, on which batch norm cannot train;
@@ -103,9 +102,6 @@ def check_setting(setting: Setting, *, least: bool = False) -> None:
     check_environment()
     batch = setting.recipe.batch
     task = task_of(setting.task, setting.data_reference, setting.root)
-    with foreign_code(f"task {task.name!r}"):
-        if (useless := task.unusable()) is not None:
-            raise InputError(f"task {task.name!r}: its data {useless}")
     net = _checked_network(space, space.dense, task, min(2, batch))
     for split, images in setting.images.items():
         check_batches(net, images, batch, split)
