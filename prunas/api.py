@@ -18,8 +18,8 @@ from prunas.architecture import Architecture
 from prunas.costs.target import Target
 from prunas.errors import InputError
 from prunas.experiments.plan import Plan, check_cap, make_plan, make_setting
-from prunas.experiments.preflight import check_setting
-from prunas.experiments.prepared import PreparedSearch, PreparedTraining, ready_search
+from prunas.experiments.preflight import check_given, check_setting
+from prunas.experiments.prepared import PreparedSearch, PreparedTraining, inherited, ready_search
 from prunas.experiments.record import load_records
 from prunas.experiments.results import Best, SearchResult, TrainingResult
 from prunas.experiments.steps import warnings_of
@@ -31,11 +31,11 @@ from prunas.runs.executors import Report, silent
 from prunas.runs.store import Store
 from prunas.spaces.load import load_point, load_space
 from prunas.spaces.space import SearchSpace
-from prunas.surgery.given import Weights
 from prunas.works.trainings import Setting
 
 if TYPE_CHECKING:
     from prunas.designs.align import Rounding
+    from prunas.surgery.given import GivenWeights
 
 __all__ = [
     "Best",
@@ -95,7 +95,7 @@ def prepare_search(
     controls: bool = True,
     dense: bool = True,
     dense_training: str = "scratch-e",
-    weights: str | Path | Weights | None = None,
+    weights: "GivenWeights | None" = None,
     cap: float | None = None,
     keep_weights: bool = False,
     align: "tuple[int, Rounding] | None" = None,
@@ -124,7 +124,8 @@ def prepare_search(
         controls: Whether uniform, random and taper join.
         dense: Whether the dense network is trained and tested too.
         dense_training: How the dense network of pruning methods is trained.
-        weights: Of that network, which is then not trained: see `prunas.surgery.given.Weights.of`.
+        weights: Of that network, which is then not trained: a file, a state dict or what else
+            `prunas.surgery.given.Weights.of` takes; the space's own by default, "none" for none.
         cap: Largest factor of Scratch-B epochs.
         keep_weights: Whether final trainings keep their weights.
         align: What widths are rounded to, and how, such as `(8, "nearest")`.
@@ -201,6 +202,7 @@ def prepare_transfer(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     controls: bool = True,
     dense: bool = True,
+    weights: "GivenWeights | None" = None,
     recipe: str | Mapping[str, Any] | None = None,
     data: Path | str | None = None,
     download: bool = False,
@@ -225,6 +227,7 @@ def prepare_transfer(
         options: Settings of proposers by name.
         controls: Whether uniform, random and taper join.
         dense: Whether the target's dense network is trained and tested too.
+        weights: Of the target's dense network, as of `prepare_search`; those of the source are in its own file.
         recipe: Name of a recipe, or what differs from the spaces' own.
         data: Folder of the data sets.
         download: Whether a data set that is not there may be fetched.
@@ -238,7 +241,7 @@ def prepare_transfer(
         InputError: As `prepare_search`, or the stages of the two networks cannot be matched.
     """
     designs = designs_of(proposer)
-    setting = _setting(target, recipe, data, download)
+    setting = _setting(target, recipe, data, download, weights=weights)
     found_in = _space(source)
     common: dict[str, Any] = {
         "keep": _several(keep) or list(setting.space.study.keep),
@@ -298,6 +301,7 @@ def prepare_train(
     protocol: str = "scratch-e",
     seed: int = 0,
     cap: float | None = None,
+    weights: "GivenWeights | None" = None,
     recipe: str | Mapping[str, Any] | None = None,
     data: Path | str | None = None,
     download: bool = False,
@@ -309,9 +313,11 @@ def prepare_train(
     Args:
         space: Its space, as of `train`.
         architecture: The point.
-        protocol: `scratch-e`, `scratch-b` or `dsd`.
+        protocol: `scratch-e`, `scratch-b` or `dsd`; with `weights` also what inherits, such as `finetune`.
         seed: Of initial weights and batches.
         cap: Largest factor of Scratch-B epochs.
+        weights: Of the dense network, which the point inherits; it must have all of its widths. As of
+            `prepare_search`.
         recipe: Name of a recipe, or what differs from the space's own.
         data: Folder of the data sets.
         download: Whether a data set that is not there may be fetched.
@@ -331,18 +337,26 @@ def prepare_train(
         found, arch = space, space.dense
     else:
         found, arch = load_point(str(space))
-    setting = _setting(found, recipe, data, download)
-    asked = Target("params", found.cost(arch).params)
-    training = setting.final(
-        Proposal(asked, arch), how, seed, cap if cap is not None else found.study.cap, True
-    )
+    setting = _setting(found, recipe, data, download, weights=weights)
+    store = _store(out, notice)
+    point, given = Proposal(Target("params", found.cost(arch).params), arch), None
+    if how.weights == "sliced":
+        given, point = inherited(setting, point, how)
+    elif weights not in (None, "none"):
+        raise InputError(
+            f"protocol {how.name!r} starts from new weights; add --protocol finetune, or leave --weights out"
+        )
+    training = setting.final(point, how, seed, cap if cap is not None else found.study.cap, True)
     check_setting(setting)
+    if given is not None:
+        check_given(setting, store)
     return PreparedTraining(
         setting=setting,
         training=training,
-        asked=asked,
+        asked=point.target,
         seed=seed,
-        store=_store(out, notice),
+        given=given,
+        store=store,
         executor="serial",
         notes=warnings_of(setting, [how]),
     )
@@ -389,7 +403,7 @@ def _setting(
     data: Path | str | None,
     download: bool,
     dense_training: str = "scratch-e",
-    weights: str | Path | Weights | None = None,
+    weights: "GivenWeights | None" = None,
     task: Any = None,
 ) -> Setting:
     changes = dict(recipe) if isinstance(recipe, Mapping) else {"name": recipe}

@@ -101,7 +101,7 @@ _Study = _document("Study", Written)
 _Line = _document(
     "Line",
     Line,
-    without=["accuracy"],
+    without=["score"],
     more=_SUMMARY_IF_TESTED | {"flags": Mapping[str, Annotated[int, Field(ge=1)]]},
 )
 _Difference = _document("Difference", Difference, without=["summary"], more=_SUMMARY)

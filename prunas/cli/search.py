@@ -27,6 +27,8 @@ from prunas.cli.options import (
     Precision,
     Rate,
     RecipeName,
+    RecipeSet,
+    WeightsFile,
     Workers,
     alignment,
     computing,
@@ -87,10 +89,12 @@ def search(
         str,
         typer.Option("--dense-training", help="How the dense network is trained: scratch-e, dsd or dsd:0.5."),
     ] = "scratch-e",
+    weights: WeightsFile = None,
     cap: Annotated[float | None, typer.Option("--cap", help="Largest factor of Scratch-B epochs.")] = None,
     keep_weights: Annotated[bool, typer.Option(help="Keep the weights of every final training.")] = False,
     align: Align = None,
     recipe: RecipeName = None,
+    recipe_set: RecipeSet = None,
     epochs: Epochs = None,
     batch: Batch = None,
     lr: Rate = None,
@@ -128,10 +132,11 @@ def search(
         controls=controls,
         dense=dense,
         dense_training=dense_training,
+        weights=weights,
         cap=cap,
         keep_weights=keep_weights,
         align=alignment(align),
-        recipe=recipe_of(recipe, epochs, batch, lr, images, precision, channels_last),
+        recipe=recipe_of(recipe, epochs, batch, lr, images, precision, channels_last, recipe_set),
         data=data,
         download=download,
         out=out,
@@ -164,7 +169,9 @@ def transfer(
     dense: Annotated[
         bool, typer.Option(help="Whether the target's dense network is trained and tested too.")
     ] = True,
+    weights: WeightsFile = None,
     recipe: RecipeName = None,
+    recipe_set: RecipeSet = None,
     epochs: Epochs = None,
     batch: Batch = None,
     lr: Rate = None,
@@ -200,7 +207,8 @@ def transfer(
         options=options_of(option or []),
         controls=controls,
         dense=dense,
-        recipe=recipe_of(recipe, epochs, batch, lr, images, precision, channels_last),
+        weights=weights,
+        recipe=recipe_of(recipe, epochs, batch, lr, images, precision, channels_last, recipe_set),
         data=data,
         download=download,
         out=out,
@@ -214,10 +222,15 @@ def transfer(
 
 def train(
     point: Annotated[str, typer.Argument(help="SPACE, SPACE:PRESET, or an architecture's JSON file.")],
-    protocol: Annotated[str, typer.Option("--protocol", help="scratch-e, scratch-b or dsd.")] = "scratch-e",
+    protocol: Annotated[
+        str,
+        typer.Option("--protocol", help="scratch-e, scratch-b or dsd; with --weights finetune and its like."),
+    ] = "scratch-e",
     seed: Annotated[int, typer.Option("--seed", help="Of initial weights and batches.")] = 0,
     cap: Annotated[float | None, typer.Option("--cap", help="Largest factor of Scratch-B epochs.")] = None,
+    weights: WeightsFile = None,
     recipe: RecipeName = None,
+    recipe_set: RecipeSet = None,
     epochs: Epochs = None,
     batch: Batch = None,
     lr: Rate = None,
@@ -231,7 +244,7 @@ def train(
     eager: Eager = False,
     as_json: Json = False,
 ) -> None:
-    """Train one point from scratch on train + validation and test it once. Keeps the weights."""
+    """Train one point on train + validation, from new or given weights, and test it once. Keeps the weights."""
     from prunas.api import prepare_train
     from prunas.runs.signals import stopping
     from prunas.statistics.flags import count_flags, flags_text
@@ -243,7 +256,8 @@ def train(
         protocol=protocol,
         seed=seed,
         cap=cap,
-        recipe=recipe_of(recipe, epochs, batch, lr, images, precision, channels_last),
+        weights=weights,
+        recipe=recipe_of(recipe, epochs, batch, lr, images, precision, channels_last, recipe_set),
         data=data,
         download=download,
         out=out,

@@ -4,12 +4,13 @@ Other packages add theirs by entry points of the group `prunas.data`: functions 
 of `prunas.names`, with the folder, whether to download, and the seed of the validation split.
 """
 
+import importlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import platformdirs
 
@@ -18,8 +19,9 @@ from prunas.plugins import foreign_code, resolve
 
 if TYPE_CHECKING:
     from prunas.data.dataset import DataSet
+    from prunas.data.make import arrays, datasets
 
-__all__ = ["DATASETS", "SKIP_DAMAGED", "Known", "data_folder", "load"]
+__all__ = ["DATASETS", "SKIP_DAMAGED", "Known", "arrays", "data_folder", "datasets", "load"]
 
 SKIP_DAMAGED = "PRUNAS_SKIP_DAMAGED"
 """Environment variable: 1 leaves image files out that cannot be decoded, instead of refusing them."""
@@ -83,3 +85,16 @@ def load(name: str, root: Path | None = None, download: bool = False, split_seed
             f"data set {name!r} is called {getattr(data, 'name', None)!r} by its loader; rename either"
         )
     return cast("DataSet", data)
+
+
+_MADE = {
+    "arrays": "prunas.data.make",
+    "datasets": "prunas.data.make",
+}
+"""Where what makes a user's own data set stands; importing it costs torch."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MADE:
+        return getattr(importlib.import_module(_MADE[name]), name)
+    raise AttributeError(f"module 'prunas.data' has no attribute {name!r}")

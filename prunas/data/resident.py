@@ -3,6 +3,7 @@
 They stay bytes: as float32, CIFAR takes 1.2 GB in every process, and that again in the other memory layout.
 """
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -32,6 +33,7 @@ class _ResidentFeed:
         pad: Row and column of the crop that is the image itself.
         augment: Whether crops are random.
         flip: Whether images are mirrored at random.
+        alternates: Whether images are mirrored at random in the first epoch only, and then in turn.
     """
 
     windows: Tensor
@@ -44,6 +46,11 @@ class _ResidentFeed:
     pad: int
     augment: bool
     flip: bool
+    alternates: bool = False
+
+    def alternating(self) -> "_ResidentFeed":
+        """See `prunas.data.dataset.Alternating`."""
+        return dataclasses.replace(self, alternates=True)
 
     def draws(self, seed: int | None, epoch: int = 0, start: int = 0) -> Iterator[Draw]:
         """One tensor per step, drawn on the CPU (the same on every device) and moved in one go."""
@@ -57,8 +64,15 @@ class _ResidentFeed:
             if self.augment:
                 plan[1:3] = torch.randint(2 * self.pad + 1, (2, n), generator=generator)
                 plan[3] = torch.randint(2, (n,), generator=generator)
+            if self.augment and self.alternates:
+                plan[3] = (self._first_flips(seed)[plan[0]] + epoch) % 2
         for part in torch.split(plan.to(self.windows.device), self.batch, dim=1)[start:]:
             yield (part,)
+
+    def _first_flips(self, seed: int) -> Tensor:
+        """Whether the first epoch mirrors an image (images of all splits,); the same for any split."""
+        generator = torch.Generator().manual_seed(stream_seed("flips", seed))
+        return torch.randint(2, (len(self.labels),), generator=generator)
 
     def gather(self, draw: Draw) -> Batch:
         """One indexed copy out of the window view, and a choice between each image and its mirror image."""

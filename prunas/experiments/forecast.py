@@ -10,9 +10,8 @@ from prunas.costs.target import Target
 from prunas.experiments.plan import Plan
 from prunas.experiments.preflight import asks_penalty
 from prunas.proposers.registry import entry
-from prunas.protocols import SCRATCH, Protocol
+from prunas.protocols import BACKWARD, SCRATCH, Protocol
 from prunas.works import processor
-from prunas.works.trainings import BACKWARD
 
 __all__ = ["DryRow", "Forecast", "dry_rows", "forecast"]
 
@@ -96,7 +95,7 @@ def forecast(plan: Plan) -> Forecast:
         nonlocal trainings, macs, steps, passed
         trainings += count
         passes = how.length(setting.recipe, setting.space, share, plan.cap) * count
-        macs += round(BACKWARD * dense_cost.macs * share * setting.images[split] * passes)
+        macs += round(how.forward_passes(share) * dense_cost.macs * share * setting.images[split] * passes)
         steps += round(-(-setting.images[split] // batch) * passes)
         passed += round(passes)
 

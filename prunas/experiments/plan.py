@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prunas import data as datasets
 from prunas import designs
@@ -20,8 +20,11 @@ from prunas.recipe import finite, recipe
 from prunas.spaces.space import SearchSpace
 from prunas.surgery.given import Weights, fitted_state
 from prunas.tasks.base import Split, Task
-from prunas.tasks.load import CLASSIFICATION, find_task, make_task
+from prunas.tasks.load import CLASSIFICATION, TaskReference, find_task, make_task, with_loss, with_score
 from prunas.works.trainings import Setting
+
+if TYPE_CHECKING:
+    from prunas.surgery.given import GivenWeights
 
 __all__ = ["TRIALS", "Plan", "check_cap", "controls_of", "make_plan", "make_setting"]
 
@@ -68,8 +71,8 @@ class Plan:
     @property
     def references(self) -> tuple[Protocol, ...]:
         """How the dense network is trained and tested: as points are from scratch, and as its own training is."""
-        # What has epochs of its own is a retraining budget, not how a dense network is trained.
-        fresh = [how for how in self.protocols if how.weights == "fresh" and how.epochs is None]
+        # What has epochs of its own is a retraining budget, not how a dense network is trained; it has no teacher.
+        fresh = [how for how in self.protocols if not how.needs and how.epochs is None]
         scratch = next(iter(fresh), None)
         if not self.dense or scratch is None:
             return ()
@@ -106,7 +109,9 @@ def make_setting(
     download: bool = False,
     dense_training: str = "scratch-e",
     task: str | Callable[..., Task] | None = None,
-    weights: str | Path | Weights | None = None,
+    loss: str | Callable[..., Any] | None = None,
+    score: str | Callable[..., Any] | Mapping[str, Any] | None = None,
+    weights: "GivenWeights | None" = None,
 ) -> Setting:
     """Space, task, recipe and data of an experiment; loads the data.
 
@@ -114,21 +119,23 @@ def make_setting(
         space: The search space.
         recipe_name: Instead of the space's own recipe.
         changes: Recipe settings that differ, without those that are None. A precision of `auto` is resolved here,
-            before anything is hashed: see `prunas.training.precision`.
+            before anything is hashed: see `prunas.training.precision`. So is what hangs on the size of the dense
+            network: see `Recipe.settled`.
         root: Folder of the data sets; the environment's PRUNAS_DATA or the user's data folder by default.
         download: Whether a data set may be fetched.
         dense_training: How the dense network of pruning methods is trained: `scratch-e` or `dsd`.
         task: Instead of the space's own: a name, or a function of an importable module; see
             `prunas.tasks.load.find_task`. It is called with the space's data set, or with nothing if that names
             none.
+        loss: Instead of the space's own: what replaces the task's loss; see `prunas.tasks.load.with_loss`.
+        score: Instead of the space's own: what replaces the task's score; see `prunas.tasks.load.with_score`.
         weights: Of the dense network of pruning methods, which is then not trained: see
-            `prunas.surgery.given.Weights.of`.
+            `prunas.surgery.given.Weights.of`. The space's own by default; "none" has it trained all the same.
 
     Raises:
         InputError: Something does not exist or cannot be read, or the weights do not fit the network.
     """
-    beside = Path(space.source).parent if task is None else Path()
-    asked = find_task(space.study.task if task is None else task, beside)
+    asked = _asked_task(space, task, loss, score)
     if not space.study.data and asked == CLASSIFICATION:
         raise InputError(f"space {space.name!r} names no data set; add `data = ...` to its file")
     changed = {key: value for key, value in (changes or {}).items() if value is not None}
@@ -138,7 +145,7 @@ def make_setting(
 
         changed = fastest(device()) | {key: value for key, value in changed.items() if key != "precision"}
     usual = recipe(recipe_name) if recipe_name else space.study.default_recipe()
-    chosen = usual.replace(**changed)
+    chosen = usual.replace(**changed).settled(space.cost(space.dense).params)
     folder = None if root is None else root.expanduser().absolute()
     data = datasets.load(space.study.data, folder, download) if space.study.data else None
     made, reference = make_task(asked, data)
@@ -149,7 +156,7 @@ def make_setting(
             f"{whose} has images of {shapes}; the network of space {space.name!r} takes "
             f"{'x'.join(map(str, space.survey.input))}"
         )
-    dense_from = Weights.of(weights) if isinstance(weights, (str, Path)) else weights
+    dense_from = _given(weights, space)
     notes = made.notes if dense_from is None else (*made.notes, *_weights_notes(dense_from, space))
     return Setting(
         space=space,
@@ -165,6 +172,28 @@ def make_setting(
         score=made.score,
         dense_from=dense_from,
     )
+
+
+def _asked_task(
+    space: SearchSpace,
+    task: str | Callable[..., Task] | None,
+    loss: str | Callable[..., Any] | None,
+    score: str | Callable[..., Any] | Mapping[str, Any] | None,
+) -> TaskReference:
+    """The task of an experiment; what is not asked for is the space's own, in files beside the space's."""
+    study, here, beside = space.study, Path(), Path(space.source).parent
+    found = find_task(*((study.task, beside) if task is None else (task, here)))
+    found = with_loss(found, *((study.loss, beside) if loss is None else (loss, here)))
+    return with_score(found, *((study.score, beside) if score is None else (score, here)))
+
+
+def _given(weights: "GivenWeights | None", space: SearchSpace) -> Weights | None:
+    """The weights of the dense network that a user means, or else those that the space names."""
+    if isinstance(weights, Weights) or weights == "none":
+        return weights if isinstance(weights, Weights) else None
+    if weights is not None:
+        return Weights.of(weights)
+    return Weights.of(space.study.weights, Path(space.source).parent) if space.study.weights else None
 
 
 def _weights_notes(weights: Weights, space: SearchSpace) -> tuple[str, ...]:

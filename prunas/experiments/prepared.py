@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from prunas.costs.target import Target
+from prunas.errors import InputError
 from prunas.experiments.forecast import Forecast, forecast
 from prunas.experiments.plan import Plan
 from prunas.experiments.preflight import preflight
@@ -15,6 +16,8 @@ from prunas.experiments.results import SearchResult, TrainingResult
 from prunas.experiments.search import search
 from prunas.experiments.steps import warnings_of
 from prunas.experiments.transfer import find_source
+from prunas.proposers.brief import Proposal
+from prunas.protocols import Protocol
 from prunas.report import can_draw
 from prunas.runs.execute import Stop, never
 from prunas.runs.executors import Executor, Report, check, chosen, executor, silent
@@ -161,6 +164,30 @@ def ready_search(
     return replace(prepared, notes=notes)
 
 
+def inherited(setting: Setting, point: Proposal, how: Protocol) -> tuple[Training, Proposal]:
+    """The dense network with given weights, as a job, and a point that inherits them.
+
+    Args:
+        setting: With given weights.
+        point: A shape; of a narrowed layer only a method knows which channels it keeps.
+        how: The protocol, for messages.
+
+    Raises:
+        InputError: There are no given weights, or the point has narrowed layers.
+    """
+    if setting.dense_from is None:
+        raise InputError(
+            f"protocol {how.name!r} inherits weights, and none are given; name them with --weights FILE"
+        )
+    if point.architecture.widths:
+        raise InputError(
+            "this point has fewer channels than the dense network, and a shape does not say which it keeps; let a "
+            f"method choose: prunas search --proposer l1-global --protocol {how.name} --weights FILE"
+        )
+    given = setting.given(setting.dense_from)
+    return given, replace(point, kept={}, weights_of=given.job.name)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedTraining(Prepared):
     """One training that is checked and can begin.
@@ -170,6 +197,7 @@ class PreparedTraining(Prepared):
         training: What will be done.
         asked: The params of the point, as a budget.
         seed: Of the initial weights and the batches.
+        given: The dense network whose given weights the point inherits; None if it inherits none.
         notes: What a person should know before it begins.
     """
 
@@ -177,13 +205,17 @@ class PreparedTraining(Prepared):
     training: Training
     asked: Target
     seed: int
+    given: Training | None = None
     notes: tuple[str, ...] = ()
 
     def run(self, progress: Report = silent, stop: Stop = never, watch: Watch = unwatched) -> TrainingResult:
         """Trains, or fetches what was trained; the arguments as of `PreparedSearch.run`."""
         with self.open(progress, stop, watch) as opened:
-            opened.submit(self.training.job)
-            (outcome,) = opened.completed()
+            for training in filter(None, (self.given, self.training)):
+                opened.submit(training.job)
+                (outcome,) = opened.completed()
+                if outcome.result is None:
+                    break
         folder = self.store.folder(self.training.job)
         row = self.training.row(
             self.setting.space,

@@ -12,7 +12,7 @@ from prunas.costs.metrics import metric as named_metric
 from prunas.errors import InputError, unknown
 from prunas.experiments.repeat import command_of, plan_document
 from prunas.experiments.search import Plan
-from prunas.experiments.steps import few_steps
+from prunas.experiments.steps import few_steps, trains_dense
 from prunas.experiments.transfer import stage_notes
 from prunas.files import digest, read_json, write_json
 from prunas.proposers.registry import entry
@@ -21,7 +21,6 @@ from prunas.results.record import Record
 from prunas.runs.store import Store
 from prunas.spaces.load import installed_spaces
 from prunas.statistics.tables import document
-from prunas.tasks.load import CLASSIFICATION
 from prunas.tasks.score import Score
 
 __all__ = ["check_known", "committed_evidence", "load_records", "merge", "record_of", "save"]
@@ -33,9 +32,7 @@ def record_of(plan: Plan) -> Record:
     if plan.align is not None:
         to, mode = plan.align
         notes += (f"widths were aligned to multiples of {to} ({mode}) after they were proposed",)
-    if few := few_steps(
-        setting, plan.protocols, any("dense" in entry(name).needs for name in plan.proposers)
-    ):
+    if few := few_steps(setting, plan.protocols, trains_dense(setting, plan.proposers)):
         notes += (few,)
     if plan.source is not None:
         notes += stage_notes(plan.source.space, setting.space, plan.proposers)
@@ -59,7 +56,7 @@ def setting_digest(plan: Plan) -> str:
         shared.append(setting.dense_training.name)
     if setting.dense_from is not None:
         shared.append(setting.dense_from.to_json())
-    if setting.task.name != CLASSIFICATION.name:
+    if not setting.task.implied:
         shared.append(setting.task.to_json())
     identities = {named_metric(target.metric).identity for target in plan.targets} - {""}
     shared += sorted(identities)  # budgets of other measurements are other budgets

@@ -68,11 +68,14 @@ class SpaceFile(BaseModel):
     input: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
     data: str = ""
     task: str = Field(default="classification", min_length=1)
+    loss: str = Field(default="", pattern=f"^$|{NETWORK}")
+    score: str | dict[str, Any] = Field(default="", min_length=0)
     recipe: str | dict[str, Any] = "paper"
     metric: str = "params"
     keep: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.5, 0.3, 0.1)
     cap: float | None = Field(default=None, ge=1)
     finetune: FineTuningEntry | None = None
+    weights: str = ""
     vary: Vary = Vary()
     proposers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     presets: dict[str, PresetEntry] = Field(default_factory=dict)
@@ -94,12 +97,17 @@ class SpaceFile(BaseModel):
         study = Study(
             data=self.data,
             task=self.task,
+            loss=self.loss,
+            score=({"function": self.score} if self.score else {})
+            if isinstance(self.score, str)
+            else self.score,
             recipe=self.recipe_name,
             recipe_changes=self.recipe_changes,
             metric=self.metric,
             keep=self.keep,
             cap=self.cap,
             finetune=finetune,
+            weights=self.weights,
             options=self.proposers,
         )
         return {

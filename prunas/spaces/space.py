@@ -9,6 +9,7 @@ A space is a TOML file in `search_spaces/`, a file of the user's, or made by `Se
     task = "classification"                # the default; or a function that makes one of the data: "mine.py:task"
     recipe = "paper"                       # or a table: [recipe], with name = "paper" and what differs from it
     keep = [0.5, 0.3, 0.1]                 # default targets, fractions of `metric`
+    weights = "mine.pth"                   # of the dense network, beside this file; without it that is trained
 
     [vary]                                 # shell patterns over what `prunas show` lists
     groups = ["*"]

@@ -77,7 +77,7 @@ class RetrainingCurve:
     score: Score
 
     @property
-    def accuracy(self) -> tuple[Summary, ...]:
+    def scores(self) -> tuple[Summary, ...]:
         """Test score at each budget."""
         return tuple(summarise(list(points.values()), score_bounds(self.score)) for points in self.points)
 
@@ -89,7 +89,7 @@ def courses(rows: Iterable[TrainingRow], score: Score) -> list[RetrainingCurve]:
         rows: Trainings of one space under one recipe.
         score: What their scores mean.
     """
-    tested = [row for row in rows if row.accuracy is not None and family_of(row.protocol) in FAMILIES]
+    tested = [row for row in rows if row.score is not None and family_of(row.protocol) in FAMILIES]
     tested.sort(key=lambda row: (row.asked.metric, -row.asked.value))
     found = []
     for (asked, proposer, masked), own in grouped(
@@ -195,9 +195,9 @@ def retraining_table(found: Sequence[RetrainingCurve]) -> Table:
     }
     for (asked, proposer), own in grouped(found, lambda c: (c.asked, c.proposer)).items():
         means = {
-            (course.family, epochs): accuracy
+            (course.family, epochs): summary
             for course in own
-            for epochs, accuracy in zip(course.epochs, course.accuracy, strict=True)
+            for epochs, summary in zip(course.epochs, course.scores, strict=True)
         }
         for epochs in sorted({epochs for _, epochs in means}):
             against = differences.get((proposer, asked, FAMILIES[0], epochs))
@@ -236,7 +236,7 @@ def _mean(spread: Summary | None, score: Score) -> str:
 def _by_seed(rows: Sequence[TrainingRow]) -> dict[int, float]:
     once = {row.id: row for row in rows}.values()
     return {
-        seed: fmean(row.accuracy for row in own if row.accuracy is not None)
+        seed: fmean(row.score for row in own if row.score is not None)
         for seed, own in sorted(grouped(once, lambda row: row.search_seed).items())
     }
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from prunas.data.dataset import Batch
 from prunas.tasks.base import DataSetTask, Network
+from prunas.tasks.distillation import softened_divergence
 from prunas.tasks.score import ACCURACY
 
 __all__ = ["Classification", "chance_ceiling"]
@@ -48,6 +49,10 @@ class Classification(DataSetTask):
         images, labels = batch
         return F.cross_entropy(net(images), labels, label_smoothing=smoothing)
 
+    def distillation_loss(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """See `prunas.tasks.distillation.softened_divergence`."""
+        return softened_divergence(student, teacher, temperature)
+
     def totals(self, net: Network, batch: Batch) -> Tensor:
         """Hits, and images."""
         images, labels = batch
@@ -74,6 +79,14 @@ class Classification(DataSetTask):
                 f"has {output.shape[1]} outputs, and its data have {classes} classes; give its factory as many, "
                 f"as in arguments = {{ classes = {classes} }}"
             )
+        return None
+
+    def unusable(self) -> str | None:
+        """See `Task.unusable`."""
+        for split, members in self.data.splits.items():
+            there = np.unique(self.data.labels[members])
+            if len(there) == 1:
+                return f"have only class {there[0]} in {split}; nothing can be told apart there"
         return None
 
 

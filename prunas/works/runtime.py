@@ -25,6 +25,7 @@ from prunas.spaces.space import SearchSpace
 from prunas.tasks.base import Task
 from prunas.tasks.load import CLASSIFICATION, TaskReference, load_task
 from prunas.training.capture import StepCache, cuda_recorder
+from prunas.training.distillation import Teacher
 from prunas.training.precision import SEARCHED
 from prunas.works import processor
 
@@ -43,6 +44,7 @@ __all__ = [
     "space_of_spec",
     "task_of",
     "task_of_spec",
+    "teacher",
     "weights",
 ]
 
@@ -293,6 +295,21 @@ def network(
             rebuild = resolve("prunas.rebuilds", how["name"])
             state = rebuild(space, arch, state, kept, images, **how["options"])
         return space.build(arch, state, kept)
+
+
+def teacher(space: SearchSpace, taught: Mapping[str, Any] | None, folder: Path) -> Teacher | None:
+    """The dense network that teaches in a job, on the CPU; the random state is left alone.
+
+    Args:
+        space: The search space.
+        taught: As `prunas.protocols.Protocol.teaching` writes it down; None: nobody teaches.
+        folder: Of the job; the run of the dense network lies beside it.
+    """
+    if taught is None:
+        return None
+    state = weights(folder.parent / taught["run"])
+    with torch.random.fork_rng(devices=[]):
+        return Teacher(space.build(space.dense, state, {}), taught["temperature"], taught["weight"])
 
 
 def space_of_spec(spec: Mapping[str, Any]) -> SearchSpace:

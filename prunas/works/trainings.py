@@ -11,7 +11,7 @@ from prunas.errors import InputError
 from prunas.names import RowKind
 from prunas.plugins import resolve
 from prunas.proposers.brief import Penalty, Proposal
-from prunas.protocols import PROTOCOLS, SCRATCH, Protocol
+from prunas.protocols import BACKWARD, PROTOCOLS, SCRATCH, TAUGHT, Protocol, untaught
 from prunas.recipe import Recipe
 from prunas.results.rows import TrainingRow
 from prunas.runs.execute import Outcome
@@ -21,12 +21,10 @@ from prunas.surgery.given import Weights
 from prunas.tasks.load import CLASSIFICATION, TaskReference
 from prunas.tasks.score import ACCURACY, Score
 
-__all__ = ["BACKWARD", "Setting", "Training", "WorkRequest"]
+__all__ = ["Setting", "Training", "WorkRequest"]
 
 WORK = "train"
 GIVEN = "given"
-BACKWARD = 3
-"""MACs of a training step over those of a forward pass: the backward pass costs about two more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,7 @@ class Setting:
     def __post_init__(self) -> None:
         """Refuses a dense training that would need a dense training, or that given weights replace."""
         how = self.dense_training
-        if not how.trains_dense:
+        if not how.trains_dense or how.teacher is not None:
             able = " or ".join(name for name, entry in PROTOCOLS.items() if entry.trains_dense)
             raise InputError(
                 f"the dense network cannot be trained by {how.name!r}; use {able} (and --epochs)"
@@ -112,7 +110,7 @@ class Setting:
 
     def _placed(self, work: str, spec: Mapping[str, Any], label: str) -> Job:
         """A job with the task of this setting, and the folder of its data."""
-        task = {} if self.task.name == CLASSIFICATION.name else {"task": self.task.to_json()}
+        task = {} if self.task.implied else {"task": self.task.to_json()}
         places = {} if self.root is None else {"data": str(self.root)}
         return Job(work, {**spec, **task}, self.space.name, label, places)
 
@@ -205,20 +203,25 @@ class Setting:
             splits: What it is trained on, and what it is scored on after the last epoch.
 
         Raises:
-            InputError: The protocol inherits weights and the proposal knows of none.
+            InputError: The protocol inherits weights, or has a teacher, and the proposal knows of none.
         """
         arch = proposal.architecture
         schedule = self.schedule(how, arch, cap)
         changes: dict[str, Any] = {"keep_weights": keep, "inherit": how.inherits(proposal)}
         if how.phases is not None:
             changes["phases"] = how.phases
-        job = self._job(how.label(self.recipe, schedule[1]), arch, seed, schedule, *splits, **changes)
+        label = how.label(self.recipe, schedule[1])
+        if (teacher := how.teaching(proposal)) is not None:
+            changes["teacher"] = teacher
+            label = untaught(label) + TAUGHT
+        job = self._job(label, arch, seed, schedule, *splits, **changes)
         return self._training(job, arch, how.name)
 
     def _training(self, job: Job, arch: Architecture, how: str) -> "Training":
         epochs = job.spec["epochs"]
-        macs = BACKWARD * self.space.cost(arch).macs * epochs * self.images[job.spec["split"]]
-        return Training(job, arch, how, epochs, macs, self.chance)
+        taught = self.space.cost(self.space.dense).macs if "teacher" in job.spec else 0
+        image = BACKWARD * self.space.cost(arch).macs + taught
+        return Training(job, arch, how, epochs, image * epochs * self.images[job.spec["split"]], self.chance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +268,8 @@ class Training:
         flags: tuple[str, ...] = (),
     ) -> TrainingRow:
         """The row of this training, whatever became of it."""
-        score = outcome.result.values["score"] if outcome and outcome.result else None
+        values = outcome.result.values if outcome and outcome.result else {}
+        score = values.get("score")
         tested = self.job.spec["score"] == "test"
         status = "planned" if outcome is None else "finished" if outcome.result else outcome.status
         return TrainingRow(
@@ -286,4 +290,5 @@ class Training:
             folder=folder,
             flags=flags,
             chance=self.chance if tested else None,
+            pruned_score=values.get("pruned_score"),
         )

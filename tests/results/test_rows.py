@@ -101,9 +101,9 @@ def test_a_missing_field_is_refused_by_name() -> None:
 
 
 def test_only_finished_rows_have_an_accuracy() -> None:
-    assert a_row(test_score=91.0).accuracy == 91.0
-    assert a_row(test_score=91.0, status="failed").accuracy is None
-    assert a_row(test_score=None, val_score=91.0).accuracy is None
+    assert a_row(test_score=91.0).score == 91.0
+    assert a_row(test_score=91.0, status="failed").score is None
+    assert a_row(test_score=None, val_score=91.0).score is None
 
 
 def test_guessing_is_on_the_worse_side_of_chance() -> None:

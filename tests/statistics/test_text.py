@@ -144,8 +144,8 @@ def test_csv_is_exact_and_flat() -> None:
         score=ACCURACY,
     )
     (record,) = csv.DictReader(io.StringIO(as_csv([line.to_json() for line in lines])))
-    assert lines[0].accuracy is not None
-    assert float(record["mean"]) == lines[0].accuracy.mean
+    assert lines[0].score is not None
+    assert float(record["mean"]) == lines[0].score.mean
     assert record["asked.keep"] == "0.1"
     assert record["points"] == "90.1 90.2 91.7"
     assert as_csv([]) == ""

@@ -211,7 +211,7 @@ def test_a_task_that_cannot_serve_is_refused_before_anything_trains(
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("mine.py:Brightness", "brightness", "unknown task 'brightness'; there are: classification"),
+        ("mine.py:Brightness", "brightness", "unknown task 'brightness'; did you mean regression?"),
         ("mine.py:Brightness", "yours.py:Brightness", "cannot read yours.py"),
         ("mine.py:Brightness", "no_such_package.tasks:Brightness", "cannot be imported"),
         ("classes = 1 ", "classes = 2 ", "one number an image is wanted"),
