@@ -60,7 +60,7 @@ class Segmentation(DataSetTask):
             )
             return losses / (masks != IGNORED).sum().clamp(min=1)
 
-        loss = cross_entropy(_answer(outputs))
+        loss: Tensor = cross_entropy(_answer(outputs))
         if isinstance(outputs, dict) and "aux" in outputs:
             loss = loss + AUXILIARY * cross_entropy(outputs["aux"])
         return loss
