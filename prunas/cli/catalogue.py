@@ -29,7 +29,7 @@ def show(
         str | None, typer.Option("--input", help="Shape of one input of a network, such as 3,224,224.")
     ] = None,
     code: Annotated[
-        bool, typer.Option("--code", help="Only the shape, as Python to paste into your own code.")
+        bool, typer.Option("--code", help="Only a Python module that builds the shape without prunas.")
     ] = False,
     latency: Latency = False,
     batch: TimedBatch = 1,
@@ -46,9 +46,9 @@ def show(
         found = load_network(point, _sizes(shape))
         arch = found.dense
     if code:
-        from prunas.inspection.code import shape_code
+        from prunas.inspection.standalone import standalone_code
 
-        text = shape_code(found, arch)
+        text = standalone_code(found, arch)
         if as_json:
             print_json({"schema": SCHEMA, "space": found.name, "digest": arch.digest, "code": text})
         else:

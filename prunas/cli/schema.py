@@ -19,6 +19,7 @@ import prunas
 from prunas.cli.doctor import Check
 from prunas.cli.documents import PresetRow, ProposerRow, RunRow, SpaceRow, TaskRow
 from prunas.costs.counted import Cost
+from prunas.costs.target import Target
 from prunas.experiments.forecast import DryRow
 from prunas.experiments.optuna_studies import Written
 from prunas.experiments.repeat import PlanDocument
@@ -28,6 +29,7 @@ from prunas.inspection.latency import Latency
 from prunas.inspection.show import ShowDocument
 from prunas.results.record import Record
 from prunas.results.rows import Point, Proposed, TrainingRow
+from prunas.results.shrunk import Round, ShrinkRecord
 from prunas.statistics.advice import Advice, Observation
 from prunas.statistics.claims import Verdict
 from prunas.statistics.patterns import PatternSpread
@@ -144,6 +146,16 @@ _DESIGN: dict[str, Any] = {
     "reached": Cost,
     "file": str,
 }
+_SHRINK_PLAN: dict[str, Any] = {
+    "space": str,
+    "asked": Target,
+    "proposers": list[str],
+    "protocols": list[str],
+    "rounds": list[Round],
+    "trainings": int,
+    "epochs": int,
+    "macs": int,
+}
 _ASKED = {"space": str, "budget": int, "keep": float, "epochs": int, "evidence": _many(_Observation)}
 
 COMMANDS: Mapping[str, Any] = {
@@ -151,6 +163,13 @@ COMMANDS: Mapping[str, Any] = {
     "search --dry-run": _document(
         "DryRun", more=_VERSION | {"trainings": int, "macs": int, "runs": list[DryRow]}
     ),
+    "shrink": _document(
+        "Shrink",
+        ShrinkRecord,
+        more={**_VERSION, "score": Score, "architecture": Point, "files": list[str]},
+        optional={"latency": _Latency},
+    ),
+    "shrink --dry-run": _document("ShrinkPlan", more=_VERSION | _SHRINK_PLAN),
     "train": _document("Train", TrainingRow, more=_VERSION | {"space": str, "trained": int}),
     "design": _document("Design", more=_VERSION | _DESIGN, optional={"proposed": Proposed}),
     "show": _document("Show", ShowDocument, more=_VERSION, optional={"latency": _Latency}),

@@ -1,13 +1,13 @@
 """The plan of a search: everything that decides it, and how it is made of what a user asked."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from prunas import data as datasets
 from prunas import designs
 from prunas.costs.target import Target
+from prunas.data.find import find_data, load_data
 from prunas.errors import InputError
 from prunas.names import ANSWERS_OTHERS, FINDERS
 from prunas.plugins import foreign_code
@@ -18,11 +18,15 @@ from prunas.proposers.serving import check_served
 from prunas.proposers.table import PROPOSERS
 from prunas.protocols import SCRATCH, Protocol, protocol
 from prunas.recipe import finite, recipe
+from prunas.spaces.reference import Reference
 from prunas.spaces.space import SearchSpace
 from prunas.surgery.given import Weights, fitted_state
 from prunas.tasks.base import Split, Task
 from prunas.tasks.load import CLASSIFICATION, TaskReference, find_task, make_task, with_loss, with_score
 from prunas.works.trainings import Setting
+
+if TYPE_CHECKING:
+    from prunas.surgery.given import GivenWeights
 
 __all__ = ["TRIALS", "Plan", "check_cap", "controls_of", "make_plan", "make_setting"]
 
@@ -47,7 +51,7 @@ class Plan:
         options: Settings of proposers by name; the space's own come first.
         cap: Largest factor of Scratch-B epochs where a protocol names none, or None.
         dense: Whether the dense network is trained and tested too.
-        keep_weights: Whether final trainings keep their weights.
+        keep_weights: Whether final trainings keep their weights; None: see `prunas.works.train.KEPT_UP_TO`.
         source: What was found in another space, if designs are to be transferred.
         align: What the widths of every proposal are aligned to, and how; see `prunas.designs.align`. None leaves
             them as proposed.
@@ -62,15 +66,15 @@ class Plan:
     options: Mapping[str, Mapping[str, Any]]
     cap: float | None = None
     dense: bool = True
-    keep_weights: bool = False
+    keep_weights: bool | None = None
     source: Source | None = None
     align: tuple[int, designs.Rounding] | None = None
 
     @property
     def references(self) -> tuple[Protocol, ...]:
         """How the dense network is trained and tested: as points are from scratch, and as its own training is."""
-        # What has epochs of its own is a retraining budget, not how a dense network is trained.
-        fresh = [how for how in self.protocols if how.weights == "fresh" and how.epochs is None]
+        # What has epochs of its own is a retraining budget, not how a dense network is trained; it has no teacher.
+        fresh = [how for how in self.protocols if not how.needs and how.epochs is None]
         scratch = next(iter(fresh), None)
         if not self.dense or scratch is None:
             return ()
@@ -109,7 +113,8 @@ def make_setting(
     task: str | Callable[..., Task] | None = None,
     loss: str | Callable[..., Any] | None = None,
     score: str | Callable[..., Any] | Mapping[str, Any] | None = None,
-    weights: str | Path | Weights | None = None,
+    data: Any = None,
+    weights: "GivenWeights | None" = None,
 ) -> Setting:
     """Space, task, recipe and data of an experiment; loads the data.
 
@@ -117,7 +122,8 @@ def make_setting(
         space: The search space.
         recipe_name: Instead of the space's own recipe.
         changes: Recipe settings that differ, without those that are None. A precision of `auto` is resolved here,
-            before anything is hashed: see `prunas.training.precision`.
+            before anything is hashed: see `prunas.training.precision`. So is what hangs on the size of the dense
+            network: see `Recipe.settled`.
         root: Folder of the data sets; the environment's PRUNAS_DATA or the user's data folder by default.
         download: Whether a data set may be fetched.
         dense_training: How the dense network of pruning methods is trained: `scratch-e` or `dsd`.
@@ -126,14 +132,16 @@ def make_setting(
             none.
         loss: Instead of the space's own: what replaces the task's loss; see `prunas.tasks.load.with_loss`.
         score: Instead of the space's own: what replaces the task's score; see `prunas.tasks.load.with_score`.
+        data: Instead of the space's own data set: a name, a function of an importable module, or an object; see
+            `prunas.data.find.find_data`.
         weights: Of the dense network of pruning methods, which is then not trained: see
-            `prunas.surgery.given.Weights.of`.
+            `prunas.surgery.given.Weights.of`. The space's own by default; "none" has it trained all the same.
 
     Raises:
         InputError: Something does not exist or cannot be read, or the weights do not fit the network.
     """
     asked = _asked_task(space, task, loss, score)
-    if not space.study.data and asked == CLASSIFICATION:
+    if not space.study.data and data is None and asked == CLASSIFICATION:
         raise InputError(f"space {space.name!r} names no data set; add `data = ...` to its file")
     changed = {key: value for key, value in (changes or {}).items() if value is not None}
     if changed.get("precision") == "auto":
@@ -142,25 +150,28 @@ def make_setting(
 
         changed = fastest(device()) | {key: value for key, value in changed.items() if key != "precision"}
     usual = recipe(recipe_name) if recipe_name else space.study.default_recipe()
-    chosen = usual.replace(**changed)
+    chosen = usual.replace(**changed).settled(space.cost(space.dense).params)
     folder = None if root is None else root.expanduser().absolute()
-    data = datasets.load(space.study.data, folder, download) if space.study.data else None
-    made, reference = make_task(asked, data)
+    found = _find_data(data, space)
+    loaded = None if found is None else load_data(found, folder, download)
+    made, reference = make_task(asked, loaded)
     _check_data(made)
-    if made.inputs.shapes != (space.survey.input,):
-        whose = f"task {made.name!r}" if data is None else f"data set {data.name!r}"
-        shapes = " and ".join("x".join(map(str, shape)) for shape in made.inputs.shapes)
+    if made.inputs.shapes != space.survey.called_with.shapes:
+        whose = f"task {made.name!r}" if loaded is None else f"data set {loaded.name!r}"
         raise InputError(
-            f"{whose} has images of {shapes}; the network of space {space.name!r} takes "
-            f"{'x'.join(map(str, space.survey.input))}"
+            f"{whose} has images of {made.inputs}; the network of space {space.name!r} takes "
+            f"{space.survey.called_with}"
         )
-    dense_from = Weights.of(weights) if isinstance(weights, (str, Path)) else weights
+    dense_from = _given(weights, space)
     notes = made.notes if dense_from is None else (*made.notes, *_weights_notes(dense_from, space))
+    if space.survey.part:
+        notes = (*notes, str(space.survey.part))
     return Setting(
         space=space,
         recipe=chosen,
-        data=data.name if data is not None else "",
-        identity=data.identity if data is not None else "",
+        data=loaded.name if loaded is not None else "",
+        identity=loaded.identity if loaded is not None else "",
+        data_from=None if found is None or loaded is None else replace(found, identity=loaded.identity),
         images={split: len(made.members(split, chosen.images)) for split in SPLITS},
         notes=notes,
         dense_training=protocol(dense_training),
@@ -199,6 +210,23 @@ def _asked_task(
     return with_score(found, *((study.score, beside) if score is None else (score, here)))
 
 
+def _given(weights: "GivenWeights | None", space: SearchSpace) -> Weights | None:
+    """The weights of the dense network that a user means, or else those that the space names."""
+    if isinstance(weights, Weights) or weights == "none":
+        return weights if isinstance(weights, Weights) else None
+    if weights is not None:
+        return Weights.of(weights)
+    return Weights.of(space.study.weights, Path(space.source).parent) if space.study.weights else None
+
+
+def _find_data(data: Any, space: SearchSpace) -> Reference | None:
+    """The data set that a user means, or else the one that the space names."""
+    if data is not None:
+        return find_data(data, Path())
+    study = space.study
+    return find_data(study.data, Path(space.source).parent, study.data_options) if study.data else None
+
+
 def _weights_notes(weights: Weights, space: SearchSpace) -> tuple[str, ...]:
     """What a reader should know about a search in a given network.
 
@@ -231,7 +259,7 @@ def make_plan(
     controls: bool = True,
     dense: bool = True,
     cap: float | None = None,
-    keep_weights: bool = False,
+    keep_weights: bool | None = None,
     source: Source | None = None,
     align: tuple[int, designs.Rounding] | None = None,
     warm_start: Sequence[str] = (),
@@ -251,7 +279,7 @@ def make_plan(
         controls: Whether the controls join.
         dense: Whether the dense network is trained and tested too.
         cap: Largest factor of Scratch-B epochs where a protocol names none; the space's own by default.
-        keep_weights: Whether final trainings keep their weights.
+        keep_weights: Whether final trainings keep their weights; by default all of 64 MiB at most.
         source: What was found in another space, for transferred designs.
         align: What the widths of every proposal are aligned to, and how; controls answer points as proposed.
         warm_start: Pruning methods whose points are the first trials of every sampler: `tpe` becomes

@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from prunas import live
 from prunas.costs.metrics import metric as named_metric
 from prunas.errors import InputError, unknown
 from prunas.experiments.repeat import command_of, plan_document
 from prunas.experiments.search import Plan
-from prunas.experiments.steps import few_steps
+from prunas.experiments.steps import few_steps, trains_dense
 from prunas.experiments.transfer import stage_notes
 from prunas.files import digest, read_json, write_json
 from prunas.proposers.registry import entry
@@ -32,15 +33,13 @@ def record_of(plan: Plan) -> Record:
     if plan.align is not None:
         to, mode = plan.align
         notes += (f"widths were aligned to multiples of {to} ({mode}) after they were proposed",)
-    if few := few_steps(
-        setting, plan.protocols, any("dense" in entry(name).needs for name in plan.proposers)
-    ):
+    if few := few_steps(setting, plan.protocols, trains_dense(setting, plan.proposers)):
         notes += (few,)
     if plan.source is not None:
         notes += stage_notes(plan.source.space, setting.space, plan.proposers)
     return Record(
         space=setting.space.name,
-        data=setting.data,
+        data=live.label(setting.data),
         recipe=setting.recipe.name,
         epochs=setting.recipe.epochs,
         setting=setting_digest(plan),

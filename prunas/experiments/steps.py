@@ -6,7 +6,7 @@ from prunas.proposers.registry import entry
 from prunas.protocols import Protocol
 from prunas.works.trainings import Setting
 
-__all__ = ["FEWEST_STEPS", "few_steps", "warnings_of"]
+__all__ = ["FEWEST_STEPS", "few_steps", "trains_dense", "warnings_of"]
 
 FEWEST_STEPS = 500
 """Optimiser steps below which a training from scratch is far from done, about. A small ResNet-20 on 5,000 images
@@ -26,7 +26,7 @@ def warnings_of(
         proposers: Who proposes them.
     """
     notes = []
-    if few := few_steps(setting, protocols, any("dense" in entry(name).needs for name in proposers)):
+    if few := few_steps(setting, protocols, trains_dense(setting, proposers)):
         notes.append(f"{setting.space.name}: {few}")
     if setting.recipe.precision == "bf16":
         from prunas.training.precision import fast_bf16
@@ -38,6 +38,11 @@ def warnings_of(
                 "--precision auto takes what is fast"
             )
     return tuple(notes)
+
+
+def trains_dense(setting: Setting, proposers: Iterable[str]) -> bool:
+    """Whether a dense network is trained from new weights for these proposers; given ones are at most tuned."""
+    return setting.dense_from is None and any("dense" in entry(name).needs for name in proposers)
 
 
 def few_steps(setting: Setting, protocols: Iterable[Protocol], dense: bool) -> str | None:

@@ -39,7 +39,7 @@ from prunas.statistics.trade import areas, hypervolume
 from prunas.statistics.widths import agreement_table
 from prunas.statistics.wording import area_unit, column_head, number, title_of, value_text
 
-__all__ = ["page"]
+__all__ = ["inline", "page"]
 
 _COLOURS = {  # a figure's own colours become those of the page, which change with its light and dark scheme
     INK: "ink",
@@ -141,11 +141,11 @@ def _drawings(evidence: Evidence, prefix: str) -> Iterable[_Drawing]:
             figure = make()
         except InputError:
             continue  # nothing to draw; the tables say what is missing
-        svg = _inline(figure, f"{prefix}f{index}")
+        svg = inline(figure, f"{prefix}f{index}")
         yield _Drawing(title, svg, figure.get_figwidth() > 4, "data-run=" in svg)
 
 
-def _inline(figure: Figure, prefix: str) -> Markup:
+def inline(figure: Figure, prefix: str) -> Markup:
     """A figure's SVG as part of a page: ids of its own, colours of the page, runs marked by attributes."""
     svg = as_svg(figure)
     svg = svg[svg.index("<svg") :]

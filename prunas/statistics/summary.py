@@ -93,6 +93,8 @@ class Line:
         train_macs: Mean multiply-accumulates of one training.
         left_out: Runs without a test score: not finished, or not tested.
         flags: How many of the runs behind the means carry each flag, `chance_level` included.
+        pruned: Mean validation score right after pruning, before any retraining, of the runs that inherit weights;
+            None if none has one.
     """
 
     proposer: str
@@ -107,6 +109,7 @@ class Line:
     train_macs: float
     left_out: int
     flags: Mapping[str, int] = field(default_factory=dict, hash=False)
+    pruned: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """One record, the numbers of `score` spread into it; None where there is no such number."""
@@ -127,6 +130,7 @@ def table(rows: Iterable[TrainingRow], score: Score) -> list[Line]:
         tested = sorted((row for row in group if row.score is not None), key=seed_order)
         counted = tested or group
         points = tuple(row.score for row in tested if row.score is not None)
+        pruned = [row.pruned_score for row in counted if row.pruned_score is not None]
         lines.append(
             Line(
                 proposer=proposer,
@@ -141,6 +145,7 @@ def table(rows: Iterable[TrainingRow], score: Score) -> list[Line]:
                 train_macs=fmean(row.train_macs for row in counted),
                 left_out=len(group) - len(tested),
                 flags=count_flags(counted, score),
+                pruned=fmean(pruned) if pruned else None,
             )
         )
     return sorted(lines, key=_reading_order)

@@ -15,6 +15,7 @@ __all__ = [
     "gain_text",
     "margin_text",
     "number",
+    "pruned_head",
     "quantity",
     "title_of",
     "value_text",
@@ -65,6 +66,11 @@ def axis_label(score: Score) -> str:
 def column_head(score: Score) -> str:
     """For a column of test scores; of accuracy in percent, which every reader expects, only the unit."""
     return f"test {score.unit if _is_accuracy(score) else score.label}"
+
+
+def pruned_head(score: Score) -> str:
+    """For a column of validation scores right after pruning."""
+    return f"pruned {score.unit if _is_accuracy(score) else score.label}"
 
 
 def quantity(score: Score) -> str:

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from prunas.errors import InputError
 from prunas.files import digest
+from prunas.inputs import Inputs
 from prunas.tasks.score import Score
 
 if TYPE_CHECKING:
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DataSetTask",
+    "Distillable",
     "Feed",
     "Inputs",
+    "Mixable",
     "Network",
     "Smoothable",
     "Split",
@@ -41,22 +43,6 @@ LOOKED_AT = 1024
 """Samples of a split that a task looks at before training."""
 
 _ROUNDING = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """What a network is called with: the survey traces it with such tensors.
-
-    Attributes:
-        shapes: Of each tensor, in the order of the arguments, without the batch.
-    """
-
-    shapes: tuple[tuple[int, ...], ...]
-
-    @property
-    def positions(self) -> int:
-        """Positions of the largest tensor, channels not counted: height times width of an image."""
-        return max(math.prod(shape[1:]) for shape in self.shapes)
 
 
 class Network(Protocol):
@@ -180,6 +166,32 @@ class Smoothable(Protocol):
 
     def smoothed_loss(self, net: Network, batch: Any, smoothing: float) -> "Tensor":
         """`Task.loss` with `smoothing`, in [0, 1), of every label's weight spread evenly over all classes."""
+
+
+@runtime_checkable
+class Distillable(Protocol):
+    """A task that a trained network can teach to a smaller one."""
+
+    def distillation_loss(self, student: Any, teacher: Any, temperature: float) -> "Tensor":
+        """How far the student's answers are from the teacher's: a mean over the batch, of the size of `Task.loss`.
+
+        Called inside a training step, as `Task.loss` is; of tasks that call the network more than once, for each
+        call.
+
+        Args:
+            student: What the network in training returned.
+            teacher: What the teacher returned for the same inputs, in evaluation mode, without gradients.
+            temperature: Softens probabilities, above 0; a loss without probabilities does not read it.
+        """
+
+
+@runtime_checkable
+class Mixable(Protocol):
+    """A task whose labels are classes, and whose loss and totals also take shares of classes, (batch, classes)."""
+
+    @property
+    def soft_classes(self) -> int:
+        """How many classes a label may be shared among."""
 
 
 def training_loss(task: Task, smoothing: float = 0.0) -> "Callable[[Network, Any], Tensor]":
