@@ -228,21 +228,14 @@ def _find_data(data: Any, space: SearchSpace) -> Reference | None:
 
 
 def _weights_notes(weights: Weights, space: SearchSpace) -> tuple[str, ...]:
-    """What a reader should know about a search in a given network.
+    """How given weights were read, one line each.
 
     Raises:
-        InputError: The weights do not fit it. Those of a run are looked at when the store is known.
+        InputError: The weights do not fit the network. Those of a run are looked at when the store is known.
     """
     from prunas.works.runtime import initial
 
-    read = () if weights.kind == "run" else fitted_state(weights, initial(space, 0))[1]
-    content = f", sha256 {weights.sha256[:12]}" if weights.sha256 else ""
-    return (
-        f"all seeds share one given dense network ({weights.label}{content}), so intervals speak of retraining "
-        "and of what a method draws by its seed, not of searching in other dense networks; which images it was "
-        "trained on is not known here",
-        *read,
-    )
+    return () if weights.kind == "run" else fitted_state(weights, initial(space, 0))[1]
 
 
 def make_plan(
@@ -292,6 +285,7 @@ def make_plan(
     _check_asked(proposers, seeds, trials)
     ways = tuple(dict.fromkeys(map(protocol, protocols)))
     check_cap(cap, ways)
+    _check_initial(setting, ways)
     _check_file_settings(space)
     if align is not None:
         _check_align(space, align, ways)
@@ -324,6 +318,16 @@ def make_plan(
         source=source,
         align=align,
     )
+
+
+def _check_initial(setting: Setting, protocols: Sequence[Protocol]) -> None:
+    """Refuses protocols that start from the initial weights of a network that is given, which nobody knows."""
+    names = [how.name for how in protocols if how.weights == "initial"]
+    if names and setting.dense_from is not None:
+        raise InputError(
+            f"protocol {names[0]!r} starts from the weights that the dense network was born with, and those of a "
+            "given network are not known; leave it out, or have the network trained with --weights none"
+        )
 
 
 def _check_asked(proposers: Sequence[str], seeds: int, trials: int | None) -> None:

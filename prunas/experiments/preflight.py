@@ -41,7 +41,15 @@ from prunas.works.trainings import Setting
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["asks_penalty", "bounds_of", "check_given", "check_setting", "check_unedited", "preflight"]
+__all__ = [
+    "asks_penalty",
+    "bounds_of",
+    "check_given",
+    "check_setting",
+    "check_taught",
+    "check_unedited",
+    "preflight",
+]
 
 
 def preflight(plan: Plan, store: Store | None = None) -> None:
@@ -60,7 +68,7 @@ def preflight(plan: Plan, store: Store | None = None) -> None:
         _check_reach(space, name, line, plan.targets)
     check_setting(plan.setting, least="width" in {line.dimensions[0] for _, line, _ in served})
     if any(how.teacher is not None for how in plan.protocols):
-        _check_taught(plan.setting)
+        check_taught(plan.setting)
     for name, line, proposer in served:
         _check_settings(space, name, proposer)
         if not line.answers_found_points:
@@ -168,7 +176,7 @@ def _rehearse_task(setting: Setting, task: Task, images: int) -> None:
         )
 
 
-def _check_taught(setting: Setting) -> None:
+def check_taught(setting: Setting) -> None:
     """Refuses a task that no network can teach; takes a step with a teacher and keeps nothing of it."""
     import torch
 

@@ -60,7 +60,8 @@ class Segmentation(DataSetTask):
             losses = F.cross_entropy(
                 answer, masks, ignore_index=IGNORED, label_smoothing=smoothing, reduction="sum"
             )
-            return losses / (masks != IGNORED).sum().clamp(min=1)
+            mean: Tensor = losses / (masks != IGNORED).sum().clamp(min=1)
+            return mean
 
         loss: Tensor = cross_entropy(_answer(outputs))
         if isinstance(outputs, dict) and "aux" in outputs:
