@@ -123,7 +123,7 @@ class YOLOLike(nn.Module):
         self.head = Head(classes, (w[2], w[3], w[4]))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Maps images (batch, 3, H, W), sides multiples of 32, to maps (batch, 4 * REG + classes, H / s, W / s)."""
+        """Maps images (batch, 3, H, W), sides multiples of 32, to (batch, 4 * REG + classes, H / s, W / s)."""
         c3 = self.p3(self.stem(x))
         c4 = self.p4(c3)
         c5 = self.p5(c4)

@@ -105,6 +105,8 @@ def prepare_search(
     recipe: str | Mapping[str, Any] | None = None,
     data: Any = None,
     task: str | Callable[..., Any] | None = None,
+    loss: str | Callable[..., Any] | None = None,
+    score: str | Callable[..., Any] | Mapping[str, Any] | None = None,
     download: bool = False,
     out: Path | str = "runs",
     executor: str | None = None,
@@ -138,6 +140,9 @@ def prepare_search(
             `prunas.data.find.find_data`.
         task: What networks are trained for, instead of the space's own: a name, an import path, or a function of
             the data set that makes it; a lambda where trainings run in this process.
+        loss: A function of (outputs, targets) instead of the task's loss, or where to import it from; see
+            `prunas.tasks.load.with_loss`.
+        score: Instead of the task's score, likewise; see `prunas.tasks.load.with_score`.
         download: Whether a data set that is not there may be fetched.
         out: Folder that holds all runs.
         executor: Name of what executes trainings.
@@ -148,7 +153,7 @@ def prepare_search(
     Raises:
         InputError: Something does not exist, or could only fail later.
     """
-    setting = _setting(space, recipe, data, download, dense_training, weights, task)
+    setting = _setting(space, recipe, data, download, dense_training, weights, task, loss, score)
     plan = make_plan(
         setting,
         _several(proposers),
@@ -312,6 +317,8 @@ def prepare_train(
     recipe: str | Mapping[str, Any] | None = None,
     data: Any = None,
     task: str | Callable[..., Any] | None = None,
+    loss: str | Callable[..., Any] | None = None,
+    score: str | Callable[..., Any] | Mapping[str, Any] | None = None,
     download: bool = False,
     out: Path | str = "runs",
     notice: Callable[[str], object] | None = None,
@@ -329,6 +336,8 @@ def prepare_train(
         recipe: Name of a recipe, or what differs from the space's own.
         data: As of `prepare_search`.
         task: What the network is trained for, as of `prepare_search`.
+        loss: Instead of the task's loss, as of `prepare_search`.
+        score: Instead of the task's score, as of `prepare_search`.
         download: Whether a data set that is not there may be fetched.
         out: Folder that holds all runs.
         notice: Told, in one line, what was repaired in the store; a warning by default.
@@ -346,7 +355,7 @@ def prepare_train(
         found, arch = space, space.dense
     else:
         found, arch = load_point(str(space))
-    setting = _setting(found, recipe, data, download, weights=weights, task=task)
+    setting = _setting(found, recipe, data, download, weights=weights, task=task, loss=loss, score=score)
     store = _store(out, notice)
     point, given = Proposal(Target("params", found.cost(arch).params), arch), None
     if how.weights == "sliced":
@@ -437,6 +446,8 @@ def _setting(
     dense_training: str = "scratch-e",
     weights: "GivenWeights | None" = None,
     task: str | Callable[..., Any] | None = None,
+    loss: str | Callable[..., Any] | None = None,
+    score: str | Callable[..., Any] | Mapping[str, Any] | None = None,
 ) -> Setting:
     changes = dict(recipe) if isinstance(recipe, Mapping) else {"name": recipe}
     name = changes.pop("name", None)
@@ -450,4 +461,6 @@ def _setting(
         dense_training=dense_training,
         weights=weights,
         task=task,
+        loss=loss,
+        score=score,
     )

@@ -19,20 +19,20 @@ from prunas import SCHEMA
 from prunas.api import Space, _setting, _several, _space, _store
 from prunas.errors import InputError
 from prunas.experiments.forecast import Forecast
-from prunas.experiments.preflight import preflight
+from prunas.experiments.preflight import check_taught, preflight
 from prunas.experiments.prepared import Prepared, Watch, unwatched
 from prunas.experiments.record import setting_digest
 from prunas.experiments.shrink import shrink as carried_out
-from prunas.experiments.shrink_plan import ShrinkPlan, make_shrink_plan, parsed_time
+from prunas.experiments.shrink_plan import ShrinkPlan, make_shrink_plan, parsed_time, usual_ways
 from prunas.experiments.steps import warnings_of
 from prunas.files import digest, read_json, write_json
+from prunas.protocols import BACKWARD
 from prunas.runs.execute import Stop, never
 from prunas.runs.executors import Executor, Report, silent
 from prunas.runs.store import Store
 from prunas.shrunk import Shrunk
 from prunas.spaces.presets import slug
 from prunas.spaces.space import SearchSpace
-from prunas.works.trainings import BACKWARD
 
 if TYPE_CHECKING:
     from torch import nn
@@ -218,7 +218,8 @@ def _forecast_of(plan: ShrinkPlan) -> Forecast:
     dense_macs = setting.space.cost(setting.space.dense).macs
     short, full = plan.allotment.trainings(len(plan.ways), len(plan.fresh))
     penalties = recipe.epochs * len(plan.penalised)
-    macs = BACKWARD * dense_macs * images * (plan.share * plan.epochs + penalties)
+    passes = plan.share * plan.passes + BACKWARD * penalties
+    macs = dense_macs * images * passes
     epochs = plan.epochs + penalties
     return Forecast(
         trainings=short + full + len(plan.penalised),
@@ -251,7 +252,8 @@ def _decided_epochs(
             raise InputError(f"{path} is damaged; delete it, and the speed is measured anew")
         return path, document
     images = setting.images["train"]
-    macs = BACKWARD * setting.space.cost(setting.space.dense).macs * images * plan.share
+    passes = plan.passes / plan.epochs  # a teacher costs more
+    macs = setting.space.cost(setting.space.dense).macs * images * plan.share * passes
     epoch = Forecast(1, round(macs), -(-images // setting.recipe.batch), 1).seconds(plan.search)
     epochs = int(TRAINING_SHARE * seconds / epoch)
     return path, {"asked": dict(asked), "seconds": seconds, "epoch_seconds": epoch, "epochs": epochs}
@@ -280,15 +282,25 @@ def _ready(
     if epochs is not None and not (isinstance(epochs, int) and epochs > 0):
         raise InputError(f"--epochs must be a whole number above 0, not {epochs!r}")
     prepared.check_executor()
+    notes: tuple[str, ...] = ()
     plan = make(epochs=epochs)
     preflight(plan.search, prepared.store)
+    if taught := [way for way in plan.ways if plan.way(way, 1).teacher is not None]:
+        try:
+            check_taught(plan.setting)
+        except InputError as error:
+            if asked["protocols"]:
+                raise
+            notes = (f"{', '.join(taught)} left out: {error}",)
+            make = partial(make, protocols=[way for way in usual_ways() if way not in taught])
+            plan = make(epochs=epochs)
     decision = None
     if seconds is not None:
         decision = _decided_epochs(plan, prepared.store, seconds, asked)
         plan = make(epochs=decision[1]["epochs"])
         preflight(plan.search, prepared.store)
     fields = {each.name: getattr(prepared, each.name) for each in dataclasses.fields(Prepared)}
-    notes = warnings_of(plan.setting, ())
+    notes = (*notes, *warnings_of(plan.setting, ()))
     return PreparedShrink(**fields, plan=plan, decision=decision, notes=notes)
 
 
@@ -306,5 +318,6 @@ def _network(
             "input=(3, 32, 32)"
         )
     name = slug(getattr(given, "__name__", "")) or "network"
-    named = {} if data is None else {"data": data}
-    return SearchSpace.from_model(given, input, name=name, **named), None
+    if isinstance(data, str):
+        return SearchSpace.from_model(given, input, name=name, data=data), None
+    return SearchSpace.from_model(given, input, name=name), data

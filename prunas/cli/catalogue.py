@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prunas import SCHEMA
-from prunas.cli.options import Data, Json, Latency, Out, TimedBatch, TimedOn, load
+from prunas.cli.options import Data, Json, Latency, Out, TimedBatch, TimedOn, load, sizes
 from prunas.cli.output import FAILED, print_json, print_rows, say
 from prunas.errors import InputError
 
@@ -43,7 +43,7 @@ def show(
     if shape is None:
         found, arch = load_point(point)
     else:
-        found = load_network(point, _sizes(shape))
+        found = load_network(point, sizes(shape))
         arch = found.dense
     if code:
         from prunas.inspection.standalone import standalone_code
@@ -66,17 +66,6 @@ def show(
     typer.echo(show_text(found, arch, document))
     if timed:
         typer.echo(f"\n{latency_text(timed)}")
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    """The value of --input."""
-    try:
-        sizes = tuple(map(int, text.split(",")))
-    except ValueError:
-        sizes = ()
-    if not sizes or min(sizes) < 1:
-        raise InputError(f"--input must be sizes such as 3,224,224, not {text!r}")
-    return sizes
 
 
 def spaces(as_json: Json = False) -> None:

@@ -24,6 +24,7 @@ from prunas.experiments.forecast import DryRow
 from prunas.experiments.optuna_studies import Written
 from prunas.experiments.repeat import PlanDocument
 from prunas.files import write_atomic
+from prunas.inspection.draft import Draft
 from prunas.inspection.export import Exported
 from prunas.inspection.latency import Latency
 from prunas.inspection.show import ShowDocument
@@ -175,6 +176,7 @@ COMMANDS: Mapping[str, Any] = {
     "show": _document("Show", ShowDocument, more=_VERSION, optional={"latency": _Latency}),
     "show --code": _document("ShowCode", more=_VERSION | {"space": str, "digest": str, "code": str}),
     "export": _document("Export", Exported, more=_VERSION | {"file": str}),
+    "new": _document("New", Draft, without=["text"], more=_VERSION | {"file": str}),
     "spaces": list[SpaceRow],
     "proposers": list[ProposerRow],
     "presets": list[PresetRow],

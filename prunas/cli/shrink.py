@@ -28,9 +28,10 @@ from prunas.cli.options import (
     options_of,
     recipe_of,
 )
-from prunas.cli.output import FAILED, PREEMPTED, print_json, print_rows, say
+from prunas.cli.output import FAILED, PREEMPTED, check_file, print_json, print_rows, say
 from prunas.cli.progress import progress, span
 from prunas.cli.search import ASK_ABOVE, DryRun, ProposerSet
+from prunas.errors import InputError
 
 if TYPE_CHECKING:
     from prunas.shrinking import PreparedShrink
@@ -86,6 +87,9 @@ def shrink(
     from prunas.shrinking import prepare_shrink
 
     computing(deterministic, eager)
+    if to.exists() and not to.is_dir():
+        raise InputError(f"--to {to} is no folder; name one, which may be new")
+    check_file(to / "result.json", "--to")
     prepared = prepare_shrink(
         space,
         weights=weights,

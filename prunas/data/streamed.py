@@ -274,8 +274,8 @@ class _StreamedFeed:
         """See `prunas.data.transforms.Transformable`."""
         if self._data.inputs.dtype != "uint8":
             raise InputError(
-                f"transforms take images of bytes, and data set {self._data.name!r} gives {self._data.inputs}; leave "
-                "them out, or have the Dataset give bytes"
+                f"transforms take images of bytes, and data set {self._data.name!r} gives {self._data.inputs}; "
+                "leave them out, or have the Dataset give bytes"
             )
         return _StreamedFeed(
             self._data, self._members, self._batch, self._device, self._augment, self._layout, transform

@@ -10,6 +10,7 @@ from prunas.costs.target import Target
 from prunas.data.find import find_data, load_data
 from prunas.errors import InputError
 from prunas.names import ANSWERS_OTHERS, FINDERS
+from prunas.plugins import foreign_code
 from prunas.proposers.brief import Source
 from prunas.proposers.entry import Entry
 from prunas.proposers.registry import configured, entry, finder_of, joining_controls
@@ -154,6 +155,7 @@ def make_setting(
     found = _find_data(data, space)
     loaded = None if found is None else load_data(found, folder, download)
     made, reference = make_task(asked, loaded)
+    _check_data(made)
     if made.inputs.shapes != space.survey.called_with.shapes:
         whose = f"task {made.name!r}" if loaded is None else f"data set {loaded.name!r}"
         raise InputError(
@@ -179,6 +181,20 @@ def make_setting(
         score=made.score,
         dense_from=dense_from,
     )
+
+
+def _check_data(task: Task) -> None:
+    """Refuses data that say nothing of the task: a split of one class, targets that are no numbers."""
+    try:
+        with foreign_code(f"task {task.name!r}"):
+            useless = task.unusable()
+    except InputError:
+        raise
+    except Exception as error:  # whatever a user's task raises
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"task {task.name!r} cannot look at its data: {why}") from error
+    if useless is not None:
+        raise InputError(f"task {task.name!r}: its data {useless}")
 
 
 def _asked_task(
@@ -212,21 +228,14 @@ def _find_data(data: Any, space: SearchSpace) -> Reference | None:
 
 
 def _weights_notes(weights: Weights, space: SearchSpace) -> tuple[str, ...]:
-    """What a reader should know about a search in a given network.
+    """How given weights were read, one line each.
 
     Raises:
-        InputError: The weights do not fit it. Those of a run are looked at when the store is known.
+        InputError: The weights do not fit the network. Those of a run are looked at when the store is known.
     """
     from prunas.works.runtime import initial
 
-    read = () if weights.kind == "run" else fitted_state(weights, initial(space, 0))[1]
-    content = f", sha256 {weights.sha256[:12]}" if weights.sha256 else ""
-    return (
-        f"all seeds share one given dense network ({weights.label}{content}), so intervals speak of retraining "
-        "and of what a method draws by its seed, not of searching in other dense networks; which images it was "
-        "trained on is not known here",
-        *read,
-    )
+    return () if weights.kind == "run" else fitted_state(weights, initial(space, 0))[1]
 
 
 def make_plan(
@@ -276,6 +285,7 @@ def make_plan(
     _check_asked(proposers, seeds, trials)
     ways = tuple(dict.fromkeys(map(protocol, protocols)))
     check_cap(cap, ways)
+    _check_initial(setting, ways)
     _check_file_settings(space)
     if align is not None:
         _check_align(space, align, ways)
@@ -308,6 +318,16 @@ def make_plan(
         source=source,
         align=align,
     )
+
+
+def _check_initial(setting: Setting, protocols: Sequence[Protocol]) -> None:
+    """Refuses protocols that start from the initial weights of a network that is given, which nobody knows."""
+    names = [how.name for how in protocols if how.weights == "initial"]
+    if names and setting.dense_from is not None:
+        raise InputError(
+            f"protocol {names[0]!r} starts from the weights that the dense network was born with, and those of a "
+            "given network are not known; leave it out, or have the network trained with --weights none"
+        )
 
 
 def _check_asked(proposers: Sequence[str], seeds: int, trials: int | None) -> None:

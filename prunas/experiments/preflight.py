@@ -6,7 +6,6 @@ A plan is refused here, with one line, if anything in it could only fail later:
 - the environment asks for a device, threads or checkpoints that cannot be had;
 - the network cannot process a batch, at its dense or at its least widths, in training or in evaluation;
 - its output is none that the task can be trained on, or loss and score of a task cannot be computed;
-- the task's data say nothing: a split of one class, targets that are no numbers;
 - the data cannot be augmented as the recipe says;
 - the dense network is to teach, and the task does not say how outputs are taught;
 - the images of a split leave a batch of one, on which batch norm cannot train;
@@ -42,7 +41,15 @@ from prunas.works.trainings import Setting
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["asks_penalty", "bounds_of", "check_given", "check_setting", "check_unedited", "preflight"]
+__all__ = [
+    "asks_penalty",
+    "bounds_of",
+    "check_given",
+    "check_setting",
+    "check_taught",
+    "check_unedited",
+    "preflight",
+]
 
 
 def preflight(plan: Plan, store: Store | None = None) -> None:
@@ -61,7 +68,7 @@ def preflight(plan: Plan, store: Store | None = None) -> None:
         _check_reach(space, name, line, plan.targets)
     check_setting(plan.setting, least="width" in {line.dimensions[0] for _, line, _ in served})
     if any(how.teacher is not None for how in plan.protocols):
-        _check_taught(plan.setting)
+        check_taught(plan.setting)
     for name, line, proposer in served:
         _check_settings(space, name, proposer)
         if not line.answers_found_points:
@@ -103,9 +110,6 @@ def check_setting(setting: Setting, *, least: bool = False) -> None:
     check_environment()
     batch = setting.recipe.batch
     task = task_of(setting.task, setting.data_reference, setting.root)
-    with foreign_code(f"task {task.name!r}"):
-        if (useless := task.unusable()) is not None:
-            raise InputError(f"task {task.name!r}: its data {useless}")
     net = _checked_network(space, space.dense, task, min(2, batch))
     for split, images in setting.images.items():
         check_batches(net, images, batch, split)
@@ -172,7 +176,7 @@ def _rehearse_task(setting: Setting, task: Task, images: int) -> None:
         )
 
 
-def _check_taught(setting: Setting) -> None:
+def check_taught(setting: Setting) -> None:
     """Refuses a task that no network can teach; takes a step with a teacher and keeps nothing of it."""
     import torch
 

@@ -25,7 +25,16 @@ from prunas.results.shrunk import Round
 from prunas.spaces.space import SearchSpace
 from prunas.works.trainings import Setting
 
-__all__ = ["CONTROL", "WAYS", "Allotment", "ShrinkPlan", "allot", "make_shrink_plan", "parsed_time"]
+__all__ = [
+    "CONTROL",
+    "WAYS",
+    "Allotment",
+    "ShrinkPlan",
+    "allot",
+    "make_shrink_plan",
+    "parsed_time",
+    "usual_ways",
+]
 
 CONTROL = "l1"
 """Who proposes the control: uniform widths, with the channels of the largest weights."""
@@ -122,6 +131,18 @@ class ShrinkPlan:
     def epochs(self) -> int:
         """Passes of all retraining together, at most."""
         return self.allotment.total(len(self.ways), len(self.fresh))
+
+    @property
+    def passes(self) -> float:
+        """Forward passes of the smaller network that an image costs in all retraining together, at most."""
+
+        def of(name: str) -> float:
+            return self.way(name, 1).forward_passes(self.share)
+
+        plan, inheriting = self.allotment, [of(way) for way in self.ways]
+        short = plan.shapes * plan.short * sum(inheriting)
+        full = plan.finalists * max(inheriting) + inheriting[0] + sum(map(of, self.fresh))
+        return short + plan.epochs * full
 
     def way(self, name: str, epochs: int) -> Protocol:
         """A way to retrain that lasts so many epochs."""
@@ -305,7 +326,7 @@ def _ways(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     Raises:
         InputError: One does not exist or its length is not a number of epochs, or none inherits weights.
     """
-    chosen = dict.fromkeys(names or filter(_known, WAYS))
+    chosen = dict.fromkeys(names or usual_ways())
     made = {}
     for name in chosen:
         if ":" in name:
@@ -316,7 +337,7 @@ def _ways(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if not _known(name):
             raise InputError(
                 f"--protocol {name}: its length is not a number of epochs that a budget could give; there are: "
-                f"{', '.join(filter(_known, WAYS))}"
+                f"{', '.join(usual_ways())}"
             )
         made[name] = protocol(f"{name}:1")
     inheriting = tuple(name for name, how in made.items() if how.weights == "sliced")
@@ -324,6 +345,11 @@ def _ways(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if not inheriting:
         raise InputError("--protocol: none of these inherits the given weights; add finetune")
     return inheriting, fresh
+
+
+def usual_ways() -> tuple[str, ...]:
+    """Those of `WAYS` that this version has."""
+    return tuple(filter(_known, WAYS))
 
 
 def _known(name: str) -> bool:

@@ -222,6 +222,16 @@ UNFIT: list[tuple[str, Any, str]] = [
 ]
 
 
+@pytest.mark.parametrize("kind", [Multilabel, Regression, Segmentation])
+def test_boxes_and_empty_splits_are_refused_by_name(kind: type) -> None:
+    with pytest.raises(
+        InputError, match="its data have targets by name, boxes and labels; one tensor is wanted"
+    ):
+        kind(held(np.zeros((8, 1, 2, 2)), BOXES, 2)).unusable()
+    with pytest.raises(InputError, match="its data have no sample in val"):
+        kind(held(np.zeros((2, 1, 2, 2)), GOOD[kind.name][1][:2], 3)).unusable()
+
+
 @pytest.mark.parametrize("name", GOOD)
 def test_what_fits_is_accepted(name: str) -> None:
     kind, targets, classes, output = GOOD[name]

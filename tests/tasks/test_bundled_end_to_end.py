@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import prunas
 from prunas.cli import main
 from prunas.errors import InputError
+from prunas.tasks import measures
 
 MINE = """
 import numpy as np
@@ -140,6 +142,24 @@ def test_what_does_not_fit_is_refused_before_anything_trains(
         prunas.search(write(task, outputs, source), "uniform", seeds=1)
     assert says in str(error.value) and "\n" not in str(error.value)
     assert not list(Path("runs").rglob("job.json"))
+
+
+def test_functions_given_in_python_learn_and_judge(write: Any) -> None:
+    found = prunas.search(
+        write("regression"),
+        "uniform",
+        seeds=1,
+        controls=False,
+        dense=False,
+        recipe={"epochs": 1, "batch": 8},
+        loss=torch.nn.functional.smooth_l1_loss,
+        score={"function": measures.mean_absolute_error, "unit": "digits"},
+    )
+    assert found.record.score.label == "mean absolute error (digits)"
+    trained = prunas.train(
+        write("regression"), score="prunas.tasks.measures:r2", recipe={"epochs": 1, "batch": 8}
+    )
+    assert trained.row.score is not None and trained.row.score <= 1
 
 
 def test_results_hold_the_tasks_score(write: Any) -> None:

@@ -57,6 +57,12 @@ def grey_levels(pixels: np.ndarray) -> np.ndarray:
     return pixels.astype(np.float64).mean((1, 2, 3))
 
 
+def test_images_without_classes_are_not_mixed(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("search", "bright.toml", "--recipe-set", "mixup=0.2") == 2
+    assert "has no images of classes to mix" in capsys.readouterr().err
+    assert not (there / "runs").exists()
+
+
 def test_a_search_ends_in_numbers_of_the_task(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--proposer", "slimming", "--proposer", "tpe", "--trials", "4", "--seeds", "1", "--no-controls"]
     short = ["--epochs", "2", "--images", "320", "--workers", "1", "--json"]
