@@ -13,7 +13,20 @@ HERE = Path(run.__file__).parent
 
 def test_the_benchmark_measures_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRUNAS_CACHE", str(tmp_path / "cache"))
-    words = "--images 150 --side 16 --batch 8 --steps 1 --rounds 1 --workers 0,1".split()
+    words = [
+        "--images",
+        "150",
+        "--side",
+        "16",
+        "--batch",
+        "8",
+        "--steps",
+        "1",
+        "--rounds",
+        "1",
+        "--workers",
+        "0,1",
+    ]
     document = run.main([*words, "--json", str(tmp_path / "loader.json")])
     assert json.loads((tmp_path / "loader.json").read_text()) == document
     assert [row["workers"] for row in document["rows"]] == [0, 1]
