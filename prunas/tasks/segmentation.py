@@ -58,10 +58,10 @@ class Segmentation(DataSetTask):
             losses = F.cross_entropy(
                 answer, masks, ignore_index=IGNORED, label_smoothing=smoothing, reduction="sum"
             )
-            judged: Tensor = (masks != IGNORED).sum()
-            return losses / judged.clamp(min=1)
+            mean: Tensor = losses / (masks != IGNORED).sum().clamp(min=1)
+            return mean
 
-        loss: Tensor = cross_entropy(_answer(outputs))
+        loss = cross_entropy(_answer(outputs))
         if isinstance(outputs, dict) and "aux" in outputs:
             loss = loss + AUXILIARY * cross_entropy(outputs["aux"])
         return loss
