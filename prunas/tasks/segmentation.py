@@ -63,7 +63,7 @@ class Segmentation(DataSetTask):
             mean: Tensor = losses / (masks != IGNORED).sum().clamp(min=1)
             return mean
 
-        loss: Tensor = cross_entropy(_answer(outputs))
+        loss = cross_entropy(_answer(outputs))
         if isinstance(outputs, dict) and "aux" in outputs:
             loss = loss + AUXILIARY * cross_entropy(outputs["aux"])
         return loss
