@@ -1,11 +1,11 @@
 """The code and the files of docs/own-network.md, as they stand."""
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tomllib
 from torchvision.models.detection import FasterRCNN
 
 import prunas

@@ -16,13 +16,15 @@ from prunas.graphs.layers import SELECTING, ChannelPad
 
 __all__ = ["ADDITIONS", "ARITHMETIC", "FRESH", "FUNCTIONS", "IN_PLACE", "WORKING", "Tracer", "graph_of"]
 
-ADDITIONS = frozenset({operator.add, operator.iadd, torch.add, "add", "add_"})
+aten = torch.ops.aten
+ADDITIONS = frozenset({operator.add, operator.iadd, torch.add, aten.add, aten.add_, "add", "add_"})
 IN_PLACE = frozenset({operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ipow})
 WORKING = (_ConvNd, nn.Linear, nn.MultiheadAttention)
 FRESH = (*WORKING, _NormBase, nn.LayerNorm, nn.GroupNorm)
 """Layers whose output shares no memory with their input."""
 ARITHMETIC = frozenset({
     operator.add, operator.sub, operator.mul, operator.truediv, torch.add, torch.sub, torch.mul, torch.div,
+    aten.add, aten.sub, aten.mul, aten.div,
 })  # fmt: skip
 """Functions of which the same is true."""
 CUTS: dict[str, tuple[str, ...]] = {
