@@ -134,7 +134,7 @@ def _parts(node: fx.Node) -> int | None:
         node.args[1] if len(node.args) > 1 else next((node.kwargs[k] for k in keys if k in node.kwargs), None)
     )
     if isinstance(given, list | tuple):
-        return len(given) + (name == "tensor_split")  # positions of the cuts
+        return len(given) + 1 if name == "tensor_split" else len(given)  # that one is given where to cut
     return given if isinstance(given, int) and name in ("chunk", "tensor_split") else None
 
 

@@ -22,7 +22,17 @@ from prunas.tracing.part import check_rest, in_whole, look_at_rest, part_of
 from prunas.tracing.propagate import LabelPass, label
 from prunas.tracing.refusals import forbid_outside, forbid_shared, forbid_unmade
 from prunas.tracing.settle import settled
-from prunas.tracing.trace import BATCH, MODES, Trace, Untraceable, exported, on_meta, trace_mode, traced
+from prunas.tracing.trace import (
+    BATCH,
+    MODES,
+    Trace,
+    Untraceable,
+    exported,
+    given_to,
+    on_meta,
+    trace_mode,
+    traced,
+)
 from prunas.tracing.untouched import running, untouched
 from prunas.tracing.verify import named
 from prunas.tracing.work import work_of_one_image
@@ -92,6 +102,13 @@ def _survey(
     if given is None:
         types = [p.dtype for p in net.parameters() if p.dtype.is_floating_point]
         given = sample(inputs, 1, dtype=types[0] if types else None, device="meta")
+    try:
+        given_to(net, given)
+    except TypeError as error:
+        raise InputError(
+            f"the network's forward is called with {inputs}, and that does not fit: {error}; name what it takes, as "
+            "in input = [{ x = [3, 32, 32] }, { y = [10] }]"
+        ) from error
     trace, passes, ledger = _labelled(net, given.of(BATCH), ledger)
     work = work_of_one_image(net, trace, passes[False])
     draft = partial(describe, net, order, inputs, ledger, passes=[*passes.values()], work=work)
