@@ -106,8 +106,8 @@ def _survey(
         given_to(net, given)
     except TypeError as error:
         raise InputError(
-            f"the network's forward is called with {inputs}, and that does not fit: {error}; name what it takes, as "
-            "in input = [{ x = [3, 32, 32] }, { y = [10] }]"
+            f"the network's forward is called with {inputs}, and that does not fit: {error}; name what it takes, "
+            "as in input = [{ x = [3, 32, 32] }, { y = [10] }]"
         ) from error
     trace, passes, ledger = _labelled(net, given.of(BATCH), ledger)
     work = work_of_one_image(net, trace, passes[False])
