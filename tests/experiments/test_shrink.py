@@ -477,7 +477,7 @@ def test_a_share_that_is_no_share_is_refused(keep: float, small_space: Path, wei
         ({"protocol": "scratch-e"}, "none of these inherits the given weights; add finetune"),
         ({"protocol": "finetuned"}, "finetune"),
         ({"proposers": "magnitude"}, "decides kernel, and shrink narrows widths"),
-        ({"proposers": "tpe"}, "it needs trials"),
+        ({"proposers": "tpe"}, "its trials are trained from scratch"),
         ({"proposers": "l2"}, "unknown proposer"),
         ({"options": {"slimming": {"pull": 1.0}}}, "slimming"),
         ({"input": (1, 8, 8)}, "input= is for a function"),
