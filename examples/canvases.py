@@ -1,7 +1,7 @@
 """Canvases of scikit-learn's handwritten digits, whose masks and boxes are known: real images without a download.
 
-Every canvas is a grid of cells, each empty or with one digit of a random size at a random place, on a noisy ground. A
-digit covers no other one. The same seed gives the same canvases.
+Every canvas is a grid of cells, each empty or with one digit of a random size at a random place, on noise. A digit
+covers no other one. The same seed gives the same canvases.
 """
 
 from dataclasses import dataclass
@@ -24,10 +24,9 @@ class Canvases:
     Attributes:
         images: uint8 (canvases, H, W, channels).
         masks: uint8 (canvases, H, W): 0 is background, 1 + d a pixel of digit d.
-        boxes: float32 (canvases, M, 4) as x1 y1 x2 y2 in pixels, around the pixels of the mask; 0 where there is none.
+        boxes: float32 (canvases, M, 4) as x1 y1 x2 y2 in pixels, around a digit's pixels in the mask; 0 where
+            there is none.
         labels: int64 (canvases, M): the digit, -1 where there is none. M is the number of cells.
-        counts: float32 (canvases, 1): how many digits.
-        present: uint8 (canvases, 10): whether a digit is there.
     """
 
     images: NDArray[np.uint8]
@@ -37,10 +36,12 @@ class Canvases:
 
     @property
     def counts(self) -> NDArray[np.float32]:
+        """How many digits there are, (canvases, 1)."""
         return (self.labels != ABSENT).sum(1, keepdims=True).astype(np.float32)
 
     @property
     def present(self) -> NDArray[np.uint8]:
+        """Whether each digit is there, 0 or 1, (canvases, 10)."""
         return (self.labels[..., None] == np.arange(10)).any(1).astype(np.uint8)
 
     @property
@@ -65,8 +66,8 @@ def canvases(
         cells: Along each side; a canvas is `cells * CELL` pixels high and wide.
         channels: 1, or 3 for digits in colour.
         seed: Of everything that is drawn.
-        share: Which of the 1,797 digits are drawn from, for example (0.0, 0.6) to train with and (0.8, 1.0) to test
-            with: they are ordered by writer.
+        share: Which of the 1,797 digits are drawn from, for example (0.0, 0.6) to train with and (0.8, 1.0) to
+            test with: they are ordered by writer.
         filled: Probability that a cell holds a digit; one does in every canvas.
     """
     random = np.random.default_rng(seed)
@@ -89,7 +90,7 @@ def canvases(
             images[window] = np.maximum(images[window], 255 * ink[..., None] * colour)
             masks[window][ink > 0.25] = 1 + bunch.target[digit]
             rows, columns = np.nonzero(ink > 0.25)
-            corners = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-            boxes[n, slot] = np.array(corners) + (column, row, column, row)
+            boxes[n, slot, :2] = column + columns.min(), row + rows.min()
+            boxes[n, slot, 2:] = column + columns.max() + 1, row + rows.max() + 1
             labels[n, slot] = bunch.target[digit]
     return Canvases(images.astype(np.uint8), masks, boxes, labels)

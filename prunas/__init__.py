@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prunas import designs
-    from prunas.api import load_results, search, train, transfer
+    from prunas.api import load_results, load_run, search, train, transfer
     from prunas.architecture import Architecture, KernelPattern
     from prunas.costs.counted import Cost
     from prunas.costs.target import Target
@@ -37,6 +37,7 @@ __all__ = [
     "designs",
     "load_point",
     "load_results",
+    "load_run",
     "load_space",
     "search",
     "shrink",
@@ -53,6 +54,7 @@ _HOMES = {
     "Target": "prunas.costs.target",
     "load_point": "prunas.spaces.load",
     "load_results": "prunas.api",
+    "load_run": "prunas.api",
     "load_space": "prunas.spaces.load",
     "search": "prunas.api",
     "shrink": "prunas.shrinking",

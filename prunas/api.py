@@ -30,11 +30,13 @@ from prunas.runs.execute import Stop, never
 from prunas.runs.executors import Report, silent
 from prunas.runs.store import Store
 from prunas.spaces.load import load_point, load_space
+from prunas.spaces.reference import PATH
 from prunas.spaces.space import SearchSpace
 from prunas.works.trainings import Setting
 
 if TYPE_CHECKING:
     from prunas.designs.align import Rounding
+    from prunas.inspection.trained import TrainedRun
     from prunas.surgery.given import GivenWeights
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "SearchResult",
     "TrainingResult",
     "load_results",
+    "load_run",
     "prepare_search",
     "prepare_train",
     "prepare_transfer",
@@ -97,10 +100,13 @@ def prepare_search(
     dense_training: str = "scratch-e",
     weights: "GivenWeights | None" = None,
     cap: float | None = None,
-    keep_weights: bool = False,
+    keep_weights: bool | None = None,
     align: "tuple[int, Rounding] | None" = None,
     recipe: str | Mapping[str, Any] | None = None,
-    data: Path | str | None = None,
+    data: Any = None,
+    task: str | Callable[..., Any] | None = None,
+    loss: str | Callable[..., Any] | None = None,
+    score: str | Callable[..., Any] | Mapping[str, Any] | None = None,
     download: bool = False,
     out: Path | str = "runs",
     executor: str | None = None,
@@ -127,10 +133,16 @@ def prepare_search(
         weights: Of that network, which is then not trained: a file, a state dict or what else
             `prunas.surgery.given.Weights.of` takes; the space's own by default, "none" for none.
         cap: Largest factor of Scratch-B epochs.
-        keep_weights: Whether final trainings keep their weights.
+        keep_weights: Whether final trainings keep their weights; by default all of 64 MiB at most.
         align: What widths are rounded to, and how, such as `(8, "nearest")`.
         recipe: A recipe's name, or what differs from the space's own: `{"epochs": 5}`; `name` names another base.
-        data: Folder of the data sets.
+        data: Folder of the data sets; or instead of the space's own data set, a function or an object, see
+            `prunas.data.find.find_data`.
+        task: What networks are trained for, instead of the space's own: a name, an import path, or a function of
+            the data set that makes it; a lambda where trainings run in this process.
+        loss: A function of (outputs, targets) instead of the task's loss, or where to import it from; see
+            `prunas.tasks.load.with_loss`.
+        score: Instead of the task's score, likewise; see `prunas.tasks.load.with_score`.
         download: Whether a data set that is not there may be fetched.
         out: Folder that holds all runs.
         executor: Name of what executes trainings.
@@ -141,7 +153,7 @@ def prepare_search(
     Raises:
         InputError: Something does not exist, or could only fail later.
     """
-    setting = _setting(space, recipe, data, download, dense_training, weights)
+    setting = _setting(space, recipe, data, download, dense_training, weights, task, loss, score)
     plan = make_plan(
         setting,
         _several(proposers),
@@ -204,7 +216,7 @@ def prepare_transfer(
     dense: bool = True,
     weights: "GivenWeights | None" = None,
     recipe: str | Mapping[str, Any] | None = None,
-    data: Path | str | None = None,
+    data: Any = None,
     download: bool = False,
     out: Path | str = "runs",
     executor: str | None = None,
@@ -229,7 +241,7 @@ def prepare_transfer(
         dense: Whether the target's dense network is trained and tested too.
         weights: Of the target's dense network, as of `prepare_search`; those of the source are in its own file.
         recipe: Name of a recipe, or what differs from the spaces' own.
-        data: Folder of the data sets.
+        data: As of `prepare_search`.
         download: Whether a data set that is not there may be fetched.
         out: Folder that holds all runs.
         executor: Name of what executes trainings.
@@ -303,7 +315,10 @@ def prepare_train(
     cap: float | None = None,
     weights: "GivenWeights | None" = None,
     recipe: str | Mapping[str, Any] | None = None,
-    data: Path | str | None = None,
+    data: Any = None,
+    task: str | Callable[..., Any] | None = None,
+    loss: str | Callable[..., Any] | None = None,
+    score: str | Callable[..., Any] | Mapping[str, Any] | None = None,
     download: bool = False,
     out: Path | str = "runs",
     notice: Callable[[str], object] | None = None,
@@ -319,7 +334,10 @@ def prepare_train(
         weights: Of the dense network, which the point inherits; it must have all of its widths. As of
             `prepare_search`.
         recipe: Name of a recipe, or what differs from the space's own.
-        data: Folder of the data sets.
+        data: As of `prepare_search`.
+        task: What the network is trained for, as of `prepare_search`.
+        loss: Instead of the task's loss, as of `prepare_search`.
+        score: Instead of the task's score, as of `prepare_search`.
         download: Whether a data set that is not there may be fetched.
         out: Folder that holds all runs.
         notice: Told, in one line, what was repaired in the store; a warning by default.
@@ -337,7 +355,7 @@ def prepare_train(
         found, arch = space, space.dense
     else:
         found, arch = load_point(str(space))
-    setting = _setting(found, recipe, data, download, weights=weights)
+    setting = _setting(found, recipe, data, download, weights=weights, task=task, loss=loss, score=score)
     store = _store(out, notice)
     point, given = Proposal(Target("params", found.cost(arch).params), arch), None
     if how.weights == "sliced":
@@ -376,6 +394,24 @@ def load_results(out: Path | str = "runs", space: str | None = None) -> list[Sea
     return [SearchResult(record, root) for record in load_records(root, space)]
 
 
+def load_run(run: Path | str, out: Path | str = "runs") -> "TrainedRun":
+    """A finished training read back: its network with weights, in evaluation mode, and what is known of it.
+
+    Args:
+        run: The run's folder, as rows and results name it; or its id or the name of its folder.
+        out: Folder that holds all runs, for an id or a name.
+
+    Raises:
+        InputError: There is no such run, it is not finished, it kept no weights, or it was trained with more than
+            the network.
+    """
+    from prunas.inspection.trained import (
+        load_run as read,
+    )  # torch, which searches import in their trainings alone
+
+    return read(run, out)
+
+
 def _check_trials(trials: int | None, plan: Plan) -> None:
     """Refuses a number of candidates in a search that tries none."""
     if trials is not None and not plan.trials:
@@ -397,14 +433,21 @@ def _store(out: Path | str, notice: Callable[[str], object] | None) -> Store:
     return Store(Path(out)) if notice is None else Store(Path(out), notice=notice)
 
 
+def _is_folder(data: Any) -> bool:
+    """Whether data are a folder, not a data set: a function's path has a colon."""
+    return isinstance(data, Path) or (isinstance(data, str) and not PATH.fullmatch(data))
+
+
 def _setting(
     space: Space,
     recipe: str | Mapping[str, Any] | None,
-    data: Path | str | None,
+    data: Any,
     download: bool,
     dense_training: str = "scratch-e",
     weights: "GivenWeights | None" = None,
-    task: Any = None,
+    task: str | Callable[..., Any] | None = None,
+    loss: str | Callable[..., Any] | None = None,
+    score: str | Callable[..., Any] | Mapping[str, Any] | None = None,
 ) -> Setting:
     changes = dict(recipe) if isinstance(recipe, Mapping) else {"name": recipe}
     name = changes.pop("name", None)
@@ -412,9 +455,12 @@ def _setting(
         _space(space),
         recipe_name=name,
         changes=changes,
-        root=None if data is None else Path(data),
+        root=Path(data) if _is_folder(data) else None,
+        data=None if _is_folder(data) else data,
         download=download,
         dense_training=dense_training,
         weights=weights,
         task=task,
+        loss=loss,
+        score=score,
     )

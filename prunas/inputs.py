@@ -15,7 +15,10 @@ INTEGERS = ("int64", "int32", "uint8")
 TYPES = (*FLOATS, *INTEGERS, "bool")
 NAME = re.compile(r"([A-Za-z_]\w*)?(\[\d+\]|\.[^.\[\]]+)*")
 """An argument of `forward`, and where in it a tensor lies: `ids`, `features[0]`, `features.p3`."""
-FORMS = 'write [3, 224, 224], or a table such as { ids = [128], dtype = "int64", below = 30522 }, or a list of these'
+FORMS = (
+    'write [3, 224, 224], or a table such as { ids = [128], dtype = "int64", below = 30522 }, '
+    "or a list of these"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ class Inputs:
         """
         if isinstance(given, Inputs):
             return given
-        if isinstance(given, Mapping) or _is_shape(given):
+        if isinstance(given, Mapping) or (given and _is_shape(given)):
             given = [given]
         tensors: list[tuple[str, tuple[int, ...], str, int]] = []
         if isinstance(given, Sequence) and not isinstance(given, str):

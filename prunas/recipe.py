@@ -46,6 +46,11 @@ def finite(value: object) -> bool:
         return False
 
 
+def _names_transform(entry: object) -> bool:
+    """Whether an entry of `transforms` is a name, or a table with one."""
+    return isinstance(entry, str) or (isinstance(entry, Mapping) and isinstance(entry.get("name"), str))
+
+
 _Range = tuple[type | tuple[type, ...], Callable[[Any], bool], str]
 _NUMBER = (int, float)
 _RANGES: Mapping[str, _Range] = MappingProxyType(
@@ -62,6 +67,10 @@ _RANGES: Mapping[str, _Range] = MappingProxyType(
         "label_smoothing": (_NUMBER, lambda value: 0 <= value < 1, "at least 0 and below 1"),
         "label_smoothing_from": (int, lambda value: value >= 0, "a whole number from 0 (any network)"),
         "warmup_epochs": (_NUMBER, lambda value: value >= 0, "a finite number from 0"),
+        "clip": (_NUMBER, lambda value: value >= 0, "a finite number from 0 (no limit)"),
+        "ema": (_NUMBER, lambda value: 0 <= value < 1, "at least 0 and below 1"),
+        "mixup": (_NUMBER, lambda value: value >= 0, "a finite number from 0 (none)"),
+        "cutmix": (_NUMBER, lambda value: value >= 0, "a finite number from 0 (none)"),
         "rewound": (int, lambda value: value >= 0, "a whole number from 0 (the schedule as it is)"),
     }
 )
@@ -71,6 +80,9 @@ _WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"schedule": SCHEDULES, "precision": PRECISIONS, "optimizer": OPTIMISERS, "flip": FLIPS}
 )
 """The words that a setting can be."""
+
+_LISTS = frozenset({"milestones", "transforms"})
+"""Settings that are tuples here and lists elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +129,15 @@ class Recipe:
             and its mirror image in turn (Jordan 2024, arXiv:2404.00498).
         warmup_epochs: Epochs during which `step` and `constant` rise linearly to their rate (Goyal et al. 2017,
             arXiv:1706.02677); the other schedules have `warmup`.
+        clip: If not 0, a step's gradients, a penalty's included, are scaled down to this norm of all of them.
+        ema: If not 0, the decay in (0, 1) of a running mean of all weights and batch statistics; it is what is
+            scored and kept. It remembers some 1 / (1 - ema) steps, which should be a small part of the training.
+        mixup: If not 0, the parameter of the beta distribution by which images of a batch, with their labels, are
+            mixed (Zhang et al. 2018, arXiv:1710.09412). Only labels that are classes can be mixed.
+        cutmix: The same of pasting a patch of another image (Yun et al. 2019, arXiv:1905.04899); with both, each
+            step has one of the two.
+        transforms: Augmentations of `torchvision.transforms.v2` by name, or tables of `name` and arguments, that
+            training images pass through after the data set's own; on the CPU, image by image.
 
     A field born after the first release carries `metadata={"neutral": value}`, the value at which everything is as
     before: at that value it stands neither in `identity` nor in `to_json`, so that stored runs keep their names.
@@ -146,6 +167,11 @@ class Recipe:
     decay_norms: bool = field(default=True, metadata={"neutral": True})
     flip: Literal["random", "alternating"] = field(default="random", metadata={"neutral": "random"})
     warmup_epochs: float = field(default=0.0, metadata={"neutral": 0.0})
+    clip: float = field(default=0.0, metadata={"neutral": 0.0})
+    ema: float = field(default=0.0, metadata={"neutral": 0.0})
+    mixup: float = field(default=0.0, metadata={"neutral": 0.0})
+    cutmix: float = field(default=0.0, metadata={"neutral": 0.0})
+    transforms: tuple[str | Mapping[str, Any], ...] = field(default=(), hash=False, metadata={"neutral": ()})
 
     def __post_init__(self) -> None:
         """Refuses settings no training can follow."""
@@ -162,6 +188,11 @@ class Recipe:
         if not listed or not all(isinstance(m, float) and 0 < m < 1 for m in self.milestones):
             raise InputError(
                 f"recipe {self.name!r}: milestones are shares of the epochs, each between 0 and 1"
+            )
+        if not isinstance(self.transforms, tuple) or not all(map(_names_transform, self.transforms)):
+            raise InputError(
+                f"recipe {self.name!r}: transforms is a list of names, or tables with a name, such as "
+                '["AutoAugment", {name = "RandAugment", magnitude = 7}]'
             )
         for name, words in _WORDS.items():
             if getattr(self, name) not in words:
@@ -183,7 +214,7 @@ class Recipe:
         return digest({name: value for name, value in self.to_json().items() if name not in named})
 
     def replace(self, **changes: Any) -> "Recipe":
-        """A recipe with some fields changed; milestones may be a list.
+        """A recipe with some fields changed; milestones and transforms may be lists.
 
         Raises:
             InputError: A field does not exist or its value cannot be used.
@@ -192,14 +223,16 @@ class Recipe:
         for name in changes:
             if name not in known:
                 raise unknown("recipe setting", name, known)
-        if isinstance(changes.get("milestones"), list):
-            changes["milestones"] = tuple(changes["milestones"])
+        for name in _LISTS & changes.keys():
+            if isinstance(changes[name], list):
+                changes[name] = tuple(changes[name])
         return dataclasses.replace(self, **changes)
 
     @property
     def augments(self) -> bool:
         """Whether it asks for an augmentation that not all data can serve."""
-        return self.augment and self.flip != "random"
+        turned = self.augment and self.flip != "random"
+        return turned or bool(self.transforms or self.mixup or self.cutmix)
 
     def settled(self, parameters: int) -> "Recipe":
         """The recipe as all networks of a space are trained with it: what hangs on the dense one is decided.
@@ -218,8 +251,9 @@ class Recipe:
             for spec in dataclasses.fields(self)
             if "neutral" in spec.metadata
         }
-        values = dataclasses.asdict(self) | {"milestones": list(self.milestones)}
-        return {name: v for name, v in values.items() if name not in neutral or v != neutral[name]}
+        values = dataclasses.asdict(self)
+        kept = {name: v for name, v in values.items() if name not in neutral or v != neutral[name]}
+        return {name: list(v) if name in _LISTS else v for name, v in kept.items()}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Recipe":
@@ -228,8 +262,7 @@ class Recipe:
         for name in document:
             if name not in known:
                 raise unknown("recipe setting", name, known)
-        values = dict(document)
-        values["milestones"] = tuple(document["milestones"])
+        values: dict[str, Any] = {n: tuple(v) if n in _LISTS else v for n, v in document.items()}
         return cls(**values)
 
     def drops(self, epochs: int) -> tuple[int, ...]:

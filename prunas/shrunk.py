@@ -99,6 +99,7 @@ class Shrunk:
         import torch
 
         from prunas.inspection.export import Network, export
+        from prunas.inspection.standalone import standalone_code
 
         folder = Path(folder)
         try:
@@ -120,7 +121,7 @@ class Shrunk:
         timed = self._latency() if latency else None
         document = self.document | ({"latency": timed.to_json()} if timed else {})
         texts = {
-            "network.py": _python_file(self.space, self.architecture),
+            "network.py": standalone_code(self.space, self.architecture),
             "architecture.json": json.dumps(self.architecture.to_json(), indent=1) + "\n",
             "result.json": json.dumps(document, indent=1, allow_nan=False) + "\n",
         }
@@ -152,15 +153,3 @@ class Shrunk:
 
 def _written(content: bytes, file: IO[bytes]) -> None:
     file.write(content)
-
-
-def _python_file(space: SearchSpace, architecture: Any) -> str:
-    """Python that makes the smaller network without prunas; its shape alone, where that is not offered."""
-    if importlib.util.find_spec("prunas.inspection.standalone") is not None:
-        code: str = importlib.import_module("prunas.inspection.standalone").standalone_code(
-            space, architecture
-        )
-        return code
-    from prunas.inspection.code import shape_code
-
-    return shape_code(space, architecture)

@@ -217,6 +217,14 @@ class Part:
     uncounted: tuple[str, ...] = ()
     why: str = ""
 
+    def __str__(self) -> str:
+        """What a reader of a cost or a target should know."""
+        missing = f"; {', '.join(self.uncounted)} not counted: {self.why}" if self.uncounted else ""
+        return (
+            f"only {self.path} varies; params, MACs and targets are the whole network's, {self.params:,} params "
+            f"and {self.macs:,} MACs of which lie outside it{missing}"
+        )
+
 
 @dataclass(frozen=True)
 class Survey:

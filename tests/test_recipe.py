@@ -1,11 +1,12 @@
 import dataclasses
 import math
+import re
 
 import pytest
 import torch
 
 from prunas.errors import InputError
-from prunas.protocols import PROTOCOLS, protocol
+from prunas.protocols import PROTOCOLS, is_fresh, is_reference, protocol, untaught
 from prunas.recipe import RECIPES, Recipe, recipe, scratch_b_epochs
 
 
@@ -147,7 +148,8 @@ def test_name_is_not_identity_and_everything_else_is():
     assert "rewound" not in paper.to_json()  # born later: at 0 it leaves the names of runs alone
     later = {
         "rewound": 160, "fused": False, "optimizer": "adamw", "label_smoothing": 0.1, "label_smoothing_from": 9,
-        "decay_norms": False, "flip": "alternating", "warmup_epochs": 5,
+        "decay_norms": False, "flip": "alternating", "warmup_epochs": 5, "clip": 1.0, "ema": 0.5,
+        "mixup": 0.2, "cutmix": 1.0, "transforms": ["AutoAugment", {"name": "RandAugment", "magnitude": 7}],
     }  # fmt: skip
     assert {*changes, *later, "name"} == {spec.name for spec in dataclasses.fields(Recipe)}
     assert not later.keys() & paper.to_json().keys()
@@ -175,7 +177,13 @@ def test_identity_of_the_study_recipe_is_frozen():
 @pytest.mark.parametrize("name", RECIPES)
 def test_json_round_trip(name):
     averaged = {"optimizer": "adamw", "nesterov": False, "label_smoothing": 0.1, "schedule": "linear"}
-    for made in (recipe(name), recipe(name).replace(rewound=3), recipe(name).replace(**averaged)):
+    listed = {"transforms": ["AutoAugment", {"name": "RandAugment", "magnitude": 7}], "milestones": [0.25]}
+    for made in (
+        recipe(name),
+        recipe(name).replace(rewound=3),
+        recipe(name).replace(**averaged),
+        recipe(name).replace(**listed),
+    ):
         assert Recipe.from_json(made.to_json()) == made
 
 
@@ -206,6 +214,14 @@ def test_json_round_trip(name):
             lambda: recipe("short").replace(warmup_epochs=5),
             "one-cycle rises for a share of the steps; set warmup instead",
         ),
+        (lambda: recipe("paper").replace(ema=1), "ema must be at least 0 and below 1, not 1"),
+        (
+            lambda: recipe("paper").replace(clip=-1),
+            r"clip must be a finite number from 0 \(no limit\), not -1",
+        ),
+        (lambda: recipe("paper").replace(mixup=math.inf), r"mixup must be a finite number from 0 \(none\)"),
+        (lambda: recipe("paper").replace(transforms="AutoAugment"), "transforms is a list of names"),
+        (lambda: recipe("paper").replace(transforms=[{"magnitude": 7}]), "or tables with a name"),
         (lambda: recipe("sss").replace(optimizer="adamw"), "only the optimizer sgd has nesterov"),
         (lambda: recipe("paper").replace(images=-1), "images must be a whole number from 0"),
         (lambda: protocol("scratch-c"), "did you mean scratch-e, scratch-b, scratch-b"),
@@ -254,6 +270,49 @@ def test_a_protocol_may_carry_a_number():
     for name in ("scratch-e:20", "finetune:20", "finetune-rewound:20", "ticket:20"):
         assert (protocol(name).name, protocol(name).epochs) == (name, 20)
         assert protocol(name).family == name.removesuffix(":20")
+
+
+@pytest.mark.parametrize(
+    ("typed", "name", "teacher", "epochs"),
+    [
+        ("finetune-large+distill", "finetune-large+distill", (4.0, 0.9), None),
+        ("finetune+distill=4@0.9:20", "finetune+distill:20", (4.0, 0.9), 20),
+        ("finetune-rewound+distill=2:5", "finetune-rewound+distill=2@0.9:5", (2.0, 0.9), 5),
+        ("scratch-e+distill=1.50@1", "scratch-e+distill=1.5@1", (1.5, 1.0), None),
+        ("scratch-b+finetune+distill:2", "scratch-b+finetune+distill:2", (4.0, 0.9), None),
+    ],
+)
+def test_a_protocol_may_have_a_teacher(typed, name, teacher, epochs):
+    how = protocol(typed)
+    assert (how.name, how.epochs) == (name, epochs)
+    assert (how.teacher.temperature, how.teacher.weight) == teacher
+    assert protocol(how.name) == how
+    assert is_fresh(name) == name.startswith("scratch") and not is_reference(name)
+    assert untaught(name) == name.partition("+distill")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("finetune+distill=0", "the temperature of +distill must be above 0, not 0"),
+        ("finetune+distill=nan", "the temperature of +distill must be above 0, not nan"),
+        ("finetune+distill=4@0", "the weight of +distill must be above 0 and at most 1, not 0"),
+        ("finetune+distill=4@nan", "the weight of +distill must be above 0 and at most 1, not nan"),
+        ("finetune+distill=hot", "as in +distill=4@0.9"),
+        ("finetune+distill=4@0.9@1", "as in +distill=4@0.9"),
+        ("finetune+distilled", "as in +distill=4@0.9"),
+        ("finetune-large:0.5", "its number must be whole epochs, as in finetune-large:20"),
+        ("finetune-larg+distill", "finetune-large"),
+        (
+            "scratch=scratch-e:5",
+            "scratch-e:5 inherits no weights; name a way that does, such as scratch=finetune-large",
+        ),
+        ("scratch=finetun", "finetune"),
+    ],
+)
+def test_a_teacher_or_cost_that_cannot_be_meant_is_refused(name, reason):
+    with pytest.raises(InputError, match=re.escape(reason)):
+        protocol(name)
 
 
 NUMBERS = ("epochs", "batch", "lr", "every", "gamma", "warmup", "momentum", "weight_decay", "images")

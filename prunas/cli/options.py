@@ -52,6 +52,7 @@ __all__ = [
     "number",
     "options_of",
     "recipe_of",
+    "sizes",
 ]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
@@ -141,6 +142,17 @@ def number(text: str, flag: str) -> float:
         return float(text)
     except ValueError as error:
         raise InputError(f"{flag}: {text!r} is not a number") from error
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    """The value of --input: `3,224,224`."""
+    try:
+        shape = tuple(map(int, text.split(",")))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise InputError(f"--input must be sizes such as 3,224,224, not {text!r}")
+    return shape
 
 
 def alignment(text: str | None) -> "tuple[int, Rounding] | None":

@@ -17,13 +17,14 @@ from typing_extensions import TypedDict
 
 import prunas
 from prunas.cli.doctor import Check
-from prunas.cli.documents import PresetRow, ProposerRow, RunRow, SpaceRow
+from prunas.cli.documents import PresetRow, ProposerRow, RunRow, SpaceRow, TaskRow
 from prunas.costs.counted import Cost
 from prunas.costs.target import Target
 from prunas.experiments.forecast import DryRow
 from prunas.experiments.optuna_studies import Written
 from prunas.experiments.repeat import PlanDocument
 from prunas.files import write_atomic
+from prunas.inspection.draft import Draft
 from prunas.inspection.export import Exported
 from prunas.inspection.latency import Latency
 from prunas.inspection.show import ShowDocument
@@ -175,9 +176,11 @@ COMMANDS: Mapping[str, Any] = {
     "show": _document("Show", ShowDocument, more=_VERSION, optional={"latency": _Latency}),
     "show --code": _document("ShowCode", more=_VERSION | {"space": str, "digest": str, "code": str}),
     "export": _document("Export", Exported, more=_VERSION | {"file": str}),
+    "new": _document("New", Draft, without=["text"], more=_VERSION | {"file": str}),
     "spaces": list[SpaceRow],
     "proposers": list[ProposerRow],
     "presets": list[PresetRow],
+    "tasks": list[TaskRow],
     "runs": list[RunRow],
     "compare": _document("Compare", more=_VERSION | {"records": _many(_Search)}),
     "plot": _document("Plot", more=_VERSION | {"figures": list[str]}, optional=_PLOTTED),

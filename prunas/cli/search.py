@@ -39,6 +39,7 @@ from prunas.cli.options import (
 )
 from prunas.cli.output import FAILED, PREEMPTED, print_json, print_rows, say
 from prunas.cli.progress import progress
+from prunas.protocols import PROTOCOLS
 from prunas.report import can_draw
 
 if TYPE_CHECKING:
@@ -46,7 +47,14 @@ if TYPE_CHECKING:
 
 __all__ = ["search", "train", "transfer"]
 
-ProtocolNames = Annotated[str, typer.Option("--protocol", help="How points are trained.")]
+ProtocolNames = Annotated[
+    str,
+    typer.Option(
+        "--protocol",
+        help=f"How points are trained: {', '.join(PROTOCOLS)}. +distill has the dense network teach, :N sets "
+        "epochs, scratch=NAME costs what NAME costs.",
+    ),
+]
 ProposerSet = Annotated[
     list[str] | None, typer.Option("--set", help="Setting of a proposer, such as slimming.pull=1.")
 ]
@@ -91,7 +99,12 @@ def search(
     ] = "scratch-e",
     weights: WeightsFile = None,
     cap: Annotated[float | None, typer.Option("--cap", help="Largest factor of Scratch-B epochs.")] = None,
-    keep_weights: Annotated[bool, typer.Option(help="Keep the weights of every final training.")] = False,
+    keep_weights: Annotated[
+        bool | None,
+        typer.Option(
+            help="Keep the weights of every final training, or of none; by default those up to 64 MiB."
+        ),
+    ] = None,
     align: Align = None,
     recipe: RecipeName = None,
     recipe_set: RecipeSet = None,

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prunas.data.samples import CLASS_ID, TargetForm
+from prunas.data.samples import CLASS_ID, KINDS, Form, Kind, TargetForm, kind_of
 from prunas.errors import InputError
 from prunas.files import digest
 
@@ -92,6 +92,25 @@ class DataSet(ABC):
     def sizes(self) -> dict[Split, int]:
         """Images of each split."""
         return {split: len(members) for split, members in self.splits.items()}
+
+    def require(self, task: str, *kinds: Kind) -> None:
+        """Refuses targets that a task does not learn.
+
+        Args:
+            task: Its name, for the message.
+            kinds: What it learns.
+
+        Raises:
+            InputError: The targets are of another kind.
+        """
+        if kind_of(self.targets) not in kinds:
+            form = self.targets
+            parts = {"": form} if isinstance(form, Form) else form
+            shown = ", ".join(f"{key} {part}".strip() for key, part in parts.items())
+            raise InputError(
+                f"task {task!r} learns {' or '.join(KINDS[kind] for kind in kinds)}; the targets of data set "
+                f"{self.name!r} are {KINDS[kind_of(form)]} ({shown}); choose another task, or give other targets"
+            )
 
     def steps(self, split: Split, batch: int, images: int = 0) -> int:
         """Steps of one epoch; the last one takes what is left."""

@@ -469,12 +469,9 @@ def wrapped(value: Any, name: str) -> DataSet:
     if parts is None:
         several = isinstance(value, tuple | list) and not _is_pair(value)
         parts = dict(zip(("train", "val", "test"), value if several else (value,), strict=False))
-    splits = {"train", "val", "test"}
-    if (
-        "train" not in parts
-        or not parts.keys() <= splits
-        or (isinstance(value, tuple | list) and len(value) > 3)
-    ):
+    known = {"train", "val", "test"}
+    too_many = isinstance(value, tuple | list) and len(value) > len(known)
+    if not hasattr(parts.get("train"), "__getitem__") or not parts.keys() <= known or too_many:
         raise InputError(
             f"it gave a {type(value).__name__}; give a DataSet, or train, val and test as arrays or Datasets"
         )

@@ -13,6 +13,7 @@ Inputs are bytes (images, channels first) or float32 of any shape. Targets are w
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -27,6 +28,7 @@ __all__ = [
     "ABSENT",
     "CLASS_ID",
     "IGNORED",
+    "KINDS",
     "Census",
     "Form",
     "Kind",
@@ -46,6 +48,17 @@ ABSENT = -1
 """Label where a sample has no further object."""
 
 Kind = Literal["class", "multilabel", "values", "mask", "boxes"]
+KINDS: Mapping[Kind, str] = MappingProxyType(
+    {
+        "class": "a class id",
+        "multilabel": "several classes at once",
+        "values": "values",
+        "mask": "a mask",
+        "boxes": "boxes",
+    }
+)
+"""What targets of each kind are called in messages."""
+
 Targets = Tensor | dict[str, Tensor]
 
 

@@ -9,7 +9,7 @@ import random
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,6 +80,7 @@ class Reader(Dataset[Any]):
         augment: Whether random transforms are wanted.
         inputs: Form of every sample's inputs; None takes any.
         targets: Form of every sample's targets; None takes any.
+        transform: A further augmentation, of images that are bytes.
     """
 
     def __init__(
@@ -89,8 +90,10 @@ class Reader(Dataset[Any]):
         augment: bool,
         inputs: Form | None = None,
         targets: TargetForm | None = None,
+        transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.parts, self.augment, self.inputs, self.targets = parts, augment, inputs, targets
+        self.transform = transform
         self._ends = np.cumsum([len(part.plain) for part in parts])
 
     def place(self, position: int) -> tuple[Part, int]:
@@ -102,7 +105,7 @@ class Reader(Dataset[Any]):
         """A batch as it travels: inputs, then the tensors of the targets.
 
         Args:
-            plan: Position and seed of each sample.
+            plan: Position and seed of each sample; below 0 it is read as it is.
 
         Returns:
             A text if a sample cannot be read, or has another form than the others.
@@ -127,9 +130,11 @@ class Reader(Dataset[Any]):
         return (x, *(y.values() if isinstance(y, dict) else (y,)))
 
     def _read(self, part: Part, index: int, seed: int) -> tuple[Tensor, Targets]:
-        source = part.augmented if self.augment and part.augmented is not None else part.plain
-        with seeded(seed):
-            return sample(source[index])
+        random = seed >= 0
+        source = part.augmented if random and self.augment and part.augmented is not None else part.plain
+        with seeded(seed if random else index):
+            x, y = sample(source[index])
+            return (self.transform(x) if random and self.transform is not None else x), y
 
     def _compare(self, x: Form, y: TargetForm, inputs: Form, targets: TargetForm) -> None:
         if x != inputs:
@@ -246,23 +251,44 @@ class _StreamedFeed:
     """See `Feed`. A draw holds the batch: inputs as bytes or floats, then the tensors of the targets."""
 
     def __init__(
-        self, data: "Streamed", members: Indices, batch: int, device: torch.device, augment: bool, layout: Any
+        self,
+        data: "Streamed",
+        members: Indices,
+        batch: int,
+        device: torch.device,
+        augment: bool,
+        layout: torch.memory_format,
+        transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self._data, self._members, self._batch = data, members, batch
-        self._layout, self._augment = layout, augment
-        reader = Reader(data.parts, augment=augment, inputs=data.inputs, targets=data.targets)
+        self._layout, self._augment, self._device = layout, augment, device
+        self._random = augment or transform is not None
+        reader = Reader(
+            data.parts, augment=augment, inputs=data.inputs, targets=data.targets, transform=transform
+        )
         workers = min(data.workers, -(-len(members) // batch))
         self._stream = Stream(data.name, reader, batch, workers, device)
         self._scale = tuple(torch.tensor(v, device=device).view(-1, 1, 1) for v in (data.mean, data.std))
 
+    def transformed(self, transform: Callable[[Tensor], Tensor]) -> "_StreamedFeed":
+        """See `prunas.data.transforms.Transformable`."""
+        if self._data.inputs.dtype != "uint8":
+            raise InputError(
+                f"transforms take images of bytes, and data set {self._data.name!r} gives {self._data.inputs}; "
+                "leave them out, or have the Dataset give bytes"
+            )
+        return _StreamedFeed(
+            self._data, self._members, self._batch, self._device, self._augment, self._layout, transform
+        )
+
     def draws(self, seed: int | None, epoch: int = 0, start: int = 0) -> Iterator[Draw]:
         """What the workers read, moved to the device."""
         members = self._members
-        seeds = np.arange(len(self._data.labels))
+        seeds = np.full(len(self._data.labels), -1)
         if seed is not None:
             generator = torch.Generator().manual_seed(stream_seed("epoch", seed, epoch))
             members = members[torch.randperm(len(members), generator=generator).numpy()]
-            if self._augment:
+            if self._random:
                 seeds = torch.randint(2**62, (len(seeds),), generator=generator).numpy()
         at = members[start * self._batch :]
         return self._stream.batches(at, seeds[at], self._layout)

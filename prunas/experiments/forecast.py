@@ -58,6 +58,7 @@ class Forecast:
         """
         import torch
 
+        from prunas.tracing.example import sample
         from prunas.training.step import arithmetic, autocast
         from prunas.works.runtime import device
 
@@ -67,14 +68,14 @@ class Forecast:
         with torch.random.fork_rng(devices=[]):
             net = setting.space.build().to(where)
         torch.set_num_threads(processor.threads(setting.space.cost(setting.space.dense).macs * recipe.batch))
-        images = torch.zeros(recipe.batch, *setting.space.survey.input, device=where)
+        example = sample(setting.space.survey.called_with, recipe.batch, device=where)
         arithmetic(recipe, where)
         context = autocast(recipe, where)
         best = float("inf")
         for _ in range(3):
             start = time.perf_counter()
             with context:
-                output = net(images)
+                output = example.call(net)
             output.sum().backward()
             if where.type == "cuda":
                 torch.cuda.synchronize()

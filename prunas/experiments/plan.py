@@ -1,15 +1,16 @@
 """The plan of a search: everything that decides it, and how it is made of what a user asked."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunas import data as datasets
 from prunas import designs
 from prunas.costs.target import Target
+from prunas.data.find import find_data, load_data
 from prunas.errors import InputError
 from prunas.names import ANSWERS_OTHERS, FINDERS
+from prunas.plugins import foreign_code
 from prunas.proposers.brief import Source
 from prunas.proposers.entry import Entry
 from prunas.proposers.registry import configured, entry, finder_of, joining_controls
@@ -17,6 +18,7 @@ from prunas.proposers.serving import check_served
 from prunas.proposers.table import PROPOSERS
 from prunas.protocols import SCRATCH, Protocol, protocol
 from prunas.recipe import finite, recipe
+from prunas.spaces.reference import Reference
 from prunas.spaces.space import SearchSpace
 from prunas.surgery.given import Weights, fitted_state
 from prunas.tasks.base import Split, Task
@@ -49,7 +51,7 @@ class Plan:
         options: Settings of proposers by name; the space's own come first.
         cap: Largest factor of Scratch-B epochs where a protocol names none, or None.
         dense: Whether the dense network is trained and tested too.
-        keep_weights: Whether final trainings keep their weights.
+        keep_weights: Whether final trainings keep their weights; None: see `prunas.works.train.KEPT_UP_TO`.
         source: What was found in another space, if designs are to be transferred.
         align: What the widths of every proposal are aligned to, and how; see `prunas.designs.align`. None leaves
             them as proposed.
@@ -64,7 +66,7 @@ class Plan:
     options: Mapping[str, Mapping[str, Any]]
     cap: float | None = None
     dense: bool = True
-    keep_weights: bool = False
+    keep_weights: bool | None = None
     source: Source | None = None
     align: tuple[int, designs.Rounding] | None = None
 
@@ -111,6 +113,7 @@ def make_setting(
     task: str | Callable[..., Task] | None = None,
     loss: str | Callable[..., Any] | None = None,
     score: str | Callable[..., Any] | Mapping[str, Any] | None = None,
+    data: Any = None,
     weights: "GivenWeights | None" = None,
 ) -> Setting:
     """Space, task, recipe and data of an experiment; loads the data.
@@ -129,6 +132,8 @@ def make_setting(
             none.
         loss: Instead of the space's own: what replaces the task's loss; see `prunas.tasks.load.with_loss`.
         score: Instead of the space's own: what replaces the task's score; see `prunas.tasks.load.with_score`.
+        data: Instead of the space's own data set: a name, a function of an importable module, or an object; see
+            `prunas.data.find.find_data`.
         weights: Of the dense network of pruning methods, which is then not trained: see
             `prunas.surgery.given.Weights.of`. The space's own by default; "none" has it trained all the same.
 
@@ -136,7 +141,7 @@ def make_setting(
         InputError: Something does not exist or cannot be read, or the weights do not fit the network.
     """
     asked = _asked_task(space, task, loss, score)
-    if not space.study.data and asked == CLASSIFICATION:
+    if not space.study.data and data is None and asked == CLASSIFICATION:
         raise InputError(f"space {space.name!r} names no data set; add `data = ...` to its file")
     changed = {key: value for key, value in (changes or {}).items() if value is not None}
     if changed.get("precision") == "auto":
@@ -147,22 +152,26 @@ def make_setting(
     usual = recipe(recipe_name) if recipe_name else space.study.default_recipe()
     chosen = usual.replace(**changed).settled(space.cost(space.dense).params)
     folder = None if root is None else root.expanduser().absolute()
-    data = datasets.load(space.study.data, folder, download) if space.study.data else None
-    made, reference = make_task(asked, data)
-    if made.inputs.shapes != (space.survey.input,):
-        whose = f"task {made.name!r}" if data is None else f"data set {data.name!r}"
-        shapes = " and ".join("x".join(map(str, shape)) for shape in made.inputs.shapes)
+    found = _find_data(data, space)
+    loaded = None if found is None else load_data(found, folder, download)
+    made, reference = make_task(asked, loaded)
+    _check_data(made)
+    if made.inputs.shapes != space.survey.called_with.shapes:
+        whose = f"task {made.name!r}" if loaded is None else f"data set {loaded.name!r}"
         raise InputError(
-            f"{whose} has images of {shapes}; the network of space {space.name!r} takes "
-            f"{'x'.join(map(str, space.survey.input))}"
+            f"{whose} has images of {made.inputs}; the network of space {space.name!r} takes "
+            f"{space.survey.called_with}"
         )
     dense_from = _given(weights, space)
     notes = made.notes if dense_from is None else (*made.notes, *_weights_notes(dense_from, space))
+    if space.survey.part:
+        notes = (*notes, str(space.survey.part))
     return Setting(
         space=space,
         recipe=chosen,
-        data=data.name if data is not None else "",
-        identity=data.identity if data is not None else "",
+        data=loaded.name if loaded is not None else "",
+        identity=loaded.identity if loaded is not None else "",
+        data_from=None if found is None or loaded is None else replace(found, identity=loaded.identity),
         images={split: len(made.members(split, chosen.images)) for split in SPLITS},
         notes=notes,
         dense_training=protocol(dense_training),
@@ -172,6 +181,20 @@ def make_setting(
         score=made.score,
         dense_from=dense_from,
     )
+
+
+def _check_data(task: Task) -> None:
+    """Refuses data that say nothing of the task: a split of one class, targets that are no numbers."""
+    try:
+        with foreign_code(f"task {task.name!r}"):
+            useless = task.unusable()
+    except InputError:
+        raise
+    except Exception as error:  # whatever a user's task raises
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"task {task.name!r} cannot look at its data: {why}") from error
+    if useless is not None:
+        raise InputError(f"task {task.name!r}: its data {useless}")
 
 
 def _asked_task(
@@ -196,22 +219,23 @@ def _given(weights: "GivenWeights | None", space: SearchSpace) -> Weights | None
     return Weights.of(space.study.weights, Path(space.source).parent) if space.study.weights else None
 
 
+def _find_data(data: Any, space: SearchSpace) -> Reference | None:
+    """The data set that a user means, or else the one that the space names."""
+    if data is not None:
+        return find_data(data, Path())
+    study = space.study
+    return find_data(study.data, Path(space.source).parent, study.data_options) if study.data else None
+
+
 def _weights_notes(weights: Weights, space: SearchSpace) -> tuple[str, ...]:
-    """What a reader should know about a search in a given network.
+    """How given weights were read, one line each.
 
     Raises:
-        InputError: The weights do not fit it. Those of a run are looked at when the store is known.
+        InputError: The weights do not fit the network. Those of a run are looked at when the store is known.
     """
     from prunas.works.runtime import initial
 
-    read = () if weights.kind == "run" else fitted_state(weights, initial(space, 0))[1]
-    content = f", sha256 {weights.sha256[:12]}" if weights.sha256 else ""
-    return (
-        f"all seeds share one given dense network ({weights.label}{content}), so intervals speak of retraining "
-        "and of what a method draws by its seed, not of searching in other dense networks; which images it was "
-        "trained on is not known here",
-        *read,
-    )
+    return () if weights.kind == "run" else fitted_state(weights, initial(space, 0))[1]
 
 
 def make_plan(
@@ -228,7 +252,7 @@ def make_plan(
     controls: bool = True,
     dense: bool = True,
     cap: float | None = None,
-    keep_weights: bool = False,
+    keep_weights: bool | None = None,
     source: Source | None = None,
     align: tuple[int, designs.Rounding] | None = None,
     warm_start: Sequence[str] = (),
@@ -248,7 +272,7 @@ def make_plan(
         controls: Whether the controls join.
         dense: Whether the dense network is trained and tested too.
         cap: Largest factor of Scratch-B epochs where a protocol names none; the space's own by default.
-        keep_weights: Whether final trainings keep their weights.
+        keep_weights: Whether final trainings keep their weights; by default all of 64 MiB at most.
         source: What was found in another space, for transferred designs.
         align: What the widths of every proposal are aligned to, and how; controls answer points as proposed.
         warm_start: Pruning methods whose points are the first trials of every sampler: `tpe` becomes
@@ -261,6 +285,7 @@ def make_plan(
     _check_asked(proposers, seeds, trials)
     ways = tuple(dict.fromkeys(map(protocol, protocols)))
     check_cap(cap, ways)
+    _check_initial(setting, ways)
     _check_file_settings(space)
     if align is not None:
         _check_align(space, align, ways)
@@ -293,6 +318,16 @@ def make_plan(
         source=source,
         align=align,
     )
+
+
+def _check_initial(setting: Setting, protocols: Sequence[Protocol]) -> None:
+    """Refuses protocols that start from the initial weights of a network that is given, which nobody knows."""
+    names = [how.name for how in protocols if how.weights == "initial"]
+    if names and setting.dense_from is not None:
+        raise InputError(
+            f"protocol {names[0]!r} starts from the weights that the dense network was born with, and those of a "
+            "given network are not known; leave it out, or have the network trained with --weights none"
+        )
 
 
 def _check_asked(proposers: Sequence[str], seeds: int, trials: int | None) -> None:

@@ -2,11 +2,10 @@
 
 A plan is refused here, with one line, if anything in it could only fail later:
 
-- the space's name cannot name a folder, or another process cannot make its network;
+- the space's name cannot name a folder;
 - the environment asks for a device, threads or checkpoints that cannot be had;
 - the network cannot process a batch, at its dense or at its least widths, in training or in evaluation;
 - its output is none that the task can be trained on, or loss and score of a task cannot be computed;
-- the task's data say nothing: a split of one class, targets that are no numbers;
 - the data cannot be augmented as the recipe says;
 - the dense network is to teach, and the task does not say how outputs are taught;
 - the images of a split leave a batch of one, on which batch norm cannot train;
@@ -40,7 +39,7 @@ from prunas.tasks.base import Task
 from prunas.works.trainings import Setting
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 __all__ = [
     "asks_penalty",
@@ -108,13 +107,9 @@ def check_setting(setting: Setting, *, least: bool = False) -> None:
         raise InputError(
             f"space {space.name!r} cannot name the folder of its runs; use letters, digits, and . _ + -"
         )
-    _ = space.reference  # refuses a network that another process cannot make
     check_environment()
     batch = setting.recipe.batch
-    task = task_of(setting.task, setting.data, setting.root)
-    with foreign_code(f"task {task.name!r}"):
-        if (useless := task.unusable()) is not None:
-            raise InputError(f"task {task.name!r}: its data {useless}")
+    task = task_of(setting.task, setting.data_reference, setting.root)
     net = _checked_network(space, space.dense, task, min(2, batch))
     for split, images in setting.images.items():
         check_batches(net, images, batch, split)
@@ -188,7 +183,7 @@ def check_taught(setting: Setting) -> None:
     from prunas.training.distillation import Teacher, taught
     from prunas.works.runtime import task_of
 
-    task = task_of(setting.task, setting.data, setting.root)
+    task = task_of(setting.task, setting.data_reference, setting.root)
     recipe = setting.recipe.replace(precision="fp32")
     with torch.random.fork_rng():
         teacher = Teacher(setting.space.build(), temperature=1.0, weight=0.5)
@@ -202,11 +197,13 @@ def _tried(
     """A network and its outputs in training (True) and in evaluation; without numbers, unless it reads them."""
     import torch
 
+    from prunas.tracing.example import sample
+
     def tried(device: "torch.device") -> "tuple[nn.Module, list[Any]]":
         with torch.random.fork_rng(devices=[]), torch.no_grad(), device:
             net = space.build(arch)
-            batch: Tensor = torch.zeros(images, *space.survey.input)
-            return net, [net.train(training)(batch) for training in modes]
+            batch = sample(space.survey.called_with, images, device=device)
+            return net, [batch.call(net.train(training)) for training in modes]
 
     with suppress(Exception):  # some networks read values of their tensors
         return tried(torch.device("meta"))

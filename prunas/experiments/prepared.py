@@ -1,6 +1,6 @@
 """What is checked and can begin: a search, a transfer or one training; nothing is trained before `run`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -50,10 +50,10 @@ class Prepared:
     workers: int | None = None
     executor_options: Mapping[str, Any] = field(default_factory=dict)
 
-    def check_executor(self) -> None:
-        """Refuses an executor that cannot be had; starts nothing."""
+    def check_executor(self, live: Sequence[str] = ()) -> None:
+        """Refuses an executor that cannot be had, or cannot train these live objects; starts nothing."""
         name, options = chosen(self.executor, self.workers, self.executor_options)
-        check(name, self.store, **options)
+        check(name, self.store, live, **options)
 
     def open(self, progress: Report, stop: Stop, watch: Watch, side_by_side: int = 1) -> Executor:
         """Opens the executor."""
@@ -105,7 +105,8 @@ class PreparedSearch(Prepared):
         plan, trained = self.plan, 0
 
         def opened(work: Plan) -> Executor:
-            workers = forecast(work).workers(work) if side_by_side else 1
+            alone = work.setting.live or not side_by_side
+            workers = 1 if alone else forecast(work).workers(work)
             return self.open(progress, stop, watch, workers)
 
         if self.source_plan is not None:
@@ -156,7 +157,8 @@ def ready_search(
         workers=workers,
         executor_options=executor_options or {},
     )
-    prepared.check_executor()
+    settings = [each.setting for each in (plan, source_plan) if each is not None]
+    prepared.check_executor([name for setting in settings for name in setting.live])
     preflight(plan, store)
     if source_plan is not None:
         preflight(source_plan, store)

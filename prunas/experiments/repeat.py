@@ -16,6 +16,7 @@ from prunas.proposers.registry import configured
 from prunas.proposers.table import PROPOSERS
 from prunas.protocols import SCRATCH
 from prunas.recipe import RECIPES, Recipe
+from prunas.spaces.reference import PATH
 from prunas.spaces.space import SearchSpace
 from prunas.surgery.given import Weights
 from prunas.works.trainings import Setting
@@ -81,7 +82,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "options": {name: dict(options) for name, options in plan.options.items()},
         "cap": plan.cap,
         "dense": plan.dense,
-        "keep_weights": plan.keep_weights,
+        "keep_weights": plan.keep_weights is True,  # what is dropped or small changes no result
         "align": list(plan.align) if plan.align else None,
         "source": None
         if source is None
@@ -93,7 +94,7 @@ def command_of(plan: Plan) -> list[str] | None:
     """The words of `prunas` that carry out this plan again, but for --out; None if only Python can say it."""
     spaces = [plan.setting.space] + ([plan.source.space] if plan.source else [])
     recipe = _recipe(plan.setting.recipe, plan.setting.space)
-    if not all(map(_typed, spaces)) or recipe is None or not _task_in_file(plan.setting):
+    if plan.setting.live or not all(map(_typed, spaces)) or recipe is None or not _in_file(plan.setting):
         return None
     head = _search(plan) if plan.source is None else _transfer(plan)
     if head is None:
@@ -111,18 +112,25 @@ def command_of(plan: Plan) -> list[str] | None:
     words += [] if plan.dense else ["--no-dense"]
     words += _weights(plan.setting)
     words += recipe
-    if plan.setting.data not in ("", "digits"):
+    data = plan.setting.data_reference
+    if data is not None and data.name != "digits" and (plan.setting.root is not None or not data.by_path):
         words += ["--data", str(data_folder(plan.setting.root))]
     return words
 
 
-def _task_in_file(setting: Setting) -> bool:
-    """Whether the space's file names this task, with this loss and this score."""
-    study, task = setting.space.study, setting.task
+def _in_file(setting: Setting) -> bool:
+    """Whether the space's file names this task, with this loss and this score, and these data."""
+    study, task, data = setting.space.study, setting.task, setting.data_reference
     table = dict(study.score)
     written = (study.task, study.loss, table.pop("function", ""))
     named = (task.name, task.loss.name if task.loss else "", task.score.name if task.score else "")
-    return tuple(path.rpartition("/")[2] for path in written) == named and table == task.described
+    given = ("", {}) if data is None else (data.name, dict(data.options))
+    asked = study.data.rpartition("/")[2] if PATH.fullmatch(study.data) else study.data
+    return (
+        tuple(path.rpartition("/")[2] for path in written) == named
+        and table == task.described
+        and given == (asked, dict(study.data_options))
+    )
 
 
 def _typed(space: SearchSpace) -> str:
@@ -157,7 +165,8 @@ def _search(plan: Plan) -> list[str] | None:
         words += ["--cap", f"{plan.cap:g}"]
     if setting.dense_training != SCRATCH:
         words += ["--dense-training", setting.dense_training.name]
-    words += ["--keep-weights"] if plan.keep_weights else []
+    if plan.keep_weights is not None:
+        words += ["--keep-weights" if plan.keep_weights else "--no-keep-weights"]
     return words + (["--align", ":".join(map(str, plan.align))] if plan.align else [])
 
 
@@ -166,7 +175,7 @@ def _transfer(plan: Plan) -> list[str] | None:
     assert source is not None
     plain = plan.cap == setting.space.study.cap and setting.dense_training == SCRATCH
     told = all(target.keep is not None for target in plan.targets) and set(plan.trials.values()) <= {1}
-    if not (plain and told and source.proposer) or plan.keep_weights or plan.align:
+    if not (plain and told and source.proposer) or plan.keep_weights is not None or plan.align:
         return None
     words = ["transfer", "--from", _typed(source.space), "--to", _typed(setting.space)]
     words += ["--proposer", source.proposer]

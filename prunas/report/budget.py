@@ -16,7 +16,7 @@ from prunas.report.figure import (
     sidestep,
     styled,
 )
-from prunas.statistics.retraining import FAMILIES, RetrainingCurve, crossings
+from prunas.statistics.retraining import FAMILIES, RetrainingCurve, crossings, ordered
 from prunas.statistics.summary import grouped
 from prunas.statistics.text import asked_text
 from prunas.statistics.wording import axis_label
@@ -44,7 +44,7 @@ def budget_figure(courses: Sequence[RetrainingCurve], *, setting: str) -> Figure
         )
     score = courses[0].score
     panels = grouped(courses, lambda course: (course.proposer, course.asked, course.masked))
-    order = [family for family in FAMILIES if any(course.family == family for course in courses)]
+    order = ordered(course.family for course in courses)
     crossed = {
         (each.proposer, each.asked): each.at
         for each in crossings(courses)

@@ -14,7 +14,9 @@ class Study:
     """The other half of a space's file: defaults of its searches. The bounds of its points do not depend on it.
 
     Attributes:
-        data: Name of the data set, or "" if there is none.
+        data: Name of the data set, or "" if there is none; or the function that makes it,
+            "package.module:function" or "file.py:function" with the file beside the space's own.
+        data_options: Settings of the data set, for example {"size": 64}.
         task: Name of the task; or the function that makes it, "package.module:function" or "file.py:function" with
             the file beside the space's own.
         loss: Function that replaces the task's loss, named likewise; "" for none.
@@ -33,6 +35,7 @@ class Study:
     """
 
     data: str = ""
+    data_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     task: str = "classification"
     loss: str = ""
     score: Mapping[str, Any] = field(default_factory=dict, hash=False)

@@ -73,7 +73,7 @@ def flag_note(flags: Iterable[str], score: Score) -> str:
 
 
 def doubts(flags: Iterable[str]) -> list[str]:
-    """The flags for which a mark is hollow: not `floor` and `one_given_network`, which tell whence it is."""
+    """The flags for which a mark is hollow: not `floor` and `one_given_network`, which tell its origin."""
     return [flag for flag in ordered(flags) if flag not in (FLOOR, ONE_GIVEN_NETWORK)]
 
 

@@ -52,8 +52,10 @@ def title_of(score: Score) -> str:
 
 
 def with_article(score: Score) -> str:
-    """The name with its article: `an accuracy`."""
-    return f"{'an' if score.name[0].lower() in 'aeiou' else 'a'} {score.name}"
+    """The name with its article: `an accuracy`, `an RMSE`."""
+    word = score.name.split()[0]
+    spelt = any(letter.isupper() or letter.isdigit() for letter in word[1:])  # letter by letter, as in RMSE
+    return f"{'an' if word[0].lower() in ('aefhilmnorsx' if spelt else 'aeiou') else 'a'} {score.name}"
 
 
 def axis_label(score: Score) -> str:

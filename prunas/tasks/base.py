@@ -21,6 +21,7 @@ __all__ = [
     "Distillable",
     "Feed",
     "Inputs",
+    "Mixable",
     "Network",
     "Smoothable",
     "Split",
@@ -184,6 +185,15 @@ class Distillable(Protocol):
         """
 
 
+@runtime_checkable
+class Mixable(Protocol):
+    """A task whose labels are classes, and whose loss and totals also take shares of classes, (batch, classes)."""
+
+    @property
+    def soft_classes(self) -> int:
+        """How many classes a label may be shared among."""
+
+
 def training_loss(task: Task, smoothing: float = 0.0) -> "Callable[[Network, Any], Tensor]":
     """The loss that a training step descends: the task's own, with smoothed labels where a recipe asks for them.
 
@@ -278,15 +288,37 @@ class DataSetTask:
         return self.members("train")[:images]
 
     def look(self, split: Split, images: int = LOOKED_AT) -> "Iterator[Any]":
-        """Targets of a split in batches on the CPU, of so many samples at most: always the same ones."""
+        """Targets of a split in batches on the CPU, of so many samples at most: always the same ones.
+
+        Raises:
+            InputError: The split is empty.
+        """
         import torch
 
         members = self.members(split)
+        if not len(members):
+            raise InputError(f"task {self.name!r}: its data have no sample in {split}; give it some")
         if images < len(members):
             members = self.members(split, images)
         feed = self.feed(members, min(len(members), 64), device=torch.device("cpu"))
         for draw in feed.draws(None):
             yield feed.gather(draw)[1]
+
+    def targets(self, split: Split, images: int = LOOKED_AT) -> "Tensor":
+        """As `look`, in one tensor (samples, ...).
+
+        Raises:
+            InputError: The split is empty, or its targets are tensors by name.
+        """
+        import torch
+
+        batches = list(self.look(split, images))
+        if not isinstance(batches[0], torch.Tensor):
+            raise InputError(
+                f"task {self.name!r}: its data have targets by name, {' and '.join(batches[0])}; one tensor "
+                "is wanted"
+            )
+        return torch.cat(batches)
 
 
 class SplitTask(DataSetTask):

@@ -40,6 +40,11 @@ class Classification(DataSetTask):
         tested = np.bincount(self.data.labels[self.data.splits["test"]])
         return chance_ceiling(tested.max() / tested.sum(), int(tested.sum()))
 
+    @property
+    def soft_classes(self) -> int:
+        """Those of the data; a label is a class, or shares of all of them."""
+        return self.data.classes
+
     def loss(self, net: Network, batch: Batch) -> Tensor:
         """Cross entropy."""
         return self.smoothed_loss(net, batch, 0.0)
@@ -56,7 +61,8 @@ class Classification(DataSetTask):
     def totals(self, net: Network, batch: Batch) -> Tensor:
         """Hits, and images."""
         images, labels = batch
-        hits = (net(images).argmax(1) == labels).sum()
+        classes = labels if labels.ndim == 1 else labels.argmax(1)  # of mixed images, the largest share
+        hits = (net(images).argmax(1) == classes).sum()
         return torch.stack((hits, torch.full_like(hits, len(labels))))
 
     def result(self, totals: Tensor) -> float:

@@ -1,8 +1,5 @@
 """Tasks by name: bundled, of another package, or functions of a user's file or module. Torch-free."""
 
-import importlib.metadata
-import pkgutil
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from prunas.errors import InputError
 from prunas.plugins import foreign_code, resolve
-from prunas.spaces.factory import distribution_versions, import_attribute, import_path
+from prunas.spaces.factory import import_attribute
+from prunas.spaces.reference import Reference, find, versions_of
 from prunas.tasks.base import Inputs, Task
 from prunas.tasks.score import Score
 
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CLASSIFICATION",
-    "Code",
     "TaskReference",
     "find_task",
     "load_task",
@@ -27,9 +24,6 @@ __all__ = [
     "with_loss",
     "with_score",
 ]
-
-TASK_PATH = re.compile(r"[\w./-]+:\w+")
-"""How a function that makes a task is named: package.module:function, or file.py:function."""
 
 _MEMBERS = (
     *(
@@ -48,54 +42,17 @@ _MEMBERS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Code:
-    """A function of a user's, as any process finds it.
+class TaskReference(Reference):
+    """What any process finds a task by, and the functions of a user's that replace something of it.
 
     Attributes:
-        name: "package.module:function", or "file.py:function".
-        source: Text of the file, or "".
-        versions: What a module that is imported comes from.
-    """
-
-    name: str
-    source: str = ""
-    versions: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """All fields that say something, as JSON values."""
-        document: dict[str, Any] = {"name": self.name}
-        if self.source:
-            document["source"] = self.source
-        if self.versions:
-            document["versions"] = list(self.versions)
-        return document
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> "Code":
-        """The reference that `to_json` wrote."""
-        return cls(**{**document, "versions": tuple(document.get("versions", ()))})
-
-
-@dataclass(frozen=True, slots=True)
-class TaskReference:
-    """What any process finds a task by, whatever becomes of the file.
-
-    Attributes:
-        name: Registered name, "package.module:function", or "file.py:function".
-        identity: That of the task, once it was made.
-        source: Text of the file, or "".
-        versions: What a module that is imported comes from.
         loss: A function that replaces the task's loss.
         score: A function that replaces the task's score.
         described: What the score means, as far as a user says so; see `prunas.tasks.score.described`.
     """
 
-    name: str
-    identity: str = ""
-    source: str = ""
-    versions: tuple[str, ...] = ()
-    loss: Code | None = None
-    score: Code | None = None
+    loss: Reference | None = None
+    score: Reference | None = None
     described: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
@@ -110,8 +67,7 @@ class TaskReference:
 
     def to_json(self) -> dict[str, Any]:
         """All fields that say something, as JSON values."""
-        code = Code(self.name, self.source, self.versions).to_json()
-        document: dict[str, Any] = {"name": code.pop("name"), "identity": self.identity, **code}
+        document = Reference.to_json(self)  # a class with slots has no `super` of its own
         document |= {} if self.loss is None else {"loss": self.loss.to_json()}
         document |= {} if self.score is None else {"score": self.score.to_json()}
         return document | ({"described": dict(self.described)} if self.described else {})
@@ -119,7 +75,7 @@ class TaskReference:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "TaskReference":
         """The reference that `to_json` wrote."""
-        functions = {key: Code.from_json(document[key]) for key in ("loss", "score") if key in document}
+        functions = {key: Reference.from_json(document[key]) for key in ("loss", "score") if key in document}
         return cls(**{**document, "versions": tuple(document.get("versions", ())), **functions})
 
 
@@ -131,17 +87,15 @@ def find_task(task: str | Callable[..., Task], folder: Path) -> TaskReference:
     """The reference of a task, without its identity yet; nothing is imported.
 
     Args:
-        task: A registered name; "package.module:function" or "file.py:function"; or such a function, which
-            other processes must be able to import.
+        task: A registered name; "package.module:function" or "file.py:function"; or such a function. One that
+            other processes cannot import becomes a live object, see `prunas.live`.
         folder: Where a file is looked for.
 
     Raises:
-        InputError: The file cannot be read, or no other process can import the function.
+        InputError: The file cannot be read.
     """
-    if isinstance(task, str) and not TASK_PATH.fullmatch(task):
-        return TaskReference(task)
-    code = _code(task, folder, "task")
-    return TaskReference(code.name, source=code.source, versions=code.versions)
+    reference = find("task", task, folder)
+    return TaskReference(reference.name, source=reference.source, versions=reference.versions)
 
 
 def with_loss(reference: TaskReference, loss: str | Callable[..., Any], folder: Path) -> TaskReference:
@@ -156,7 +110,7 @@ def with_loss(reference: TaskReference, loss: str | Callable[..., Any], folder: 
     Raises:
         InputError: As `find_task`.
     """
-    return replace(reference, loss=_code(loss, folder, "loss") if loss else None)
+    return replace(reference, loss=_function(loss, folder, "loss") if loss else None)
 
 
 def with_score(
@@ -175,47 +129,19 @@ def with_score(
     """
     table = dict(score) if isinstance(score, Mapping) else {"function": score}
     function = table.pop("function", "")
-    return replace(reference, score=_code(function, folder, "score") if function else None, described=table)
+    return replace(
+        reference, score=_function(function, folder, "score") if function else None, described=table
+    )
 
 
-def _code(function: str | Callable[..., Any], folder: Path, what: str) -> Code:
+def _function(function: str | Callable[..., Any], folder: Path, what: str) -> Reference:
     """The reference of a function, nothing imported: by its path, or of a file in `folder`."""
-    if not isinstance(function, str):
-        return _of_function(function, what)
-    if not TASK_PATH.fullmatch(function):
+    reference = find(what, function, folder)
+    if not reference.by_path:
         raise InputError(
             f"{what} {function!r} names no function; write file.py:function or package.module:function"
         )
-    place, _, attribute = function.partition(":")
-    if not place.endswith(".py"):
-        return Code(function, versions=_versions(function, what))
-    try:
-        source = (folder / place).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{what} {function!r}: cannot read {folder / place}: {why}") from error
-    return Code(f"{Path(place).name}:{attribute}", source)  # where it lies does not matter
-
-
-def _of_function(function: Callable[..., Any], what: str) -> Code:
-    name = import_path(function)
-    try:
-        importable = not name.startswith("__main__") and pkgutil.resolve_name(name) is function
-    except (ImportError, AttributeError, ValueError):
-        importable = False
-    if not importable:
-        raise InputError(
-            f"{what} {name!r} cannot be imported by the processes that train; give a function of a module, or "
-            f'name one of a file, as in {what}="mine.py:{what}"'
-        )
-    return Code(name, versions=_versions(name, what))
-
-
-def _versions(name: str, what: str) -> tuple[str, ...]:
-    try:
-        return tuple(distribution_versions(name.partition(":")[0]))
-    except (ImportError, ValueError, importlib.metadata.PackageNotFoundError) as error:
-        raise InputError(f"{what} {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+    return reference
 
 
 def make_task(reference: TaskReference, data: "DataSet | None") -> tuple[Task, TaskReference]:
@@ -229,10 +155,8 @@ def make_task(reference: TaskReference, data: "DataSet | None") -> tuple[Task, T
         InputError: It cannot be imported or made, or lacks something of a `Task`.
     """
     name = reference.name
-    if TASK_PATH.fullmatch(name):
-        make = import_attribute(name, reference.source, "task")
-    else:
-        make = resolve("prunas.tasks", name)
+    by_path = reference.by_path
+    make = import_attribute(name, reference.source, "task") if by_path else resolve("prunas.tasks", name)
     try:
         with foreign_code(f"task {name!r}"):
             task = make() if data is None else make(data)
@@ -258,25 +182,27 @@ def _adapted(task: Task, reference: TaskReference) -> Task:
     document = reference.to_json()
     return adapted(
         task,
-        _function(reference.loss, "loss"),
-        _function(reference.score, "score"),
+        _imported(reference.loss, "loss"),
+        _imported(reference.score, "score"),
         reference.described,
         {key: value for key, value in document.items() if key in ("loss", "score", "described")},
     )
 
 
-def _function(code: Code | None, what: str) -> Callable[..., Any] | None:
-    if code is None:
+def _imported(reference: Reference | None, what: str) -> Callable[..., Any] | None:
+    if reference is None:
         return None
-    function = import_attribute(code.name, code.source, what)
+    function = import_attribute(reference.name, reference.source, what)
     if not callable(function):
-        raise InputError(f"{what} {code.name!r} is not a function, but a {type(function).__name__}")
+        raise InputError(f"{what} {reference.name!r} is not a function, but a {type(function).__name__}")
     return cast(Callable[..., Any], function)
 
 
-def _present(code: Code | None, what: str) -> Code | None:
+def _present(function: Reference | None, what: str) -> Reference | None:
     """The same function as it is now: the source of a file travels, a module may be another by now."""
-    return code if code is None or code.source else replace(code, versions=_versions(code.name, what))
+    if function is None or function.source:
+        return function
+    return replace(function, versions=versions_of(what, function.name))
 
 
 def _wrong(task: Any) -> str:
@@ -306,8 +232,8 @@ def load_task(reference: TaskReference, data: "DataSet | None") -> Task:
     """
     name = reference.name
     task, present = make_task(reference, data)
-    if TASK_PATH.fullmatch(name) and not reference.source:
-        present = replace(present, versions=_versions(name, "task"))
+    if reference.by_path and not reference.source:
+        present = replace(present, versions=versions_of("task", name))
     present = replace(
         present, loss=_present(reference.loss, "loss"), score=_present(reference.score, "score")
     )

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -26,7 +25,7 @@ class Multilabel(SplitTask):
     @property
     def chance(self) -> float | None:
         """What equal answers for all images reach: the mean share of a class's images, in percent."""
-        there = torch.cat([targets.float() for targets in self.look("test")]).mean(0)
+        there = self.targets("test").float().mean(0)
         return float(100 * there[there > 0].mean()) if bool(there.any()) else None
 
     def loss(self, net: Network, batch: Batch) -> Tensor:
@@ -40,13 +39,13 @@ class Multilabel(SplitTask):
 
     def unfit(self, output: Any, images: int) -> str | None:
         """See `Task.unfit`."""
-        shape = (images, next(self.look("train", 1)).shape[1])
+        shape = (images, self.targets("train", 1).shape[1])
         return shape_problem(output, shape, f"{shape[1]} numbers per image, one per class")
 
     def unusable(self) -> str | None:
         """See `Task.unusable`."""
         for split in ("train", "val", "test"):
-            targets = torch.cat(list(self.look(split)))
+            targets = self.targets(split)
             if targets.ndim != 2:
                 return (
                     f"have targets of shape {tuple(targets.shape[1:])}; one number for every class is wanted"

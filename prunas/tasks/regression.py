@@ -31,13 +31,13 @@ class Regression(DataSetTask):
     @property
     def chance(self) -> float:
         """Error of a network that always answers the mean of the training targets."""
-        mean = torch.cat(list(self.look("train"))).double().mean(0)
-        return float((torch.cat(list(self.look("test"))) - mean).square().mean().sqrt())
+        mean = self.targets("train").double().mean(0)
+        return float((self.targets("test") - mean).square().mean().sqrt())
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Those of the data, and one where targets are far from mean 0 and deviation 1."""
-        targets = torch.cat(list(self.look("train"))).double()
+        targets = self.targets("train").double()
         mean, deviation = float(targets.mean()), float(targets.std())
         if 1 / FAR < deviation < FAR and abs(mean) < FAR:
             return self.data.notes
@@ -65,13 +65,13 @@ class Regression(DataSetTask):
 
     def unfit(self, output: Any, images: int) -> str | None:
         """See `Task.unfit`."""
-        shape = (images, *next(self.look("train", 1)).shape[1:])
+        shape = (images, *self.targets("train", 1).shape[1:])
         return shape_problem(output, shape, "the shape of its targets")
 
     def unusable(self) -> str | None:
         """See `Task.unusable`."""
         for split in ("train", "val", "test"):
-            targets = torch.cat(list(self.look(split)))
+            targets = self.targets(split)
             if not targets.is_floating_point():
                 kind = str(targets.dtype).removeprefix("torch.")
                 return f'have targets of {kind}; values are floats, and classes belong to task = "classification"'

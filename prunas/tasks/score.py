@@ -90,8 +90,8 @@ def scored(score: Score, of: Averaged = "sample") -> Callable[[_Function], _Func
     Args:
         score: What its values mean.
         of: `sample`: the function of (outputs, targets) of a batch, on its device, returns a tensor (batch,),
-            whose mean over a split is the score. `split`: the function is given the outputs and targets of a split,
-            on the CPU, and returns a number.
+            whose mean over a split is the score. `split`: the function is given the outputs and targets of a
+            split, on the CPU, and returns a number.
     """
 
     def mark(function: _Function) -> _Function:

@@ -24,8 +24,8 @@ class Segmentation(DataSetTask):
 
     A dict holds the answer as `out`, as torchvision's networks do, and may hold that of a second head as `aux`,
     whose loss counts half in training. The score is the mean over classes of intersection over union (Jaccard
-    index), summed over all pixels of a split before it is divided (Everingham et al. 2010, The PASCAL VOC
-    Challenge, section 4.1.3); a class that is neither there nor answered anywhere is left out.
+    index), summed over all pixels of a split before it is divided (Everingham et al. 2015, The PASCAL Visual
+    Object Classes Challenge: A Retrospective); a class that is neither there nor answered anywhere is left out.
     """
 
     name = "segmentation"
@@ -40,9 +40,8 @@ class Segmentation(DataSetTask):
     def chance(self) -> float:
         """What answering the most frequent class everywhere reaches, in percent."""
         classes = self.data.classes
-        there = torch.zeros(classes, dtype=torch.int64)
-        for masks in self.look("test"):
-            there += torch.bincount(masks[masks != IGNORED], minlength=classes)
+        masks = self.targets("test")
+        there = torch.bincount(masks[masks != IGNORED], minlength=classes)
         return float(100 * there.max() / there.sum() / (there > 0).sum())
 
     def loss(self, net: Network, batch: Batch) -> Tensor:
@@ -59,7 +58,8 @@ class Segmentation(DataSetTask):
             losses = F.cross_entropy(
                 answer, masks, ignore_index=IGNORED, label_smoothing=smoothing, reduction="sum"
             )
-            return losses / (masks != IGNORED).sum().clamp(min=1)
+            mean: Tensor = losses / (masks != IGNORED).sum().clamp(min=1)
+            return mean
 
         loss = cross_entropy(_answer(outputs))
         if isinstance(outputs, dict) and "aux" in outputs:
@@ -85,7 +85,7 @@ class Segmentation(DataSetTask):
 
     def unfit(self, output: Any, images: int) -> str | None:
         """See `Task.unfit`."""
-        classes, size = self.data.classes, tuple(next(self.look("train", 1)).shape[1:])
+        classes, size = self.data.classes, tuple(self.targets("train", 1).shape[1:])
         if isinstance(output, dict) and "out" not in output:
             return f"returns a dict with {', '.join(map(str, output)) or 'nothing'}; the answer is read from 'out'"
         answer = _answer(output)
@@ -104,13 +104,11 @@ class Segmentation(DataSetTask):
     def unusable(self) -> str | None:
         """See `Task.unusable`."""
         for split in ("train", "val", "test"):
-            there = torch.zeros(0, dtype=torch.int64)
-            for masks in self.look(split):
-                if masks.ndim != 3 or masks.is_floating_point():
-                    kind = f"{str(masks.dtype).removeprefix('torch.')} of shape {tuple(masks.shape[1:])}"
-                    return f"have targets of {kind}; a mask (H, W) of integer classes is wanted"
-                there = torch.unique(torch.cat((there, torch.unique(masks))))
-            there = there[there != IGNORED]
+            masks = self.targets(split)
+            if masks.ndim != 3 or masks.is_floating_point():
+                kind = f"{str(masks.dtype).removeprefix('torch.')} of shape {tuple(masks.shape[1:])}"
+                return f"have targets of {kind}; a mask (H, W) of integer classes is wanted"
+            there = torch.unique(masks[masks != IGNORED])
             if len(there) < 2:
                 only = f"only class {int(there)}" if len(there) else "no judged pixel"
                 return f"have {only} in the masks of {split}; nothing can be told apart there"

@@ -117,7 +117,13 @@ def _opaque_layers(net: nn.Module) -> Iterator[None]:
     leaves: dict[str, nn.Module] = {}
     is_leaf = Tracer().is_leaf_module
     for path, module in net.named_modules():
-        if path and is_leaf(module, path) and not any(path.startswith(f"{outer}.") for outer in leaves):
+        # torch.fx never meets a list or dictionary of modules, whose parts forward calls itself.
+        if (
+            path
+            and is_leaf(module, path)
+            and not isinstance(module, nn.ModuleList | nn.ModuleDict)
+            and not any(path.startswith(f"{outer}.") for outer in leaves)
+        ):
             leaves[path] = module
     before = [
         {name: module.__dict__[name] for name in (*WHOLE_HOOKS, "forward") if name in module.__dict__}

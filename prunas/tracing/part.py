@@ -1,8 +1,8 @@
 """A part of a network: what it is called with, what the rest costs, and its survey as one of the whole network.
 
-The survey of a part is made as that of any network. Then its names get the path of the part in front, the order of
-construction becomes that of all layers, and the rest is a row of the cost: so it is a survey of the network in which
-only the part varies, and nothing that reads surveys needs to know more.
+The survey of a part is made as that of any network. Then its names get the path of the part in front, the order
+of construction becomes that of all layers, and the rest is a row of the cost: so it is a survey of the network in
+which only the part varies, and nothing that reads surveys needs to know more.
 """
 
 import dataclasses
@@ -202,13 +202,13 @@ def _described(args: Any, kwargs: Any) -> Example:
     for leaf in pytree.tree_leaves((args, kwargs)):
         if not isinstance(leaf, Tensor | int | float | str | bool | None):
             raise InputError(
-                f"the part is given a {type(leaf).__name__}, and a survey knows tensors, lists and dictionaries of "
-                "them; name a part that takes these"
+                f"the part is given a {type(leaf).__name__}, and a survey knows tensors, lists and dictionaries "
+                "of them; name a part that takes these"
             )
     return Example(args, kwargs).on_meta()
 
 
-class _Products(TorchDispatchMode):
+class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While active, products are made up in the right shape, and noted.
 
     Args:
@@ -217,7 +217,7 @@ class _Products(TorchDispatchMode):
     """
 
     def __init__(self, value: float | None, note: Callable[[int, int], None]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.value, self.note = value, note
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

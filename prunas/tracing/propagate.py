@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from prunas.graphs.layers import SELECTING
 from prunas.surgery.construct import CONSTRUCTORS
 from prunas.tracing.example import Example
-from prunas.tracing.labels import Channels, Labels, Refused, altered, is_tensor
+from prunas.tracing.labels import Bare, Channels, Labels, Refused, altered, is_tensor
 from prunas.tracing.ledger import Ledger, Mismatch
 from prunas.tracing.operations import (
     ATTENTION,
@@ -139,6 +139,9 @@ class LabelPass(PassState):
         if name == "size" or (name == "getattr" and not isinstance(value, Tensor)):
             counts.measure(self, node, name)
             return None
+        bare = [n for n in node.all_input_nodes if isinstance(self.labels[n], Bare)]
+        if bare and node.op != "call_module" and not self.entering(node).size:
+            return parameters.follow(self, node, name, value)
         if name == "getattr" and node.args[1] in ("T", "mT"):
             return movement.move(self, node, value)
         if any(n in self.counts for n in node.all_input_nodes) and not counts.follow(self, node, name, value):

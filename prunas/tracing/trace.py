@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from prunas.errors import InputError
-from prunas.graphs.tracer import Tracer
+from prunas.graphs.tracer import graph_of
 from prunas.surgery.construct import layers_on_meta
 from prunas.tracing.example import Example
 from prunas.tracing.exported import export
@@ -85,7 +85,7 @@ def traced(net: nn.Module, example: Example, lines: bool) -> fx.Graph:
         for name, value in given.items()
         if not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(value))
     }
-    graph = Tracer(lines).trace(net, fixed)
+    graph = graph_of(net, fixed, lines)
     parameters = inspect.signature(net.forward).parameters
     for node, name in zip(graph.find_nodes(op="placeholder"), parameters, strict=False):
         node.meta["given"] = name

@@ -39,6 +39,7 @@ class Failure:
         node: Name of the node where it shows; None if the network does not even run.
         layer: Module path of the layer that makes the point fail, if that is known.
         blocks: Names of the blocks that do.
+        made: Whether the network could be made at all.
     """
 
     why: str
@@ -46,6 +47,7 @@ class Failure:
     node: str | None = None
     layer: str = ""
     blocks: tuple[str, ...] = ()
+    made: bool = True
 
 
 def named(name: str, graph: fx.Graph) -> fx.Node:
@@ -90,6 +92,9 @@ def failure(
     counts = {gate: len(positions) for gate, positions in selected.items()}
     try:
         net = on_meta(lambda: shrink(factory, draft, widths, counts))
+    except Untraceable as error:
+        return Failure(f"a narrowed network fails: {error.why}", error.place, made=False)
+    try:
         selecting = select_inputs(net, draft, selected)
         if path := _misshapen(net, draft, widths, selected):
             why = "its factory gives it tensors of a size of their own"

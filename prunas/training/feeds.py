@@ -5,7 +5,8 @@ import torch
 from prunas.data.dataset import Alternating, Indices
 from prunas.errors import InputError
 from prunas.recipe import Recipe
-from prunas.tasks.base import Feed, Task
+from prunas.tasks.base import Feed, Mixable, Task
+from prunas.training.mixes import Mixed
 
 __all__ = ["training_feed"]
 
@@ -32,4 +33,34 @@ def training_feed(task: Task, recipe: Recipe, members: Indices, device: torch.de
                 '"alternating"; set flip = "random"'
             )
         feed = feed.alternating()
+    if recipe.transforms:
+        feed = _transformed(feed, task, recipe)
+    if recipe.mixup or recipe.cutmix:
+        feed = _mixed(feed, task, recipe, members, device)
     return feed
+
+
+def _transformed(feed: Feed, task: Task, recipe: Recipe) -> Feed:
+    from prunas.data.transforms import Transformable, make_transforms
+
+    if not isinstance(feed, Transformable):
+        raise InputError(
+            f"the images of task {task.name!r} cannot pass through transforms; leave them out of the recipe"
+        )
+    return feed.transformed(make_transforms(recipe.transforms, task.inputs.shapes[0]))
+
+
+def _mixed(feed: Feed, task: Task, recipe: Recipe, members: Indices, device: torch.device) -> Feed:
+    shape = task.inputs.shapes[0]
+    if not isinstance(task, Mixable) or len(shape) != 3:
+        raise InputError(
+            f"task {task.name!r} has no images of classes to mix; leave mixup and cutmix out of the recipe"
+        )
+    return Mixed(
+        feed,
+        recipe,
+        classes=task.soft_classes,
+        size=(shape[1], shape[2]),
+        steps=-(-len(members) // recipe.batch),
+        device=device,
+    )

@@ -277,6 +277,7 @@ class _Training:
                 self._epoch(feed, runner, journal, pause)
                 pause()
             step.release()
+            step.settle()
             if step.net is not net:
                 step.deliver(net)
             net.eval()
@@ -321,7 +322,8 @@ class _Training:
         if phases is not None:
             line["phase"] = phases.phase(epoch, self.epochs)
         if self.every_epoch:
-            line["val_score"] = evaluate(step.net, task, "val", device=self.device, recipe=self.recipe)
+            with step.judged():
+                line["val_score"] = evaluate(step.net, task, "val", device=self.device, recipe=self.recipe)
         journal.end_epoch(line)
         if runner.notice is not None:
             journal.warn(runner.notice)

@@ -12,6 +12,7 @@ from prunas.data.dataset import Draw
 from prunas.errors import InputError, unknown
 from prunas.recipe import Recipe
 from prunas.tasks.base import Task, training_loss
+from prunas.training.average import Average
 from prunas.training.hooks import Regulariser
 from prunas.training.optimiser import make_optimiser, norms_and_biases
 from prunas.training.precision import Float32, algorithm_search, float32_arithmetic
@@ -148,6 +149,7 @@ class Step:
         exempt = {id(p) for p in regulariser.exempt()} if regulariser else set()
         exempt |= set() if recipe.decay_norms else norms_and_biases(net)
         self._optimiser = make_optimiser(self._params, recipe, device, exempt)
+        self._average = Average(net, recipe.ema) if recipe.ema else None
         self._loss_sum = torch.zeros((), device=device)
         self._totals = no_totals(task, device)
         self._masked: dict[str, Tensor] = {}
@@ -202,10 +204,14 @@ class Step:
         loss.backward()  # type: ignore[no-untyped-call]
         if self._regulariser is not None:
             self._regulariser.gradients()
+        if self._recipe.clip:
+            nn.utils.clip_grad_norm_(self._params.values(), self._recipe.clip)
         self._optimiser(self.lr)
         if self._regulariser is not None:
             self._regulariser.after_step(self.lr)
         self._mask()
+        if self._average is not None:
+            self._average.update()
         self._loss_sum.add_(loss.detach(), alpha=size)
         if self._task.scores_training:
             with torch.no_grad():
@@ -217,9 +223,20 @@ class Step:
 
     @torch.no_grad()
     def forget(self) -> None:
-        """Drops what the optimiser remembers, and applies the masks."""
+        """Drops what optimiser and running mean remember, and applies the masks."""
         self._optimiser.forget()
+        if self._average is not None:
+            self._average.forget()
         self._mask()
+
+    def judged(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, the network has the weights that are to be scored: the running mean where the recipe has one."""
+        return contextlib.nullcontext() if self._average is None else self._average.standing_in()
+
+    def settle(self) -> None:
+        """After the last step, gives the network the weights that are scored and kept."""
+        if self._average is not None:
+            self._average.settle()
 
     def totals(self) -> tuple[float, Tensor]:
         """Sum of the losses and of the statistics since the last call, on the CPU. Waits for the device."""
@@ -232,10 +249,12 @@ class Step:
         """Every tensor a step changes, by name; the tensors themselves, not copies."""
         net = {f"net.{name}": t for name, t in self.net.state_dict().items() if isinstance(t, Tensor)}
         own = self._regulariser.state() if self._regulariser is not None else {}
+        mean = self._average.state() if self._average is not None else {}
         return {
             **net,
             **self._optimiser.state(),
             **{f"regulariser.{name}": t for name, t in own.items()},
+            **{f"average.{name}": t for name, t in mean.items()},
             "loss": self._loss_sum,
             "totals": self._totals,
         }

@@ -12,6 +12,7 @@ from prunas.architecture import Architecture
 from prunas.files import canonical
 from prunas.plugins import resolve
 from prunas.recipe import Recipe
+from prunas.runs.job import PLACES
 from prunas.surgery.masks import kernel_masks
 from prunas.tasks.base import Task
 from prunas.training.evaluate import evaluate
@@ -30,7 +31,11 @@ from prunas.works.runtime import (
     teacher,
 )
 
-__all__ = ["run"]
+__all__ = ["KEPT_UP_TO", "run"]
+
+KEPT_UP_TO = 64 << 20
+"""Bytes of the weights that a final training keeps unasked. All, because nothing but its test score tells which is
+best, and that must choose nothing."""
 
 
 def run(
@@ -122,7 +127,7 @@ def _run(
                 masks={name: torch.as_tensor(mask) for name, mask in masks.items()} or None,
                 folder=folder,
                 checkpoint_every=checkpoint_seconds(),
-                keep_weights=spec["keep_weights"],
+                keep_weights=_keeps_weights(spec, net),
                 progress=tell,
                 stop=stop,
                 prepare=partial(
@@ -153,6 +158,14 @@ def _run(
             "cuda": torch.version.cuda if where.type == "cuda" else None,
         },
     }
+
+
+def _keeps_weights(spec: Mapping[str, Any], net: nn.Module) -> bool:
+    """Whether the weights of a training are kept: those that its job names, and final ones up to `KEPT_UP_TO`."""
+    if spec["keep_weights"] or spec["score"] != "test":
+        return bool(spec["keep_weights"])
+    size = sum(tensor.numel() * tensor.element_size() for tensor in net.state_dict().values())
+    return bool(size <= KEPT_UP_TO) and spec.get(PLACES, {}).get("weights_of_finals") != "dropped"
 
 
 def _score_before(net: nn.Module, task: Task, recipe: Recipe, where: torch.device) -> float:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from prunas import live
 from prunas.architecture import Architecture
 from prunas.costs.target import Target
 from prunas.errors import InputError
@@ -16,6 +17,7 @@ from prunas.recipe import Recipe
 from prunas.results.rows import TrainingRow
 from prunas.runs.execute import Outcome
 from prunas.runs.job import Job
+from prunas.spaces.reference import Reference
 from prunas.spaces.space import SearchSpace
 from prunas.surgery.given import Weights
 from prunas.tasks.load import CLASSIFICATION, TaskReference
@@ -44,6 +46,7 @@ class Setting:
             each machine, see `prunas.data.data_folder`.
         task: What networks are trained for.
         score: What their scores mean.
+        data_from: What any process finds the data by, if that is more than a name.
         dense_from: Given weights of the dense network of pruning methods, which is then not trained. None has it
             trained.
     """
@@ -60,6 +63,17 @@ class Setting:
     task: TaskReference = CLASSIFICATION
     score: Score = ACCURACY
     dense_from: Weights | None = None
+    data_from: Reference | None = None
+
+    @property
+    def data_reference(self) -> Reference | None:
+        """What any process finds the data by; None if the task needs none."""
+        named = Reference(self.data, self.identity) if self.data else None
+        return self.data_from or named
+
+    @property
+    def _data(self) -> dict[str, Any]:
+        return (self.data_reference or Reference("")).to_json()
 
     def __post_init__(self) -> None:
         """Refuses a dense training that would need a dense training, or that given weights replace."""
@@ -88,7 +102,7 @@ class Setting:
         **changes: Any,
     ) -> Job:
         recipe, epochs = schedule
-        data: dict[str, Any] = {"name": self.data, "identity": self.identity}
+        data = self._data
         if recipe.images and split == "train+val":
             # The identity covers whole splits; of a part it is what both splits give that says which part.
             train = self.images["train"]
@@ -113,6 +127,11 @@ class Setting:
         task = {} if self.task.implied else {"task": self.task.to_json()}
         places = {} if self.root is None else {"data": str(self.root)}
         return Job(work, {**spec, **task}, self.space.name, label, places)
+
+    @property
+    def live(self) -> list[str]:
+        """Names of what exists in this process alone, see `prunas.live`."""
+        return live.names_in([self.space.reference, self._data, self.task.to_json()])
 
     def schedule(self, how: Protocol, arch: Architecture, cap: float | None = None) -> tuple[Recipe, int]:
         """The recipe of a training, and its epochs; see `Protocol.schedule`."""
@@ -165,7 +184,7 @@ class Setting:
         spec: dict[str, Any] = {
             "space": self.space.reference,
             "recipe": self.recipe.replace(name="").to_json(),
-            "data": {"name": self.data, "identity": self.identity},
+            "data": self._data,
             "seed": seed,
             "options": dict(options),
         }
@@ -189,7 +208,7 @@ class Setting:
         how: Protocol,
         seed: int,
         cap: float | None,
-        keep: bool,
+        keep: bool | None = None,
         splits: tuple[str, str] = ("train+val", "test"),
     ) -> "Training":
         """The training a point is judged by: on train and validation, tested once after the last epoch.
@@ -199,7 +218,8 @@ class Setting:
             how: The protocol.
             seed: Of the initial weights and the batches.
             cap: Largest factor of Scratch-B where the protocol names none, or None.
-            keep: Whether the weights are kept.
+            keep: Whether the weights are kept; None: those up to `prunas.works.train.KEPT_UP_TO`. True is another
+                run, for its name says so.
             splits: What it is trained on, and what it is scored on after the last epoch.
 
         Raises:
@@ -207,7 +227,7 @@ class Setting:
         """
         arch = proposal.architecture
         schedule = self.schedule(how, arch, cap)
-        changes: dict[str, Any] = {"keep_weights": keep, "inherit": how.inherits(proposal)}
+        changes: dict[str, Any] = {"keep_weights": keep is True, "inherit": how.inherits(proposal)}
         if how.phases is not None:
             changes["phases"] = how.phases
         label = how.label(self.recipe, schedule[1])
@@ -215,6 +235,8 @@ class Setting:
             changes["teacher"] = teacher
             label = untaught(label) + TAUGHT
         job = self._job(label, arch, seed, schedule, *splits, **changes)
+        if keep is False:
+            job = replace(job, places={**job.places, "weights_of_finals": "dropped"})
         return self._training(job, arch, how.name)
 
     def _training(self, job: Job, arch: Architecture, how: str) -> "Training":

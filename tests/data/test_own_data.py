@@ -347,3 +347,14 @@ def test_a_worker_that_dies_is_one_line() -> None:
     with pytest.raises(InputError, match=r"a process that reads samples died .*workers = 0") as caught:
         list(data.batches("train+val", 8, device=CPU))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["class", "multilabel", "values", "mask", "boxes"])
+def test_a_task_is_told_what_its_targets_are(kind: Any) -> None:
+    data = arrays("mine", (IMAGES, TARGETS[kind][0]))
+    data.require("any", kind)
+    other: Any = "mask" if kind != "mask" else "boxes"
+    with pytest.raises(
+        InputError, match=r"^task 'other' learns (a mask|boxes); the targets of data set 'mine' are"
+    ):
+        data.require("other", other)

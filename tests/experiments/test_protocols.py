@@ -3,11 +3,13 @@
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from prunas.costs.target import Target
+from prunas.designs import uniform
 from prunas.errors import InputError
 from prunas.experiments.forecast import forecast
 from prunas.experiments.plan import make_plan, make_setting
@@ -155,6 +157,28 @@ def test_factors_decide_what_finetuning_starts_from(searched: tuple[Plan, Path, 
     assert plain["losses"] != pytest.approx(again["losses"])  # the tolerance within which the same job repeats
 
 
+def test_a_killed_training_with_a_teacher_ends_as_one_that_was_not(
+    searched: tuple[Plan, Path, Findings],
+) -> None:
+    from prunas.works import train as work
+
+    _, _, findings = searched
+    (row,) = (r for r in findings.rows if (r.proposer, r.protocol) == ("slimming", TAUGHT[1]))
+    result = json.loads((Path(row.folder) / "result.json").read_text())
+    folder = Path(row.folder).parent / "stopped"
+    folder.mkdir()
+    told: list[Any] = []
+    assert work.run(result["spec"], folder=folder, progress=told.append, stop=lambda: True) is None
+    ended = work.run(result["spec"], folder=folder, progress=told.append, stop=lambda: False)
+    assert ended is not None
+    assert len(told) == 2  # each epoch once
+    assert (ended["losses"], ended["score"]) == (result["result"]["losses"], result["result"]["score"])
+    alone = {key: value for key, value in result["spec"].items() if key != "teacher"}
+    untaught = work.run(alone, folder=folder, progress=told.append, stop=lambda: False)
+    assert untaught is not None
+    assert untaught["losses"] != pytest.approx(ended["losses"], rel=1e-3)
+
+
 # The study's numbers
 
 
@@ -214,6 +238,77 @@ def test_fine_tuning_is_in_proportion_for_another_recipe() -> None:
     assert finetuning(setting.recipe, setting.space) == pytest.approx((10, 0.001))
     halved = Setting(setting.space, setting.recipe.replace(lr=0.05), "none", "none", {"train+val": 1})
     assert finetuning(halved.recipe, halved.space) == pytest.approx((10, 0.0005))
+
+
+def test_one_cycle_goes_up_to_the_full_rate_and_down_to_zero() -> None:
+    setting = of("vgg16-c10", 160)  # fine-tuned for 40 epochs, at 0.1
+    large, length = setting.schedule(protocol("finetune-large"), setting.space.dense)
+    assert length == large.epochs == setting.schedule(protocol("finetune"), setting.space.dense)[1] == 40
+    steps, total, rise = 7, 7 * 40, 28
+    sgd = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1)
+    up = torch.optim.lr_scheduler.LinearLR(sgd, 1 / rise, 1.0, rise - 1)
+    down = torch.optim.lr_scheduler.LinearLR(sgd, 1.0, 0.0, total - rise)
+    scheduler = torch.optim.lr_scheduler.SequentialLR(sgd, [up, down], [rise])
+    for step in range(total):
+        assert large.lr_at(step, steps, 40) == pytest.approx(sgd.param_groups[0]["lr"], rel=1e-9)
+        sgd.step()
+        scheduler.step()
+    assert sgd.param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-12)
+    assert setting.schedule(protocol("finetune-large:7"), setting.space.dense)[1] == 7
+
+
+@pytest.mark.parametrize(
+    "way", ["finetune:20", "finetune-large+distill:20", "finetune-rewound+distill", "ticket"]
+)
+def test_scratch_at_equal_cost_pays_for_the_dense_network_and_its_teaching(way: str) -> None:
+    """The costs of the rows themselves: a dense training and the way, up to one epoch of the smaller network."""
+    setting = of("vgg16-c10", 160)
+    space = setting.space
+    point = Proposal(
+        space.target(keep=0.2), uniform(space, space.target(keep=0.2)), kept={}, weights_of="dense-0"
+    )
+    dense = setting.final(Proposal(point.target, space.dense), protocol("scratch-e"), 0, None, False).macs
+    tuned = setting.final(point, protocol(way), 0, None, False)
+    scratch = setting.final(point, protocol(f"scratch={way}"), 0, None, False)
+    plain = setting.final(point, protocol("scratch-e:1"), 0, None, False).macs
+    assert 0 <= dense + tuned.macs - scratch.macs < plain
+    assert scratch.job.label == "scratch-b"
+    # What a teacher costs: a forward pass of the dense network for each image, a third of a step.
+    untaught = setting.final(point, protocol(way.replace("+distill", "")), 0, None, False).macs
+    assert tuned.macs - untaught == (tuned.epochs * dense / 160 / 3 if "+distill" in way else 0)
+    share = space.cost(point.architecture).macs / space.cost(space.dense).macs
+    length = protocol(f"scratch={way}").length(setting.recipe, space, share)
+    assert int(length) == scratch.epochs
+
+
+def test_a_run_is_named_by_its_teacher_and_by_what_it_says() -> None:
+    setting = of("vgg16-c10", 160)
+    space = setting.space
+
+    def run(how: str, dense: str = "dense-0") -> str:
+        point = Proposal(space.target(keep=1.0), space.dense, kept={}, weights_of=dense)
+        return setting.final(point, protocol(how), 0, None, False).job.name
+
+    ways = ("scratch-e", "scratch-e+distill", "scratch-e+distill=2", "scratch-e+distill=4@0.5")
+    assert len({*map(run, ways), run("scratch-e+distill", "dense-1")}) == 5
+    assert run("scratch-e", "dense-1") == run("scratch-e")
+    assert run("scratch-e+distill=4@0.9") == run("scratch-e+distill") == run("scratch-b+distill")
+    assert run("scratch-e+distill").startswith("scratch-e+distill-")
+
+
+def test_a_point_without_a_dense_network_has_no_teacher() -> None:
+    setting = of("vgg16-c10", 160)
+    point = Proposal(setting.space.target(keep=1.0), setting.space.dense)
+    assert not protocol("scratch-e+distill").serves(point)
+    with pytest.raises(
+        InputError, match=r"'scratch-e\+distill' has the dense network teach, and this point comes"
+    ):
+        setting.final(point, protocol("scratch-e+distill"), 0, None, False)
+    plan = make_setting(load_space("vgg11-digits"))
+    with pytest.raises(InputError, match="'tpe' proposes shapes without the weights"):
+        make_plan(plan, ["tpe"], protocols=["scratch-e+distill"], controls=False)
+    with pytest.raises(InputError, match="dense network cannot be trained by 'scratch-e\\+distill'"):
+        make_setting(load_space("vgg11-digits"), dense_training="scratch-e+distill")
 
 
 def test_scratch_b_counts_the_weights_that_exist() -> None:

@@ -54,8 +54,8 @@ def test_the_table_of_aligned_points_has_both_costs() -> None:
 def test_the_document_has_the_fields_the_command_line_promises() -> None:
     document = a_row().to_json()
     assert " ".join(sorted(document)) == (
-        "architecture asked chance epochs flags folder id kind proposed proposer protocol reached search_seed "
-        "status test_score train_macs train_seed val_score"
+        "architecture asked chance epochs flags folder id kind proposed proposer protocol pruned_score reached "
+        "search_seed status test_score train_macs train_seed val_score"
     )
     assert document["asked"] == {"metric": "params", "value": 100_000, "keep": 0.1}
     assert set(document["reached"]) == {"params", "macs", "dense_params", "dense_macs"}

@@ -21,6 +21,7 @@ from prunas.experiments.preflight import preflight
 from prunas.experiments.record import record_of, setting_digest
 from prunas.experiments.repeat import command_of
 from prunas.experiments.search import Findings, Plan, search
+from prunas.experiments.steps import warnings_of
 from prunas.names import ONE_GIVEN_NETWORK
 from prunas.protocols import protocol
 from prunas.runs.executors import executor
@@ -163,6 +164,30 @@ def test_a_search_that_inherits_nothing_has_no_column_for_it(path: Path, tmp_pat
     findings = run(a_plan(path, "uniform"), tmp_path)
     assert "pruned" not in tables(findings.record)
     assert {row.flags for row in findings.rows} == {()}  # nobody read the given network
+    plan = a_plan(path, "uniform")
+    assert not [note for note in record_of(plan).notes if "given dense network" in note]
+    (warning,) = [
+        note for note in warnings_of(plan.setting, plan.protocols, plan.proposers) if "given" in note
+    ]
+    assert warning.startswith("nobody in this search reads the given weights; add a method")
+
+
+def test_initial_weights_of_a_given_network_are_not_known(path: Path) -> None:
+    with pytest.raises(
+        InputError, match="'ticket' starts from the weights that the dense network was born with"
+    ):
+        a_plan(path, "l1-global", protocols=["ticket"])
+    assert a_plan(None, "l1-global", protocols=["ticket"])
+
+
+def test_the_given_network_teaches(path: Path, tmp_path: Path) -> None:
+    findings = run(a_plan(path, "l1-global", protocols=["scratch-e+distill"], seeds=1), tmp_path)
+    assert works_in(tmp_path).count("given") == 1
+    (given,) = (tmp_path / SPACE).glob("given-*")
+    (row,) = findings.rows
+    job = json.loads((Path(row.folder) / "job.json").read_text())
+    assert (job["spec"]["teacher"]["run"], job["spec"]["inherit"]) == (given.name, None)
+    assert (row.status, row.protocol) == ("finished", "scratch-e+distill")
 
 
 def test_a_penalty_trains_on_from_the_given_network(path: Path, tmp_path: Path) -> None:
@@ -378,8 +403,6 @@ def test_commands_take_weights(
 
 
 def test_a_dense_training_that_does_not_happen_has_no_say_in_warnings(path: Path) -> None:
-    from prunas.experiments.steps import warnings_of
-
     for weights, warned in ((None, True), (path, False)):
         plan = a_plan(weights, "l1-global", "slimming", protocols=["finetune"])
         assert bool(warnings_of(plan.setting, plan.protocols, plan.proposers)) == warned
