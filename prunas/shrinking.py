@@ -44,6 +44,9 @@ __all__ = ["PreparedShrink", "Shrunk", "prepare_shrink", "shrink"]
 TRAINING_SHARE = 0.8
 """Share of a budget of time that goes into retraining; the rest is for pruning, scoring and writing files."""
 
+UNUSED = 0.75
+"""Share of a budget below which a plan says that it does not need all of it."""
+
 
 def shrink(
     space: "Space | Callable[[], nn.Module]",
@@ -306,6 +309,12 @@ def _ready(
         decision = _decided_epochs(plan, prepared.store, seconds, asked)
         plan = make(epochs=decision[1]["epochs"])
         preflight(plan.search, prepared.store)
+    longest = plan.allotment.epochs >= plan.setting.recipe.epochs
+    if plan.budget is not None and longest and plan.epochs < UNUSED * plan.budget:
+        notes += (
+            f"{plan.epochs} of {plan.budget} epochs are used: no training is longer than the recipe's "
+            f"{plan.setting.recipe.epochs}; see --recipe-set epochs=...",
+        )
     fields = {each.name: getattr(prepared, each.name) for each in dataclasses.fields(Prepared)}
     notes = (*notes, *warnings_of(plan.setting, ()))
     return PreparedShrink(**fields, plan=plan, decision=decision, notes=notes)

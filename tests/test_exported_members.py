@@ -19,6 +19,7 @@ TYPES = {
     "load_results": "function",
     "load_space": "function",
     "search": "function",
+    "shrink": "function",
     "train": "function",
     "transfer": "function",
 }

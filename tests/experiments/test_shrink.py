@@ -416,6 +416,13 @@ def test_the_measured_speed_decides_once_what_a_time_means(
     assert prepare_shrink(small_space, **asked | {"time": "2m"}).forecast.epochs > 4
 
 
+def test_a_budget_that_the_plan_does_not_need_is_said(small_space: Path, weights: Path) -> None:
+    asked: dict[str, Any] = {"weights": weights, "keep": 0.5, "proposers": "l1", "protocol": "finetune"}
+    (note,) = (note for note in prepare_shrink(small_space, epochs=100, **asked).notes if "are used" in note)
+    assert note.startswith("8 of 100 epochs are used: no training is longer than the recipe's 4")
+    assert not any("are used" in note for note in prepare_shrink(small_space, epochs=8, **asked).notes)
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("2h", 7200), ("30m", 1800), ("1h30m", 5400), ("45s", 45), ("90min", 5400), (12, 12)],
