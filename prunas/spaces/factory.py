@@ -1,5 +1,6 @@
 """A network's factory: imported by its path or from a user's file, called, told apart by version."""
 
+import ast
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -25,8 +26,31 @@ __all__ = [
     "import_attribute",
     "import_factory",
     "import_path",
+    "imported_beside",
     "make_network",
+    "read_source",
 ]
+
+
+def read_source(what: str, path: Path) -> str:
+    """The text of a user's Python file; what lies beside it can be imported from now on, as when Python runs it.
+
+    Args:
+        what: The file is for, in messages.
+        path: Of the file.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{what}: cannot read {path}: {why}") from error
+    beside = str(path.parent.resolve())
+    if beside not in sys.path:
+        sys.path.insert(0, beside)
+    return text
 
 
 def make_network(network: str, source: str, arguments: Mapping[str, Any]) -> "nn.Module":
@@ -53,6 +77,30 @@ def import_factory(network: str, source: str) -> Callable[..., Any]:
             "that returns a fresh network at every call"
         )
     return cast(Callable[..., Any], found)
+
+
+def imported_beside(path: Path) -> list[Path]:
+    """Python files beside a user's file that it imports, and those that these import, sorted.
+
+    Args:
+        path: Of the user's file.
+    """
+    waiting, seen = [path], {path}
+    while waiting:
+        try:
+            tree = ast.parse(waiting.pop().read_text(encoding="utf-8"))
+        except (SyntaxError, ValueError):  # whoever imports it says so
+            continue
+        names = [
+            alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+        ]
+        names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        for top in {name.partition(".")[0] for name in names} - {"", "prunas"}:
+            package = path.parent / top
+            files = package.rglob("*.py") if package.is_dir() else [package.with_suffix(".py")]
+            new = {other for other in files if other.is_file()} - seen
+            waiting, seen = [*waiting, *new], seen | new
+    return sorted(seen - {path})
 
 
 def import_attribute(path: str, source: str, what: str) -> Any:
