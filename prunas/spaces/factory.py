@@ -7,6 +7,7 @@ import importlib.util
 import pkgutil
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType
@@ -131,11 +132,20 @@ def _is_network(found: Any) -> bool:
     return torch is not None and isinstance(found, torch.nn.Module)
 
 
+def _place(name: str, source: str) -> str:
+    """Where a user's file lies, if it is still there as it was; else its name alone."""
+    for file in (Path(folder, name) for folder in sys.path):
+        with suppress(OSError, ValueError):
+            if file.read_text(encoding="utf-8") == source:
+                return str(file.resolve())
+    return name
+
+
 @lru_cache
 def _module(name: str, source: str) -> ModuleType:
     """A user's Python file as a module; the same one while the file does not change."""
     module = ModuleType(f"prunas_network_{Path(name).stem}_{digest(source)}")
-    module.__file__ = name
+    module.__file__ = _place(name, source)
     sys.modules[module.__name__] = module  # dataclasses and pickle look their module up
     exec(compile(source, name, "exec"), module.__dict__)
     return module

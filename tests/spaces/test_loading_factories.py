@@ -94,6 +94,20 @@ def test_a_file_imports_what_lies_beside_it(tmp_path: Path, monkeypatch: pytest.
     assert after.known_as != before.known_as
 
 
+def test_a_file_knows_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "beside.txt").write_text("5")
+    (tmp_path / "placed.py").write_text(
+        "from pathlib import Path\n"
+        "from torch import nn\n\n"
+        "def make():\n"
+        "    width = int((Path(__file__).parent / 'beside.txt').read_text())\n"
+        "    return nn.Sequential(nn.Conv2d(1, width, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36 * width, 10))\n"
+    )
+    (tmp_path / "mine.toml").write_text('network = "placed.py:make"\ninput = [1, 8, 8]\ndata = "digits"\n')
+    assert [width.dense for width in prunas.load_space(str(tmp_path / "mine.toml")).dimensions] == [5]
+
+
 def test_a_size_read_off_a_layer_is_told_of_a_file_too(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(
         "from torch import nn\n\n"
