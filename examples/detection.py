@@ -19,7 +19,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 SIZE = 128  # pixels; the network's name says 320
 
 
-def data(images: int = 800) -> dict[str, tuple]:
+def data(images: int = 600) -> dict[str, tuple]:
     """Images (N, 3, 128, 128) of bytes; boxes (N, 4, 4) in pixels, labels (N, 4), -1 where there is no object."""
     splits = {}
     shares = {"train": (0.0, 0.6), "val": (0.6, 0.8), "test": (0.8, 1.0)}
@@ -64,5 +64,5 @@ def train(images: int, epochs: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--full", action="store_true", help="800 images, 15 epochs; else a first look")
-    train(*((800, 15) if parser.parse_args().full else (48, 1)))
+    parser.add_argument("--full", action="store_true", help="600 images, 12 epochs; else a first look")
+    train(*((600, 12) if parser.parse_args().full else (48, 1)))

@@ -30,6 +30,7 @@ __all__ = [
     "imported_beside",
     "make_network",
     "read_source",
+    "texts_beside",
 ]
 
 
@@ -102,6 +103,19 @@ def imported_beside(path: Path) -> list[Path]:
             new = {other for other in files if other.is_file()} - seen
             waiting, seen = [*waiting, *new], seen | new
     return sorted(seen - {path})
+
+
+def texts_beside(name: str, source: str) -> dict[str, bytes]:
+    """What a user's file imports from beside it, by path from there; empty if it is not where it was.
+
+    Args:
+        name: Of the file.
+        source: Its text.
+    """
+    file = Path(_place(name, source))
+    if not file.is_absolute():
+        return {}
+    return {other.relative_to(file.parent).as_posix(): other.read_bytes() for other in imported_beside(file)}
 
 
 def import_attribute(path: str, source: str, what: str) -> Any:
