@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prunas import designs
-    from prunas.api import load_results, search, train, transfer
+    from prunas.api import load_results, load_run, search, train, transfer
     from prunas.architecture import Architecture, KernelPattern
     from prunas.costs.counted import Cost
     from prunas.costs.target import Target
     from prunas.errors import InputError
+    from prunas.shrinking import shrink
     from prunas.spaces.load import load_point, load_space
     from prunas.spaces.space import SearchSpace
 
@@ -36,8 +37,10 @@ __all__ = [
     "designs",
     "load_point",
     "load_results",
+    "load_run",
     "load_space",
     "search",
+    "shrink",
     "train",
     "transfer",
 ]
@@ -51,8 +54,10 @@ _HOMES = {
     "Target": "prunas.costs.target",
     "load_point": "prunas.spaces.load",
     "load_results": "prunas.api",
+    "load_run": "prunas.api",
     "load_space": "prunas.spaces.load",
     "search": "prunas.api",
+    "shrink": "prunas.shrinking",
     "train": "prunas.api",
     "transfer": "prunas.api",
 }

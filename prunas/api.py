@@ -18,8 +18,8 @@ from prunas.architecture import Architecture
 from prunas.costs.target import Target
 from prunas.errors import InputError
 from prunas.experiments.plan import Plan, check_cap, make_plan, make_setting
-from prunas.experiments.preflight import check_setting
-from prunas.experiments.prepared import PreparedSearch, PreparedTraining, ready_search
+from prunas.experiments.preflight import check_given, check_setting
+from prunas.experiments.prepared import PreparedSearch, PreparedTraining, inherited, ready_search
 from prunas.experiments.record import load_records
 from prunas.experiments.results import Best, SearchResult, TrainingResult
 from prunas.experiments.steps import warnings_of
@@ -30,12 +30,14 @@ from prunas.runs.execute import Stop, never
 from prunas.runs.executors import Report, silent
 from prunas.runs.store import Store
 from prunas.spaces.load import load_point, load_space
+from prunas.spaces.reference import PATH
 from prunas.spaces.space import SearchSpace
-from prunas.surgery.given import Weights
 from prunas.works.trainings import Setting
 
 if TYPE_CHECKING:
     from prunas.designs.align import Rounding
+    from prunas.inspection.trained import TrainedRun
+    from prunas.surgery.given import GivenWeights
 
 __all__ = [
     "Best",
@@ -44,6 +46,7 @@ __all__ = [
     "SearchResult",
     "TrainingResult",
     "load_results",
+    "load_run",
     "prepare_search",
     "prepare_train",
     "prepare_transfer",
@@ -95,12 +98,15 @@ def prepare_search(
     controls: bool = True,
     dense: bool = True,
     dense_training: str = "scratch-e",
-    weights: str | Path | Weights | None = None,
+    weights: "GivenWeights | None" = None,
     cap: float | None = None,
-    keep_weights: bool = False,
+    keep_weights: bool | None = None,
     align: "tuple[int, Rounding] | None" = None,
     recipe: str | Mapping[str, Any] | None = None,
-    data: Path | str | None = None,
+    data: Any = None,
+    task: str | Callable[..., Any] | None = None,
+    loss: str | Callable[..., Any] | None = None,
+    score: str | Callable[..., Any] | Mapping[str, Any] | None = None,
     download: bool = False,
     out: Path | str = "runs",
     executor: str | None = None,
@@ -124,12 +130,19 @@ def prepare_search(
         controls: Whether uniform, random and taper join.
         dense: Whether the dense network is trained and tested too.
         dense_training: How the dense network of pruning methods is trained.
-        weights: Of that network, which is then not trained: see `prunas.surgery.given.Weights.of`.
+        weights: Of that network, which is then not trained: a file, a state dict or what else
+            `prunas.surgery.given.Weights.of` takes; the space's own by default, "none" for none.
         cap: Largest factor of Scratch-B epochs.
-        keep_weights: Whether final trainings keep their weights.
+        keep_weights: Whether final trainings keep their weights; by default all of 64 MiB at most.
         align: What widths are rounded to, and how, such as `(8, "nearest")`.
         recipe: A recipe's name, or what differs from the space's own: `{"epochs": 5}`; `name` names another base.
-        data: Folder of the data sets.
+        data: Folder of the data sets; or instead of the space's own data set, a function or an object, see
+            `prunas.data.find.find_data`.
+        task: What networks are trained for, instead of the space's own: a name, an import path, or a function of
+            the data set that makes it; a lambda where trainings run in this process.
+        loss: A function of (outputs, targets) instead of the task's loss, or where to import it from; see
+            `prunas.tasks.load.with_loss`.
+        score: Instead of the task's score, likewise; see `prunas.tasks.load.with_score`.
         download: Whether a data set that is not there may be fetched.
         out: Folder that holds all runs.
         executor: Name of what executes trainings.
@@ -140,7 +153,7 @@ def prepare_search(
     Raises:
         InputError: Something does not exist, or could only fail later.
     """
-    setting = _setting(space, recipe, data, download, dense_training, weights)
+    setting = _setting(space, recipe, data, download, dense_training, weights, task, loss, score)
     plan = make_plan(
         setting,
         _several(proposers),
@@ -201,8 +214,9 @@ def prepare_transfer(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     controls: bool = True,
     dense: bool = True,
+    weights: "GivenWeights | None" = None,
     recipe: str | Mapping[str, Any] | None = None,
-    data: Path | str | None = None,
+    data: Any = None,
     download: bool = False,
     out: Path | str = "runs",
     executor: str | None = None,
@@ -225,8 +239,9 @@ def prepare_transfer(
         options: Settings of proposers by name.
         controls: Whether uniform, random and taper join.
         dense: Whether the target's dense network is trained and tested too.
+        weights: Of the target's dense network, as of `prepare_search`; those of the source are in its own file.
         recipe: Name of a recipe, or what differs from the spaces' own.
-        data: Folder of the data sets.
+        data: As of `prepare_search`.
         download: Whether a data set that is not there may be fetched.
         out: Folder that holds all runs.
         executor: Name of what executes trainings.
@@ -238,7 +253,7 @@ def prepare_transfer(
         InputError: As `prepare_search`, or the stages of the two networks cannot be matched.
     """
     designs = designs_of(proposer)
-    setting = _setting(target, recipe, data, download)
+    setting = _setting(target, recipe, data, download, weights=weights)
     found_in = _space(source)
     common: dict[str, Any] = {
         "keep": _several(keep) or list(setting.space.study.keep),
@@ -298,8 +313,12 @@ def prepare_train(
     protocol: str = "scratch-e",
     seed: int = 0,
     cap: float | None = None,
+    weights: "GivenWeights | None" = None,
     recipe: str | Mapping[str, Any] | None = None,
-    data: Path | str | None = None,
+    data: Any = None,
+    task: str | Callable[..., Any] | None = None,
+    loss: str | Callable[..., Any] | None = None,
+    score: str | Callable[..., Any] | Mapping[str, Any] | None = None,
     download: bool = False,
     out: Path | str = "runs",
     notice: Callable[[str], object] | None = None,
@@ -309,11 +328,16 @@ def prepare_train(
     Args:
         space: Its space, as of `train`.
         architecture: The point.
-        protocol: `scratch-e`, `scratch-b` or `dsd`.
+        protocol: `scratch-e`, `scratch-b` or `dsd`; with `weights` also what inherits, such as `finetune`.
         seed: Of initial weights and batches.
         cap: Largest factor of Scratch-B epochs.
+        weights: Of the dense network, which the point inherits; it must have all of its widths. As of
+            `prepare_search`.
         recipe: Name of a recipe, or what differs from the space's own.
-        data: Folder of the data sets.
+        data: As of `prepare_search`.
+        task: What the network is trained for, as of `prepare_search`.
+        loss: Instead of the task's loss, as of `prepare_search`.
+        score: Instead of the task's score, as of `prepare_search`.
         download: Whether a data set that is not there may be fetched.
         out: Folder that holds all runs.
         notice: Told, in one line, what was repaired in the store; a warning by default.
@@ -331,18 +355,26 @@ def prepare_train(
         found, arch = space, space.dense
     else:
         found, arch = load_point(str(space))
-    setting = _setting(found, recipe, data, download)
-    asked = Target("params", found.cost(arch).params)
-    training = setting.final(
-        Proposal(asked, arch), how, seed, cap if cap is not None else found.study.cap, True
-    )
+    setting = _setting(found, recipe, data, download, weights=weights, task=task, loss=loss, score=score)
+    store = _store(out, notice)
+    point, given = Proposal(Target("params", found.cost(arch).params), arch), None
+    if how.weights == "sliced":
+        given, point = inherited(setting, point, how)
+    elif weights not in (None, "none"):
+        raise InputError(
+            f"protocol {how.name!r} starts from new weights; add --protocol finetune, or leave --weights out"
+        )
+    training = setting.final(point, how, seed, cap if cap is not None else found.study.cap, True)
     check_setting(setting)
+    if given is not None:
+        check_given(setting, store)
     return PreparedTraining(
         setting=setting,
         training=training,
-        asked=asked,
+        asked=point.target,
         seed=seed,
-        store=_store(out, notice),
+        given=given,
+        store=store,
         executor="serial",
         notes=warnings_of(setting, [how]),
     )
@@ -360,6 +392,24 @@ def load_results(out: Path | str = "runs", space: str | None = None) -> list[Sea
     """
     root = Path(out)
     return [SearchResult(record, root) for record in load_records(root, space)]
+
+
+def load_run(run: Path | str, out: Path | str = "runs") -> "TrainedRun":
+    """A finished training read back: its network with weights, in evaluation mode, and what is known of it.
+
+    Args:
+        run: The run's folder, as rows and results name it; or its id or the name of its folder.
+        out: Folder that holds all runs, for an id or a name.
+
+    Raises:
+        InputError: There is no such run, it is not finished, it kept no weights, or it was trained with more than
+            the network.
+    """
+    from prunas.inspection.trained import (
+        load_run as read,
+    )  # torch, which searches import in their trainings alone
+
+    return read(run, out)
 
 
 def _check_trials(trials: int | None, plan: Plan) -> None:
@@ -383,13 +433,21 @@ def _store(out: Path | str, notice: Callable[[str], object] | None) -> Store:
     return Store(Path(out)) if notice is None else Store(Path(out), notice=notice)
 
 
+def _is_folder(data: Any) -> bool:
+    """Whether data are a folder, not a data set: a function's path has a colon."""
+    return isinstance(data, Path) or (isinstance(data, str) and not PATH.fullmatch(data))
+
+
 def _setting(
     space: Space,
     recipe: str | Mapping[str, Any] | None,
-    data: Path | str | None,
+    data: Any,
     download: bool,
     dense_training: str = "scratch-e",
-    weights: str | Path | Weights | None = None,
+    weights: "GivenWeights | None" = None,
+    task: str | Callable[..., Any] | None = None,
+    loss: str | Callable[..., Any] | None = None,
+    score: str | Callable[..., Any] | Mapping[str, Any] | None = None,
 ) -> Setting:
     changes = dict(recipe) if isinstance(recipe, Mapping) else {"name": recipe}
     name = changes.pop("name", None)
@@ -397,8 +455,12 @@ def _setting(
         _space(space),
         recipe_name=name,
         changes=changes,
-        root=None if data is None else Path(data),
+        root=Path(data) if _is_folder(data) else None,
+        data=None if _is_folder(data) else data,
         download=download,
         dense_training=dense_training,
         weights=weights,
+        task=task,
+        loss=loss,
+        score=score,
     )

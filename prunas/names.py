@@ -17,6 +17,7 @@ __all__ = [
     "MACS_NOT_MATCHED",
     "METRIC_NAMES",
     "NONE_LEFT_OUT",
+    "ONE_GIVEN_NETWORK",
     "PENALTY_NOT_ACTED",
     "READS_WEIGHTS",
     "REGISTERED",
@@ -39,6 +40,7 @@ _TABLES: dict[Registry, dict[str, str]] = {
     "prunas.works": {
         "evaluate": "prunas.works.evaluate:run",
         "given": "prunas.works.given:run",
+        "test": "prunas.works.tested:run",
         "train": "prunas.works.train:run",
     },
     "prunas.penalties": {
@@ -50,7 +52,13 @@ _TABLES: dict[Registry, dict[str, str]] = {
         "thinet/rescaled": "prunas.proposers.pruning.refit:rescaled",
         "reconstruction/refitted": "prunas.proposers.pruning.refit:refitted",
     },
-    "prunas.tasks": {"classification": "prunas.tasks.classification:Classification"},
+    "prunas.tasks": {
+        "classification": "prunas.tasks.classification:Classification",
+        "multilabel": "prunas.tasks.multilabel:Multilabel",
+        "regression": "prunas.tasks.regression:Regression",
+        "segmentation": "prunas.tasks.segmentation:Segmentation",
+        "detection": "prunas.tasks.detection:Detection",
+    },
     "prunas.data": {
         "digits": "prunas.data.digits:digits",
         "cifar10": "prunas.data.cifar:cifar10",
@@ -125,6 +133,9 @@ CHANCE_LEVEL = "chance_level"
 
 NONE_LEFT_OUT = "none_left_out"
 """A design made of the shapes of all seeds, so that n counts trainings and not searches."""
+
+ONE_GIVEN_NETWORK = "one_given_network"
+"""Several seeds share one given dense network, so that n counts trainings and not searches in other networks."""
 
 METRIC_NAMES = ("params", "macs", "channels", "conv-params", "activations", "memory")
 """The metrics of `prunas.costs.metrics`, for help that must not import it."""

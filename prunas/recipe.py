@@ -34,6 +34,9 @@ SCHEDULES = ("step", "one-cycle", "cosine", "linear", "constant")
 OPTIMISERS = ("sgd", "adamw")
 """What a recipe's `optimizer` can be."""
 
+FLIPS = ("random", "alternating")
+"""What a recipe's `flip` can be."""
+
 
 def finite(value: object) -> bool:
     """Whether a value is a number that a float can hold; truth values are none."""
@@ -41,6 +44,11 @@ def finite(value: object) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:
         return False
+
+
+def _names_transform(entry: object) -> bool:
+    """Whether an entry of `transforms` is a name, or a table with one."""
+    return isinstance(entry, str) or (isinstance(entry, Mapping) and isinstance(entry.get("name"), str))
 
 
 _Range = tuple[type | tuple[type, ...], Callable[[Any], bool], str]
@@ -57,10 +65,24 @@ _RANGES: Mapping[str, _Range] = MappingProxyType(
         "weight_decay": (_NUMBER, lambda value: value >= 0, "a finite number from 0"),
         "images": (int, lambda value: value >= 0, "a whole number from 0 (all)"),
         "label_smoothing": (_NUMBER, lambda value: 0 <= value < 1, "at least 0 and below 1"),
+        "label_smoothing_from": (int, lambda value: value >= 0, "a whole number from 0 (any network)"),
+        "warmup_epochs": (_NUMBER, lambda value: value >= 0, "a finite number from 0"),
+        "clip": (_NUMBER, lambda value: value >= 0, "a finite number from 0 (no limit)"),
+        "ema": (_NUMBER, lambda value: 0 <= value < 1, "at least 0 and below 1"),
+        "mixup": (_NUMBER, lambda value: value >= 0, "a finite number from 0 (none)"),
+        "cutmix": (_NUMBER, lambda value: value >= 0, "a finite number from 0 (none)"),
         "rewound": (int, lambda value: value >= 0, "a whole number from 0 (the schedule as it is)"),
     }
 )
 """Type and range of every number of a recipe; all of them are finite."""
+
+_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"schedule": SCHEDULES, "precision": PRECISIONS, "optimizer": OPTIMISERS, "flip": FLIPS}
+)
+"""The words that a setting can be."""
+
+_LISTS = frozenset({"milestones", "transforms"})
+"""Settings that are tuples here and lists elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +121,23 @@ class Recipe:
             and 0.999.
         label_smoothing: Share of every label's weight, in [0, 1), that is spread evenly over all classes (Szegedy
             et al. 2016, arXiv:1512.00567); of training losses only. Not every task has labels to smooth.
+        label_smoothing_from: Parameters of a dense network from which labels are smoothed: smoothing lowers the
+            accuracy of smaller ones. It is decided once for all shapes of a space, by `settled`; 0 smooths always.
+        decay_norms: Whether weight decay pulls norms, biases and all other parameters of one axis too.
+        flip: How the data set's augmentation mirrors images, where it does: `random` mirrors every image with a
+            chance of a half in every epoch; `alternating` only in the first one, and from then on shows each image
+            and its mirror image in turn (Jordan 2024, arXiv:2404.00498).
+        warmup_epochs: Epochs during which `step` and `constant` rise linearly to their rate (Goyal et al. 2017,
+            arXiv:1706.02677); the other schedules have `warmup`.
+        clip: If not 0, a step's gradients, a penalty's included, are scaled down to this norm of all of them.
+        ema: If not 0, the decay in (0, 1) of a running mean of all weights and batch statistics; it is what is
+            scored and kept. It remembers some 1 / (1 - ema) steps, which should be a small part of the training.
+        mixup: If not 0, the parameter of the beta distribution by which images of a batch, with their labels, are
+            mixed (Zhang et al. 2018, arXiv:1710.09412). Only labels that are classes can be mixed.
+        cutmix: The same of pasting a patch of another image (Yun et al. 2019, arXiv:1905.04899); with both, each
+            step has one of the two.
+        transforms: Augmentations of `torchvision.transforms.v2` by name, or tables of `name` and arguments, that
+            training images pass through after the data set's own; on the CPU, image by image.
 
     A field born after the first release carries `metadata={"neutral": value}`, the value at which everything is as
     before: at that value it stands neither in `identity` nor in `to_json`, so that stored runs keep their names.
@@ -124,6 +163,15 @@ class Recipe:
     fused: bool = field(default=True, metadata={"neutral": True})
     optimizer: Literal["sgd", "adamw"] = field(default="sgd", metadata={"neutral": "sgd"})
     label_smoothing: float = field(default=0.0, metadata={"neutral": 0.0})
+    label_smoothing_from: int = field(default=0, metadata={"neutral": 0})
+    decay_norms: bool = field(default=True, metadata={"neutral": True})
+    flip: Literal["random", "alternating"] = field(default="random", metadata={"neutral": "random"})
+    warmup_epochs: float = field(default=0.0, metadata={"neutral": 0.0})
+    clip: float = field(default=0.0, metadata={"neutral": 0.0})
+    ema: float = field(default=0.0, metadata={"neutral": 0.0})
+    mixup: float = field(default=0.0, metadata={"neutral": 0.0})
+    cutmix: float = field(default=0.0, metadata={"neutral": 0.0})
+    transforms: tuple[str | Mapping[str, Any], ...] = field(default=(), hash=False, metadata={"neutral": ()})
 
     def __post_init__(self) -> None:
         """Refuses settings no training can follow."""
@@ -131,7 +179,7 @@ class Recipe:
             value = getattr(self, name)
             if not (isinstance(value, types) and finite(value) and allowed(value)):
                 raise InputError(f"recipe {self.name!r}: {name} must be {rule}, not {value!r}")
-        for name in ("nesterov", "augment", "channels_last", "fused"):
+        for name in ("nesterov", "augment", "channels_last", "fused", "decay_norms"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(
                     f"recipe {self.name!r}: {name} must be true or false, not {getattr(self, name)!r}"
@@ -141,12 +189,19 @@ class Recipe:
             raise InputError(
                 f"recipe {self.name!r}: milestones are shares of the epochs, each between 0 and 1"
             )
-        if self.schedule not in SCHEDULES:
-            raise unknown("schedule", str(self.schedule), SCHEDULES)
-        if self.precision not in PRECISIONS:
-            raise unknown("precision", str(self.precision), PRECISIONS)
-        if self.optimizer not in OPTIMISERS:
-            raise unknown("optimizer", str(self.optimizer), OPTIMISERS)
+        if not isinstance(self.transforms, tuple) or not all(map(_names_transform, self.transforms)):
+            raise InputError(
+                f"recipe {self.name!r}: transforms is a list of names, or tables with a name, such as "
+                '["AutoAugment", {name = "RandAugment", magnitude = 7}]'
+            )
+        for name, words in _WORDS.items():
+            if getattr(self, name) not in words:
+                raise unknown(name, str(getattr(self, name)), words)
+        if self.warmup_epochs and self.schedule not in ("step", "constant"):
+            raise InputError(
+                f"recipe {self.name!r}: the schedule {self.schedule} rises for a share of the steps; set warmup "
+                "instead of warmup_epochs"
+            )
         if self.nesterov and self.optimizer != "sgd":
             raise InputError(
                 f"recipe {self.name!r}: only the optimizer sgd has nesterov; set nesterov = false"
@@ -159,7 +214,7 @@ class Recipe:
         return digest({name: value for name, value in self.to_json().items() if name not in named})
 
     def replace(self, **changes: Any) -> "Recipe":
-        """A recipe with some fields changed; milestones may be a list.
+        """A recipe with some fields changed; milestones and transforms may be lists.
 
         Raises:
             InputError: A field does not exist or its value cannot be used.
@@ -168,9 +223,26 @@ class Recipe:
         for name in changes:
             if name not in known:
                 raise unknown("recipe setting", name, known)
-        if isinstance(changes.get("milestones"), list):
-            changes["milestones"] = tuple(changes["milestones"])
+        for name in _LISTS & changes.keys():
+            if isinstance(changes[name], list):
+                changes[name] = tuple(changes[name])
         return dataclasses.replace(self, **changes)
+
+    @property
+    def augments(self) -> bool:
+        """Whether it asks for an augmentation that not all data can serve."""
+        turned = self.augment and self.flip != "random"
+        return turned or bool(self.transforms or self.mixup or self.cutmix)
+
+    def settled(self, parameters: int) -> "Recipe":
+        """The recipe as all networks of a space are trained with it: what hangs on the dense one is decided.
+
+        Args:
+            parameters: Of the dense network.
+        """
+        if parameters < self.label_smoothing_from:
+            return self.replace(label_smoothing=0.0, label_smoothing_from=0)
+        return self.replace(label_smoothing_from=0)
 
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON values, but for those at their neutral value."""
@@ -179,8 +251,9 @@ class Recipe:
             for spec in dataclasses.fields(self)
             if "neutral" in spec.metadata
         }
-        values = dataclasses.asdict(self) | {"milestones": list(self.milestones)}
-        return {name: v for name, v in values.items() if name not in neutral or v != neutral[name]}
+        values = dataclasses.asdict(self)
+        kept = {name: v for name, v in values.items() if name not in neutral or v != neutral[name]}
+        return {name: list(v) if name in _LISTS else v for name, v in kept.items()}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Recipe":
@@ -189,8 +262,7 @@ class Recipe:
         for name in document:
             if name not in known:
                 raise unknown("recipe setting", name, known)
-        values = dict(document)
-        values["milestones"] = tuple(document["milestones"])
+        values: dict[str, Any] = {n: tuple(v) if n in _LISTS else v for n, v in document.items()}
         return cls(**values)
 
     def drops(self, epochs: int) -> tuple[int, ...]:
@@ -211,11 +283,13 @@ class Recipe:
         if self.rewound > epochs:
             step += (self.rewound - epochs) * steps_per_epoch
             epochs = self.rewound
-        if self.schedule == "constant":
-            return self.lr
-        if self.schedule == "step":
+        if self.schedule in ("step", "constant"):
+            rise = max(1, round(self.warmup_epochs * steps_per_epoch))
+            lr = self.lr * min(1.0, (step + 1) / rise)
+            if self.schedule == "constant":
+                return lr
             epoch = step // steps_per_epoch
-            return self.lr * self.gamma ** sum(epoch >= drop for drop in self.drops(epochs))
+            return lr * self.gamma ** sum(epoch >= drop for drop in self.drops(epochs))
         total = steps_per_epoch * epochs
         peak = max(0 if self.schedule == "linear" else 1, round(total * self.warmup))
         if step < peak:
@@ -234,12 +308,29 @@ def _table(*recipes: Recipe) -> Mapping[str, Recipe]:
     return MappingProxyType({recipe.name: recipe for recipe in recipes})
 
 
+_FAST = Recipe(
+    name="fast",
+    epochs=15,
+    batch=128,
+    lr=0.2,
+    schedule="linear",
+    warmup=0.2,
+    nesterov=True,
+    weight_decay=5e-4,
+    decay_norms=False,
+    flip="alternating",
+    label_smoothing=0.1,
+    label_smoothing_from=300_000,
+)
+
 RECIPES: Mapping[str, Recipe] = _table(
     Recipe(name="paper", epochs=160, batch=64, lr=0.1),
     Recipe(name="short", epochs=30, batch=512, lr=0.4, schedule="one-cycle", weight_decay=5e-4),
     Recipe(name="imagenet", epochs=90, batch=256, lr=0.1, every=1 / 3),
     Recipe(name="imagenet-vgg", epochs=90, batch=256, lr=0.01, every=1 / 3),
     Recipe(name="sss", epochs=100, batch=128, lr=0.1, milestones=(0.3, 0.6, 0.9), nesterov=True),
+    _FAST,
+    _FAST.replace(name="fast-gpu", batch=256, lr=0.4),
     Recipe(name="tiny", epochs=4, batch=128, lr=0.1, schedule="one-cycle", weight_decay=5e-4),
     Recipe(
         name="digits", epochs=15, batch=32, lr=0.05, schedule="one-cycle", weight_decay=5e-4, augment=False

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from prunas.errors import InputError, unknown
 from prunas.files import digest
+from prunas.inputs import Inputs
 
 __all__ = [
     "FIXED",
@@ -31,6 +32,7 @@ __all__ = [
     "Gate",
     "Group",
     "Layer",
+    "Part",
     "Span",
     "Survey",
 ]
@@ -195,12 +197,41 @@ class CostTerm:
     weight: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The submodule that varies, and what the rest of the network is.
+
+    Attributes:
+        path: Its module path; names in the survey begin with it.
+        params: Parameters of the rest.
+        macs: Multiply-accumulates of the rest for one image in eval mode, those of `uncounted` left out.
+        activations: Outputs of the rest's convolutions and linear layers, likewise.
+        uncounted: Modules of the rest whose work is not counted.
+        why: It is not.
+    """
+
+    path: str
+    params: int
+    macs: int
+    activations: int
+    uncounted: tuple[str, ...] = ()
+    why: str = ""
+
+    def __str__(self) -> str:
+        """What a reader of a cost or a target should know."""
+        missing = f"; {', '.join(self.uncounted)} not counted: {self.why}" if self.uncounted else ""
+        return (
+            f"only {self.path} varies; params, MACs and targets are the whole network's, {self.params:,} params "
+            f"and {self.macs:,} MACs of which lie outside it{missing}"
+        )
+
+
 @dataclass(frozen=True)
 class Survey:
     """Everything that can vary in a network, what is tied to what, and what it costs.
 
     Attributes:
-        input: Shape of one input, without the batch.
+        input: Shape of one input, without the batch; of the first one if there are several.
         fingerprint: Digest of the dense network's parameter and buffer names and shapes.
         order: Module path of every layer with channel counts in the order of construction, see `prunas.surgery`.
         groups: In the order of their first producers.
@@ -212,6 +243,8 @@ class Survey:
         layers: Modules with channel counts, in the order of execution.
         sites: Every channel axis in the state dict.
         rows: The cost.
+        inputs: What the network is called with, where that is more than one tensor of its own type.
+        part: The submodule that varies, where that is not the network.
     """
 
     input: tuple[int, ...]
@@ -226,6 +259,13 @@ class Survey:
     layers: tuple[Layer, ...]
     sites: tuple[ChannelAxis, ...]
     rows: tuple[CostTerm, ...]
+    inputs: Inputs | None = None
+    part: Part | None = None
+
+    @property
+    def called_with(self) -> Inputs:
+        """What the network is called with."""
+        return self.inputs or Inputs((self.input,))
 
     @cached_property
     def group_index(self) -> Mapping[str, int]:
@@ -296,9 +336,11 @@ class Survey:
         return np.concatenate(parts)
 
     def to_json(self) -> dict[str, Any]:
-        """A compact JSON document."""
-        fields = {spec.name: _plain(getattr(self, spec.name)) for spec in dataclasses.fields(self)}
-        return {"format": FORMAT, **fields}
+        """A compact JSON document; what is not there is left out."""
+        fields = {spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)}
+        return {"format": FORMAT} | {
+            name: _plain(value) for name, value in fields.items() if value is not None
+        }
 
     @classmethod
     def from_json(cls, document: Any, source: str = "survey") -> "Survey":
@@ -319,6 +361,8 @@ class Survey:
             for name, value in document.items():
                 if name in RECORDS:
                     values[name] = tuple(RECORDS[name](*map(_frozen, fields)) for fields in value)
+                elif name in SINGLE:
+                    values[name] = SINGLE[name](*map(_frozen, value))
                 elif name == "forms":
                     values[name] = tuple(tuple(Span(*run) for run in form) for form in value)
                 elif name in known:
@@ -345,6 +389,10 @@ RECORDS: Mapping[str, type] = {
     "rows": CostTerm,
 }
 """Fields of a survey that hold records, which JSON keeps as lists."""
+
+
+SINGLE: Mapping[str, type] = {"inputs": Inputs, "part": Part}
+"""Fields that are one record."""
 
 
 def _overlap(run: Span, width: int) -> int:

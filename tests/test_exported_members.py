@@ -17,6 +17,7 @@ TYPES = {
     "designs": "module",
     "load_point": "function",
     "load_results": "function",
+    "load_run": "function",
     "load_space": "function",
     "search": "function",
     "train": "function",

@@ -1,10 +1,12 @@
+import dataclasses
 import math
+import re
 
 import pytest
 import torch
 
 from prunas.errors import InputError
-from prunas.protocols import PROTOCOLS, protocol
+from prunas.protocols import PROTOCOLS, is_fresh, is_reference, protocol, untaught
 from prunas.recipe import RECIPES, Recipe, recipe, scratch_b_epochs
 
 
@@ -87,6 +89,43 @@ def test_linear_is_torchs_after_a_straight_rise(warmup):
     assert (rates == straight) is (warmup > 0)
 
 
+@pytest.mark.parametrize("schedule", ["step", "constant"])
+def test_a_warm_up_in_epochs_is_torchs(schedule):
+    chosen = recipe("paper").replace(schedule=schedule, warmup_epochs=2.5)
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    rise = torch.optim.lr_scheduler.LinearLR(optimiser, 1 / 10, 1.0, total_iters=9)  # 2.5 epochs of 4 steps
+    drops = torch.optim.lr_scheduler.MultiStepLR(optimiser, [20, 28] if schedule == "step" else [], 0.1)
+    expected = []
+    for _ in range(40):
+        expected.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        rise.step()
+        drops.step()
+    assert [chosen.lr_at(step, 4, 10) for step in range(40)] == pytest.approx(expected)
+
+
+def test_fast_is_the_recommended_recipe():
+    """Linear up over a fifth of the steps and to zero, the rate in proportion to the batch."""
+    fast, gpu = recipe("fast"), recipe("fast-gpu")
+    rates = [fast.lr_at(step, 391, 15) for step in range(391 * 15)]
+    assert rates.index(max(rates)) == 391 * 3 - 1
+    assert (max(rates), rates[0]) == pytest.approx((0.2, 0.2 / 1173))
+    assert rates[-1] == pytest.approx(0.2 / (391 * 12))
+    assert fast.lr / fast.batch == gpu.lr / gpu.batch
+    assert gpu.replace(batch=fast.batch, lr=fast.lr).identity == fast.identity
+
+
+def test_labels_are_smoothed_by_the_size_of_the_dense_network():
+    fast = recipe("fast")
+    small, large = fast.settled(299_999), fast.settled(300_000)
+    assert (small.label_smoothing, large.label_smoothing) == (0.0, 0.1)
+    assert small.label_smoothing_from == large.label_smoothing_from == 0
+    assert large.identity == fast.replace(label_smoothing_from=0).identity
+    for name in RECIPES:
+        assert recipe(name).settled(1).settled(10**9) == recipe(name).settled(1)
+    assert recipe("paper").replace(label_smoothing=0.1).settled(1).label_smoothing == 0.1
+
+
 def test_constant_stays():
     chosen = recipe("paper").replace(schedule="constant", lr=0.001)
     assert {chosen.lr_at(step, 3, 40) for step in range(120)} == {0.001}
@@ -107,7 +146,12 @@ def test_name_is_not_identity_and_everything_else_is():
     }  # fmt: skip
     assert {"name", *changes} == set(paper.to_json())
     assert "rewound" not in paper.to_json()  # born later: at 0 it leaves the names of runs alone
-    later = {"rewound": 160, "fused": False, "optimizer": "adamw", "label_smoothing": 0.1}
+    later = {
+        "rewound": 160, "fused": False, "optimizer": "adamw", "label_smoothing": 0.1, "label_smoothing_from": 9,
+        "decay_norms": False, "flip": "alternating", "warmup_epochs": 5, "clip": 1.0, "ema": 0.5,
+        "mixup": 0.2, "cutmix": 1.0, "transforms": ["AutoAugment", {"name": "RandAugment", "magnitude": 7}],
+    }  # fmt: skip
+    assert {*changes, *later, "name"} == {spec.name for spec in dataclasses.fields(Recipe)}
     assert not later.keys() & paper.to_json().keys()
     identities = {paper.replace(**{name: value}).identity for name, value in later.items()}
     assert len({paper.identity, *identities}) == len(later) + 1
@@ -124,6 +168,8 @@ def test_identity_of_the_study_recipe_is_frozen():
         "sss": "a68d22c5ad62",
         "tiny": "c1cbdcc11081",
         "digits": "85d9b7d3d831",
+        "fast": "422b8cc77d41",
+        "fast-gpu": "edb4cddaaa9e",
     }  # moving these orphans stored runs
     assert {name: recipe(name).identity for name in known} == known
 
@@ -131,7 +177,13 @@ def test_identity_of_the_study_recipe_is_frozen():
 @pytest.mark.parametrize("name", RECIPES)
 def test_json_round_trip(name):
     averaged = {"optimizer": "adamw", "nesterov": False, "label_smoothing": 0.1, "schedule": "linear"}
-    for made in (recipe(name), recipe(name).replace(rewound=3), recipe(name).replace(**averaged)):
+    listed = {"transforms": ["AutoAugment", {"name": "RandAugment", "magnitude": 7}], "milestones": [0.25]}
+    for made in (
+        recipe(name),
+        recipe(name).replace(rewound=3),
+        recipe(name).replace(**averaged),
+        recipe(name).replace(**listed),
+    ):
         assert Recipe.from_json(made.to_json()) == made
 
 
@@ -153,6 +205,23 @@ def test_json_round_trip(name):
             lambda: recipe("paper").replace(label_smoothing=1),
             "label_smoothing must be at least 0 and below 1",
         ),
+        (
+            lambda: recipe("paper").replace(flip="alternate"),
+            "unknown flip 'alternate'; did you mean alternating",
+        ),
+        (lambda: recipe("paper").replace(decay_norms=0), "decay_norms must be true or false, not 0"),
+        (
+            lambda: recipe("short").replace(warmup_epochs=5),
+            "one-cycle rises for a share of the steps; set warmup instead",
+        ),
+        (lambda: recipe("paper").replace(ema=1), "ema must be at least 0 and below 1, not 1"),
+        (
+            lambda: recipe("paper").replace(clip=-1),
+            r"clip must be a finite number from 0 \(no limit\), not -1",
+        ),
+        (lambda: recipe("paper").replace(mixup=math.inf), r"mixup must be a finite number from 0 \(none\)"),
+        (lambda: recipe("paper").replace(transforms="AutoAugment"), "transforms is a list of names"),
+        (lambda: recipe("paper").replace(transforms=[{"magnitude": 7}]), "or tables with a name"),
         (lambda: recipe("sss").replace(optimizer="adamw"), "only the optimizer sgd has nesterov"),
         (lambda: recipe("paper").replace(images=-1), "images must be a whole number from 0"),
         (lambda: protocol("scratch-c"), "did you mean scratch-e, scratch-b, scratch-b"),
@@ -201,6 +270,49 @@ def test_a_protocol_may_carry_a_number():
     for name in ("scratch-e:20", "finetune:20", "finetune-rewound:20", "ticket:20"):
         assert (protocol(name).name, protocol(name).epochs) == (name, 20)
         assert protocol(name).family == name.removesuffix(":20")
+
+
+@pytest.mark.parametrize(
+    ("typed", "name", "teacher", "epochs"),
+    [
+        ("finetune-large+distill", "finetune-large+distill", (4.0, 0.9), None),
+        ("finetune+distill=4@0.9:20", "finetune+distill:20", (4.0, 0.9), 20),
+        ("finetune-rewound+distill=2:5", "finetune-rewound+distill=2@0.9:5", (2.0, 0.9), 5),
+        ("scratch-e+distill=1.50@1", "scratch-e+distill=1.5@1", (1.5, 1.0), None),
+        ("scratch-b+finetune+distill:2", "scratch-b+finetune+distill:2", (4.0, 0.9), None),
+    ],
+)
+def test_a_protocol_may_have_a_teacher(typed, name, teacher, epochs):
+    how = protocol(typed)
+    assert (how.name, how.epochs) == (name, epochs)
+    assert (how.teacher.temperature, how.teacher.weight) == teacher
+    assert protocol(how.name) == how
+    assert is_fresh(name) == name.startswith("scratch") and not is_reference(name)
+    assert untaught(name) == name.partition("+distill")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("finetune+distill=0", "the temperature of +distill must be above 0, not 0"),
+        ("finetune+distill=nan", "the temperature of +distill must be above 0, not nan"),
+        ("finetune+distill=4@0", "the weight of +distill must be above 0 and at most 1, not 0"),
+        ("finetune+distill=4@nan", "the weight of +distill must be above 0 and at most 1, not nan"),
+        ("finetune+distill=hot", "as in +distill=4@0.9"),
+        ("finetune+distill=4@0.9@1", "as in +distill=4@0.9"),
+        ("finetune+distilled", "as in +distill=4@0.9"),
+        ("finetune-large:0.5", "its number must be whole epochs, as in finetune-large:20"),
+        ("finetune-larg+distill", "finetune-large"),
+        (
+            "scratch=scratch-e:5",
+            "scratch-e:5 inherits no weights; name a way that does, such as scratch=finetune-large",
+        ),
+        ("scratch=finetun", "finetune"),
+    ],
+)
+def test_a_teacher_or_cost_that_cannot_be_meant_is_refused(name, reason):
+    with pytest.raises(InputError, match=re.escape(reason)):
+        protocol(name)
 
 
 NUMBERS = ("epochs", "batch", "lr", "every", "gamma", "warmup", "momentum", "weight_decay", "images")

@@ -347,9 +347,9 @@ def _ours(result: Result, way: str, asked: Any) -> Summary | None:
     if way == "unpruned":
         return dense_score(result.record.dense, result.record.score)
     values = [
-        row.accuracy
+        row.score
         for row in result.record.rows
-        if row.protocol == way and row.asked == asked and row.accuracy is not None
+        if row.protocol == way and row.asked == asked and row.score is not None
     ]
     return summarise(values, score_bounds(result.record.score)) if values else None
 

@@ -15,7 +15,9 @@ from prunas import __version__
 from prunas.cli import advise as advising
 from prunas.cli import catalogue, design, plot, results
 from prunas.cli import export as exporting
+from prunas.cli import new as newly
 from prunas.cli import search as searching
+from prunas.cli import shrink as shrinking
 from prunas.cli.output import BAD_INPUT, INTERRUPTED, say
 from prunas.errors import InputError
 
@@ -49,9 +51,9 @@ def _options(
 
 COMMANDS: dict[typer.Typer, tuple[Callable[..., None], ...]] = {
     app: (
-        searching.search, searching.transfer, searching.train, catalogue.show, catalogue.spaces,
-        catalogue.proposers, catalogue.presets, results.runs, results.compare, results.report, advising.advise,
-        results.optuna, exporting.export, catalogue.doctor,
+        searching.search, searching.transfer, shrinking.shrink, searching.train, catalogue.show, catalogue.spaces,
+        catalogue.proposers, catalogue.presets, catalogue.tasks, results.runs, results.compare, results.report,
+        advising.advise, results.optuna, exporting.export, newly.new, catalogue.doctor,
     ),
     design_app: (
         design.uniform, design.taper, design.guided, design.transferred, design.shuffled, design.uniform_depth,

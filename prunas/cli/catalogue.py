@@ -1,4 +1,4 @@
-"""What there is: spaces, presets, proposers, one network in detail, this installation."""
+"""What there is: spaces, presets, proposers, tasks, one network in detail, this installation."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prunas import SCHEMA
-from prunas.cli.options import Data, Json, Latency, Out, TimedBatch, TimedOn, load
+from prunas.cli.options import Data, Json, Latency, Out, TimedBatch, TimedOn, load, sizes
 from prunas.cli.output import FAILED, print_json, print_rows, say
 from prunas.errors import InputError
 
 if TYPE_CHECKING:
-    from prunas.cli.documents import PresetRow, ProposerRow, SpaceRow
+    from prunas.cli.documents import PresetRow, ProposerRow, SpaceRow, TaskRow
     from prunas.spaces.space import SearchSpace
 
-__all__ = ["doctor", "presets", "proposers", "show", "spaces"]
+__all__ = ["doctor", "presets", "proposers", "show", "spaces", "tasks"]
 
 
 def show(
@@ -29,7 +29,7 @@ def show(
         str | None, typer.Option("--input", help="Shape of one input of a network, such as 3,224,224.")
     ] = None,
     code: Annotated[
-        bool, typer.Option("--code", help="Only the shape, as Python to paste into your own code.")
+        bool, typer.Option("--code", help="Only a Python module that builds the shape without prunas.")
     ] = False,
     latency: Latency = False,
     batch: TimedBatch = 1,
@@ -43,12 +43,12 @@ def show(
     if shape is None:
         found, arch = load_point(point)
     else:
-        found = load_network(point, _sizes(shape))
+        found = load_network(point, sizes(shape))
         arch = found.dense
     if code:
-        from prunas.inspection.code import shape_code
+        from prunas.inspection.standalone import standalone_code
 
-        text = shape_code(found, arch)
+        text = standalone_code(found, arch)
         if as_json:
             print_json({"schema": SCHEMA, "space": found.name, "digest": arch.digest, "code": text})
         else:
@@ -66,17 +66,6 @@ def show(
     typer.echo(show_text(found, arch, document))
     if timed:
         typer.echo(f"\n{latency_text(timed)}")
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    """The value of --input."""
-    try:
-        sizes = tuple(map(int, text.split(",")))
-    except ValueError:
-        sizes = ()
-    if not sizes or min(sizes) < 1:
-        raise InputError(f"--input must be sizes such as 3,224,224, not {text!r}")
-    return sizes
 
 
 def spaces(as_json: Json = False) -> None:
@@ -137,6 +126,34 @@ def presets(
                     "macs": cost.macs,
                 }
             )
+    print_rows(rows, as_json)
+
+
+def tasks(as_json: Json = False) -> None:
+    """What networks can be trained for: prunas's own tasks and those of installed packages."""
+    import inspect
+
+    from prunas.names import REGISTERED
+    from prunas.plugins import load_all, resolve
+    from prunas.tasks.score import Score
+
+    bundled = REGISTERED["prunas.tasks"]
+    offered, problems = load_all("prunas.tasks", bundled, lambda plugin: plugin.load())
+    for problem in problems:
+        say(problem)
+    rows: list[TaskRow] = []
+    for name, make in ({task: resolve("prunas.tasks", task) for task in bundled} | offered).items():
+        declared = getattr(make, "score", None)
+        score = declared if isinstance(declared, Score) else None
+        rows.append(
+            {
+                "name": name,
+                "description": (inspect.getdoc(make) or "").partition("\n")[0],
+                "score": score.name if score else None,
+                "unit": score.unit if score else None,
+                "better": score.better if score else None,
+            }
+        )
     print_rows(rows, as_json)
 
 

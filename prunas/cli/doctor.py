@@ -44,6 +44,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "postgres": ("psycopg",),
     "dashboard": ("optuna-dashboard",),
     "slurm": ("submitit",),
+    "datasets": ("datasets",),
 }
 """Packages of each extra, `pip install 'prunas[EXTRA]'`."""
 

@@ -1,11 +1,13 @@
 """Rows that commands print with `--json` and that are no values; see `prunas.cli.schema`."""
 
+from typing import Literal
+
 from typing_extensions import TypedDict
 
 from prunas.names import Decision, Kind, Need
 from prunas.proposers.options import OptionRow
 
-__all__ = ["PresetRow", "ProposerRow", "RunRow", "SpaceRow"]
+__all__ = ["PresetRow", "ProposerRow", "RunRow", "SpaceRow", "TaskRow"]
 
 
 class SpaceRow(TypedDict):
@@ -41,6 +43,16 @@ class ProposerRow(TypedDict):
     needs: list[Need]
     trainings_per_target: int
     options: list[OptionRow] | None
+
+
+class TaskRow(TypedDict):
+    """What networks can be trained for; of a task that only its function makes, the score is not known here."""
+
+    name: str
+    description: str
+    score: str | None
+    unit: str | None
+    better: Literal["higher", "lower"] | None
 
 
 class RunRow(TypedDict):

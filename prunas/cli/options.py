@@ -1,5 +1,6 @@
 """Options that several commands share, and what their texts mean."""
 
+import dataclasses
 import json
 import os
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import typer
 
 from prunas.errors import InputError, unknown
 from prunas.names import METRIC_NAMES
-from prunas.recipe import PRECISIONS
+from prunas.recipe import PRECISIONS, Recipe
 
 if TYPE_CHECKING:
     from prunas.designs.align import Rounding
@@ -37,10 +38,12 @@ __all__ = [
     "Precision",
     "Rate",
     "RecipeName",
+    "RecipeSet",
     "SpaceName",
     "TimedBatch",
     "TimedOn",
     "To",
+    "WeightsFile",
     "Workers",
     "alignment",
     "computing",
@@ -49,6 +52,7 @@ __all__ = [
     "number",
     "options_of",
     "recipe_of",
+    "sizes",
 ]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
@@ -58,6 +62,10 @@ Data = Annotated[
 ]
 Download = Annotated[bool, typer.Option("--download", help="Fetch a data set that is not there.")]
 RecipeName = Annotated[str | None, typer.Option("--recipe", help="Instead of the space's own recipe.")]
+RecipeSet = Annotated[
+    list[str] | None,
+    typer.Option("--recipe-set", help="Any setting of the recipe, such as optimizer=adamw; repeat it."),
+]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Epochs of the recipe.")]
 Batch = Annotated[int | None, typer.Option("--batch", help="Batch size of the recipe.")]
 Rate = Annotated[float | None, typer.Option("--lr", help="Learning rate of the recipe.")]
@@ -72,6 +80,14 @@ Deterministic = Annotated[
 Eager = Annotated[bool, typer.Option("--eager", help="Do not capture training steps as CUDA graphs.")]
 ChannelsLast = Annotated[
     bool | None, typer.Option("--channels-last/--channels-first", help="Memory layout of the recipe.")
+]
+WeightsFile = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        help="Trained weights of the dense network: a file (safetensors, or a state dict by torch.save), run:ID, "
+        "or an import path such as torchvision.models:ResNet50_Weights.IMAGENET1K_V2; none trains it.",
+    ),
 ]
 ExecutorName = Annotated[
     str | None,
@@ -128,6 +144,17 @@ def number(text: str, flag: str) -> float:
         raise InputError(f"{flag}: {text!r} is not a number") from error
 
 
+def sizes(text: str) -> tuple[int, ...]:
+    """The value of --input: `3,224,224`."""
+    try:
+        shape = tuple(map(int, text.split(",")))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise InputError(f"--input must be sizes such as 3,224,224, not {text!r}")
+    return shape
+
+
 def alignment(text: str | None) -> "tuple[int, Rounding] | None":
     """`8`, `16:up` and the like; to the nearest multiple by default."""
     if text is None:
@@ -161,14 +188,28 @@ def recipe_of(
     images: int | None,
     precision: str | None,
     channels_last: bool | None,
+    settings: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """A recipe by name and what differs from it; None leaves a setting as it is.
 
     A precision of `auto` is what this machine is fast in.
+
+    Args:
+        recipe: Its name.
+        epochs: As all that follow up to `channels_last`, a setting with a flag of its own.
+        batch: See `Recipe`.
+        lr: See `Recipe`.
+        images: See `Recipe`.
+        precision: See `Recipe`; or `auto`.
+        channels_last: See `Recipe`.
+        settings: Any settings, as `optimizer=adamw`; a value is JSON, or a word.
+
+    Raises:
+        InputError: A setting is not of that form, is none, or is given twice.
     """
     if precision not in (None, "auto", *PRECISIONS):
         raise unknown("precision", str(precision), ("auto", *PRECISIONS))
-    return {
+    changes = {
         "name": recipe,
         "epochs": epochs,
         "batch": batch,
@@ -177,6 +218,17 @@ def recipe_of(
         "precision": precision,
         "channels_last": channels_last,
     }
+    known = {spec.name for spec in dataclasses.fields(Recipe)} - {"name"}
+    for text in settings or ():
+        key, _, value = text.partition("=")
+        if not value:
+            raise InputError(f"--recipe-set {text!r} does not read SETTING=VALUE")
+        if key not in known:
+            raise unknown("recipe setting", key, known)
+        if changes.get(key) is not None:
+            raise InputError(f"the recipe's {key} is given twice; leave --recipe-set {text} out")
+        changes[key] = _value(value)
+    return changes
 
 
 def _value(text: str) -> Any:

@@ -10,7 +10,17 @@ import typer
 
 from prunas.errors import InputError
 
-__all__ = ["BAD_INPUT", "FAILED", "INTERRUPTED", "PREEMPTED", "check_file", "print_json", "print_rows", "say"]
+__all__ = [
+    "BAD_INPUT",
+    "FAILED",
+    "INTERRUPTED",
+    "PREEMPTED",
+    "check_file",
+    "check_folder",
+    "print_json",
+    "print_rows",
+    "say",
+]
 
 FAILED, BAD_INPUT, PREEMPTED, INTERRUPTED = 1, 2, 75, 130
 """Exit codes."""
@@ -33,6 +43,22 @@ def check_file(path: Path, flag: str) -> None:
     """
     if path.is_dir():
         raise InputError(f"{flag} {path} is a folder; name a file in it")
+    _check_above(path, flag)
+
+
+def check_folder(path: Path, flag: str) -> None:
+    """Refuses, before any work, a path that can be no folder to write to; arguments as of `check_file`.
+
+    Raises:
+        InputError: It is a file, or lies in something that is no folder or cannot be written to.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{flag} {path} is a file; name a folder")
+    _check_above(path / "file", flag)
+
+
+def _check_above(path: Path, flag: str) -> None:
+    """Refuses a path below something that is no folder, or that cannot be written to."""
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not above.is_dir():
         raise InputError(f"{flag} {path}: {above} is not a folder; name a file in a folder")

@@ -17,17 +17,20 @@ from typing_extensions import TypedDict
 
 import prunas
 from prunas.cli.doctor import Check
-from prunas.cli.documents import PresetRow, ProposerRow, RunRow, SpaceRow
+from prunas.cli.documents import PresetRow, ProposerRow, RunRow, SpaceRow, TaskRow
 from prunas.costs.counted import Cost
+from prunas.costs.target import Target
 from prunas.experiments.forecast import DryRow
 from prunas.experiments.optuna_studies import Written
 from prunas.experiments.repeat import PlanDocument
 from prunas.files import write_atomic
+from prunas.inspection.draft import Draft
 from prunas.inspection.export import Exported
 from prunas.inspection.latency import Latency
 from prunas.inspection.show import ShowDocument
 from prunas.results.record import Record
 from prunas.results.rows import Point, Proposed, TrainingRow
+from prunas.results.shrunk import Round, ShrinkRecord
 from prunas.statistics.advice import Advice, Observation
 from prunas.statistics.claims import Verdict
 from prunas.statistics.patterns import PatternSpread
@@ -99,7 +102,7 @@ _Study = _document("Study", Written)
 _Line = _document(
     "Line",
     Line,
-    without=["accuracy"],
+    without=["score"],
     more=_SUMMARY_IF_TESTED | {"flags": Mapping[str, Annotated[int, Field(ge=1)]]},
 )
 _Difference = _document("Difference", Difference, without=["summary"], more=_SUMMARY)
@@ -144,6 +147,16 @@ _DESIGN: dict[str, Any] = {
     "reached": Cost,
     "file": str,
 }
+_SHRINK_PLAN: dict[str, Any] = {
+    "space": str,
+    "asked": Target,
+    "proposers": list[str],
+    "protocols": list[str],
+    "rounds": list[Round],
+    "trainings": int,
+    "epochs": int,
+    "macs": int,
+}
 _ASKED = {"space": str, "budget": int, "keep": float, "epochs": int, "evidence": _many(_Observation)}
 
 COMMANDS: Mapping[str, Any] = {
@@ -151,14 +164,23 @@ COMMANDS: Mapping[str, Any] = {
     "search --dry-run": _document(
         "DryRun", more=_VERSION | {"trainings": int, "macs": int, "runs": list[DryRow]}
     ),
+    "shrink": _document(
+        "Shrink",
+        ShrinkRecord,
+        more={**_VERSION, "score": Score, "architecture": Point, "files": list[str]},
+        optional={"latency": _Latency},
+    ),
+    "shrink --dry-run": _document("ShrinkPlan", more=_VERSION | _SHRINK_PLAN),
     "train": _document("Train", TrainingRow, more=_VERSION | {"space": str, "trained": int}),
     "design": _document("Design", more=_VERSION | _DESIGN, optional={"proposed": Proposed}),
     "show": _document("Show", ShowDocument, more=_VERSION, optional={"latency": _Latency}),
     "show --code": _document("ShowCode", more=_VERSION | {"space": str, "digest": str, "code": str}),
     "export": _document("Export", Exported, more=_VERSION | {"file": str}),
+    "new": _document("New", Draft, without=["text"], more=_VERSION | {"file": str}),
     "spaces": list[SpaceRow],
     "proposers": list[ProposerRow],
     "presets": list[PresetRow],
+    "tasks": list[TaskRow],
     "runs": list[RunRow],
     "compare": _document("Compare", more=_VERSION | {"records": _many(_Search)}),
     "plot": _document("Plot", more=_VERSION | {"figures": list[str]}, optional=_PLOTTED),

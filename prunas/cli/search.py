@@ -27,6 +27,8 @@ from prunas.cli.options import (
     Precision,
     Rate,
     RecipeName,
+    RecipeSet,
+    WeightsFile,
     Workers,
     alignment,
     computing,
@@ -37,6 +39,7 @@ from prunas.cli.options import (
 )
 from prunas.cli.output import FAILED, PREEMPTED, print_json, print_rows, say
 from prunas.cli.progress import progress
+from prunas.protocols import PROTOCOLS
 from prunas.report import can_draw
 
 if TYPE_CHECKING:
@@ -44,7 +47,14 @@ if TYPE_CHECKING:
 
 __all__ = ["search", "train", "transfer"]
 
-ProtocolNames = Annotated[str, typer.Option("--protocol", help="How points are trained.")]
+ProtocolNames = Annotated[
+    str,
+    typer.Option(
+        "--protocol",
+        help=f"How points are trained: {', '.join(PROTOCOLS)}. +distill has the dense network teach, :N sets "
+        "epochs, scratch=NAME costs what NAME costs.",
+    ),
+]
 ProposerSet = Annotated[
     list[str] | None, typer.Option("--set", help="Setting of a proposer, such as slimming.pull=1.")
 ]
@@ -87,10 +97,17 @@ def search(
         str,
         typer.Option("--dense-training", help="How the dense network is trained: scratch-e, dsd or dsd:0.5."),
     ] = "scratch-e",
+    weights: WeightsFile = None,
     cap: Annotated[float | None, typer.Option("--cap", help="Largest factor of Scratch-B epochs.")] = None,
-    keep_weights: Annotated[bool, typer.Option(help="Keep the weights of every final training.")] = False,
+    keep_weights: Annotated[
+        bool | None,
+        typer.Option(
+            help="Keep the weights of every final training, or of none; by default those up to 64 MiB."
+        ),
+    ] = None,
     align: Align = None,
     recipe: RecipeName = None,
+    recipe_set: RecipeSet = None,
     epochs: Epochs = None,
     batch: Batch = None,
     lr: Rate = None,
@@ -128,10 +145,11 @@ def search(
         controls=controls,
         dense=dense,
         dense_training=dense_training,
+        weights=weights,
         cap=cap,
         keep_weights=keep_weights,
         align=alignment(align),
-        recipe=recipe_of(recipe, epochs, batch, lr, images, precision, channels_last),
+        recipe=recipe_of(recipe, epochs, batch, lr, images, precision, channels_last, recipe_set),
         data=data,
         download=download,
         out=out,
@@ -164,7 +182,9 @@ def transfer(
     dense: Annotated[
         bool, typer.Option(help="Whether the target's dense network is trained and tested too.")
     ] = True,
+    weights: WeightsFile = None,
     recipe: RecipeName = None,
+    recipe_set: RecipeSet = None,
     epochs: Epochs = None,
     batch: Batch = None,
     lr: Rate = None,
@@ -200,7 +220,8 @@ def transfer(
         options=options_of(option or []),
         controls=controls,
         dense=dense,
-        recipe=recipe_of(recipe, epochs, batch, lr, images, precision, channels_last),
+        weights=weights,
+        recipe=recipe_of(recipe, epochs, batch, lr, images, precision, channels_last, recipe_set),
         data=data,
         download=download,
         out=out,
@@ -214,10 +235,15 @@ def transfer(
 
 def train(
     point: Annotated[str, typer.Argument(help="SPACE, SPACE:PRESET, or an architecture's JSON file.")],
-    protocol: Annotated[str, typer.Option("--protocol", help="scratch-e, scratch-b or dsd.")] = "scratch-e",
+    protocol: Annotated[
+        str,
+        typer.Option("--protocol", help="scratch-e, scratch-b or dsd; with --weights finetune and its like."),
+    ] = "scratch-e",
     seed: Annotated[int, typer.Option("--seed", help="Of initial weights and batches.")] = 0,
     cap: Annotated[float | None, typer.Option("--cap", help="Largest factor of Scratch-B epochs.")] = None,
+    weights: WeightsFile = None,
     recipe: RecipeName = None,
+    recipe_set: RecipeSet = None,
     epochs: Epochs = None,
     batch: Batch = None,
     lr: Rate = None,
@@ -231,7 +257,7 @@ def train(
     eager: Eager = False,
     as_json: Json = False,
 ) -> None:
-    """Train one point from scratch on train + validation and test it once. Keeps the weights."""
+    """Train one point on train + validation, from new or given weights, and test it once. Keeps the weights."""
     from prunas.api import prepare_train
     from prunas.runs.signals import stopping
     from prunas.statistics.flags import count_flags, flags_text
@@ -243,7 +269,8 @@ def train(
         protocol=protocol,
         seed=seed,
         cap=cap,
-        recipe=recipe_of(recipe, epochs, batch, lr, images, precision, channels_last),
+        weights=weights,
+        recipe=recipe_of(recipe, epochs, batch, lr, images, precision, channels_last, recipe_set),
         data=data,
         download=download,
         out=out,

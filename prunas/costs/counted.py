@@ -152,7 +152,7 @@ class CostModel:
         """
         ones = np.full_like(self._reads, len(self.survey.forms))
         outputs: npt.NDArray[np.int64] = self._totals(self._output_counts, widths, selected, alive, ones)[0]
-        return outputs
+        return outputs + (self.survey.part.activations if self.survey.part else 0)
 
     def activations(self, arch: Architecture) -> int:
         """Outputs of all convolutions and linear layers of one point, for one image."""

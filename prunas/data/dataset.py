@@ -9,22 +9,35 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from prunas.data.samples import CLASS_ID, KINDS, Form, Kind, TargetForm, kind_of
 from prunas.errors import InputError
 from prunas.files import digest
 
-__all__ = ["Batch", "DataSet", "Draw", "Feed", "Indices", "Split", "fingerprint", "stratified", "stream_seed"]
+__all__ = [
+    "Alternating",
+    "Batch",
+    "DataSet",
+    "Draw",
+    "Feed",
+    "Indices",
+    "Split",
+    "fingerprint",
+    "stratified",
+    "stream_seed",
+]
 
 Split = Literal["train", "val", "train+val", "test"]
 Indices = NDArray[np.int64]
 Draw = tuple[Tensor, ...]
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, Any]
+"""Inputs (batch, *shape), and targets: a tensor, or tensors by name; see `prunas.data.samples`."""
 
 
 class Feed(Protocol):
@@ -40,35 +53,64 @@ class Feed(Protocol):
         """
 
     def gather(self, draw: Draw) -> Batch:
-        """Images (batch, C, H, W) and labels (batch,) of one draw: tensors in, tensors out, no read-back."""
+        """Inputs (batch, *shape) and targets of one draw: tensors in, tensors out, no read-back."""
+
+
+@runtime_checkable
+class Alternating(Protocol):
+    """A feed that can show each image and its mirror image in turn, epoch by epoch (arXiv:2404.00498)."""
+
+    def alternating(self) -> Feed:
+        """The feed that does; as before where its augmentation mirrors nothing."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class DataSet(ABC):
-    """Labelled images, split once and for all.
+    """Samples with their targets, split once and for all.
 
     Attributes:
         name: The word a user types.
-        shape: Channels, height and width of an image as the network sees it.
-        classes: Number of classes.
-        labels: Class of every image, all splits together.
+        shape: Of a sample as the network sees it: channels, height and width of an image.
+        classes: Number of classes; 0 where targets are values.
+        labels: Class of every sample, all splits together, by which choices are even; zeros where there is none.
         splits: Positions in `labels` of each split, ascending. `train+val` is the union of its two parts.
         identity: Short digest of what the data are: content, preparation and splits.
         notes: What a reader of a result should know about the data.
+        targets: Form of a sample's targets, by name where there are several tensors.
     """
 
     name: str
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     classes: int
     labels: Indices = field(repr=False)
     splits: Mapping[Split, Indices] = field(repr=False)
     identity: str
     notes: tuple[str, ...] = ()
+    targets: TargetForm = CLASS_ID
 
     @property
     def sizes(self) -> dict[Split, int]:
         """Images of each split."""
         return {split: len(members) for split, members in self.splits.items()}
+
+    def require(self, task: str, *kinds: Kind) -> None:
+        """Refuses targets that a task does not learn.
+
+        Args:
+            task: Its name, for the message.
+            kinds: What it learns.
+
+        Raises:
+            InputError: The targets are of another kind.
+        """
+        if kind_of(self.targets) not in kinds:
+            form = self.targets
+            parts = {"": form} if isinstance(form, Form) else form
+            shown = ", ".join(f"{key} {part}".strip() for key, part in parts.items())
+            raise InputError(
+                f"task {task!r} learns {' or '.join(KINDS[kind] for kind in kinds)}; the targets of data set "
+                f"{self.name!r} are {KINDS[kind_of(form)]} ({shown}); choose another task, or give other targets"
+            )
 
     def steps(self, split: Split, batch: int, images: int = 0) -> int:
         """Steps of one epoch; the last one takes what is left."""

@@ -3,205 +3,178 @@
 import functools
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms
 from torchvision.datasets import ImageFolder
-from torchvision.datasets.folder import default_loader
 
 from prunas.data import SKIP_DAMAGED
-from prunas.data.dataset import Batch, DataSet, Draw, Indices, stratified, stream_seed
+from prunas.data.pictures import Preparation
+from prunas.data.samples import Form
+from prunas.data.splitting import check_splits, split_up
+from prunas.data.streamed import Part, Streamed, usual_workers
 from prunas.errors import InputError
 from prunas.files import cache_folder, digest, read_json, write_json
 
-__all__ = ["Folder", "folder", "load_folder"]
+__all__ = ["Pictures", "folder", "load_folder"]
+
+USUAL = Preparation()
+"""As for ImageNet."""
 
 MANY = 20_000
 """Images from which on a first look at all of them takes so long that it is announced."""
 
-_NORMALISE = transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_TRAIN = transforms.Compose(
-    [
-        transforms.RandomResizedCrop(224),
-        transforms.RandomHorizontalFlip(),
-        transforms.ToTensor(),
-        _NORMALISE,
-    ]
-)
-_TEST = transforms.Compose(
-    [transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor(), _NORMALISE]
-)
 
+class Pictures:
+    """Image files as a map-style Dataset."""
 
-@dataclass(frozen=True, slots=True)
-class _Plan(Dataset[tuple[Tensor, int]]):
-    """One epoch: item k is the k-th image of the plan, augmented by a seed of its own (-1: not augmented).
-
-    With a seed per image, the stream depends neither on the number of workers nor on where an epoch resumes.
-    """
-
-    files: list[str]
-    labels: list[int]
-    seeds: list[int]
+    def __init__(
+        self, files: Sequence[str], labels: Sequence[int], prepare: Callable[[Image.Image], Tensor]
+    ) -> None:
+        self._files, self._labels, self._prepare = files, labels, prepare
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self._files)
 
     def __getitem__(self, k: int) -> tuple[Tensor, int]:
         try:
-            image = default_loader(self.files[k])
-        except OSError as error:  # whole when the data set was loaded
-            raise InputError(f"image {self.files[k]} cannot be read: {error}; put it back") from error
-        if self.seeds[k] < 0:
-            return _TEST(image), self.labels[k]
-        with torch.random.fork_rng(devices=()):
-            torch.default_generator.manual_seed(self.seeds[k])
-            return _TRAIN(image), self.labels[k]
+            with Image.open(self._files[k]) as image:
+                return self._prepare(image), self._labels[k]
+        except OSError as error:  # it could be read when the data set was loaded
+            raise InputError(f"cannot be read: {self._files[k]}: {error}; put it back") from error
 
 
-@dataclass(frozen=True, slots=True)
-class _FolderFeed:
-    """See `Feed`. A draw is the batch itself."""
-
-    data: "Folder"
-    members: Indices
-    batch: int
-    device: torch.device
-    augment: bool
-    layout: torch.memory_format
-
-    def draws(self, seed: int | None, epoch: int = 0, start: int = 0) -> Iterator[Draw]:
-        """Images and labels, decoded by the workers and moved to the device."""
-        members, n = self.members, len(self.members)
-        seeds = np.full(n, -1)
-        if seed is not None:
-            generator = torch.Generator().manual_seed(stream_seed("epoch", seed, epoch))
-            members = members[torch.randperm(n, generator=generator).numpy()]
-            if self.augment:
-                seeds = torch.randint(2**62, (n,), generator=generator).numpy()
-        on_gpu = self.device.type == "cuda"
-        loader: DataLoader[Any] = DataLoader(
-            _Plan([self.data.files[i] for i in members], self.data.labels[members].tolist(), seeds.tolist()),
-            self.batch,
-            sampler=range(start * self.batch, n),
-            num_workers=self.data.workers,
-            pin_memory=on_gpu,
-            generator=torch.Generator(),  # else the loader would draw from the training's own stream
-        )
-        for x, y in loader:
-            moved = x.to(self.device, non_blocking=on_gpu, memory_format=self.layout)
-            yield moved, y.to(self.device, non_blocking=on_gpu)
-
-    def gather(self, draw: Draw) -> Batch:
-        """The draw."""
-        x, y = draw
-        return x, y
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Folder(DataSet):
-    """Image files, decoded as they are needed.
-
-    Attributes:
-        files: Path of every image, all splits together.
-        workers: Processes that decode; 0 decodes in this one. Changes no result.
-    """
-
-    files: list[str] = field(repr=False)
-    workers: int
-
-    def feed(
-        self,
-        members: Indices,
-        batch: int,
-        *,
-        device: torch.device,
-        augment: bool = False,
-        channels_last: bool = False,
-    ) -> _FolderFeed:
-        """Batches of the images at `members`."""
-        layout = torch.channels_last if channels_last else torch.contiguous_format
-        return _FolderFeed(self, members, batch, device, augment, layout)
-
-
-def folder(root: Path, download: bool, split_seed: int) -> Folder:
-    """The data set `folder`; see `prunas.data.load`."""
-    skip = os.environ.get(SKIP_DAMAGED, "0") not in ("", "0")
-    return load_folder(root, split_seed, skip)
-
-
-@functools.cache
-def load_folder(root: Path, split_seed: int, skip_damaged: bool = False) -> Folder:
-    """Class folders under `root`/train and `root`/val, prepared as ImageNet is.
-
-    Training images are cropped to a random part, resized to 224x224 and mirrored at random; others are
-    resized to 256 on the short side and cropped to the middle 224x224. `root`/val is the test split; the
-    validation split is a tenth of `root`/train, evenly over the classes.
-
-    The identity covers names and sizes of the files, not their content: reading ImageNet takes too long. Every
-    file is decoded once, when it is first met, so that a damaged one is named before anything trains; that costs
-    about as much as an epoch.
+def folder(
+    root: Path,
+    download: bool,
+    split_seed: int,
+    size: int | None = None,
+    resize: int | None = None,
+    channels: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    augment: str | None = None,
+    skip_damaged: bool | None = None,
+) -> Streamed:
+    """The data set `folder`; see `prunas.data.load`, and `Preparation` for its options.
 
     Args:
         root: The folder.
+        download: Changes nothing.
         split_seed: Which images are the validation split.
-        skip_damaged: Whether files that cannot be decoded are left out and counted in `notes`.
+        size: Height and width of an input.
+        resize: Short side that the middle is cropped from.
+        channels: 3, or 1 for grey.
+        mean: Per channel.
+        std: Per channel.
+        augment: Random transforms of training.
+        skip_damaged: Whether files that cannot be decoded are left out; PRUNAS_SKIP_DAMAGED by default.
 
     Raises:
-        InputError: A folder is missing or empty, the two do not hold the same classes, or a file is damaged.
+        InputError: As `load_folder`; an option cannot be used.
     """
-    give = "give a folder that holds train/CLASS/ and val/CLASS/ with --data DIR or PRUNAS_DATA"
-    for part in ("train", "val"):
-        if not (root / part).is_dir():
-            raise InputError(f"there is no folder {root / part}; {give}")
     try:
-        train, test = ImageFolder(root / "train"), ImageFolder(root / "val")
-    except FileNotFoundError as error:
-        raise InputError(f"{str(error).splitlines()[0].rstrip('.')}; {give}") from error
-    if train.classes != test.classes:
-        odd = sorted(set(train.classes) ^ set(test.classes))[0]
-        raise InputError(f"class {odd!r} is in only one of {root / 'train'} and {root / 'val'}; {give}")
-    damaged = _damaged(root, [file for file, _ in [*train.samples, *test.samples]])
+        how = Preparation.of(size=size, resize=resize, channels=channels, mean=mean, std=std, augment=augment)
+    except InputError as error:
+        raise InputError(f"data set 'folder': {error}") from error
+    usual = os.environ.get(SKIP_DAMAGED, "0") not in ("", "0")
+    return load_folder(root, split_seed, usual if skip_damaged is None else skip_damaged, how)
+
+
+@functools.cache
+def load_folder(
+    root: Path, split_seed: int, skip_damaged: bool = False, how: Preparation = USUAL
+) -> Streamed:
+    """Class folders under `root`/train, and under `root`/val and `root`/test where there are such.
+
+    With both, they are the validation and the test split. A single one of them is the test split, and a tenth of
+    `root`/train, evenly over the classes, the validation split. `root`/train alone is divided into three, and a
+    note says so.
+
+    The identity covers names and sizes of the files and how images are prepared, not their content: reading
+    ImageNet takes too long. Every file is decoded once, when it is first met, so that a damaged one is named
+    before anything trains; that costs about as much as an epoch.
+
+    Args:
+        root: The folder.
+        split_seed: Which images are the validation split, where none is given.
+        skip_damaged: Whether files that cannot be decoded are left out and counted in `notes`.
+        how: What is done to the images.
+
+    Raises:
+        InputError: A folder is missing or empty, they do not hold the same classes, or a file is damaged.
+    """
+    parts = _parts(root)
+    classes = parts["train"].classes
+    damaged = _damaged(root, [file for part in parts.values() for file, _ in part.samples])
     if damaged and not skip_damaged:
-        (first, reason), total = next(iter(damaged.items())), len(train) + len(test)
+        (first, reason), total = next(iter(damaged.items())), sum(map(len, parts.values()))
         raise InputError(
             f"{len(damaged)} of {total} images in {root} cannot be read, such as {first} ({reason}); replace or "
-            f"delete them, or set {SKIP_DAMAGED}=1 to leave them out"
+            f"delete them, or set {SKIP_DAMAGED}=1 (or skip_damaged = true) to leave them out"
         )
-    (train_files, train_labels), (test_files, test_labels) = (
-        _whole(part, damaged, root) for part in (train, test)
-    )
-    files, n = [*train_files, *test_files], len(train_files)
-    labels = np.array([*train_labels, *test_labels], dtype=np.int64)
-    order = stratified(labels[:n], split_seed)
+    sound = {key: _whole(part, damaged, root) for key, part in parts.items()}
+    labels = np.array([label for _, part in sound.values() for label in part], dtype=np.int64)
+    files = [file for part, _ in sound.values() for file in part]
+    sizes = {key: len(part) for key, (part, _) in sound.items()}
+    held_out = [size for key, size in sizes.items() if key != "train"]
+    given = (None, held_out[0]) if len(held_out) == 1 else (sizes.get("val"), sizes.get("test"))
+    splits, notes = split_up("folder", (sizes["train"], *given), labels, split_seed)
+    check_splits("folder", splits, labels, classes)
+    if damaged:
+        notes += (f"damaged images left out: {len(damaged)}, such as {next(iter(damaged))}",)
     listing = [[Path(file).relative_to(root).as_posix(), Path(file).stat().st_size] for file in files]
-    return Folder(
+    mean, std = how.scale
+    return Streamed(
         name="folder",
-        shape=(3, 224, 224),
-        classes=len(train.classes),
+        shape=how.shape,
+        classes=len(classes),
         labels=labels,
-        splits={
-            "train": np.sort(order[n // 10 :]),
-            "val": np.sort(order[: n // 10]),
-            "train+val": np.arange(n),
-            "test": np.arange(n, len(labels)),
-        },
-        identity=digest(["folder", listing, split_seed]),
-        files=files,
-        notes=(f"damaged images left out: {len(damaged)}, such as {next(iter(damaged))}",) if damaged else (),
-        # A worker takes longer to start than to decode a few hundred images.
-        workers=min(8, os.cpu_count() or 1, len(files) // 1000),
+        splits=splits,
+        # A folder that is prepared as usual is called as it was before there were options.
+        identity=digest(["folder", listing, split_seed, *([how.changes] if how.changes else [])]),
+        notes=notes,
+        parts=tuple(
+            Part(
+                key,
+                Pictures(*part, how.plain),
+                Pictures(*part, how.augmented) if how.augment != "none" else None,
+            )
+            for key, part in sound.items()
+        ),
+        inputs=Form(how.shape, "uint8"),
+        mean=mean,
+        std=std,
+        workers=usual_workers(len(files)),
     )
+
+
+def _parts(root: Path) -> dict[str, ImageFolder]:
+    """The class folders of each split that is given.
+
+    Raises:
+        InputError: One is missing or empty, or they do not hold the same classes.
+    """
+    give = (
+        "give a folder that holds train/CLASS/, and val/CLASS/ or test/CLASS/, with --data DIR or PRUNAS_DATA"
+    )
+    if not (root / "train").is_dir():
+        raise InputError(f"there is no folder {root / 'train'}; {give}")
+    try:
+        parts = {key: ImageFolder(root / key) for key in ("train", "val", "test") if (root / key).is_dir()}
+    except FileNotFoundError as error:
+        raise InputError(f"{str(error).splitlines()[0].rstrip('.')}; {give}") from error
+    train = parts["train"]
+    for key, part in parts.items():
+        if part.classes != train.classes:
+            odd = sorted(set(train.classes) ^ set(part.classes))[0]
+            raise InputError(f"class {odd!r} is in only one of {root / 'train'} and {root / key}; {give}")
+    return parts
 
 
 def _whole(part: ImageFolder, damaged: Mapping[str, str], root: Path) -> tuple[list[str], list[int]]:

@@ -3,7 +3,8 @@
 They stay bytes: as float32, CIFAR takes 1.2 GB in every process, and that again in the other memory layout.
 """
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prunas.data.dataset import Batch, DataSet, Draw, Indices, Split, fingerprint, stream_seed
+from prunas.errors import InputError
 from prunas.files import digest
 
 __all__ = ["Resident", "resident"]
@@ -32,6 +34,7 @@ class _ResidentFeed:
         pad: Row and column of the crop that is the image itself.
         augment: Whether crops are random.
         flip: Whether images are mirrored at random.
+        alternates: Whether images are mirrored at random in the first epoch only, and then in turn.
     """
 
     windows: Tensor
@@ -44,6 +47,19 @@ class _ResidentFeed:
     pad: int
     augment: bool
     flip: bool
+    alternates: bool = False
+
+    def alternating(self) -> "_ResidentFeed":
+        """See `prunas.data.dataset.Alternating`."""
+        return dataclasses.replace(self, alternates=True)
+
+    def transformed(self, transform: Callable[[Tensor], Tensor]) -> "_TransformedFeed":
+        """See `prunas.data.transforms.Transformable`."""
+        if self.peak != 255:
+            raise InputError(
+                f"transforms take a white pixel for 255, and in these images it is {self.peak}; leave them out"
+            )
+        return _TransformedFeed(self, transform)
 
     def draws(self, seed: int | None, epoch: int = 0, start: int = 0) -> Iterator[Draw]:
         """One tensor per step, drawn on the CPU (the same on every device) and moved in one go."""
@@ -57,16 +73,71 @@ class _ResidentFeed:
             if self.augment:
                 plan[1:3] = torch.randint(2 * self.pad + 1, (2, n), generator=generator)
                 plan[3] = torch.randint(2, (n,), generator=generator)
+            if self.augment and self.alternates:
+                plan[3] = (self._first_flips(seed)[plan[0]] + epoch) % 2
         for part in torch.split(plan.to(self.windows.device), self.batch, dim=1)[start:]:
             yield (part,)
 
+    def _first_flips(self, seed: int) -> Tensor:
+        """Whether the first epoch mirrors an image (images of all splits,); the same for any split."""
+        generator = torch.Generator().manual_seed(stream_seed("flips", seed))
+        return torch.randint(2, (len(self.labels),), generator=generator)
+
     def gather(self, draw: Draw) -> Batch:
         """One indexed copy out of the window view, and a choice between each image and its mirror image."""
+        return self.normalised(self.crops(draw)), self.labels[draw[0][0]]
+
+    def crops(self, draw: Draw) -> Tensor:
+        """The images of a draw, augmented, uint8 (batch, C, H, W)."""
         image, row, column, mirrored = draw[0].unbind()
         x = self.windows[image, row, column]
         if self.flip and self.augment:
             x = torch.where(mirrored.bool().view(-1, 1, 1, 1), x.flip(-1), x)
-        return x.float().div_(self.peak).sub_(self.mean).div_(self.std), self.labels[image]
+        return x
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """Images as a network sees them."""
+        return pixels.float().div_(self.peak).sub_(self.mean).div_(self.std)
+
+
+@dataclass(frozen=True, slots=True)
+class _TransformedFeed:
+    """See `Feed`. A draw is the images, uint8 (batch, C, H, W), and their labels: the CPU transforms them.
+
+    Attributes:
+        feed: Gives the images as the data set augments them.
+        transform: See `prunas.data.transforms.Transformable`.
+    """
+
+    feed: _ResidentFeed
+    transform: Callable[[Tensor], Tensor]
+
+    def draws(self, seed: int | None, epoch: int = 0, start: int = 0) -> Iterator[Draw]:
+        """Each image is transformed by a seed of its own, so the stream does not depend on where it resumes."""
+        feed = self.feed
+        seeds: list[int] = []
+        if seed is not None:
+            generator = torch.Generator().manual_seed(stream_seed("transforms", seed, epoch))
+            seeds = torch.randint(2**62, (len(feed.members),), generator=generator).tolist()
+        for at, draw in enumerate(feed.draws(seed, epoch, start), start):
+            pixels = feed.crops(draw)
+            if seeds:
+                changed = self._changed(pixels.cpu(), seeds[at * feed.batch :])
+                pixels = torch.empty_like(pixels).copy_(changed)  # on its device, in its memory layout
+            yield pixels, feed.labels[draw[0][0]]
+
+    def _changed(self, pixels: Tensor, seeds: Sequence[int]) -> Tensor:
+        with torch.random.fork_rng(devices=()):
+            images = []
+            for image, seed in zip(pixels.contiguous(), seeds, strict=False):
+                torch.default_generator.manual_seed(seed)
+                images.append(self.transform(image))
+        return torch.stack(images)
+
+    def gather(self, draw: Draw) -> Batch:
+        """Normalises."""
+        pixels, labels = draw
+        return self.feed.normalised(pixels), labels
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -8,7 +8,7 @@ from prunas.architecture import Architecture
 from prunas.costs.target import Target
 from prunas.experiments.plan import Plan
 from prunas.experiments.sessions import Aligned, Session, answered
-from prunas.names import RowKind
+from prunas.names import ONE_GIVEN_NETWORK, RowKind
 from prunas.proposers.brief import Proposal
 from prunas.results.record import Record
 from prunas.results.rows import FINISHED, Proposed, SearchCost, Spent, TrainingRow, TrialRow
@@ -77,7 +77,12 @@ class Outcomes:
         rows = tuple(
             replace(
                 self._row(
-                    training, session.name, session.entry.kind, point.target, session.seed, point.flags
+                    training,
+                    session.name,
+                    session.entry.kind,
+                    point.target,
+                    session.seed,
+                    (*point.flags, *self._shared(session)),
                 ),
                 proposed=self._proposed(proposed),
             )
@@ -140,6 +145,15 @@ class Outcomes:
             folder=str(self.store.folder(training.job)),
             flags=flags,
         )
+
+    def _shared(self, session: Session) -> tuple[str, ...]:
+        """The flag of points that several seeds found in one given dense network."""
+        given = self.plan.setting.dense_from
+        if given is None or self.plan.seeds == 1:
+            return ()
+        job = self.plan.setting.given(given).job
+        rests = any(job.id in search.asked for search in (session, *answered(session)))
+        return (ONE_GIVEN_NETWORK,) if rests else ()
 
     def _proposed(self, arch: Architecture | None) -> Proposed | None:
         if arch is None:

@@ -10,9 +10,8 @@ from prunas.costs.target import Target
 from prunas.experiments.plan import Plan
 from prunas.experiments.preflight import asks_penalty
 from prunas.proposers.registry import entry
-from prunas.protocols import SCRATCH, Protocol
+from prunas.protocols import BACKWARD, SCRATCH, Protocol
 from prunas.works import processor
-from prunas.works.trainings import BACKWARD
 
 __all__ = ["DryRow", "Forecast", "dry_rows", "forecast"]
 
@@ -59,6 +58,7 @@ class Forecast:
         """
         import torch
 
+        from prunas.tracing.example import sample
         from prunas.training.step import arithmetic, autocast
         from prunas.works.runtime import device
 
@@ -68,14 +68,14 @@ class Forecast:
         with torch.random.fork_rng(devices=[]):
             net = setting.space.build().to(where)
         torch.set_num_threads(processor.threads(setting.space.cost(setting.space.dense).macs * recipe.batch))
-        images = torch.zeros(recipe.batch, *setting.space.survey.input, device=where)
+        example = sample(setting.space.survey.called_with, recipe.batch, device=where)
         arithmetic(recipe, where)
         context = autocast(recipe, where)
         best = float("inf")
         for _ in range(3):
             start = time.perf_counter()
             with context:
-                output = net(images)
+                output = example.call(net)
             output.sum().backward()
             if where.type == "cuda":
                 torch.cuda.synchronize()
@@ -96,7 +96,7 @@ def forecast(plan: Plan) -> Forecast:
         nonlocal trainings, macs, steps, passed
         trainings += count
         passes = how.length(setting.recipe, setting.space, share, plan.cap) * count
-        macs += round(BACKWARD * dense_cost.macs * share * setting.images[split] * passes)
+        macs += round(how.forward_passes(share) * dense_cost.macs * share * setting.images[split] * passes)
         steps += round(-(-setting.images[split] // batch) * passes)
         passed += round(passes)
 

@@ -1,15 +1,16 @@
 """The plan of a search: everything that decides it, and how it is made of what a user asked."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from prunas import data as datasets
 from prunas import designs
 from prunas.costs.target import Target
+from prunas.data.find import find_data, load_data
 from prunas.errors import InputError
 from prunas.names import ANSWERS_OTHERS, FINDERS
+from prunas.plugins import foreign_code
 from prunas.proposers.brief import Source
 from prunas.proposers.entry import Entry
 from prunas.proposers.registry import configured, entry, finder_of, joining_controls
@@ -17,11 +18,15 @@ from prunas.proposers.serving import check_served
 from prunas.proposers.table import PROPOSERS
 from prunas.protocols import SCRATCH, Protocol, protocol
 from prunas.recipe import finite, recipe
+from prunas.spaces.reference import Reference
 from prunas.spaces.space import SearchSpace
 from prunas.surgery.given import Weights, fitted_state
 from prunas.tasks.base import Split, Task
-from prunas.tasks.load import CLASSIFICATION, find_task, make_task
+from prunas.tasks.load import CLASSIFICATION, TaskReference, find_task, make_task, with_loss, with_score
 from prunas.works.trainings import Setting
+
+if TYPE_CHECKING:
+    from prunas.surgery.given import GivenWeights
 
 __all__ = ["TRIALS", "Plan", "check_cap", "controls_of", "make_plan", "make_setting"]
 
@@ -46,7 +51,7 @@ class Plan:
         options: Settings of proposers by name; the space's own come first.
         cap: Largest factor of Scratch-B epochs where a protocol names none, or None.
         dense: Whether the dense network is trained and tested too.
-        keep_weights: Whether final trainings keep their weights.
+        keep_weights: Whether final trainings keep their weights; None: see `prunas.works.train.KEPT_UP_TO`.
         source: What was found in another space, if designs are to be transferred.
         align: What the widths of every proposal are aligned to, and how; see `prunas.designs.align`. None leaves
             them as proposed.
@@ -61,15 +66,15 @@ class Plan:
     options: Mapping[str, Mapping[str, Any]]
     cap: float | None = None
     dense: bool = True
-    keep_weights: bool = False
+    keep_weights: bool | None = None
     source: Source | None = None
     align: tuple[int, designs.Rounding] | None = None
 
     @property
     def references(self) -> tuple[Protocol, ...]:
         """How the dense network is trained and tested: as points are from scratch, and as its own training is."""
-        # What has epochs of its own is a retraining budget, not how a dense network is trained.
-        fresh = [how for how in self.protocols if how.weights == "fresh" and how.epochs is None]
+        # What has epochs of its own is a retraining budget, not how a dense network is trained; it has no teacher.
+        fresh = [how for how in self.protocols if not how.needs and how.epochs is None]
         scratch = next(iter(fresh), None)
         if not self.dense or scratch is None:
             return ()
@@ -106,7 +111,10 @@ def make_setting(
     download: bool = False,
     dense_training: str = "scratch-e",
     task: str | Callable[..., Task] | None = None,
-    weights: str | Path | Weights | None = None,
+    loss: str | Callable[..., Any] | None = None,
+    score: str | Callable[..., Any] | Mapping[str, Any] | None = None,
+    data: Any = None,
+    weights: "GivenWeights | None" = None,
 ) -> Setting:
     """Space, task, recipe and data of an experiment; loads the data.
 
@@ -114,22 +122,26 @@ def make_setting(
         space: The search space.
         recipe_name: Instead of the space's own recipe.
         changes: Recipe settings that differ, without those that are None. A precision of `auto` is resolved here,
-            before anything is hashed: see `prunas.training.precision`.
+            before anything is hashed: see `prunas.training.precision`. So is what hangs on the size of the dense
+            network: see `Recipe.settled`.
         root: Folder of the data sets; the environment's PRUNAS_DATA or the user's data folder by default.
         download: Whether a data set may be fetched.
         dense_training: How the dense network of pruning methods is trained: `scratch-e` or `dsd`.
         task: Instead of the space's own: a name, or a function of an importable module; see
             `prunas.tasks.load.find_task`. It is called with the space's data set, or with nothing if that names
             none.
+        loss: Instead of the space's own: what replaces the task's loss; see `prunas.tasks.load.with_loss`.
+        score: Instead of the space's own: what replaces the task's score; see `prunas.tasks.load.with_score`.
+        data: Instead of the space's own data set: a name, a function of an importable module, or an object; see
+            `prunas.data.find.find_data`.
         weights: Of the dense network of pruning methods, which is then not trained: see
-            `prunas.surgery.given.Weights.of`.
+            `prunas.surgery.given.Weights.of`. The space's own by default; "none" has it trained all the same.
 
     Raises:
         InputError: Something does not exist or cannot be read, or the weights do not fit the network.
     """
-    beside = Path(space.source).parent if task is None else Path()
-    asked = find_task(space.study.task if task is None else task, beside)
-    if not space.study.data and asked == CLASSIFICATION:
+    asked = _asked_task(space, task, loss, score)
+    if not space.study.data and data is None and asked == CLASSIFICATION:
         raise InputError(f"space {space.name!r} names no data set; add `data = ...` to its file")
     changed = {key: value for key, value in (changes or {}).items() if value is not None}
     if changed.get("precision") == "auto":
@@ -138,24 +150,28 @@ def make_setting(
 
         changed = fastest(device()) | {key: value for key, value in changed.items() if key != "precision"}
     usual = recipe(recipe_name) if recipe_name else space.study.default_recipe()
-    chosen = usual.replace(**changed)
+    chosen = usual.replace(**changed).settled(space.cost(space.dense).params)
     folder = None if root is None else root.expanduser().absolute()
-    data = datasets.load(space.study.data, folder, download) if space.study.data else None
-    made, reference = make_task(asked, data)
-    if made.inputs.shapes != (space.survey.input,):
-        whose = f"task {made.name!r}" if data is None else f"data set {data.name!r}"
-        shapes = " and ".join("x".join(map(str, shape)) for shape in made.inputs.shapes)
+    found = _find_data(data, space)
+    loaded = None if found is None else load_data(found, folder, download)
+    made, reference = make_task(asked, loaded)
+    _check_data(made)
+    if made.inputs.shapes != space.survey.called_with.shapes:
+        whose = f"task {made.name!r}" if loaded is None else f"data set {loaded.name!r}"
         raise InputError(
-            f"{whose} has images of {shapes}; the network of space {space.name!r} takes "
-            f"{'x'.join(map(str, space.survey.input))}"
+            f"{whose} has images of {made.inputs}; the network of space {space.name!r} takes "
+            f"{space.survey.called_with}"
         )
-    dense_from = Weights.of(weights) if isinstance(weights, (str, Path)) else weights
+    dense_from = _given(weights, space)
     notes = made.notes if dense_from is None else (*made.notes, *_weights_notes(dense_from, space))
+    if space.survey.part:
+        notes = (*notes, str(space.survey.part))
     return Setting(
         space=space,
         recipe=chosen,
-        data=data.name if data is not None else "",
-        identity=data.identity if data is not None else "",
+        data=loaded.name if loaded is not None else "",
+        identity=loaded.identity if loaded is not None else "",
+        data_from=None if found is None or loaded is None else replace(found, identity=loaded.identity),
         images={split: len(made.members(split, chosen.images)) for split in SPLITS},
         notes=notes,
         dense_training=protocol(dense_training),
@@ -167,22 +183,59 @@ def make_setting(
     )
 
 
+def _check_data(task: Task) -> None:
+    """Refuses data that say nothing of the task: a split of one class, targets that are no numbers."""
+    try:
+        with foreign_code(f"task {task.name!r}"):
+            useless = task.unusable()
+    except InputError:
+        raise
+    except Exception as error:  # whatever a user's task raises
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"task {task.name!r} cannot look at its data: {why}") from error
+    if useless is not None:
+        raise InputError(f"task {task.name!r}: its data {useless}")
+
+
+def _asked_task(
+    space: SearchSpace,
+    task: str | Callable[..., Task] | None,
+    loss: str | Callable[..., Any] | None,
+    score: str | Callable[..., Any] | Mapping[str, Any] | None,
+) -> TaskReference:
+    """The task of an experiment; what is not asked for is the space's own, in files beside the space's."""
+    study, here, beside = space.study, Path(), Path(space.source).parent
+    found = find_task(*((study.task, beside) if task is None else (task, here)))
+    found = with_loss(found, *((study.loss, beside) if loss is None else (loss, here)))
+    return with_score(found, *((study.score, beside) if score is None else (score, here)))
+
+
+def _given(weights: "GivenWeights | None", space: SearchSpace) -> Weights | None:
+    """The weights of the dense network that a user means, or else those that the space names."""
+    if isinstance(weights, Weights) or weights == "none":
+        return weights if isinstance(weights, Weights) else None
+    if weights is not None:
+        return Weights.of(weights)
+    return Weights.of(space.study.weights, Path(space.source).parent) if space.study.weights else None
+
+
+def _find_data(data: Any, space: SearchSpace) -> Reference | None:
+    """The data set that a user means, or else the one that the space names."""
+    if data is not None:
+        return find_data(data, Path())
+    study = space.study
+    return find_data(study.data, Path(space.source).parent, study.data_options) if study.data else None
+
+
 def _weights_notes(weights: Weights, space: SearchSpace) -> tuple[str, ...]:
-    """What a reader should know about a search in a given network.
+    """How given weights were read, one line each.
 
     Raises:
-        InputError: The weights do not fit it. Those of a run are looked at when the store is known.
+        InputError: The weights do not fit the network. Those of a run are looked at when the store is known.
     """
     from prunas.works.runtime import initial
 
-    read = () if weights.kind == "run" else fitted_state(weights, initial(space, 0))[1]
-    content = f", sha256 {weights.sha256[:12]}" if weights.sha256 else ""
-    return (
-        f"all seeds share one given dense network ({weights.label}{content}), so intervals speak of retraining "
-        "and of what a method draws by its seed, not of searching in other dense networks; which images it was "
-        "trained on is not known here",
-        *read,
-    )
+    return () if weights.kind == "run" else fitted_state(weights, initial(space, 0))[1]
 
 
 def make_plan(
@@ -199,7 +252,7 @@ def make_plan(
     controls: bool = True,
     dense: bool = True,
     cap: float | None = None,
-    keep_weights: bool = False,
+    keep_weights: bool | None = None,
     source: Source | None = None,
     align: tuple[int, designs.Rounding] | None = None,
     warm_start: Sequence[str] = (),
@@ -219,7 +272,7 @@ def make_plan(
         controls: Whether the controls join.
         dense: Whether the dense network is trained and tested too.
         cap: Largest factor of Scratch-B epochs where a protocol names none; the space's own by default.
-        keep_weights: Whether final trainings keep their weights.
+        keep_weights: Whether final trainings keep their weights; by default all of 64 MiB at most.
         source: What was found in another space, for transferred designs.
         align: What the widths of every proposal are aligned to, and how; controls answer points as proposed.
         warm_start: Pruning methods whose points are the first trials of every sampler: `tpe` becomes
@@ -232,6 +285,7 @@ def make_plan(
     _check_asked(proposers, seeds, trials)
     ways = tuple(dict.fromkeys(map(protocol, protocols)))
     check_cap(cap, ways)
+    _check_initial(setting, ways)
     _check_file_settings(space)
     if align is not None:
         _check_align(space, align, ways)
@@ -264,6 +318,16 @@ def make_plan(
         source=source,
         align=align,
     )
+
+
+def _check_initial(setting: Setting, protocols: Sequence[Protocol]) -> None:
+    """Refuses protocols that start from the initial weights of a network that is given, which nobody knows."""
+    names = [how.name for how in protocols if how.weights == "initial"]
+    if names and setting.dense_from is not None:
+        raise InputError(
+            f"protocol {names[0]!r} starts from the weights that the dense network was born with, and those of a "
+            "given network are not known; leave it out, or have the network trained with --weights none"
+        )
 
 
 def _check_asked(proposers: Sequence[str], seeds: int, trials: int | None) -> None:

@@ -2,10 +2,12 @@
 
 A plan is refused here, with one line, if anything in it could only fail later:
 
-- the space's name cannot name a folder, or another process cannot make its network;
+- the space's name cannot name a folder;
 - the environment asks for a device, threads or checkpoints that cannot be had;
 - the network cannot process a batch, at its dense or at its least widths, in training or in evaluation;
-- its output is none that the task can be trained on, or loss and statistics of a user's task cannot be computed;
+- its output is none that the task can be trained on, or loss and score of a task cannot be computed;
+- the data cannot be augmented as the recipe says;
+- the dense network is to teach, and the task does not say how outputs are taught;
 - the images of a split leave a batch of one, on which batch norm cannot train;
 - a proposer cannot be made with its settings, or says itself that it cannot serve the space;
 - a target lies below what a proposer can reach by what it decides;
@@ -16,6 +18,7 @@ The names in a plan and its numbers are checked where they become one: `Recipe`,
 of `prunas.proposers.registry` and `prunas.experiments.plan.make_plan`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -33,13 +36,20 @@ from prunas.runs.store import Store
 from prunas.spaces.space import SearchSpace
 from prunas.surgery.given import fitted_state
 from prunas.tasks.base import Task
-from prunas.tasks.load import CLASSIFICATION
 from prunas.works.trainings import Setting
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
-__all__ = ["asks_penalty", "bounds_of", "check_setting", "check_unedited", "preflight"]
+__all__ = [
+    "asks_penalty",
+    "bounds_of",
+    "check_given",
+    "check_setting",
+    "check_taught",
+    "check_unedited",
+    "preflight",
+]
 
 
 def preflight(plan: Plan, store: Store | None = None) -> None:
@@ -57,16 +67,18 @@ def preflight(plan: Plan, store: Store | None = None) -> None:
     for name, line, _ in served:
         _check_reach(space, name, line, plan.targets)
     check_setting(plan.setting, least="width" in {line.dimensions[0] for _, line, _ in served})
+    if any(how.teacher is not None for how in plan.protocols):
+        check_taught(plan.setting)
     for name, line, proposer in served:
         _check_settings(space, name, proposer)
         if not line.answers_found_points:
             _rehearse(plan, proposer)
     if store is not None:
         check_unedited(space, store)
-        _check_given(plan.setting, store)
+        check_given(plan.setting, store)
 
 
-def _check_given(setting: Setting, store: Store) -> None:
+def check_given(setting: Setting, store: Store) -> None:
     """Refuses given weights that are not there or do not fit, those of a run included."""
     from prunas.works.runtime import initial
 
@@ -84,6 +96,9 @@ def check_setting(setting: Setting, *, least: bool = False) -> None:
     Raises:
         InputError: The message says what to change.
     """
+    import torch
+
+    from prunas.training.feeds import training_feed
     from prunas.training.loop import check_batches
     from prunas.works.runtime import check_environment, task_of
 
@@ -92,17 +107,18 @@ def check_setting(setting: Setting, *, least: bool = False) -> None:
         raise InputError(
             f"space {space.name!r} cannot name the folder of its runs; use letters, digits, and . _ + -"
         )
-    _ = space.reference  # refuses a network that another process cannot make
     check_environment()
     batch = setting.recipe.batch
-    task = task_of(setting.task, setting.data, setting.root)
+    task = task_of(setting.task, setting.data_reference, setting.root)
     net = _checked_network(space, space.dense, task, min(2, batch))
     for split, images in setting.images.items():
         check_batches(net, images, batch, split)
     if least and space.dimensions:
         narrowest = space.canonical(space.counted(space.grid([0] * len(space.dimensions))))
         _checked_network(space, narrowest, task, min(2, batch))
-    if setting.task.name != CLASSIFICATION.name:
+    if setting.recipe.augments:
+        training_feed(task, setting.recipe, task.members("train")[:batch], torch.device("cpu"))
+    if not setting.task.implied:
         _rehearse_task(setting, task, min(2, batch))
 
 
@@ -110,7 +126,7 @@ def _checked_network(space: SearchSpace, arch: Architecture, task: Task, images:
     """The network of a point, once it has given what the task can be trained on in both modes."""
     at = "" if arch == space.dense else f" at its least widths ([vary] floor = {space.floor})"
     try:
-        net, outputs = _tried(space, arch, images)
+        net, outputs = _tried(space, arch, images, (True, False) if task.loss_of_outputs else (False,))
     except InputError:
         raise
     except Exception as error:  # whatever a user's network raises
@@ -126,9 +142,10 @@ def _checked_network(space: SearchSpace, arch: Architecture, task: Task, images:
 
 
 def _rehearse_task(setting: Setting, task: Task, images: int) -> None:
-    """Takes a step with a user's task and judges the network, on the CPU, and keeps nothing of it."""
+    """Takes a step with a task and judges the network, on the CPU, and keeps nothing of it."""
     import torch
 
+    from prunas.training.evaluate import Tally
     from prunas.training.step import Forward, Step
 
     space, cpu = setting.space, torch.device("cpu")
@@ -136,12 +153,15 @@ def _rehearse_task(setting: Setting, task: Task, images: int) -> None:
     try:
         with torch.random.fork_rng(devices=[]), foreign_code(f"task {task.name!r}"):
             net = space.build()
-            feed = task.feed(task.members("train")[:images], images, device=cpu)
+            feed = task.feed(task.example(images), images, device=cpu)
             draw = next(iter(feed.draws(None)))
             step = Step(net, task, feed.gather, recipe, cpu)
             step(draw)
-            step.add_up(task.totals(Forward(net.eval(), recipe, cpu), feed.gather(draw)))
-            float(task.result(step.totals()[1]))
+            loss, _ = step.totals()
+            tally = Tally(task, cpu)
+            with torch.no_grad():
+                tally.add(task.totals(Forward(net.eval(), recipe, cpu), feed.gather(draw)))
+            float(task.result(tally.totals()))
     except InputError:
         raise
     except Exception as error:  # whatever a user's task raises
@@ -149,17 +169,41 @@ def _rehearse_task(setting: Setting, task: Task, images: int) -> None:
         raise InputError(
             f"task {task.name!r} cannot train the network of space {space.name!r}: {why}"
         ) from error
+    if not math.isfinite(loss):
+        raise InputError(
+            f"task {task.name!r}: the loss of the untrained network of space {space.name!r} is {loss / images}; "
+            "look at its targets and its loss"
+        )
 
 
-def _tried(space: SearchSpace, arch: Architecture, images: int) -> "tuple[nn.Module, list[Any]]":
-    """A network and its outputs in training and in evaluation; without numbers, unless it reads them."""
+def check_taught(setting: Setting) -> None:
+    """Refuses a task that no network can teach; takes a step with a teacher and keeps nothing of it."""
     import torch
+
+    from prunas.training.distillation import Teacher, taught
+    from prunas.works.runtime import task_of
+
+    task = task_of(setting.task, setting.data_reference, setting.root)
+    recipe = setting.recipe.replace(precision="fp32")
+    with torch.random.fork_rng():
+        teacher = Teacher(setting.space.build(), temperature=1.0, weight=0.5)
+    learnt = taught(task, teacher, recipe, torch.device("cpu"))
+    _rehearse_task(setting, learnt, min(2, recipe.batch))
+
+
+def _tried(
+    space: SearchSpace, arch: Architecture, images: int, modes: Sequence[bool]
+) -> "tuple[nn.Module, list[Any]]":
+    """A network and its outputs in training (True) and in evaluation; without numbers, unless it reads them."""
+    import torch
+
+    from prunas.tracing.example import sample
 
     def tried(device: "torch.device") -> "tuple[nn.Module, list[Any]]":
         with torch.random.fork_rng(devices=[]), torch.no_grad(), device:
             net = space.build(arch)
-            batch: Tensor = torch.zeros(images, *space.survey.input)
-            return net, [net.train(training)(batch) for training in (True, False)]
+            batch = sample(space.survey.called_with, images, device=device)
+            return net, [batch.call(net.train(training)) for training in modes]
 
     with suppress(Exception):  # some networks read values of their tensors
         return tried(torch.device("meta"))

@@ -1,12 +1,13 @@
 """What is checked and can begin: a search, a transfer or one training; nothing is trained before `run`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from prunas.costs.target import Target
+from prunas.errors import InputError
 from prunas.experiments.forecast import Forecast, forecast
 from prunas.experiments.plan import Plan
 from prunas.experiments.preflight import preflight
@@ -15,13 +16,15 @@ from prunas.experiments.results import SearchResult, TrainingResult
 from prunas.experiments.search import search
 from prunas.experiments.steps import warnings_of
 from prunas.experiments.transfer import find_source
+from prunas.proposers.brief import Proposal
+from prunas.protocols import Protocol
 from prunas.report import can_draw
 from prunas.runs.execute import Stop, never
 from prunas.runs.executors import Executor, Report, check, chosen, executor, silent
 from prunas.runs.store import Store
 from prunas.works.trainings import Setting, Training
 
-__all__ = ["PreparedSearch", "PreparedTraining", "ready_search"]
+__all__ = ["Prepared", "PreparedSearch", "PreparedTraining", "Watch", "ready_search", "unwatched"]
 
 Watch = Callable[[Executor], Executor]
 
@@ -32,7 +35,7 @@ def unwatched(executor: Executor) -> Executor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Prepared:
+class Prepared:
     """What is checked and can begin.
 
     Attributes:
@@ -47,10 +50,10 @@ class _Prepared:
     workers: int | None = None
     executor_options: Mapping[str, Any] = field(default_factory=dict)
 
-    def check_executor(self) -> None:
-        """Refuses an executor that cannot be had; starts nothing."""
+    def check_executor(self, live: Sequence[str] = ()) -> None:
+        """Refuses an executor that cannot be had, or cannot train these live objects; starts nothing."""
         name, options = chosen(self.executor, self.workers, self.executor_options)
-        check(name, self.store, **options)
+        check(name, self.store, live, **options)
 
     def open(self, progress: Report, stop: Stop, watch: Watch, side_by_side: int = 1) -> Executor:
         """Opens the executor."""
@@ -59,7 +62,7 @@ class _Prepared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedSearch(_Prepared):
+class PreparedSearch(Prepared):
     """A search or a transfer that is checked and can begin; nothing is trained or written yet.
 
     Attributes:
@@ -102,7 +105,8 @@ class PreparedSearch(_Prepared):
         plan, trained = self.plan, 0
 
         def opened(work: Plan) -> Executor:
-            workers = forecast(work).workers(work) if side_by_side else 1
+            alone = work.setting.live or not side_by_side
+            workers = 1 if alone else forecast(work).workers(work)
             return self.open(progress, stop, watch, workers)
 
         if self.source_plan is not None:
@@ -153,7 +157,8 @@ def ready_search(
         workers=workers,
         executor_options=executor_options or {},
     )
-    prepared.check_executor()
+    settings = [each.setting for each in (plan, source_plan) if each is not None]
+    prepared.check_executor([name for setting in settings for name in setting.live])
     preflight(plan, store)
     if source_plan is not None:
         preflight(source_plan, store)
@@ -161,8 +166,32 @@ def ready_search(
     return replace(prepared, notes=notes)
 
 
+def inherited(setting: Setting, point: Proposal, how: Protocol) -> tuple[Training, Proposal]:
+    """The dense network with given weights, as a job, and a point that inherits them.
+
+    Args:
+        setting: With given weights.
+        point: A shape; of a narrowed layer only a method knows which channels it keeps.
+        how: The protocol, for messages.
+
+    Raises:
+        InputError: There are no given weights, or the point has narrowed layers.
+    """
+    if setting.dense_from is None:
+        raise InputError(
+            f"protocol {how.name!r} inherits weights, and none are given; name them with --weights FILE"
+        )
+    if point.architecture.widths:
+        raise InputError(
+            "this point has fewer channels than the dense network, and a shape does not say which it keeps; let a "
+            f"method choose: prunas search --proposer l1-global --protocol {how.name} --weights FILE"
+        )
+    given = setting.given(setting.dense_from)
+    return given, replace(point, kept={}, weights_of=given.job.name)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedTraining(_Prepared):
+class PreparedTraining(Prepared):
     """One training that is checked and can begin.
 
     Attributes:
@@ -170,6 +199,7 @@ class PreparedTraining(_Prepared):
         training: What will be done.
         asked: The params of the point, as a budget.
         seed: Of the initial weights and the batches.
+        given: The dense network whose given weights the point inherits; None if it inherits none.
         notes: What a person should know before it begins.
     """
 
@@ -177,13 +207,17 @@ class PreparedTraining(_Prepared):
     training: Training
     asked: Target
     seed: int
+    given: Training | None = None
     notes: tuple[str, ...] = ()
 
     def run(self, progress: Report = silent, stop: Stop = never, watch: Watch = unwatched) -> TrainingResult:
         """Trains, or fetches what was trained; the arguments as of `PreparedSearch.run`."""
         with self.open(progress, stop, watch) as opened:
-            opened.submit(self.training.job)
-            (outcome,) = opened.completed()
+            for training in filter(None, (self.given, self.training)):
+                opened.submit(training.job)
+                (outcome,) = opened.completed()
+                if outcome.result is None:
+                    break
         folder = self.store.folder(self.training.job)
         row = self.training.row(
             self.setting.space,

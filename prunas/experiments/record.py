@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from prunas import live
 from prunas.costs.metrics import metric as named_metric
 from prunas.errors import InputError, unknown
 from prunas.experiments.repeat import command_of, plan_document
 from prunas.experiments.search import Plan
-from prunas.experiments.steps import few_steps
+from prunas.experiments.steps import few_steps, reads_dense, trains_dense
 from prunas.experiments.transfer import stage_notes
 from prunas.files import digest, read_json, write_json
 from prunas.proposers.registry import entry
@@ -21,7 +22,6 @@ from prunas.results.record import Record
 from prunas.runs.store import Store
 from prunas.spaces.load import installed_spaces
 from prunas.statistics.tables import document
-from prunas.tasks.load import CLASSIFICATION
 from prunas.tasks.score import Score
 
 __all__ = ["check_known", "committed_evidence", "load_records", "merge", "record_of", "save"]
@@ -29,25 +29,36 @@ __all__ = ["check_known", "committed_evidence", "load_records", "merge", "record
 
 def record_of(plan: Plan) -> Record:
     """The record of a search that has found nothing yet: what was asked, and what a reader should know."""
-    setting, notes = plan.setting, plan.setting.notes
+    setting, notes = plan.setting, (*plan.setting.notes, *_shared_note(plan))
     if plan.align is not None:
         to, mode = plan.align
         notes += (f"widths were aligned to multiples of {to} ({mode}) after they were proposed",)
-    if few := few_steps(
-        setting, plan.protocols, any("dense" in entry(name).needs for name in plan.proposers)
-    ):
+    if few := few_steps(setting, plan.protocols, trains_dense(setting, plan.proposers)):
         notes += (few,)
     if plan.source is not None:
         notes += stage_notes(plan.source.space, setting.space, plan.proposers)
     return Record(
         space=setting.space.name,
-        data=setting.data,
+        data=live.label(setting.data),
         recipe=setting.recipe.name,
         epochs=setting.recipe.epochs,
         setting=setting_digest(plan),
         score=setting.score,
         notes=notes,
         plan=plan_document(plan) | {"command": command_of(plan)},
+    )
+
+
+def _shared_note(plan: Plan) -> tuple[str, ...]:
+    """What a reader should know about a search in a given network; nothing if nobody reads its weights."""
+    weights = plan.setting.dense_from
+    if weights is None or not reads_dense(plan.proposers):
+        return ()
+    content = f", sha256 {weights.sha256[:12]}" if weights.sha256 else ""
+    return (
+        f"all seeds share one given dense network ({weights.label}{content}), so intervals speak of retraining "
+        "and of what a method draws by its seed, not of searching in other dense networks; which images it was "
+        "trained on is not known here",
     )
 
 
@@ -59,7 +70,7 @@ def setting_digest(plan: Plan) -> str:
         shared.append(setting.dense_training.name)
     if setting.dense_from is not None:
         shared.append(setting.dense_from.to_json())
-    if setting.task.name != CLASSIFICATION.name:
+    if not setting.task.implied:
         shared.append(setting.task.to_json())
     identities = {named_metric(target.metric).identity for target in plan.targets} - {""}
     shared += sorted(identities)  # budgets of other measurements are other budgets

@@ -1,7 +1,9 @@
 """A plan written down, and the command that repeats it. Torch-free."""
 
+import dataclasses
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from typing_extensions import TypedDict
@@ -14,9 +16,10 @@ from prunas.proposers.registry import configured
 from prunas.proposers.table import PROPOSERS
 from prunas.protocols import SCRATCH
 from prunas.recipe import RECIPES, Recipe
+from prunas.spaces.reference import PATH
 from prunas.spaces.space import SearchSpace
-from prunas.spaces.study import Study
-from prunas.tasks.load import CLASSIFICATION
+from prunas.surgery.given import Weights
+from prunas.works.trainings import Setting
 
 __all__ = ["PlanDocument", "command_of", "plan_document"]
 
@@ -69,7 +72,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "data": setting.data,
         "recipe": setting.recipe.to_json(),
         "dense_training": setting.dense_training.name,
-        **({} if setting.task.name == CLASSIFICATION.name else {"task": setting.task.to_json()}),
+        **({} if setting.task.implied else {"task": setting.task.to_json()}),
         **({} if setting.dense_from is None else {"weights": setting.dense_from.to_json()}),
         "proposers": list(plan.proposers),
         "targets": [target.to_json() for target in plan.targets],
@@ -79,7 +82,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "options": {name: dict(options) for name, options in plan.options.items()},
         "cap": plan.cap,
         "dense": plan.dense,
-        "keep_weights": plan.keep_weights,
+        "keep_weights": plan.keep_weights is True,  # what is dropped or small changes no result
         "align": list(plan.align) if plan.align else None,
         "source": None
         if source is None
@@ -90,11 +93,8 @@ def plan_document(plan: Plan) -> dict[str, Any]:
 def command_of(plan: Plan) -> list[str] | None:
     """The words of `prunas` that carry out this plan again, but for --out; None if only Python can say it."""
     spaces = [plan.setting.space] + ([plan.source.space] if plan.source else [])
-    recipe = _recipe(plan.setting.recipe, plan.setting.space.study)
-    in_file = plan.setting.space.study.task.rpartition("/")[2] == plan.setting.task.name
-    if not all(map(_typed, spaces)) or recipe is None or not in_file:
-        return None
-    if plan.setting.dense_from is not None:
+    recipe = _recipe(plan.setting.recipe, plan.setting.space)
+    if plan.setting.live or not all(map(_typed, spaces)) or recipe is None or not _in_file(plan.setting):
         return None
     head = _search(plan) if plan.source is None else _transfer(plan)
     if head is None:
@@ -110,15 +110,43 @@ def command_of(plan: Plan) -> list[str] | None:
         for field, value in options.items():
             words += ["--set", f"{name}.{field}={json.dumps(value)}"]
     words += [] if plan.dense else ["--no-dense"]
+    words += _weights(plan.setting)
     words += recipe
-    if plan.setting.data not in ("", "digits"):
+    data = plan.setting.data_reference
+    if data is not None and data.name != "digits" and (plan.setting.root is not None or not data.by_path):
         words += ["--data", str(data_folder(plan.setting.root))]
     return words
+
+
+def _in_file(setting: Setting) -> bool:
+    """Whether the space's file names this task, with this loss and this score, and these data."""
+    study, task, data = setting.space.study, setting.task, setting.data_reference
+    table = dict(study.score)
+    written = (study.task, study.loss, table.pop("function", ""))
+    named = (task.name, task.loss.name if task.loss else "", task.score.name if task.score else "")
+    given = ("", {}) if data is None else (data.name, dict(data.options))
+    asked = study.data.rpartition("/")[2] if PATH.fullmatch(study.data) else study.data
+    return (
+        tuple(path.rpartition("/")[2] for path in written) == named
+        and table == task.described
+        and given == (asked, dict(study.data_options))
+    )
 
 
 def _typed(space: SearchSpace) -> str:
     """What a user types to mean this space; "" if it was made in Python."""
     return space.known_as if isinstance(space.known_as, str) and space.known_as else space.source
+
+
+def _weights(setting: Setting) -> list[str]:
+    """What names the given weights of the dense network where the space's own file does not."""
+    if (named := setting.space.study.weights) and setting.dense_from is None:
+        return ["--weights", "none"]
+    if setting.dense_from is None or (
+        named and Weights.of(named, Path(setting.space.source).parent) == setting.dense_from
+    ):
+        return []
+    return ["--weights", str(setting.dense_from)]
 
 
 def _search(plan: Plan) -> list[str] | None:
@@ -137,7 +165,8 @@ def _search(plan: Plan) -> list[str] | None:
         words += ["--cap", f"{plan.cap:g}"]
     if setting.dense_training != SCRATCH:
         words += ["--dense-training", setting.dense_training.name]
-    words += ["--keep-weights"] if plan.keep_weights else []
+    if plan.keep_weights is not None:
+        words += ["--keep-weights" if plan.keep_weights else "--no-keep-weights"]
     return words + (["--align", ":".join(map(str, plan.align))] if plan.align else [])
 
 
@@ -146,7 +175,7 @@ def _transfer(plan: Plan) -> list[str] | None:
     assert source is not None
     plain = plan.cap == setting.space.study.cap and setting.dense_training == SCRATCH
     told = all(target.keep is not None for target in plan.targets) and set(plan.trials.values()) <= {1}
-    if not (plain and told and source.proposer) or plan.keep_weights or plan.align:
+    if not (plain and told and source.proposer) or plan.keep_weights is not None or plan.align:
         return None
     words = ["transfer", "--from", _typed(source.space), "--to", _typed(setting.space)]
     words += ["--proposer", source.proposer]
@@ -183,25 +212,30 @@ def _targets(plan: Plan) -> list[str]:
     return [*words, "--metric", plan.targets[0].metric]
 
 
-def _recipe(recipe: Recipe, study: Study) -> list[str] | None:
-    """The flags that make this recipe of the space's own or of a named one; None if there are none that do."""
-    words = _changes(recipe, study.default_recipe())
-    if words is None and recipe.name in RECIPES:
-        changes = _changes(recipe, RECIPES[recipe.name])
-        words = None if changes is None else ["--recipe", recipe.name, *changes]
-    return words
+def _recipe(recipe: Recipe, space: SearchSpace) -> list[str] | None:
+    """The fewest flags that make this recipe of the space's own or of a named one; None if there are none."""
+    parameters = space.cost(space.dense).params
+    ways: list[list[str]] = []
+    if (usual := space.study.default_recipe()).name == recipe.name:
+        ways.append(_changes(recipe, usual, parameters))
+    if recipe.name in RECIPES:
+        ways.append(["--recipe", recipe.name, *_changes(recipe, RECIPES[recipe.name], parameters)])
+    return min(ways, key=len, default=None)
 
 
-def _changes(recipe: Recipe, named: Recipe) -> list[str] | None:
-    """The flags that make a recipe of another one; None if there are none that do."""
+def _changes(recipe: Recipe, named: Recipe, parameters: int) -> list[str]:
+    """The flags that make a recipe of another one of its name, settled for so many parameters."""
+    before = dataclasses.asdict(named.settled(parameters))
+    changes = {field: value for field, value in dataclasses.asdict(recipe).items() if value != before[field]}
+    if named.replace(**changes).settled(parameters) != recipe:
+        changes["label_smoothing_from"] = 0
     words: list[str] = []
-    changes: dict[str, Any] = {}
-    for field, flag in _FLAGS.items():
-        value = getattr(recipe, field)
-        if value != getattr(named, field):
-            changes[field] = value
-            words += [flag, str(value)]
-    if recipe.channels_last != named.channels_last:
-        changes["channels_last"] = recipe.channels_last
-        words += ["--channels-last" if recipe.channels_last else "--channels-first"]
-    return words if named.replace(**changes) == recipe else None
+    for field, value in changes.items():
+        if field == "channels_last":
+            words += ["--channels-last" if value else "--channels-first"]
+        elif field in _FLAGS:
+            words += [_FLAGS[field], str(value)]
+        else:
+            text = value if isinstance(value, str) else json.dumps(value)
+            words += ["--recipe-set", f"{field}={text}"]
+    return words

@@ -166,7 +166,7 @@ class _Search:
         from prunas.works.runtime import calibration, task_of
 
         setting = self.plan.setting
-        task = task_of(setting.task, setting.data, setting.root)
+        task = task_of(setting.task, setting.data_reference, setting.root)
         return calibration(task, images, seed, setting.recipe.images)
 
     def _work(self, session: Session, name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:

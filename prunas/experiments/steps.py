@@ -6,7 +6,7 @@ from prunas.proposers.registry import entry
 from prunas.protocols import Protocol
 from prunas.works.trainings import Setting
 
-__all__ = ["FEWEST_STEPS", "few_steps", "warnings_of"]
+__all__ = ["FEWEST_STEPS", "few_steps", "reads_dense", "trains_dense", "warnings_of"]
 
 FEWEST_STEPS = 500
 """Optimiser steps below which a training from scratch is far from done, about. A small ResNet-20 on 5,000 images
@@ -26,8 +26,12 @@ def warnings_of(
         proposers: Who proposes them.
     """
     notes = []
-    if few := few_steps(setting, protocols, any("dense" in entry(name).needs for name in proposers)):
+    if few := few_steps(setting, protocols, trains_dense(setting, proposers)):
         notes.append(f"{setting.space.name}: {few}")
+    if proposers and setting.dense_from is not None and not reads_dense(proposers):
+        notes.append(
+            "nobody in this search reads the given weights; add a method that does, such as --proposer l1-global"
+        )
     if setting.recipe.precision == "bf16":
         from prunas.training.precision import fast_bf16
         from prunas.works.runtime import device
@@ -38,6 +42,16 @@ def warnings_of(
                 "--precision auto takes what is fast"
             )
     return tuple(notes)
+
+
+def reads_dense(proposers: Iterable[str]) -> bool:
+    """Whether one of these proposers asks for the dense network."""
+    return any("dense" in entry(name).needs for name in proposers)
+
+
+def trains_dense(setting: Setting, proposers: Iterable[str]) -> bool:
+    """Whether a dense network is trained from new weights for these proposers; given ones are at most tuned."""
+    return setting.dense_from is None and reads_dense(proposers)
 
 
 def few_steps(setting: Setting, protocols: Iterable[Protocol], dense: bool) -> str | None:

@@ -2,9 +2,10 @@
 
 import operator
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -13,7 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from prunas.graphs.layers import SELECTING, ChannelPad
 
-__all__ = ["ADDITIONS", "ARITHMETIC", "FRESH", "FUNCTIONS", "IN_PLACE", "WORKING", "Tracer"]
+__all__ = ["ADDITIONS", "ARITHMETIC", "FRESH", "FUNCTIONS", "IN_PLACE", "WORKING", "Tracer", "graph_of"]
 
 ADDITIONS = frozenset({operator.add, operator.iadd, torch.add, "add", "add_"})
 IN_PLACE = frozenset({operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ipow})
@@ -24,6 +25,13 @@ ARITHMETIC = frozenset({
     operator.add, operator.sub, operator.mul, operator.truediv, torch.add, torch.sub, torch.mul, torch.div,
 })  # fmt: skip
 """Functions of which the same is true."""
+CUTS: dict[str, tuple[str, ...]] = {
+    "chunk": ("chunks",),
+    "split": ("split_size_or_sections", "split_size"),
+    "split_with_sizes": ("split_sizes",),
+    "tensor_split": ("sections", "indices", "tensor_indices_or_sections"),
+}
+"""Functions that cut a tensor into parts, and the argument that says into how many or how large ones."""
 FUNCTIONS = frozenset({"conv1d", "conv2d", "conv3d", "linear", "scaled_dot_product_attention"})
 """Functions that do the work of such layers."""
 _PACKAGE = Path(__file__).parents[1]
@@ -35,6 +43,11 @@ MACHINERY = tuple(
 
 class _Proxy(fx.Proxy):
     """A symbol that is written into by `+=` and its kind; torch.fx's own ones are replaced by a sum instead."""
+
+    def __len__(self) -> int:
+        """How many parts it has, where that does not depend on sizes: `list` asks for it."""
+        parts = _parts(self.node)
+        return super().__len__() if parts is None else parts
 
 
 def writing(function: Callable[..., Any]) -> Callable[[_Proxy, Any], fx.Proxy]:
@@ -50,11 +63,12 @@ class Tracer(fx.Tracer):
 
     Args:
         lines: Whether every node remembers its source line, as `file.py:12` in `node.meta["line"]`.
+        buffers: Whether buffers are symbols, as parameters are; else what is computed of them alone is a constant.
     """
 
-    def __init__(self, lines: bool = False) -> None:
+    def __init__(self, lines: bool = False, buffers: bool = True) -> None:
         super().__init__()
-        self.lines = lines
+        self.lines, self.buffers = lines, buffers
         self._names: dict[int, str] = {}
 
     def trace(self, root: nn.Module | Callable[..., Any], concrete_args: Any = None) -> fx.Graph:
@@ -65,8 +79,9 @@ class Tracer(fx.Tracer):
         return super().trace(root, concrete_args)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
-        """What a module's attribute is while it is traced: the symbol of a parameter, else its value."""
-        name = self._names.get(id(attr_val)) if isinstance(attr_val, nn.Parameter) else None
+        """What a module's attribute is while it is traced: the symbol of a parameter or buffer, else its value."""
+        symbolic = isinstance(attr_val, nn.Parameter) or (self.buffers and isinstance(attr_val, Tensor))
+        name = self._names.get(id(attr_val)) if symbolic else None
         if name is None:
             return super().getattr(attr, attr_val, parameter_proxy_cache)
         if name not in parameter_proxy_cache:
@@ -90,6 +105,14 @@ class Tracer(fx.Tracer):
             node.meta["line"] = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
         return node
 
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        """The parts that a tensor is cut into, where the call says how many: `list(x.chunk(2, 1))`.
+
+        If there are fewer, for a tensor of fewer channels, the graph fails when it runs.
+        """
+        parts, symbol = _parts(obj.node), cast(Any, obj)
+        return super().iter(obj) if parts is None else iter([symbol[i] for i in range(parts)])
+
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """The symbol of a node."""
         return _Proxy(node, self)
@@ -98,3 +121,33 @@ class Tracer(fx.Tracer):
         """Whether a module is one node of the graph."""
         ours: tuple[type[nn.Module], ...] = (ChannelPad, *SELECTING.values())
         return isinstance(m, ours) or super().is_leaf_module(m, module_qualified_name)
+
+
+def _parts(node: fx.Node) -> int | None:
+    """How many parts a node cuts a tensor into; None where that depends on its size."""
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    if not (keys := CUTS.get(name)):
+        return None
+    given = (
+        node.args[1] if len(node.args) > 1 else next((node.kwargs[k] for k in keys if k in node.kwargs), None)
+    )
+    if isinstance(given, list | tuple):
+        return len(given) + (name == "tensor_split")  # positions of the cuts
+    return given if isinstance(given, int) and name in ("chunk", "tensor_split") else None
+
+
+def graph_of(root: nn.Module, given: Any = None, lines: bool = False) -> fx.Graph:
+    """The graph of a network; buffers are symbols in it unless Python asks one for its value.
+
+    Args:
+        root: The network.
+        given: Arguments of its forward that are no symbols, by name.
+        lines: As of `Tracer`.
+
+    Raises:
+        Exception: Whatever torch.fx or the network's `forward` raises.
+    """
+    if next(root.buffers(), None) is not None:
+        with suppress(Exception):
+            return Tracer(lines).trace(root, given)
+    return Tracer(lines, buffers=False).trace(root, given)

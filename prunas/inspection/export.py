@@ -1,17 +1,20 @@
-"""`export`: a network with its weights as a file that needs no prunas, checked by running it.
+"""`export`: a network with its weights as files that need no prunas, checked by running them.
 
-Three forms: `onnx`, for any runtime; `pt2`, the file of torch.export, which torch alone loads; `safetensors`, the
-state dict, with the architecture and its shape as plain Python (`prunas.inspection.code`) in the metadata. The
-first two take any batch size and hold the network in evaluation mode.
+Four forms: `onnx`, for any runtime; `pt2`, the file of torch.export, which torch alone loads; `python`, a folder
+with a module that builds the network from the dense network's own factory, and its state dict; `safetensors`, the
+state dict, with the architecture and that module's text in the metadata. The first two take any batch size and are
+in evaluation mode.
 """
 
-import copy
 import importlib.util
 import io
 import json
+import os
+import subprocess
+import sys
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -20,31 +23,50 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten_with_path, tree_leaves
 
 from prunas import SCHEMA, __version__
 from prunas.architecture import Architecture
 from prunas.data.dataset import stream_seed
 from prunas.errors import InputError, unknown
-from prunas.files import canonical, read_json, write_atomic
-from prunas.inspection.code import shape_code
-from prunas.plugins import resolve
-from prunas.runs.job import Job
-from prunas.runs.store import Store
-from prunas.spaces.load import load_point, load_space
+from prunas.files import canonical, write_atomic
+from prunas.inspection.dense_source import dense_source
+from prunas.inspection.standalone import WEIGHTS, standalone_code
+from prunas.inspection.trained import load_run, run_folder
+from prunas.spaces.load import load_point
 from prunas.spaces.space import SearchSpace
-from prunas.works.runtime import weights
 
 __all__ = ["FORMATS", "TOLERANCE", "Exported", "Format", "Network", "export", "find", "form_of"]
 
-Format = Literal["onnx", "pt2", "safetensors"]
+Format = Literal["onnx", "pt2", "python", "safetensors"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 TOLERANCE = 1e-4
 """Largest difference from torch's outputs, relative to the largest of them, that rounding in float32 explains."""
 
 TRACED, CHECKED = 2, 3
-"""Images that a network is traced with, and run with to check: a file that had learnt its batch size fails."""
+"""Inputs that a network is traced with, and run with to check: a file that had learnt its batch size fails."""
+
+MODULES = ("network", "smaller_network")
+"""What the module of the form `python` is called; the second where the user's own file has the first name."""
+
+Tensors = tuple[Tensor, ...]
+Written = tuple[bytes, list[Tensor]]
+
+WITHOUT_PRUNAS = """
+import importlib, sys
+sys.modules["prunas"] = None  # from here on an import of it fails, as where it is not installed
+module, threads = sys.argv[1:]
+sys.path.insert(0, "")
+import torch
+from torch.utils._pytree import tree_leaves
+torch.set_num_threads(int(threads))
+net = importlib.import_module(module).load()
+with torch.no_grad():
+    outputs = net(*torch.load("inputs.pt", weights_only=True))
+torch.save([leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)], "outputs.pt")
+"""
+"""Runs the form `python` in the folder that it lies in."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,8 +93,8 @@ class Exported:
     """A file that was written and checked.
 
     Attributes:
-        file: Where.
-        format: `onnx`, `pt2` or `safetensors`.
+        file: Where; of the form `python` the folder.
+        format: `onnx`, `pt2`, `python` or `safetensors`.
         space: Name of the space.
         architecture: Digest of the point.
         origin: Where the weights come from.
@@ -131,49 +153,9 @@ def find(what: str, root: Path, init: int | None) -> Network:
             net = space.build(arch)
         name = f"{space.name}-{arch.digest}-init{init}"
         return Network(space, arch, net.eval(), f"initial weights of seed {init}", name)
-    folder = Path(what)
-    if not (folder / "job.json").is_file():
-        Store(root, notice=lambda text: None)
-        known = {path.parent for path in root.glob("*/*/job.json")}
-        found = [path for path in known if what in (path.name, path.name.rpartition("-")[2])]
-        if not found:
-            missing = unknown(f"run in {root}:", what, [path.name for path in known])
-            raise InputError(f"{missing}; a shape without a run has no weights, add --init 0 for fresh ones")
-        folder = found[0]
-    return _trained(folder)
-
-
-def _trained(folder: Path) -> Network:
-    job = Job.from_json(read_json(folder / "job.json"))
-    spec = job.spec
-    if not (folder / "result.json").is_file():
-        raise InputError(f"run {job.name} is not finished; repeat the command that began it")
-    if not (folder / "weights.safetensors").is_file():
-        raise InputError(
-            f"run {job.name} kept no weights; repeat its search with --keep-weights, or use `prunas train`, which "
-            "keeps them"
-        )
-    space, arch = load_space(spec["space"]), Architecture.from_json(spec["architecture"])
-    with torch.random.fork_rng(devices=[]):
-        net = space.build(arch)
-    if spec["penalty"] is not None:
-        _refuse_changed(net, spec["penalty"], job.name)
-    try:
-        net.load_state_dict(weights(folder))
-    except RuntimeError as error:
-        raise InputError(f"run {job.name}: its weights do not fit its network; delete {folder}") from error
-    return Network(space, arch, net.eval(), str(folder), job.name)
-
-
-def _refuse_changed(net: nn.Module, penalty: Mapping[str, Any], run: str) -> None:
-    """Some penalties are trained with more than the network itself, such as a scale on every branch."""
-    attached = copy.deepcopy(net)
-    resolve("prunas.penalties", penalty["name"])(**penalty["options"]).attach(attached)
-    if any(module._forward_hooks or module._forward_pre_hooks for module in attached.modules()):
-        raise InputError(
-            f"run {run} was trained with scales on its branches that are no part of the network; "
-            "export the final training of a point instead"
-        )
+    hint = "; a shape without a run has no weights, add --init 0 for fresh ones"
+    run = load_run(run_folder(what, root, hint))
+    return Network(run.space, run.architecture, run.network, str(run.folder), run.name)
 
 
 def export(network: Network, form: Format, file: Path) -> Exported:
@@ -182,64 +164,81 @@ def export(network: Network, form: Format, file: Path) -> Exported:
     Args:
         network: From `find`.
         form: The kind of file.
-        file: Where it goes; nothing is left there if the check fails.
+        file: Where it goes, of the form `python` the folder; nothing is left there if the check fails.
 
     Raises:
         InputError: The form needs a package that is not installed, or cannot hold this network.
     """
     generator = torch.Generator().manual_seed(0)
-    shape = network.space.survey.input
-    traced, images = (torch.randn(n, *shape, generator=generator) for n in (TRACED, CHECKED))
+    traced, inputs = (_inputs(network.space, n, generator) for n in (TRACED, CHECKED))
     with torch.no_grad():
-        wanted = tree_leaves(network.net(images))
-    write = {"onnx": _onnx, "pt2": _pt2, "safetensors": _safetensors}[form]
+        wanted = _tensors(network.net(*inputs))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's, about its own future
-        content, found = write(network, traced, images)
-    difference = _difference(found, wanted)
+        if form == "python":
+            contents, computed = _python(network, inputs)
+        else:
+            writers: Mapping[str, Callable[[Network, Tensors, Tensors], Written]]
+            writers = {"onnx": _onnx, "pt2": _pt2, "safetensors": _safetensors}
+            content, computed = writers[form](network, traced, inputs)
+            contents = {"": content}
+    difference = _difference(computed, wanted)
     if not difference <= TOLERANCE:
         raise InputError(
             f"the {form} file of {network.origin} computes something else than torch (relative difference "
             f"{difference:.2g}); nothing was written, choose another format"
         )
-    write_atomic(file, lambda handle: handle.write(content))
+    for name, part in contents.items():
+        write_atomic(file / name if name else file, lambda handle, part=part: handle.write(part))  # type: ignore[misc]
     point = network.architecture
     return Exported(file, form, network.space.name, point.digest, network.origin, difference)
 
 
-def _difference(found: list[Tensor], wanted: list[Tensor]) -> float:
+def _inputs(space: SearchSpace, batch: int, generator: torch.Generator) -> Tensors:
+    """Random tensors that a network of a space is called with."""
+    shapes = (space.survey.input,)
+    return tuple(torch.randn(batch, *shape, generator=generator) for shape in shapes)
+
+
+def _tensors(outputs: Any) -> list[Tensor]:
+    """The tensors of what a network returns, in any containers."""
+    return [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
+
+
+def _difference(computed: list[Tensor], wanted: list[Tensor]) -> float:
     """The largest relative difference over all outputs; infinite if their number or shapes differ."""
-    if [tuple(each.shape) for each in found] != [tuple(each.shape) for each in wanted]:
+    if [tuple(each.shape) for each in computed] != [tuple(each.shape) for each in wanted]:
         return float("inf")
-    pairs = list(zip(found, wanted, strict=True))
-    return max(float((a - b).abs().max() / b.abs().max().clamp_min(1e-30)) for a, b in pairs)
+    pairs = [pair for pair in zip(computed, wanted, strict=True) if pair[0].numel()]
+    return max((float((a - b).abs().max() / b.abs().max().clamp_min(1e-30)) for a, b in pairs), default=0.0)
 
 
-def _program(network: Network, images: Tensor) -> torch.export.ExportedProgram:
+def _program(network: Network, inputs: Tensors) -> torch.export.ExportedProgram:
     batch = torch.export.Dim("batch")
+    shapes = tuple({0: batch} for _ in inputs)
     try:
-        program = torch.export.export(network.net, (images,), dynamic_shapes=({0: batch},), strict=False)
+        program = torch.export.export(network.net, inputs, dynamic_shapes=shapes, strict=False)
     except Exception as error:  # torch.export raises what it likes about a user's network
         why = str(error).strip().partition("\n")[0]
         raise InputError(
             f"torch.export cannot follow the network of space {network.space.name!r} for any batch size: {why}; "
-            "use --to safetensors"
+            "use --to python or safetensors"
         ) from error
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine, which are nobody else's business
     return program
 
 
-def _pt2(network: Network, traced: Tensor, images: Tensor) -> tuple[bytes, list[Tensor]]:
+def _pt2(network: Network, traced: Tensors, inputs: Tensors) -> Written:
     buffer = io.BytesIO()
     torch.export.save(_program(network, traced), buffer)
     buffer.seek(0)
     with torch.no_grad():
-        found = torch.export.load(buffer).module()(images)
-    return buffer.getvalue(), tree_leaves(found)
+        outputs = torch.export.load(buffer).module()(*inputs)
+    return buffer.getvalue(), _tensors(outputs)
 
 
-def _onnx(network: Network, traced: Tensor, images: Tensor) -> tuple[bytes, list[Tensor]]:
+def _onnx(network: Network, traced: Tensors, inputs: Tensors) -> Written:
     missing = [
         name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None
     ]
@@ -248,18 +247,73 @@ def _onnx(network: Network, traced: Tensor, images: Tensor) -> tuple[bytes, list
     import onnxruntime
 
     program = _program(network, traced)
+    with torch.no_grad():
+        outputs = _output_names(network.net(*traced))
+    names = ["images"] if len(inputs) == 1 else [f"input_{i}" for i in range(len(inputs))]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "network.onnx")
-        torch.onnx.export(program, f=path, input_names=["images"], external_data=False, verbose=False)
+        try:
+            torch.onnx.export(
+                program, f=path, input_names=names, output_names=outputs, external_data=False, verbose=False
+            )
+        except Exception as error:  # an operation that ONNX does not have
+            why = str(error).strip().partition("\n")[0]
+            raise InputError(
+                f"the network of space {network.space.name!r} cannot be written as ONNX: {why}; use --to pt2 or "
+                "python"
+            ) from error
         content = path.read_bytes()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    return content, [torch.as_tensor(each) for each in session.run(None, {"images": images.numpy()})]
+    arrays = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
+    return content, [torch.as_tensor(each) for each in session.run(None, arrays)]
 
 
-def _safetensors(network: Network, traced: Tensor, images: Tensor) -> tuple[bytes, list[Tensor]]:
+def _output_names(outputs: Any) -> list[str] | None:
+    """Names of a network's outputs by their keys, such as `out` and `aux`; None for a single tensor."""
+    if isinstance(outputs, Tensor):
+        return None
+    places = [path for path, leaf in tree_flatten_with_path(outputs)[0] if isinstance(leaf, Tensor)]
+    parts = [[str(getattr(key, "key", getattr(key, "idx", ""))) for key in path] for path in places]
+    return [name if name[0].isalpha() else f"output_{name}" for name in map("_".join, parts)]
+
+
+def _python(network: Network, inputs: Tensors) -> tuple[dict[str, bytes], list[Tensor]]:
+    """The files of the form `python` by name, and what they compute in a process that cannot import prunas."""
+    space, source = network.space, dense_source(network.space)
+    module = next(name for name in MODULES if f"{name}.py" != source.file)
+    code, state = standalone_code(space, network.architecture), io.BytesIO()
+    torch.save(network.net.state_dict(), state)
+    contents = {f"{module}.py": code.encode(), WEIGHTS: state.getvalue()}
+    if source.file:
+        contents[source.file] = source.content.encode()
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        for name, content in contents.items():
+            (folder / name).write_bytes(content)
+        if not source.function:  # nobody else can call the factory
+            names: dict[str, Any] = {"__file__": str(folder / f"{module}.py")}
+            exec(compile(code, f"{module}.py", "exec"), names)
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                return contents, _tensors(names["load"](factory=space.factory)(*inputs))
+        torch.save(inputs, folder / "inputs.pt")
+        command = [sys.executable, "-c", WITHOUT_PRUNAS, module, str(torch.get_num_threads())]
+        paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+        ended = subprocess.run(
+            command, cwd=folder, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True
+        )
+        if ended.returncode:
+            why = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
+            raise InputError(
+                f"the network of space {space.name!r} cannot be made where prunas is not installed: {why}; use "
+                "--to onnx, pt2 or safetensors"
+            )
+        return contents, torch.load(folder / "outputs.pt", weights_only=True)
+
+
+def _safetensors(network: Network, traced: Tensors, inputs: Tensors) -> Written:
     space, arch = network.space, network.architecture
     tensors = {name: tensor.contiguous().clone() for name, tensor in network.net.state_dict().items()}
     metadata = {
@@ -268,11 +322,11 @@ def _safetensors(network: Network, traced: Tensor, images: Tensor) -> tuple[byte
         "network": space.network,
         "input": json.dumps(list(space.survey.input)),
         "architecture": canonical(arch.to_json()),
-        "shape": shape_code(space, arch),
+        "python": standalone_code(space, arch),
     }
     content = safetensors.torch.save(tensors, metadata)
     with torch.random.fork_rng(devices=[]):
         again = space.build(arch)
     again.load_state_dict(safetensors.torch.load(content))
     with torch.no_grad():
-        return content, tree_leaves(again.eval()(images))
+        return content, _tensors(again.eval()(*inputs))

@@ -25,6 +25,7 @@ from prunas.spaces.space import SearchSpace
 from prunas.statistics import summary
 from prunas.statistics.text import Table
 from prunas.tasks.score import Score
+from prunas.tracing.example import sample
 from prunas.training.capture import WARM_UP, Recorder, cuda_recorder
 from prunas.training.precision import algorithm_search, float32_arithmetic
 from prunas.works.runtime import device as training_device
@@ -103,13 +104,13 @@ def latency_of(space: SearchSpace, arch: Architecture, *, batch: int, device: to
         raise InputError(f"--batch must be at least 1, not {batch}")
     narrow, threads = space.canonical(arch.replace(kernels=None)), torch.get_num_threads()
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand(batch, *space.survey.input, generator=generator).to(device)
+    example = sample(space.survey.called_with, batch, device=device, generator=generator)
     with torch.random.fork_rng(devices=[]):
         nets = {s: space.build(s).to(device).eval() for s in dict.fromkeys([space.dense, narrow])}
     float32_arithmetic(device, convolutions="ieee", products="ieee")
     try:
         with torch.inference_mode(), algorithm_search(False):
-            passes_of = {shape: partial(net, images) for shape, net in nets.items()}
+            passes_of = {shape: partial(example.call, net) for shape, net in nets.items()}
             replayed = _recorded(list(passes_of.values()), cuda_recorder(device))
             timers = {
                 shape: Timer("run()", globals={"run": run}, num_threads=threads)

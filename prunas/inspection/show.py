@@ -8,6 +8,7 @@ from typing_extensions import TypedDict
 from prunas.architecture import Architecture
 from prunas.spaces.space import SearchSpace
 from prunas.statistics.text import count
+from prunas.survey import Survey
 
 __all__ = ["ShowDocument", "show_document", "show_text"]
 
@@ -52,6 +53,16 @@ class FrozenRow(TypedDict):
     where: str
 
 
+class PartRow(TypedDict):
+    """The submodule that varies; the other numbers are of what lies outside it and is counted with it."""
+
+    path: str
+    params: int
+    macs: int
+    uncounted: list[str]
+    why: str
+
+
 class ShowDocument(TypedDict):
     """A point of a space: what varies in it, and what it costs."""
 
@@ -60,6 +71,7 @@ class ShowDocument(TypedDict):
     data: str
     recipe: str
     input: list[int]
+    part: PartRow | None
     params: int
     macs: int
     dense_params: int
@@ -85,6 +97,7 @@ def show_document(space: SearchSpace, arch: Architecture) -> ShowDocument:
         "data": space.study.data,
         "recipe": space.study.recipe,
         "input": list(survey.input),
+        "part": _part(survey),
         "params": cost.params,
         "macs": cost.macs,
         "dense_params": cost.dense_params,
@@ -127,6 +140,19 @@ def show_document(space: SearchSpace, arch: Architecture) -> ShowDocument:
     }
 
 
+def _part(survey: Survey) -> PartRow | None:
+    """The part of a space, if it has one."""
+    if (part := survey.part) is None:
+        return None
+    return {
+        "path": part.path,
+        "params": part.params,
+        "macs": part.macs,
+        "uncounted": list(part.uncounted),
+        "why": part.why,
+    }
+
+
 def show_text(space: SearchSpace, arch: Architecture, document: Mapping[str, Any]) -> str:
     """The same for a person, with thop's count beside ours because published numbers are often like it."""
     lines = [
@@ -134,6 +160,7 @@ def show_text(space: SearchSpace, arch: Architecture, document: Mapping[str, Any
         f"params {document['params']:,}   MACs {document['macs']:,} "
         "(norms, activations, pooling and biases not counted)",
         _thop(space, arch),
+        *([str(space.survey.part)] if space.survey.part else []),
         f"targets {', '.join(f'{100 * k:g} %' for k in space.study.keep)} of {space.study.metric}",
         "",
         "stage  map      groups                  gates                   blocks",
@@ -169,10 +196,13 @@ def _thop(space: SearchSpace, arch: Architecture) -> str:
     """thop's count, on a network of its own, on the meta device: it leaves buffers behind in what it counts."""
     if arch.selected:
         return "thop cannot count layers that select their inputs"
+    if space.survey.part or space.survey.inputs:
+        return "thop counts whole networks of one image only"
     import warnings
 
     import torch
 
+    from prunas.tracing.example import sample
     from prunas.tracing.untouched import running, untouched
 
     with untouched(space.factory), running(), warnings.catch_warnings(), torch.no_grad():
@@ -181,6 +211,6 @@ def _thop(space: SearchSpace, arch: Architecture) -> str:
 
         with torch.device("meta"):
             net = space.build(arch).eval()
-            images = torch.zeros(1, *space.survey.input)
-        macs, _ = thop.profile(net, (images,), verbose=False)
+            example = sample(space.survey.called_with, 1, device="meta")
+        macs, _ = thop.profile(net, example.args, verbose=False)
     return f"thop counts {round(macs):,} MACs (norms among them)"

@@ -65,7 +65,7 @@ class Entry:
     def serves(self, how: Protocol) -> bool:
         """Whether its points can be trained by a protocol: they may have no weights to inherit."""
         inherited = ("sliced", "initial") if "dense" in self.needs else ()
-        return how.weights in ("fresh", *(inherited if self.weights is None else self.weights))
+        return how.needs <= set(inherited if self.weights is None else self.weights)
 
     def resolved(self) -> Callable[..., Any]:
         """The class at `path`.

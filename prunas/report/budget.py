@@ -16,7 +16,7 @@ from prunas.report.figure import (
     sidestep,
     styled,
 )
-from prunas.statistics.retraining import FAMILIES, RetrainingCurve, crossings
+from prunas.statistics.retraining import FAMILIES, RetrainingCurve, crossings, ordered
 from prunas.statistics.summary import grouped
 from prunas.statistics.text import asked_text
 from prunas.statistics.wording import axis_label
@@ -44,7 +44,7 @@ def budget_figure(courses: Sequence[RetrainingCurve], *, setting: str) -> Figure
         )
     score = courses[0].score
     panels = grouped(courses, lambda course: (course.proposer, course.asked, course.masked))
-    order = [family for family in FAMILIES if any(course.family == family for course in courses)]
+    order = ordered(course.family for course in courses)
     crossed = {
         (each.proposer, each.asked): each.at
         for each in crossings(courses)
@@ -64,7 +64,7 @@ def budget_figure(courses: Sequence[RetrainingCurve], *, setting: str) -> Figure
         for course in own:
             look = looks[course.family]
             place = sidestep(ax, figure, order.index(course.family), len(order))
-            draw_means(ax, course.epochs, course.accuracy, look, place)
+            draw_means(ax, course.epochs, course.scores, look, place)
             aside = offset_copy(place, figure, x=_BESIDE, units="points")
             for x, points in zip(course.epochs, course.points, strict=True):
                 if len(points) > 1:
@@ -100,7 +100,7 @@ def budget_figure(courses: Sequence[RetrainingCurve], *, setting: str) -> Figure
             )
         ax.set_title(f"{proposer}, {asked_text(asked)}" + (", masked" if masked else ""))
     heights = [value for course in courses for points in course.points for value in points.values()]
-    means = [spread for course in courses for spread in course.accuracy]
+    means = [spread for course in courses for spread in course.scores]
     heights += [each.mean + sign * (each.std or 0) for each in means for sign in (-1, 1)]
     score_axis(axes[0], heights, score)
     return figure

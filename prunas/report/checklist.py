@@ -8,7 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from prunas.names import CHANCE_LEVEL, MACS_NOT_MATCHED, PENALTY_NOT_ACTED, SEARCHERS, TARGET_MISSED
+from prunas.names import (
+    CHANCE_LEVEL,
+    MACS_NOT_MATCHED,
+    ONE_GIVEN_NETWORK,
+    PENALTY_NOT_ACTED,
+    SEARCHERS,
+    TARGET_MISSED,
+)
 from prunas.protocols import is_fresh
 from prunas.report.evidence import Evidence
 from prunas.report.headline import only_tuned
@@ -153,7 +160,12 @@ def _seeds(evidence: Evidence) -> Item:
     status: Literal["done", "partly", "not done"] = (
         "done" if least >= SEEDS else "partly" if least > 1 else "not done"
     )
-    return Item(status, practice, f"{least} seed{'s' if least != 1 else ''} for every proposer")
+    text = f"{least} seed{'s' if least != 1 else ''} for every proposer"
+    if shared := sorted({row.proposer for row in evidence.rows if ONE_GIVEN_NETWORK in row.flags}):
+        return Item(
+            "partly", practice, f"{text}; one given dense network for all seeds of {', '.join(shared)}"
+        )
+    return Item(status, practice, text)
 
 
 def _pairs(evidence: Evidence) -> Item:
@@ -181,6 +193,8 @@ def _selection(evidence: Evidence) -> Item:
         f"{len(final)} final trainings on train + validation; the {len(searching)} dense trainings that "
         "proposers asked for never met the test set"
     )
+    if sound and evidence.record.plan.get("weights"):
+        return Item("partly", practice, f"{text}; what the given dense network was trained on is not known")
     return Item("done" if sound else "not done", practice, text if sound else "a training breaks this rule")
 
 
@@ -233,7 +247,7 @@ def _acted(evidence: Evidence) -> Item:
 
 def _chance(evidence: Evidence) -> Item:
     practice = "Networks that learnt more than guessing"
-    tested = [row for row in evidence.rows if row.accuracy is not None]
+    tested = [row for row in evidence.rows if row.score is not None]
     if not tested or any(row.chance is None for row in tested):
         return Item("unknown", practice, "the runs do not say what guessing reaches")
     idle = [row for row in tested if CHANCE_LEVEL in row.all_flags(evidence.score)]

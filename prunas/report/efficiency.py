@@ -168,8 +168,8 @@ def efficiency_figure(
         if len(panels) > 1:
             ax.set_title(f"{protocol}, {'masked' if masked else 'narrow'} networks")
     cost_axis(axes[0], [point.x for curve in curves for points in curve.points for point in points])
-    spreads = [spread for curve in curves for spread in curve.accuracy]
-    heights = [point.accuracy for curve in curves for points in curve.points for point in points]
+    spreads = [spread for curve in curves for spread in curve.scores]
+    heights = [point.score for curve in curves for points in curve.points for point in points]
     heights += [spread.mean + sign * (spread.std or 0) for spread in spreads for sign in (-1, 1)]
     score_axis(axes[0], heights + ([] if dense is None else [dense]), score)
     return figure
@@ -201,13 +201,13 @@ def _panel(
         look = looks[curve.proposer]
         place = sidestep(ax, figure, order.index(curve.proposer), len(order))
         hollow = [any(point.hollow for point in points) for points in curve.points]
-        draw_means(ax, curve.xs, curve.accuracy, look, place, hollow)
+        draw_means(ax, curve.xs, curve.scores, look, place, hollow)
         singles = list(chain.from_iterable(curve.points))
         beside = _BESIDE if len(singles) > len(curve.points) else 0  # a lone training is its own mean
         for point in singles:
             (drawn,) = ax.plot(
                 [point.x],
-                [point.accuracy],
+                [point.score],
                 linestyle="none",
                 alpha=0.75,
                 transform=offset_copy(place, figure, x=beside, units="points"),

@@ -254,7 +254,7 @@ def sidestep(ax: Axes, figure: Figure, index: int, curves: int) -> Transform:
 def draw_means(
     ax: Axes,
     xs: Sequence[float],
-    accuracy: Sequence[Summary],
+    scores: Sequence[Summary],
     look: Style,
     place: Transform,
     hollow: Sequence[bool] | None = None,
@@ -264,16 +264,16 @@ def draw_means(
     Args:
         ax: Where.
         xs: One per mean.
-        accuracy: The means.
+        scores: The means.
         look: Of the curve.
         place: See `sidestep`.
         hollow: Which marks are white inside.
     """
-    means = [spread.mean for spread in accuracy]
+    means = [spread.mean for spread in scores]
     ax.errorbar(
         xs,
         means,
-        yerr=[spread.std or 0 for spread in accuracy],
+        yerr=[spread.std or 0 for spread in scores],
         fmt="none",
         ecolor=look.color,
         elinewidth=0.8,

@@ -143,7 +143,7 @@ def _flagged(rows: Iterable[TrainingRow], compared: Sequence[Difference], score:
             row
             for row in rows
             if (row.proposer, row.protocol, row.masked) == (name, first.protocol, first.masked)
-            and row.accuracy is not None
+            and row.score is not None
             and (row.asked, row.search_seed) in pairs
         ]
         if flags := flags_text(count_flags(points, score), len(points)):

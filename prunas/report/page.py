@@ -39,7 +39,7 @@ from prunas.statistics.trade import areas, hypervolume
 from prunas.statistics.widths import agreement_table
 from prunas.statistics.wording import area_unit, column_head, number, title_of, value_text
 
-__all__ = ["page"]
+__all__ = ["inline", "page"]
 
 _COLOURS = {  # a figure's own colours become those of the page, which change with its light and dark scheme
     INK: "ink",
@@ -99,7 +99,7 @@ def _section(evidence: Evidence, out: Path, index: int) -> dict[str, Any]:
         "asked": asked_text,
         "count": count,
         "test_head": column_head(evidence.score),
-        "test_cell": lambda row: "-" if row.accuracy is None else number(row.accuracy, evidence.score),
+        "test_cell": lambda row: "-" if row.score is None else number(row.score, evidence.score),
         "data": _embedded(evidence),
         "checklist": checklist(evidence),
         "machines": _machines(evidence),
@@ -141,11 +141,11 @@ def _drawings(evidence: Evidence, prefix: str) -> Iterable[_Drawing]:
             figure = make()
         except InputError:
             continue  # nothing to draw; the tables say what is missing
-        svg = _inline(figure, f"{prefix}f{index}")
+        svg = inline(figure, f"{prefix}f{index}")
         yield _Drawing(title, svg, figure.get_figwidth() > 4, "data-run=" in svg)
 
 
-def _inline(figure: Figure, prefix: str) -> Markup:
+def inline(figure: Figure, prefix: str) -> Markup:
     """A figure's SVG as part of a page: ids of its own, colours of the page, runs marked by attributes."""
     svg = as_svg(figure)
     svg = svg[svg.index("<svg") :]
@@ -186,7 +186,7 @@ def _tables(evidence: Evidence) -> Iterable[tuple[str, Table]]:
 
 def _overall(evidence: Evidence, lines: Sequence[Line]) -> Table:
     score = evidence.score
-    tested = [line for line in lines if line.accuracy is not None]
+    tested = [line for line in lines if line.score is not None]
     ranked = {(r.protocol, r.masked): r for r in rankings(evidence.rows, evidence.dense_mean, score=score)}
     area = {
         metric: {
@@ -196,7 +196,7 @@ def _overall(evidence: Evidence, lines: Sequence[Line]) -> Table:
     }
     cells, notes = [], []
     for (protocol, masked), panel in grouped(tested, lambda line: (line.protocol, line.masked)).items():
-        means = [line.accuracy.mean for line in panel if line.accuracy]
+        means = [line.score.mean for line in panel if line.score]
         worst = min(means, key=lambda mean: score.gain(mean, 0.0))
         references = {m: max(getattr(line, m) for line in panel) for m in ("params", "macs")}
         ranking = ranked[protocol, masked]
@@ -204,7 +204,7 @@ def _overall(evidence: Evidence, lines: Sequence[Line]) -> Table:
         for proposer, own in grouped(panel, lambda line: line.proposer).items():
             volumes = {
                 metric: hypervolume(
-                    [(getattr(line, metric), line.accuracy.mean) for line in own if line.accuracy],
+                    [(getattr(line, metric), line.score.mean) for line in own if line.score],
                     (references[metric], worst),
                     score,
                 )
@@ -216,7 +216,7 @@ def _overall(evidence: Evidence, lines: Sequence[Line]) -> Table:
                     proposer,
                     protocol + (", masked" if masked else ""),
                     f"{ranks[proposer]:.2f}" if proposer in ranks else "-",
-                    *("-" if value is None else number(value.accuracy.mean, score) for value in values),
+                    *("-" if value is None else number(value.score.mean, score) for value in values),
                     *(number(volumes[metric], score) for metric in references),
                 )
             )
@@ -276,8 +276,8 @@ def _embedded(evidence: Evidence) -> Markup:
                 "params": row.reached.params,
                 "macs": row.reached.macs,
                 "score": None
-                if row.accuracy is None
-                else f"{value_text(row.accuracy, evidence.score)} test {evidence.score.name}",
+                if row.score is None
+                else f"{value_text(row.score, evidence.score)} test {evidence.score.name}",
                 "status": row.status,
                 "seed": row.train_seed,
                 "as": [],

@@ -42,7 +42,7 @@ def pareto_figure(lines: Sequence[Line], *, setting: str, score: Score) -> Figur
     Raises:
         InputError: No line has a score.
     """
-    tested = [line for line in lines if line.accuracy is not None]
+    tested = [line for line in lines if line.score is not None]
     if not tested:
         raise InputError(f"nothing to plot: no finished run has a test {score.name} yet")
     panels = sorted(grouped(tested, lambda line: (line.masked, line.protocol)).items())
@@ -68,9 +68,9 @@ def pareto_figure(lines: Sequence[Line], *, setting: str, score: Score) -> Figur
             if len(panels) > 1:
                 ax.set_title(f"{protocol}, {'masked' if masked else 'narrow'} networks")
         axes[2 * row].set_ylabel(axis_label(score))
-    means = [line.accuracy.mean for line in tested if line.accuracy]
+    means = [line.score.mean for line in tested if line.score]
     best = max(means, key=lambda mean: score.gain(mean, 0.0))
-    spread = [line.accuracy.std or 0 for line in tested if line.accuracy and line.accuracy.mean == best]
+    spread = [line.score.std or 0 for line in tested if line.score and line.score.mean == best]
     score_axis(axes[0], [*means, best + score.gain(1.2 * max(spread), 0.0)], score)
     return figure
 
@@ -80,7 +80,7 @@ def _good(score: Score) -> str:
 
 
 def _panel(ax: Axes, lines: Sequence[Line], looks: Any, metric: str, score: Score) -> None:
-    points = [(getattr(line, metric), line.accuracy.mean) for line in lines if line.accuracy]
+    points = [(getattr(line, metric), line.score.mean) for line in lines if line.score]
     best = front(points, score)
     cost_axis(ax, [cost for cost, _ in points])
     ax.step(
@@ -98,12 +98,12 @@ def _panel(ax: Axes, lines: Sequence[Line], looks: Any, metric: str, score: Scor
         i for i, j in zip(best, following, strict=True) if j is None or _apart(points[i], points[j], span)
     ]
     for i, line in enumerate(lines):
-        assert line.accuracy is not None
+        assert line.score is not None
         look, on = looks[line.proposer], i in best
         if on:
             ax.errorbar(
                 *points[i],
-                yerr=line.accuracy.std or 0,
+                yerr=line.score.std or 0,
                 fmt="none",
                 ecolor=look.color,
                 elinewidth=0.8,
@@ -121,7 +121,7 @@ def _panel(ax: Axes, lines: Sequence[Line], looks: Any, metric: str, score: Scor
             up = 1 if score.better == "higher" else -1
             ax.annotate(
                 asked_text(line.asked),
-                (points[i][0], points[i][1] + up * (line.accuracy.std or 0)),
+                (points[i][0], points[i][1] + up * (line.score.std or 0)),
                 xytext=(0, 3 * up),
                 textcoords="offset points",
                 ha="center",
@@ -133,7 +133,7 @@ def _panel(ax: Axes, lines: Sequence[Line], looks: Any, metric: str, score: Scor
 
 def _left_out(lines: Sequence[Line], score: Score) -> list[str]:
     """What is not drawn: points without a tested run, and runs that the means do without."""
-    points, runs = sum(line.accuracy is None for line in lines), sum(line.left_out for line in lines)
+    points, runs = sum(line.score is None for line in lines), sum(line.left_out for line in lines)
     if not runs:
         return []
     return [

@@ -57,7 +57,7 @@ def price_figure(prices: Sequence[Price], *, setting: str, score: Score) -> Figu
         axes[3 * row].set_ylabel(axis_label(score))
         if len(panels) > 1:
             axes[3 * row].set_title(f"{protocol}, {'masked' if masked else 'narrow'} networks")
-        heights = [p.accuracy.mean + sign * (p.accuracy.std or 0) for p in own for sign in (-1, 1)]
+        heights = [p.score.mean + sign * (p.score.std or 0) for p in own for sign in (-1, 1)]
         score_axis(axes[3 * row], heights, score)
     return figure
 
@@ -90,12 +90,12 @@ def _panel(ax: Axes, prices: Sequence[Price], looks: Mapping[str, Style], unit: 
         x = cost or places[price.proposer]
         ax.errorbar(
             x,
-            price.accuracy.mean,
-            yerr=price.accuracy.std or 0,
+            price.score.mean,
+            yerr=price.score.std or 0,
             fmt="none",
             ecolor=look.color,
             elinewidth=0.8,
             capsize=0,
             zorder=3,
         )
-        ax.plot(x, price.accuracy.mean, linestyle="none", zorder=4, **mark_look(look, size=5.0))
+        ax.plot(x, price.score.mean, linestyle="none", zorder=4, **mark_look(look, size=5.0))

@@ -32,8 +32,12 @@ _LEGEND = (SOLID, DASHED, DASHDOT, DOTTED)
 _OTHERS = {
     "cross": Style(PURPLE, "s", DOTTED),
     "finetune": Style(VERMILLION, "H", SOLID),
+    "finetune-large": Style(GREEN, "d", SOLID),
     "finetune-rewound": Style(PURPLE, "^", DASHED),
     "scratch-e": Style(BLUE, "s", DASHDOT),
+    "finetune+distill": Style(ORANGE, "H", DOTTED),
+    "finetune-large+distill": Style(SKY, "d", DOTTED),
+    "scratch-e+distill": Style(BLACK, "P", DOTTED),
 }
 """A design that no proposer makes, and the ways to retrain, which share no figure with proposers."""
 

@@ -88,6 +88,8 @@ class TrainingRow:
         flags: What a reader must know about the point, for example `penalty_not_acted`.
         proposed: The point before its widths were aligned; None in a search that aligns none.
         chance: The best test score that guessing reaches by chance; None where the task gives none.
+        pruned_score: On the validation split right after pruning, before any retraining; None of what inherits no
+            weights, and in results from before it was measured.
     """
 
     id: str
@@ -108,6 +110,7 @@ class TrainingRow:
     flags: tuple[str, ...] = ()
     proposed: Proposed | None = None
     chance: float | None = None
+    pruned_score: float | None = None
 
     def all_flags(self, score: Score) -> tuple[str, ...]:
         """The flags of the point, and `chance_level` if its test score cannot be told from guessing.
@@ -115,12 +118,12 @@ class TrainingRow:
         Args:
             score: What the scores of the row mean.
         """
-        if self.accuracy is None or self.chance is None or score.gain(self.accuracy, self.chance) > 0:
+        if self.score is None or self.chance is None or score.gain(self.score, self.chance) > 0:
             return self.flags
         return (*self.flags, CHANCE_LEVEL)
 
     @property
-    def accuracy(self) -> float | None:
+    def score(self) -> float | None:
         """The test score, if the run is finished and has one."""
         return self.test_score if self.status == FINISHED else None
 
@@ -269,14 +272,14 @@ def check_range(row: TrainingRow | TrialRow, score: Score) -> None:
     """Refuses scores that there cannot be.
 
     Args:
-        row: Its validation, test and chance scores are looked at.
+        row: Its scores are looked at.
         score: What they mean.
 
     Raises:
         InputError: One lies outside of the range; the message names the row and the field.
     """
     what = f"result row {row.id}" if isinstance(row, TrainingRow) else f"trial {row.id}"
-    for name in ("val_score", "test_score", "chance"):
+    for name in ("val_score", "test_score", "chance", "pruned_score"):
         value = getattr(row, name, None)
         if value is not None and not score.low <= value <= score.high:
             bounds = f"from {score.low:g} to {score.high:g}"

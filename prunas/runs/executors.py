@@ -117,23 +117,29 @@ class ExecutorEntry:
         path: Import path of what is called as (store, report, stop, **options) and answers an `Executor`.
         description: For listings.
         options: Keywords it takes.
+        local: Whether it can be opened without asking another machine.
+        in_process: Whether it trains in this process, where live objects are; see `prunas.live`.
     """
 
     path: str
     description: str
     options: tuple[str, ...] = ()
     local: bool = True
+    in_process: bool = False
 
 
 _COMMON = ("workers", "retries", "timeout")
 
 EXECUTORS: Mapping[str, ExecutorEntry] = MappingProxyType(
     {
-        "serial": ExecutorEntry("prunas.runs.pools.serial:Serial", "one job after another, in this process"),
+        "serial": ExecutorEntry(
+            "prunas.runs.pools.serial:Serial", "one job after another, in this process", in_process=True
+        ),
         "streams": ExecutorEntry(
             "prunas.runs.pools.lanes:streams",
             "several trainings at once in this process, for one GPU",
             ("workers",),
+            in_process=True,
         ),
         "processes": ExecutorEntry(
             "prunas.runs.pools.processes:processes",
@@ -219,12 +225,23 @@ def parsed_options(texts: Sequence[str] | None) -> dict[str, Any]:
     return options
 
 
-def check(name: str, store: Store, **options: Any) -> None:
+def check(name: str, store: Store, live: Sequence[str] = (), **options: Any) -> None:
     """Refuses an executor that cannot be had; of a cluster's only the names are looked at, for it is not asked.
 
+    Args:
+        name: Of the executor.
+        store: Where runs live.
+        live: Names of what exists in this process alone and will be trained.
+        options: Of the executor.
+
     Raises:
-        InputError: As `executor`.
+        InputError: As `executor`, or it trains in other processes, and there are live objects.
     """
+    if live and not _entry(name, options).in_process:
+        raise InputError(
+            f"executor {name!r} trains in other processes, which cannot make {' and '.join(live)} of this one; "
+            'use executor="serial", or name it by an import path or a file, such as mine.py:make'
+        )
     if _entry(name, options).local:
         executor(name, store, **options).close(wait=False)  # starts no worker before there is a job
 

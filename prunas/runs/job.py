@@ -9,7 +9,7 @@ from prunas.errors import InputError
 from prunas.files import FORMAT, canonical, check_format, digest, names_folder
 from prunas.plugins import REGISTERED_NAME
 
-__all__ = ["Job"]
+__all__ = ["PLACES", "Job"]
 
 PLACES = "places"
 
@@ -26,9 +26,9 @@ class Job:
             tuples are lists; not to be changed.
         space: Folder that holds the run, named after its search space.
         label: Readable start of the run's folder name, for example "scratch-e".
-        places: Where the work finds on this machine what its spec names, such as `{"data": FOLDER}`. No part of
-            the id or of equality: the same data in another folder are the same job. The work reads it as
-            `spec["places"]`, which is there only if there are places.
+        places: Where the work finds on this machine what its spec names, such as `{"data": FOLDER}`, and what it
+            leaves here beside its result. No part of the id or of equality: the same data in another folder are
+            the same job. The work reads it as `spec["places"]`, which is there only if there are places.
         id: Twelve hex digits that name what is computed, the same on every machine.
     """
 

@@ -2,13 +2,15 @@
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunas.errors import InputError
 from prunas.files import cache_folder, digest, read_json, write_json
+from prunas.inputs import Inputs
 from prunas.spaces.factory import file_hash, import_factory
 from prunas.survey import Survey
 
@@ -18,23 +20,58 @@ if TYPE_CHECKING:
 __all__ = ["cached_survey", "surveyed"]
 
 
-def surveyed(name: str, factory: Callable[[], "nn.Module"], input_shape: Sequence[int]) -> Survey:
+def surveyed(
+    name: str, factory: Callable[[], "nn.Module"], inputs: Any, part: str = "", part_inputs: Any = None
+) -> Survey:
     """The survey of the network of a space.
 
     Args:
         name: Of the space, for messages.
         factory: Returns a fresh network.
-        input_shape: Of one input without the batch.
+        inputs: What it is called with; see `prunas.inputs.Inputs.of`.
+        part: Module path of the submodule that varies; "" for all of the network.
+        part_inputs: What the part is called with, where that does not show.
 
     Raises:
-        InputError: As `prunas.tracing.survey.survey`, with the name of the space.
+        InputError: As `prunas.tracing.survey.survey`, with the name of the space; or the factory loads weights.
     """
     from prunas.tracing.survey import survey
 
+    with _loads() as places:
+        try:
+            made = survey(
+                factory, Inputs.of(inputs), 0, part, Inputs.of(part_inputs) if part_inputs else None
+            )
+        except InputError as error:
+            if not places:
+                raise InputError(f"space {name!r}: {error}") from error
+    if places:
+        raise InputError(
+            f"space {name!r}: its factory loads weights by itself ({places[0]}), which a smaller network cannot "
+            'have; let it return the network without them, and name their file: weights = "FILE" in the TOML '
+            "file, or --weights FILE"
+        )
+    return made
+
+
+@contextmanager
+def _loads() -> Iterator[list[str]]:
+    """Notes the lines at which a state dict is loaded into a network meanwhile, as `net.py:12`."""
+    from torch import nn
+
+    places: list[str] = []
+    load = nn.Module.load_state_dict
+
+    def noted(net: nn.Module, *args: Any, **options: Any) -> Any:
+        caller = sys._getframe(1)
+        places.append(f"{Path(caller.f_code.co_filename).name}:{caller.f_lineno}")
+        return load(net, *args, **options)
+
+    nn.Module.load_state_dict = noted  # type: ignore[assignment,method-assign]  # put back below
     try:
-        return survey(factory, input_shape)
-    except InputError as error:
-        raise InputError(f"space {name!r}: {error}") from error
+        yield places
+    finally:
+        nn.Module.load_state_dict = load  # type: ignore[method-assign]
 
 
 def cached_survey(content: Mapping[str, Any], factory: Callable[[], "nn.Module"]) -> Survey:
@@ -46,7 +83,8 @@ def cached_survey(content: Mapping[str, Any], factory: Callable[[], "nn.Module"]
         return Survey.from_json(read_json(path))
     # Imported here, so that no module's tensors are made on the meta device.
     import_factory(content["network"], content.get("source", ""))
-    made = surveyed(content["name"], factory, content["input"])
+    parted = content.get("part", ""), content.get("part_input")
+    made = surveyed(content["name"], factory, content["input"], *parted)
     with suppress(InputError):  # a cache that cannot be written only costs time
         write_json(path, made.to_json())
     return made
@@ -60,5 +98,5 @@ def _own_sources() -> list[str]:
             f for room in ("tracing", "graphs", "surgery", "networks") for f in (here / room).rglob("*.py")
         )
     ]
-    files.append(here / "survey.py")
+    files += [here / "survey.py", here / "inputs.py"]
     return [importlib.metadata.version("torch"), *map(file_hash, files)]

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
+from prunas import live
 from prunas.errors import InputError
 from prunas.files import digest
 from prunas.plugins import foreign_code
@@ -58,7 +59,7 @@ def import_attribute(path: str, source: str, what: str) -> Any:
     """What a user names.
 
     Args:
-        path: "package.module:name", or "file.py:name".
+        path: "package.module:name", "file.py:name", or the name of a live object.
         source: Text of the file, or "".
         what: It is meant to be, for messages.
 
@@ -66,6 +67,8 @@ def import_attribute(path: str, source: str, what: str) -> Any:
         InputError: It cannot be imported.
     """
     place, _, attribute = path.partition(":")
+    if live.is_live(path):
+        return live.value(path)
     try:
         with foreign_code(f"{what} {path!r}"):
             return getattr(_module(place, source), attribute) if source else pkgutil.resolve_name(path)
@@ -93,7 +96,7 @@ def _module(name: str, source: str) -> ModuleType:
 def distribution_versions(module: str) -> list[str]:
     """What a network that is imported depends on: the version of its distribution, else its files."""
     top = module.partition(".")[0]
-    if top == "prunas":
+    if top == "prunas" or live.is_live(f"{module}:"):
         return []
     try:
         return [f"{top} {importlib.metadata.version(top)}"]

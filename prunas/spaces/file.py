@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from prunas.costs.metrics import metric
 from prunas.errors import InputError, unknown
 from prunas.files import names_folder
+from prunas.inputs import Inputs
 from prunas.recipe import FineTuning, recipe
 from prunas.spaces.study import Study
 
@@ -65,17 +66,42 @@ class SpaceFile(BaseModel):
 
     network: str = Field(pattern=NETWORK)
     arguments: dict[str, Any] = Field(default_factory=dict)
-    input: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
-    data: str = ""
+    input: Any
+    part: str = ""
+    part_input: Any = None
+    data: str | dict[str, Any] = ""
     task: str = Field(default="classification", min_length=1)
+    loss: str = Field(default="", pattern=f"^$|{NETWORK}")
+    score: str | dict[str, Any] = Field(default="", min_length=0)
     recipe: str | dict[str, Any] = "paper"
     metric: str = "params"
     keep: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.5, 0.3, 0.1)
     cap: float | None = Field(default=None, ge=1)
     finetune: FineTuningEntry | None = None
+    weights: str = ""
     vary: Vary = Vary()
     proposers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     presets: dict[str, PresetEntry] = Field(default_factory=dict)
+
+    @field_validator("input", "part_input")
+    @classmethod
+    def _called_with(cls, given: Any) -> Any:
+        """Refuses an input that is none, as `prunas.inputs.Inputs.of` does."""
+        try:
+            return given if given is None else Inputs.of(given).to_json()
+        except InputError as error:
+            raise ValueError(str(error)) from error
+
+    @property
+    def data_name(self) -> str:
+        """The data set that is named, or that the table `[data]` names."""
+        return self.data if isinstance(self.data, str) else str(self.data.get("name", ""))
+
+    @property
+    def data_options(self) -> dict[str, Any]:
+        """The settings of the data set in the table `[data]`."""
+        table = {} if isinstance(self.data, str) else self.data
+        return {key: value for key, value in table.items() if key != "name"}
 
     @property
     def recipe_name(self) -> str:
@@ -92,14 +118,20 @@ class SpaceFile(BaseModel):
         """The attributes of a `SearchSpace` that the file decides."""
         finetune = FineTuning(**self.finetune.model_dump()) if self.finetune else None
         study = Study(
-            data=self.data,
+            data=self.data_name,
+            data_options=self.data_options,
             task=self.task,
+            loss=self.loss,
+            score=({"function": self.score} if self.score else {})
+            if isinstance(self.score, str)
+            else self.score,
             recipe=self.recipe_name,
             recipe_changes=self.recipe_changes,
             metric=self.metric,
             keep=self.keep,
             cap=self.cap,
             finetune=finetune,
+            weights=self.weights,
             options=self.proposers,
         )
         return {
@@ -138,7 +170,7 @@ def parse(text: str, path: Path) -> SpaceFile:
         )
         place = [key for key in worst["loc"] if key not in FORMS]
         keys = [key for key in place if isinstance(key, str)]
-        why: object = worst["msg"]
+        why: object = worst["msg"].removeprefix("Value error, ")
         if worst["type"] == "extra_forbidden":
             why = unknown("key", keys[-1], _known(keys))
         raise InputError(f"{path}{_line(text, keys)}: {'.'.join(map(str, place))}: {why}") from error

@@ -1,17 +1,20 @@
 """Search spaces by name, file or content, and points of them."""
 
+import hashlib
 import pkgutil
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prunas import live
 from prunas.architecture import Architecture
 from prunas.errors import InputError, unknown
-from prunas.files import canonical, read_json
+from prunas.files import canonical, digest, read_json
+from prunas.inputs import Inputs
 from prunas.plugins import Plugin, load_all, plugins
 from prunas.spaces.cache import cached_survey
 from prunas.spaces.factory import distribution_versions, import_path, make_network
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "bundled_spaces",
     "installed_spaces",
+    "live_content",
     "load_network",
     "load_point",
     "load_space",
@@ -128,7 +132,14 @@ def _read(path: Path) -> SearchSpace:
         raise InputError(f"cannot read {path}: {error}") from error
     spec = parse(text, path)
     content = _content(
-        path.stem, spec.network, path.parent, spec.arguments, spec.input, spec.vary.model_dump()
+        path.stem,
+        spec.network,
+        path.parent,
+        spec.arguments,
+        spec.input,
+        spec.vary.model_dump(),
+        spec.part,
+        spec.part_input,
     )
     known_as: str | Mapping[str, Any] = content
     with suppress(InputError):  # an installed package's name that cannot be used: the content serves
@@ -137,12 +148,13 @@ def _read(path: Path) -> SearchSpace:
     return replace(_from_content(content), source=str(path), known_as=known_as, **spec.settings())
 
 
-def load_network(network: str, input_shape: Sequence[int]) -> SearchSpace:
+def load_network(network: str, input_shape: Any, part: str = "") -> SearchSpace:
     """The space of a network by its import path or file, to look at: everything varies, and there are no data.
 
     Args:
         network: "package.module:factory", or "path/to/file.py:factory".
-        input_shape: Shape of one input without the batch.
+        input_shape: Shape of one input without the batch, or what else `prunas.inputs.Inputs.of` reads.
+        part: Module path of the submodule that varies; "" for all of it.
 
     Raises:
         InputError: It cannot be imported, made or surveyed.
@@ -151,7 +163,7 @@ def load_network(network: str, input_shape: Sequence[int]) -> SearchSpace:
         raise InputError(f"{network!r} is no network; write package.module:function or file.py:function")
     name = slug(network.partition(":")[2]) or "network"
     vary = Vary(gates=("*",), blocks=("*",)).model_dump()
-    return _from_content(_content(name, network, Path(), {}, input_shape, vary))
+    return _from_content(_content(name, network, Path(), {}, input_shape, vary, part))
 
 
 def _content(
@@ -159,8 +171,10 @@ def _content(
     network: str,
     folder: Path,
     arguments: Mapping[str, Any],
-    shape: Sequence[int],
+    inputs: Any,
     vary: Mapping[str, Any],
+    part: str = "",
+    part_inputs: Any = None,
 ) -> dict[str, Any]:
     """What makes a space again in any process: network, its source or version, arguments, input and [vary].
 
@@ -169,8 +183,10 @@ def _content(
         network: Import path, or a file in `folder`, and the factory's name.
         folder: Where the space's file lies.
         arguments: Of the factory.
-        shape: Shape of one input without the batch.
+        inputs: What the network is called with.
         vary: The table [vary].
+        part: Module path of the submodule that varies; "" for all of the network.
+        part_inputs: What the part is called with, where that does not show.
 
     Raises:
         InputError: The file cannot be read, or JSON cannot hold the arguments.
@@ -186,7 +202,12 @@ def _content(
         content["network"] = f"{Path(place).name}:{attribute}"  # where it lies does not matter
     else:
         content["versions"] = distribution_versions(place)
-    content |= {"input": list(shape), "vary": {key: _listed(value) for key, value in vary.items()}}
+    content |= {"input": Inputs.of(inputs).to_json()}
+    content |= {"vary": {key: _listed(value) for key, value in vary.items()}}
+    if part:
+        content["part"] = part
+    if part_inputs is not None:
+        content["part_input"] = Inputs.of(part_inputs).to_json()
     try:
         canonical(content)
     except (TypeError, ValueError) as error:
@@ -216,29 +237,71 @@ def _from_content(content: Mapping[str, Any]) -> SearchSpace:
 
 
 def space_from_model(
-    factory: "Callable[[], nn.Module]", input_shape: Sequence[int], *, name: str, **settings: Any
+    factory: "Callable[[], nn.Module]",
+    input_shape: Any,
+    *,
+    name: str,
+    part: str = "",
+    part_input: Any = None,
+    **settings: Any,
 ) -> SearchSpace:
     """A space over any network.
 
     Args:
         factory: Returns a fresh network at every call, always the same one.
-        input_shape: Shape of one input without the batch.
+        input_shape: Shape of one input without the batch, or what else `prunas.inputs.Inputs.of` reads.
         name: What to call the space.
-        settings: Any further attribute of `SearchSpace`, or of its `Study`: `data="cifar10"`.
+        part: Module path of the submodule that varies, its inputs and outputs held; "" for all of the network.
+        part_input: What the part is called with, where that does not show when the network runs once.
+        settings: Any further attribute of `SearchSpace`, or of its `Study`: `data="cifar10"`. `data` may be a data
+            set itself, and `task` a function that makes one of it.
 
     Raises:
         InputError: The network cannot be traced or does not accept such an input.
     """
     from prunas.spaces.cache import surveyed
 
+    data = settings.get("data", "")
+    if not isinstance(data, str):
+        settings["data"] = live.name_of_data(data)
+    if callable(task := settings.get("task")):
+        settings["task"] = live.name_of("task", task)
     given = {field.name: settings.pop(field.name) for field in fields(Study) if field.name in settings}
     settings["study"] = replace(settings.get("study", Study()), **given)
-    made = surveyed(name, factory, input_shape)
+    made = surveyed(name, factory, input_shape, part, part_input)
     space = SearchSpace(name=name, survey=made, factory=factory, network=import_path(factory), **settings)
-    return replace(space, known_as=_importable(space))
+    known_as = _importable(space, part_input)
+    if not known_as and part_input is not None:
+        known_as = live_content(space, part_input)  # no attribute of the space tells it later
+    return replace(space, known_as=known_as)
 
 
-def _importable(space: SearchSpace) -> dict[str, Any]:
+def live_content(space: SearchSpace, part_input: Any = None) -> dict[str, Any]:
+    """The content of a space whose factory exists in this process alone, which is told by what it makes.
+
+    That is: the structure and the layers of the network, the code of its classes, and the weights that it is born
+    with from one seed.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = space.factory()
+    classes = {type(module) for module in net.modules()}
+    own = sorted(live.code_digest(kind) for kind in classes if kind.__module__.partition(".")[0] != "torch")
+    layers = re.sub(r"0x[0-9a-f]+", "", repr(net))
+    born = hashlib.sha256()
+    for tensor in net.state_dict().values():
+        born.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    code = live.code_digest(space.factory)
+    identity = digest([space.survey.fingerprint, code, own, layers, born.hexdigest()])
+    vary = {key: getattr(space, key) for key in ("groups", "gates", "blocks", "exclude", "floor", "step")}
+    network = live.name_of("network", space.factory, identity)
+    survey, part = space.survey, space.survey.part.path if space.survey.part else ""
+    return _content(space.name, network, Path(), {}, survey.called_with, vary, part, part_input)
+
+
+def _importable(space: SearchSpace, part_input: Any) -> dict[str, Any]:
     """The content of a space made in Python; empty if another process cannot import its factory."""
     factory: Any = space.factory
     arguments: Mapping[str, Any] = {}
@@ -249,7 +312,8 @@ def _importable(space: SearchSpace) -> dict[str, Any]:
     try:
         if network.startswith("__main__") or pkgutil.resolve_name(network) is not factory:
             return {}
-        return _content(space.name, network, Path(), arguments, space.survey.input, vary)
+        survey, part = space.survey, space.survey.part.path if space.survey.part else ""
+        return _content(space.name, network, Path(), arguments, survey.called_with, vary, part, part_input)
     except (
         ImportError,
         AttributeError,

@@ -9,6 +9,8 @@ A space is a TOML file in `search_spaces/`, a file of the user's, or made by `Se
     task = "classification"                # the default; or a function that makes one of the data: "mine.py:task"
     recipe = "paper"                       # or a table: [recipe], with name = "paper" and what differs from it
     keep = [0.5, 0.3, 0.1]                 # default targets, fractions of `metric`
+    weights = "mine.pth"                   # of the dense network, beside this file; without it that is trained
+    part = "backbone"                      # only this submodule varies; costs and targets are the whole network's
 
     [vary]                                 # shell patterns over what `prunas show` lists
     groups = ["*"]
@@ -33,7 +35,7 @@ from prunas.architecture import Architecture, KernelPattern
 from prunas.costs.counted import Cost, CostModel
 from prunas.costs.metrics import metric as named_metric
 from prunas.costs.target import Target
-from prunas.errors import InputError, unknown
+from prunas.errors import unknown
 from prunas.spaces.points import (
     canonical_point,
     check_patterns,
@@ -114,7 +116,7 @@ class SearchSpace:
 
     @classmethod
     def from_model(
-        cls, factory: Callable[[], "nn.Module"], input_shape: Sequence[int], *, name: str, **settings: Any
+        cls, factory: Callable[[], "nn.Module"], input_shape: Any, *, name: str, **settings: Any
     ) -> "SearchSpace":
         """A space over any network; see `prunas.spaces.load.space_from_model`."""
         from prunas.spaces.load import space_from_model
@@ -126,17 +128,16 @@ class SearchSpace:
         """What `load_space` takes to make this space again in another process: a known name, or its content.
 
         The content holds network, arguments, input, [vary], and the network's source if that is a file; it serves
-        whatever becomes of the space's own file.
-
-        Raises:
-            InputError: Another process cannot import the factory.
+        whatever becomes of the space's own file. Of a factory that another process cannot import, such as a
+        lambda, it serves in this process alone: see `prunas.live`.
         """
-        if not self.known_as:
-            raise InputError(
-                f"space {self.name!r} was made from {self.network}, which another process cannot import; to train "
-                'in it, write a TOML file with network = "FILE.py:FUNCTION"'
-            )
-        return self.known_as
+        return self.known_as or self._live_content
+
+    @cached_property
+    def _live_content(self) -> Mapping[str, Any]:
+        from prunas.spaces.load import live_content
+
+        return live_content(self)
 
     # What varies
 

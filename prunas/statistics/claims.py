@@ -70,7 +70,7 @@ def compared(
     Returns:
         The summary; None if no seed has both sides at every target that both have.
     """
-    tested = [row for row in rows if row.accuracy is not None and asked in (None, row.asked)]
+    tested = [row for row in rows if row.score is not None and asked in (None, row.asked)]
     ours, theirs = (_cells([row for row in tested if side.holds(row)]) for side in (left, right))
     shared = sorted(ours.keys() & theirs.keys(), key=lambda key: key[1])
     targets = {target for target, _ in shared}
@@ -186,6 +186,4 @@ def standard_errors(ours: Summary, mean: float, std: float | None, n: int) -> fl
 
 def _cells(rows: Iterable[TrainingRow]) -> dict[tuple[Target, int], float]:
     groups = grouped(rows, lambda row: (row.asked, row.search_seed))
-    return {
-        key: fmean(row.accuracy for row in own if row.accuracy is not None) for key, own in groups.items()
-    }
+    return {key: fmean(row.score for row in own if row.score is not None) for key, own in groups.items()}

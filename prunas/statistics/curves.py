@@ -23,14 +23,14 @@ class Point:
 
     Attributes:
         x: Cost reached, in units of the curve's metric; above 0, because the axis is logarithmic.
-        accuracy: The test score; finite.
+        score: The test score; finite.
         seed: The search seed.
         run: Id of the run, by which its architecture can be looked up.
         flags: What a reader must know about it, `chance_level` included.
     """
 
     x: float
-    accuracy: float
+    score: float
     seed: int
     run: str
     flags: tuple[str, ...] = ()
@@ -44,15 +44,15 @@ class Point:
         """Refuses what cannot be drawn."""
         if not (math.isfinite(self.x) and self.x > 0):
             raise ValueError(f"run {self.run}: a cost must be finite and above 0, not {self.x}")
-        if not math.isfinite(self.accuracy):
-            raise ValueError(f"run {self.run}: a score must be finite, not {self.accuracy}")
+        if not math.isfinite(self.score):
+            raise ValueError(f"run {self.run}: a score must be finite, not {self.score}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
     """What one proposer's points score under one protocol, from the smallest network to the largest.
 
-    The sequences `asked`, `xs`, `accuracy` and `points` have one entry per target.
+    The sequences `asked`, `xs`, `scores` and `points` have one entry per target.
 
     Attributes:
         proposer: Who proposed the points.
@@ -61,7 +61,7 @@ class Curve:
         metric: What `xs` counts.
         asked: The targets.
         xs: Mean cost reached at each target, never descending.
-        accuracy: Test score at each target.
+        scores: Test score at each target.
         points: Every single training at each target, in order of the seeds.
     """
 
@@ -71,23 +71,19 @@ class Curve:
     metric: Metric
     asked: tuple[Target, ...]
     xs: tuple[float, ...]
-    accuracy: tuple[Summary, ...]
+    scores: tuple[Summary, ...]
     points: tuple[tuple[Point, ...], ...]
 
     def __post_init__(self) -> None:
         """Refuses a curve whose parts do not describe the same points."""
-        if not self.points or not len(self.asked) == len(self.xs) == len(self.accuracy) == len(self.points):
+        if not self.points or not len(self.asked) == len(self.xs) == len(self.scores) == len(self.points):
             raise ValueError(f"curve {self.proposer}: needs one entry per target, and a target")
         if list(self.xs) != sorted(self.xs):
             raise ValueError(f"curve {self.proposer}: the costs must not descend")
-        for x, accuracy, points in zip(self.xs, self.accuracy, self.points, strict=True):
+        for x, summary, points in zip(self.xs, self.scores, self.points, strict=True):
             cost = fmean(point.x for point in points)
-            mean = fmean(point.accuracy for point in points)
-            if (
-                accuracy.n != len(points)
-                or not math.isclose(accuracy.mean, mean)
-                or not math.isclose(x, cost)
-            ):
+            mean = fmean(point.score for point in points)
+            if summary.n != len(points) or not math.isclose(summary.mean, mean) or not math.isclose(x, cost):
                 raise ValueError(f"curve {self.proposer}: the mean at {x} is not that of its points")
 
 
@@ -106,7 +102,7 @@ def curves(rows: Iterable[TrainingRow], score: Score, metric: Metric = "params")
     tested = [
         row
         for row in rows
-        if row.accuracy is not None and row.kind != "dense" and row.protocol not in of_courses
+        if row.score is not None and row.kind != "dense" and row.protocol not in of_courses
     ]
     by_curve = grouped(tested, lambda row: (row.protocol, row.masked, row.proposer))
     for (protocol, masked, proposer), group in sorted(by_curve.items()):
@@ -123,8 +119,8 @@ def curves(rows: Iterable[TrainingRow], score: Score, metric: Metric = "params")
                 metric=metric,
                 asked=tuple(asked for _, asked, _ in stops),
                 xs=tuple(x for x, _, _ in stops),
-                accuracy=tuple(
-                    summarise([p.accuracy for p in points], score_bounds(score)) for _, _, points in stops
+                scores=tuple(
+                    summarise([p.score for p in points], score_bounds(score)) for _, _, points in stops
                 ),
                 points=tuple(points for _, _, points in stops),
             )
@@ -142,9 +138,9 @@ def dense_score(rows: Iterable[TrainingRow], score: Score) -> Summary | None:
         score: What their scores mean.
     """
     values = [
-        row.accuracy
+        row.score
         for row in rows
-        if row.kind == "dense" and row.accuracy is not None and is_reference(row.protocol)
+        if row.kind == "dense" and row.score is not None and is_reference(row.protocol)
     ]
     return summarise(values, score_bounds(score)) if values else None
 
@@ -158,7 +154,7 @@ def undrawn(rows: Iterable[TrainingRow], score: Score) -> tuple[str, ...]:
     """
     rows = [row for row in rows if row.kind != "dense"]
     of_courses = course_protocols(rows)
-    untested = sum(row.accuracy is None and row.protocol not in of_courses for row in rows)
+    untested = sum(row.score is None and row.protocol not in of_courses for row in rows)
     drawn = [row for row in rows if row.protocol not in of_courses]
     names = {row.proposer for row in drawn}
     phrases = []
@@ -173,12 +169,12 @@ def undrawn(rows: Iterable[TrainingRow], score: Score) -> tuple[str, ...]:
 
 
 def _point(row: TrainingRow, score: Score, metric: Metric) -> Point:
-    assert row.accuracy is not None
-    if not score.low <= row.accuracy <= score.high:
-        raise ValueError(f"run {row.id}: {row.accuracy} is no {score.name}, from {score.low} to {score.high}")
+    assert row.score is not None
+    if not score.low <= row.score <= score.high:
+        raise ValueError(f"run {row.id}: {row.score} is no {score.name}, from {score.low} to {score.high}")
     return Point(
         x=row.reached.params if metric == "params" else row.reached.macs,
-        accuracy=row.accuracy,
+        score=row.score,
         seed=row.search_seed,
         run=row.id,
         flags=row.all_flags(score),

@@ -4,7 +4,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from prunas.names import CHANCE_LEVEL, FLOOR, MACS_NOT_MATCHED, PENALTY_NOT_ACTED, TARGET_MISSED
+from prunas.names import (
+    CHANCE_LEVEL,
+    FLOOR,
+    MACS_NOT_MATCHED,
+    ONE_GIVEN_NETWORK,
+    PENALTY_NOT_ACTED,
+    TARGET_MISSED,
+)
 from prunas.results.rows import TrainingRow
 from prunas.statistics.wording import with_article
 from prunas.tasks.score import Score
@@ -17,6 +24,7 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         MACS_NOT_MATCHED: "no such shape has the parameters and the MACs of the point it answers, to 1 %",
         PENALTY_NOT_ACTED: "fewer scales ended near 0 than were pruned, so the penalty did not decide what goes",
         FLOOR: "a layer would have been emptied and kept its least width",
+        ONE_GIVEN_NETWORK: "seeds share one given network, so intervals speak of retraining, not of searching",
         CHANCE_LEVEL: "{score} that cannot be told from guessing",
     }
 )
@@ -65,8 +73,8 @@ def flag_note(flags: Iterable[str], score: Score) -> str:
 
 
 def doubts(flags: Iterable[str]) -> list[str]:
-    """The flags for which a mark is hollow: all but `floor`, which tells how a point came to be what it is."""
-    return [flag for flag in ordered(flags) if flag != FLOOR]
+    """The flags for which a mark is hollow: not `floor` and `one_given_network`, which tell its origin."""
+    return [flag for flag in ordered(flags) if flag not in (FLOOR, ONE_GIVEN_NETWORK)]
 
 
 def ordered(flags: Iterable[str]) -> list[str]:

@@ -23,7 +23,7 @@ class Price:
         masked: Whether the networks are masked.
         cost: Mean price of one search: all that its answers rest on, for all its targets.
         targets: The targets that all proposers of this panel were tested at.
-        accuracy: Test score, averaged over `targets`, one value per seed.
+        score: Test score, averaged over `targets`, one value per seed.
     """
 
     proposer: str
@@ -31,7 +31,7 @@ class Price:
     masked: bool
     cost: CostLine
     targets: tuple[Target, ...]
-    accuracy: Summary
+    score: Summary
 
 
 def prices(rows: Iterable[TrainingRow], costs: Iterable[SearchCost], score: Score) -> list[Price]:
@@ -46,7 +46,7 @@ def prices(rows: Iterable[TrainingRow], costs: Iterable[SearchCost], score: Scor
         score: What the scores of the rows mean.
     """
     known = {line.proposer: line for line in cost_table(costs) if line.complete}
-    tested = [row for row in rows if row.accuracy is not None and row.proposer in known]
+    tested = [row for row in rows if row.score is not None and row.proposer in known]
     found = []
     for (protocol, masked), panel in grouped(tested, lambda row: (row.protocol, row.masked)).items():
         by_proposer = grouped(panel, lambda row: row.proposer)
@@ -59,12 +59,12 @@ def prices(rows: Iterable[TrainingRow], costs: Iterable[SearchCost], score: Scor
                 masked=masked,
                 cost=known[proposer],
                 targets=targets,
-                accuracy=summarise(means, score_bounds(score)),
+                score=summarise(means, score_bounds(score)),
             )
             for proposer, own in by_proposer.items()
             if (means := _per_seed(own, targets))
         ]
-        found += sorted(of_panel, key=lambda price: (-score.gain(price.accuracy.mean, 0.0), price.proposer))
+        found += sorted(of_panel, key=lambda price: (-score.gain(price.score.mean, 0.0), price.proposer))
     return found
 
 
@@ -74,6 +74,6 @@ def _per_seed(rows: Sequence[TrainingRow], targets: Sequence[Target]) -> list[fl
         at = grouped(own, lambda row: row.asked)
         if targets and at.keys() >= set(targets):
             means.append(
-                fmean(fmean(r.accuracy for r in at[target] if r.accuracy is not None) for target in targets)
+                fmean(fmean(r.score for r in at[target] if r.score is not None) for target in targets)
             )
     return means

@@ -57,7 +57,7 @@ def rankings(rows: Iterable[TrainingRow], dense: float | None = None, *, score: 
         dense: Mean test score of the dense network, if it was tested.
         score: What the scores mean.
     """
-    lines = [line for line in table(rows, score) if line.accuracy is not None and line.kind != "dense"]
+    lines = [line for line in table(rows, score) if line.score is not None and line.kind != "dense"]
     found = []
     for (protocol, masked), panel in grouped(lines, lambda line: (line.protocol, line.masked)).items():
         everyone = {line.proposer for line in panel}
@@ -112,5 +112,5 @@ def mean_difference(differences: Sequence[Difference], score: Score) -> tuple[Su
 
 
 def _mean(line: Line) -> float:
-    assert line.accuracy is not None
-    return line.accuracy.mean
+    assert line.score is not None
+    return line.score.mean

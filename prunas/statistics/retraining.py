@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from prunas.costs.target import Target
-from prunas.protocols import family_of
+from prunas.protocols import family_of, untaught
 from prunas.results.rows import TrainingRow
 from prunas.statistics.inference import LEVEL, gain_bounds, score_bounds
 from prunas.statistics.summary import Summary, grouped, summarise
@@ -25,17 +25,24 @@ __all__ = [
     "course_protocols",
     "courses",
     "crossings",
+    "ordered",
     "retraining_table",
 ]
 
 SCRATCH = "scratch-e"
-FAMILIES = ("finetune", "finetune-rewound", SCRATCH)
-"""The protocols that are compared: a constant small rate, the whole schedule again, new initial weights."""
+FAMILIES = ("finetune", "finetune-large", "finetune-rewound", SCRATCH)
+"""What is compared, each with a teacher or without: a constant small rate, one cycle at the full rate,
+the whole schedule again, new initial weights."""
 
 
 def budgeted(protocol: str) -> bool:
     """Whether a protocol names its own epochs, as `finetune:20` does: a point of a course, not of a comparison."""
-    return protocol != family_of(protocol) and family_of(protocol) in FAMILIES
+    return protocol != family_of(protocol) and untaught(protocol) in FAMILIES
+
+
+def ordered(families: Iterable[str]) -> list[str]:
+    """Families in the order of `FAMILIES`, those with a teacher behind the one without, each once."""
+    return sorted(set(families), key=lambda family: (FAMILIES.index(untaught(family)), family))
 
 
 def course_protocols(rows: Iterable[TrainingRow]) -> set[str]:
@@ -62,7 +69,7 @@ class RetrainingCurve:
         proposer: Who proposed the points.
         asked: Their target.
         masked: Whether the networks are masked.
-        family: How they were retrained, one of `FAMILIES`.
+        family: How they were retrained: one of `FAMILIES`, with its teacher if it has one.
         epochs: The budgets, ascending; at least two.
         points: Test score by search seed.
         score: What it means.
@@ -77,7 +84,7 @@ class RetrainingCurve:
     score: Score
 
     @property
-    def accuracy(self) -> tuple[Summary, ...]:
+    def scores(self) -> tuple[Summary, ...]:
         """Test score at each budget."""
         return tuple(summarise(list(points.values()), score_bounds(self.score)) for points in self.points)
 
@@ -89,15 +96,15 @@ def courses(rows: Iterable[TrainingRow], score: Score) -> list[RetrainingCurve]:
         rows: Trainings of one space under one recipe.
         score: What their scores mean.
     """
-    tested = [row for row in rows if row.accuracy is not None and family_of(row.protocol) in FAMILIES]
+    tested = [row for row in rows if row.score is not None and untaught(row.protocol) in FAMILIES]
     tested.sort(key=lambda row: (row.asked.metric, -row.asked.value))
     found = []
     for (asked, proposer, masked), own in grouped(
         tested, lambda row: (row.asked, row.proposer, row.masked)
     ).items():
         by_family = grouped(own, lambda row: family_of(row.protocol))
-        for family in FAMILIES:
-            budgets = sorted(grouped(by_family.get(family, ()), lambda row: row.epochs).items())
+        for family in ordered(by_family):
+            budgets = sorted(grouped(by_family[family], lambda row: row.epochs).items())
             if len(budgets) > 1:
                 found.append(
                     RetrainingCurve(
@@ -188,6 +195,7 @@ def retraining_table(found: Sequence[RetrainingCurve]) -> Table:
     rows = []
     score = found[0].score
     crossed = crossings(found)
+    families = ordered(course.family for course in found)
     differences = {
         (each.proposer, each.asked, each.family, epochs): difference
         for each in crossed
@@ -195,16 +203,16 @@ def retraining_table(found: Sequence[RetrainingCurve]) -> Table:
     }
     for (asked, proposer), own in grouped(found, lambda c: (c.asked, c.proposer)).items():
         means = {
-            (course.family, epochs): accuracy
+            (course.family, epochs): summary
             for course in own
-            for epochs, accuracy in zip(course.epochs, course.accuracy, strict=True)
+            for epochs, summary in zip(course.epochs, course.scores, strict=True)
         }
         for epochs in sorted({epochs for _, epochs in means}):
             against = differences.get((proposer, asked, FAMILIES[0], epochs))
             rows.append(
                 (
                     *(asked_text(asked), proposer, str(epochs)),
-                    *(_mean(means.get((family, epochs)), score) for family in FAMILIES),
+                    *(_mean(means.get((family, epochs)), score) for family in families),
                     "-" if against is None else number(against.mean, score, "+"),
                     "-" if against is None else interval_text(against, "+", digits=decimals(score)),
                 )
@@ -213,11 +221,11 @@ def retraining_table(found: Sequence[RetrainingCurve]) -> Table:
     shown = quantity(score)
     return Table(
         columns=(
-            *("asked", "proposer", "epochs", *FAMILIES),
+            *("asked", "proposer", "epochs", *families),
             " - ".join(gained if score.better == "higher" else gained[::-1]),
             f"{100 * LEVEL:.0f} % interval",
         ),
-        align="llrrrrrl",
+        align="llr" + "r" * len(families) + "rl",
         rows=tuple(rows),
         notes=(
             f"{shown[0].upper()}{shown[1:]}, mean ± standard deviation over searches; differences paired by seed.",
@@ -236,7 +244,7 @@ def _mean(spread: Summary | None, score: Score) -> str:
 def _by_seed(rows: Sequence[TrainingRow]) -> dict[int, float]:
     once = {row.id: row for row in rows}.values()
     return {
-        seed: fmean(row.accuracy for row in own if row.accuracy is not None)
+        seed: fmean(row.score for row in own if row.score is not None)
         for seed, own in sorted(grouped(once, lambda row: row.search_seed).items())
     }
 

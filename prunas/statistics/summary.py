@@ -88,11 +88,13 @@ class Line:
         asked: The target.
         params: Mean parameters reached.
         macs: Mean multiply-accumulates per image reached.
-        accuracy: Test score; None if no run has one.
+        score: Test score; None if no run has one.
         points: Every single test score, in order of the seeds.
         train_macs: Mean multiply-accumulates of one training.
         left_out: Runs without a test score: not finished, or not tested.
         flags: How many of the runs behind the means carry each flag, `chance_level` included.
+        pruned: Mean validation score right after pruning, before any retraining, of the runs that inherit weights;
+            None if none has one.
     """
 
     proposer: str
@@ -102,15 +104,16 @@ class Line:
     asked: Target
     params: float
     macs: float
-    accuracy: Summary | None
+    score: Summary | None
     points: tuple[float, ...]
     train_macs: float
     left_out: int
     flags: Mapping[str, int] = field(default_factory=dict, hash=False)
+    pruned: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """One record, the numbers of `accuracy` spread into it; None where there is no such number."""
-        return _record(self, self.accuracy, "accuracy")
+        """One record, the numbers of `score` spread into it; None where there is no such number."""
+        return _record(self, self.score, "score")
 
 
 def table(rows: Iterable[TrainingRow], score: Score) -> list[Line]:
@@ -124,9 +127,10 @@ def table(rows: Iterable[TrainingRow], score: Score) -> list[Line]:
     for (proposer, kind, protocol, masked, asked), group in grouped(
         rows, lambda row: (row.proposer, row.kind, row.protocol, row.masked, row.asked)
     ).items():
-        tested = sorted((row for row in group if row.accuracy is not None), key=seed_order)
+        tested = sorted((row for row in group if row.score is not None), key=seed_order)
         counted = tested or group
-        points = tuple(row.accuracy for row in tested if row.accuracy is not None)
+        points = tuple(row.score for row in tested if row.score is not None)
+        pruned = [row.pruned_score for row in counted if row.pruned_score is not None]
         lines.append(
             Line(
                 proposer=proposer,
@@ -136,11 +140,12 @@ def table(rows: Iterable[TrainingRow], score: Score) -> list[Line]:
                 asked=asked,
                 params=fmean(row.reached.params for row in counted),
                 macs=fmean(row.reached.macs for row in counted),
-                accuracy=summarise(points, score_bounds(score)) if points else None,
+                score=summarise(points, score_bounds(score)) if points else None,
                 points=points,
                 train_macs=fmean(row.train_macs for row in counted),
                 left_out=len(group) - len(tested),
                 flags=count_flags(counted, score),
+                pruned=fmean(pruned) if pruned else None,
             )
         )
     return sorted(lines, key=_reading_order)
@@ -230,7 +235,7 @@ def comparisons(
 
 def _differences(rows: Sequence[TrainingRow], proposer: str, against: str, score: Score) -> list[Difference]:
     paired = []
-    tested = [row for row in rows if row.accuracy is not None]
+    tested = [row for row in rows if row.score is not None]
     groups = grouped(tested, lambda row: (row.asked, row.protocol, row.masked))
     for (asked, protocol, masked), group in groups.items():
         ours, theirs = _by_seed(group, proposer), _by_seed(group, against)
@@ -239,7 +244,7 @@ def _differences(rows: Sequence[TrainingRow], proposer: str, against: str, score
             continue
         if against == "taper":
             theirs = {seed: _nearest(theirs[seed], ours[seed]) for seed in seeds}
-        values = tuple(score.gain(_accuracy(ours[seed]), _accuracy(theirs[seed])) for seed in seeds)
+        values = tuple(score.gain(_mean_score(ours[seed]), _mean_score(theirs[seed])) for seed in seeds)
         paired.append(
             Difference(
                 proposer=proposer,
@@ -382,8 +387,8 @@ def _nearest(rows: Sequence[TrainingRow], points: Sequence[TrainingRow]) -> list
     return [row for row in rows if apart(row) == least]
 
 
-def _accuracy(rows: Sequence[TrainingRow]) -> float:
-    return fmean(row.accuracy for row in rows if row.accuracy is not None)
+def _mean_score(rows: Sequence[TrainingRow]) -> float:
+    return fmean(row.score for row in rows if row.score is not None)
 
 
 def _params(rows: Sequence[TrainingRow]) -> float:

@@ -12,7 +12,14 @@ from prunas.errors import InputError
 from prunas.statistics.flags import flag_note, flags_text
 from prunas.statistics.inference import BOOTSTRAP_FROM, LEVEL, bootstrap
 from prunas.statistics.summary import CostLine, Difference, Line, Summary
-from prunas.statistics.wording import column_head, decimals, difference_words, direction_note, number
+from prunas.statistics.wording import (
+    column_head,
+    decimals,
+    difference_words,
+    direction_note,
+    number,
+    pruned_head,
+)
 from prunas.tasks.score import Score
 
 __all__ = [
@@ -99,7 +106,8 @@ class Table:
 def result_table(lines: Sequence[Line], score: Score) -> Table:
     """The table of a comparison, one row per line.
 
-    A protocol that all lines share is said once, in a note. Where a run is flagged, a last column says so.
+    A protocol that all lines share is said once, in a note. Where weights are inherited, a column has the score
+    before any retraining. Where a run is flagged, a last column says so.
 
     Args:
         lines: As `prunas.statistics.summary.table` gives them.
@@ -113,24 +121,34 @@ def result_table(lines: Sequence[Line], score: Score) -> Table:
         runs = "1 run is" if left_out == 1 else f"{left_out} runs are"
         notes.append(f"{runs} left out: not finished, or not tested.")
     notes += direction_note(score)
-    notes += _equal_note(line.accuracy for line in lines)
+    notes += _equal_note(line.score for line in lines)
+    inherited = any(line.pruned is not None for line in lines)
+    if inherited:
+        notes.append(f"Pruned: validation {score.name} right after pruning, before any retraining.")
     flagged = {flag for line in lines for flag in line.flags}
     notes += [note] if (note := flag_note(flagged, score)) else []
     rows = []
     for line, protocol in zip(lines, protocols, strict=True):
         who = (asked_text(line.asked), line.proposer, line.kind, *([] if single else [protocol]))
         cost = count(line.params), count(line.macs)
-        marks = (
-            [flags_text(line.flags, line.accuracy.n if line.accuracy else line.left_out)] if flagged else []
+        marks = [flags_text(line.flags, line.score.n if line.score else line.left_out)] if flagged else []
+        before = ["-" if line.pruned is None else number(line.pruned, score)] if inherited else []
+        rows.append(
+            (*who, *cost, *before, *_summary_cells(line.score, score), count(line.train_macs), *marks)
         )
-        rows.append((*who, *cost, *_summary_cells(line.accuracy, score), count(line.train_macs), *marks))
     return Table(
         columns=(
             *("asked", "proposer", "kind", *([] if single else ["protocol"])),
-            *("params", "MACs", column_head(score), "std", "n", _INTERVAL, "train MACs"),
+            *("params", "MACs", *([pruned_head(score)] if inherited else [])),
+            *(column_head(score), "std", "n", _INTERVAL, "train MACs"),
             *(["flags"] if flagged else []),
         ),
-        align="lll" + ("" if single else "l") + "rrrrrlr" + ("l" if flagged else ""),
+        align="lll"
+        + ("" if single else "l")
+        + "rr"
+        + ("r" if inherited else "")
+        + "rrrlr"
+        + ("l" if flagged else ""),
         rows=tuple(rows),
         notes=tuple(notes),
     )

@@ -65,7 +65,7 @@ class Area:
         masked: Whether the networks are masked.
         low: Smallest cost of the common span.
         high: Largest cost of the common span.
-        accuracy: Test score, averaged evenly over the logarithm of the cost, one value per seed.
+        score: Test score, averaged evenly over the logarithm of the cost, one value per seed.
     """
 
     proposer: str
@@ -73,7 +73,7 @@ class Area:
     masked: bool
     low: float
     high: float
-    accuracy: Summary
+    score: Summary
 
 
 def areas(curves: Iterable[Curve], score: Score) -> list[Area]:
@@ -103,12 +103,12 @@ def areas(curves: Iterable[Curve], score: Score) -> list[Area]:
                 masked=masked,
                 low=low,
                 high=high,
-                accuracy=summarise([_mean_height(line, low, high) for line in seeds], score_bounds(score)),
+                score=summarise([_mean_height(line, low, high) for line in seeds], score_bounds(score)),
             )
             for proposer, seeds in per_seed.items()
             if seeds
         ]
-        found += sorted(of_panel, key=lambda area: (-score.gain(area.accuracy.mean, 0.0), area.proposer))
+        found += sorted(of_panel, key=lambda area: (-score.gain(area.score.mean, 0.0), area.proposer))
     return found
 
 
@@ -118,7 +118,7 @@ def _by_seed(curve: Curve) -> list[list[tuple[float, float]]]:
     for seed in sorted({point.seed for stop in curve.points for point in stop}):
         own: list[list[Point]] = [[p for p in stop if p.seed == seed] for stop in curve.points]
         if all(own):
-            line = [(fmean(p.x for p in stop), fmean(p.accuracy for p in stop)) for stop in own]
+            line = [(fmean(p.x for p in stop), fmean(p.score for p in stop)) for stop in own]
             lines.append(sorted(line))
     return lines
 

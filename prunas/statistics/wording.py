@@ -15,6 +15,7 @@ __all__ = [
     "gain_text",
     "margin_text",
     "number",
+    "pruned_head",
     "quantity",
     "title_of",
     "value_text",
@@ -51,8 +52,10 @@ def title_of(score: Score) -> str:
 
 
 def with_article(score: Score) -> str:
-    """The name with its article: `an accuracy`."""
-    return f"{'an' if score.name[0].lower() in 'aeiou' else 'a'} {score.name}"
+    """The name with its article: `an accuracy`, `an RMSE`."""
+    word = score.name.split()[0]
+    spelt = any(letter.isupper() or letter.isdigit() for letter in word[1:])  # letter by letter, as in RMSE
+    return f"{'an' if word[0].lower() in ('aefhilmnorsx' if spelt else 'aeiou') else 'a'} {score.name}"
 
 
 def axis_label(score: Score) -> str:
@@ -63,6 +66,11 @@ def axis_label(score: Score) -> str:
 def column_head(score: Score) -> str:
     """For a column of test scores; of accuracy in percent, which every reader expects, only the unit."""
     return f"test {score.unit if _is_accuracy(score) else score.label}"
+
+
+def pruned_head(score: Score) -> str:
+    """For a column of validation scores right after pruning."""
+    return f"pruned {score.unit if _is_accuracy(score) else score.label}"
 
 
 def quantity(score: Score) -> str:

@@ -22,7 +22,15 @@ from prunas.errors import InputError
 from prunas.graphs.layers import ChannelPad
 from prunas.plugins import foreign_code
 
-__all__ = ["CONSTRUCTORS", "Factory", "construct", "construction_order", "layers_on_meta", "made_by"]
+__all__ = [
+    "CONSTRUCTORS",
+    "Factory",
+    "construct",
+    "constructed_layers",
+    "construction_order",
+    "layers_on_meta",
+    "made_by",
+]
 
 Factory = Callable[[], nn.Module]
 
@@ -47,6 +55,7 @@ def _intercepted(visit: Callable[[nn.Module, dict[str, Any]], None]) -> Iterator
     def patched(original: Any, names: Sequence[str]) -> Any:
         signature = inspect.signature(original)
 
+        @functools.wraps(original)  # keeps the signature, which is read again where this is nested
         def init(self: nn.Module, *args: Any, **kwargs: Any) -> None:
             bound = signature.bind(self, *args, **kwargs)
             bound.apply_defaults()
@@ -116,11 +125,21 @@ def construction_order(factory: Factory) -> tuple[nn.Module, tuple[str, ...]]:
         The network, and the module path of every layer of `CONSTRUCTORS` in the order of construction; an empty
         path for a layer that did not end up in the network.
     """
-    constructed: list[nn.Module] = []
-    with _intercepted(lambda module, counts: constructed.append(module)):
-        net = made_by(factory)
+    net, constructed = constructed_layers(functools.partial(made_by, factory))
     paths = {id(module): path for path, module in net.named_modules()}
-    return net, tuple(paths.get(id(module), "") for module in constructed)
+    return net, tuple(paths.get(id(module), "") for module, _ in constructed)
+
+
+def constructed_layers(make: Factory) -> tuple[nn.Module, list[tuple[nn.Module, dict[str, Any]]]]:
+    """Runs a function that makes a network, and notes the layers of `CONSTRUCTORS` that it makes.
+
+    Returns:
+        The network, and every such layer with the channel counts its constructor was given, in order.
+    """
+    constructed: list[tuple[nn.Module, dict[str, Any]]] = []
+    with _intercepted(lambda module, counts: constructed.append((module, dict(counts)))):
+        net = make()
+    return net, constructed
 
 
 def construct(

@@ -4,6 +4,7 @@ import hashlib
 import io
 import pkgutil
 import re
+import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,24 +13,33 @@ from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from prunas.errors import InputError
+from prunas.files import cache_folder, write_atomic
 from prunas.plugins import foreign_code
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
-__all__ = ["Weights", "fitted_state"]
+__all__ = ["Weights", "fitted_state", "state_bytes"]
 
 Kind = Literal["run", "file", "call"]
 
 FORMS = "run:ID, file:PATH or call:package.module:function"
-FUNCTION = re.compile(r"[\w.]+:\w+")
+FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*(\.\w+)?")
+"""A function of an importable module, or a member of an enumeration of weights, as torchvision has them."""
+
 RUN = re.compile(r"([A-Za-z0-9._+-]+-)?[0-9a-f]{12}")
 
-WRAPPERS = ("state_dict", "model", "model_state_dict")
-"""Keys under which training scripts keep the state dict of a checkpoint."""
+WRAPPERS = (
+    *("state_dict", "model_state_dict", "model", "net"),
+    *("ema", "model_ema", "ema_state_dict", "state_dict_ema"),
+)
+"""Keys under which training scripts keep the state dict of a checkpoint; of several the first is taken."""
 
-PREFIXES = ("module.", "_orig_mod.")
-"""What `DataParallel`, `DistributedDataParallel` and `torch.compile` put before every name."""
+PREFIXES = ("module.", "_orig_mod.", "model.")
+"""What `DataParallel` and averaged models, `torch.compile`, and Lightning put before every name."""
+
+COUNTER = "num_batches_tracked"
+"""Of a batch norm: only one without momentum reads it. Checkpoints from before torch 0.4.1 have none."""
 
 NAMED = 3
 """Names of each sort of difference that a refusal gives."""
@@ -55,30 +65,49 @@ class Weights:
     path: Path | None = field(default=None, compare=False)
 
     @classmethod
-    def of(cls, text: "str | Path") -> "Weights":
+    def of(cls, value: "str | Path | Mapping[str, Any] | nn.Module", folder: Path | None = None) -> "Weights":
         """The reference that a user means; reads the file, or calls the function, to hash what is there.
 
         Args:
-            text: `run:ID`, `file:PATH`, `call:package.module:function`, or a path.
+            value: `run:ID`, `file:PATH`, `call:package.module:function`; a path; the import path of a function or
+                of a member of an enumeration, such as `torchvision.models:ResNet50_Weights.IMAGENET1K_V2`; a state
+                dict, or a network that has it. A state dict is written into the cache folder, where every process
+                of this user finds it.
+            folder: Where a file is looked for; the current one by default.
 
         Raises:
             InputError: It is none of these; the file cannot be read, or the function cannot be called.
         """
-        kind, colon, rest = str(text).partition(":")
-        if isinstance(text, Path) or not colon or kind not in get_args(Kind):
-            kind, rest = "file", str(text)
+        if not isinstance(value, (str, Path)):
+            return cls._of_state(value)
+        kind, colon, rest = str(value).partition(":")
+        if isinstance(value, Path) or not colon or kind not in get_args(Kind):
+            kind, rest = "file", str(value)
+        path = (folder or Path()) / Path(rest).expanduser()
+        if kind == "file" and not isinstance(value, Path) and FUNCTION.fullmatch(rest) and not path.exists():
+            kind = "call"
         if kind == "run":
             if not RUN.fullmatch(rest):
                 raise InputError(
-                    f"weights {text!r}: a run is named by its id of 12 hex digits, or its folder"
+                    f"weights {value!r}: a run is named by its id of 12 hex digits, or its folder"
                 )
             return cls("run", rest)
         if kind == "call":
             if not FUNCTION.fullmatch(rest):
-                raise InputError(f"weights {text!r}: name a function, as in call:package.module:function")
-            return cls("call", rest, _tensors_digest(_unwrapped(_called(rest), str(text))[0]))
-        path = Path(rest).expanduser().absolute()
+                raise InputError(f"weights {value!r}: name a function, as in call:package.module:function")
+            return cls("call", rest, _tensors_digest(_unwrapped(_called(rest), str(value))[0]))
+        path = path.absolute()
         return cls("file", sha256=hashlib.sha256(_content(path)).hexdigest(), path=path)
+
+    @classmethod
+    def _of_state(cls, value: Any) -> "Weights":
+        """The reference of a state dict in memory: that of the file that it is written to."""
+        content = state_bytes(_unwrapped(_state_of(value), "weights")[0])
+        sha256 = hashlib.sha256(content).hexdigest()
+        path = cache_folder().absolute() / "weights" / f"{sha256[:24]}.safetensors"
+        if not path.is_file() or path.read_bytes() != content:
+            write_atomic(path, lambda file: file.write(content))
+        return cls("file", sha256=sha256, path=path)
 
     @property
     def label(self) -> str:
@@ -113,6 +142,11 @@ class Weights:
         return cls(**document, path=None if path is None else Path(path))
 
 
+if TYPE_CHECKING:
+    GivenWeights = str | Path | Mapping[str, Any] | nn.Module | Weights
+    """What a user may mean weights by; see `Weights.of`."""
+
+
 def fitted_state(
     weights: Weights, dense: "Mapping[str, Tensor]", runs: Path | None = None
 ) -> "tuple[dict[str, Tensor], tuple[str, ...]]":
@@ -133,10 +167,14 @@ def fitted_state(
     state, notes = _unwrapped(_loaded(weights, runs), str(weights))
     if weights.kind == "call" and _tensors_digest(state) != weights.sha256:
         raise _changed(weights)
-    for prefix in PREFIXES:
-        if not dense.keys() <= state.keys() and all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-            notes += (f"the prefix {prefix!r} of all names in {weights.label} was left out",)
+    state, said = _without_prefix(state, dense, weights)
+    notes += said
+    counters = [name for name in dense if name.endswith(COUNTER) and name not in state]
+    if counters and _lacks_counters_alone(state, dense):
+        state |= {name: dense[name] for name in counters}
+        notes += (
+            f"{weights.label} has no {COUNTER}, which count the batches of batch norms; they begin at 0",
+        )
     if differences := _differences(state, dense):
         raise InputError(f"{weights} does not fit the dense network: {'; '.join(differences)}")
     if unusable := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
@@ -144,6 +182,50 @@ def fitted_state(
     if any(tensor.dtype != dense[name].dtype for name, tensor in state.items()):
         notes += (f"tensors of {weights.label} were converted to the precision of the network",)
     return {name: state[name].to(like.dtype) for name, like in dense.items()}, notes
+
+
+def _lacks_counters_alone(state: Iterable[str], dense: Iterable[str]) -> bool:
+    """Whether a checkpoint has every name of the network but the counters of batch norms."""
+    return {name for name in dense if not name.endswith(COUNTER)} <= set(state)
+
+
+def _without_prefix(
+    state: "dict[str, Tensor]", dense: "Mapping[str, Tensor]", weights: Weights
+) -> "tuple[dict[str, Tensor], tuple[str, ...]]":
+    """The state dict with names as the network has them, and a note on what was done; as it is where nothing fits.
+
+    What other parts of a checkpoint have beside the network, such as a loss with weights, is left out.
+
+    Raises:
+        InputError: The network is there under several prefixes.
+    """
+    notes: tuple[str, ...] = ()
+    if _lacks_counters_alone(state, dense):
+        return state, notes
+    first = next((name for name in dense if not name.endswith(COUNTER)), None)
+    candidates = [] if first is None else [name.removesuffix(first) for name in state if name.endswith(first)]
+    behind = {
+        prefix: {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
+        for prefix in candidates
+        if prefix.endswith(".")
+    }
+    fitting = [prefix for prefix, part in behind.items() if _lacks_counters_alone(part, dense)]
+    if len(fitting) > 1:
+        raise InputError(
+            f"{weights} holds the network under {_first(map(repr, fitting))}; write the one that is meant into a "
+            "file of its own"
+        )
+    if fitting:
+        (prefix,) = fitting
+        part = behind[prefix]
+        notes += (f"the prefix {prefix!r} of all names in {weights.label} was left out",)
+        if others := [name for name in state if not name.startswith(prefix)]:
+            notes += (f"{weights.label} holds more than the network, which was left out: {_first(others)}",)
+        return part, notes
+    while known := [prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in state)]:
+        state = {name.removeprefix(known[0]): tensor for name, tensor in state.items()}
+        notes += (f"the prefix {known[0]!r} of all names in {weights.label} was left out",)
+    return state, notes
 
 
 def _changed(weights: Weights) -> InputError:
@@ -209,19 +291,29 @@ def _read(content: bytes, path: Path) -> Any:
 
 
 def _called(name: str) -> Any:
-    """What a user's function returns; the state dict of a network."""
+    """What a user's function returns, or what a member of an enumeration of weights stands for; a state dict."""
     import torch
 
     what = f"weights call:{name}"
     try:
         with foreign_code(what), torch.random.fork_rng(devices=[]):
-            value = pkgutil.resolve_name(name)()
+            named = pkgutil.resolve_name(name)
+            if hasattr(named, "get_state_dict"):  # torchvision's enumerations, and their like
+                value = named.get_state_dict(progress=False, check_hash=True, weights_only=True)
+            else:
+                value = named()
     except InputError:
         raise
     except Exception as error:  # whatever a user's function raises
         why = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(f"{what} cannot be called: {why}; it must be importable and take nothing") from error
-    return value.state_dict() if isinstance(value, torch.nn.Module) else value
+    return _state_of(value)
+
+
+def _state_of(value: Any) -> Any:
+    """The state dict of a network, or the value itself."""
+    torch = sys.modules.get("torch")  # whoever made a network has imported it
+    return value.state_dict() if torch is not None and isinstance(value, torch.nn.Module) else value
 
 
 def _unwrapped(value: Any, what: str) -> "tuple[dict[str, Tensor], tuple[str, ...]]":
@@ -234,7 +326,8 @@ def _unwrapped(value: Any, what: str) -> "tuple[dict[str, Tensor], tuple[str, ..
         if not inside:
             break
         value = value[inside[0]]
-        notes += (f"the weights are those under {inside[0]!r} in {Path(what).name}",)
+        others = f", not those under {_first(map(repr, inside[1:]))}" if inside[1:] else ""
+        notes += (f"the weights are those under {inside[0]!r} in {Path(what).name}{others}",)
     if not isinstance(value, Mapping) or not value:
         raise InputError(f"weights {what}: a state dict is needed, not a {type(value).__name__}; {SAFE}")
     if odd := [str(key) for key, part in value.items() if not isinstance(part, torch.Tensor)]:
@@ -274,9 +367,12 @@ def _first(names: Iterable[str]) -> str:
 
 def _tensors_digest(state: "Mapping[str, Tensor]") -> str:
     """SHA-256 over names, types, shapes and values."""
+    return hashlib.sha256(state_bytes(state)).hexdigest()
+
+
+def state_bytes(state: "Mapping[str, Tensor]") -> bytes:
+    """A state dict as the bytes of a safetensors file, the same for the same tensors."""
     import safetensors.torch
 
     # Copies, because tied parameters share storage, which the format does not allow.
-    return hashlib.sha256(
-        safetensors.torch.save({name: tensor.contiguous().clone() for name, tensor in state.items()})
-    ).hexdigest()
+    return safetensors.torch.save({name: tensor.contiguous().clone() for name, tensor in state.items()})

@@ -8,7 +8,7 @@ from torch import Tensor, fx, nn
 
 from prunas.graphs.branches import changes_in_place, find_branch
 from prunas.graphs.structure import structure
-from prunas.graphs.tracer import Tracer
+from prunas.graphs.tracer import graph_of
 
 __all__ = ["pass_through", "without_branch"]
 
@@ -87,7 +87,7 @@ def without_branch(block: nn.Module) -> nn.Module:
 def _rest(block: nn.Module) -> fx.Graph:
     """The graph of a block in its present mode, without its branch."""
     modules = dict(block.named_modules())
-    graph = Tracer().trace(block)
+    graph = graph_of(block)
     nodes = [node for node in graph.nodes if node.op not in ("placeholder", "output")]
     branch = find_branch(nodes, modules)
     if branch is None or len(nodes) + 2 != len(graph.nodes):

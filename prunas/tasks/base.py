@@ -1,13 +1,13 @@
-"""What a network is trained for: batches, a loss, additive statistics and the score made of them."""
+"""What a network is trained for: batches, a loss, and the score of what the network answers."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from prunas.errors import InputError
 from prunas.files import digest
+from prunas.inputs import Inputs
 from prunas.tasks.score import Score
 
 if TYPE_CHECKING:
@@ -18,34 +18,31 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DataSetTask",
+    "Distillable",
     "Feed",
     "Inputs",
+    "Mixable",
     "Network",
     "Smoothable",
     "Split",
+    "SplitTask",
     "Task",
+    "Totals",
+    "joined",
     "judge",
+    "shape_problem",
     "training_loss",
 ]
 
 Split = Literal["train", "val", "train+val", "test"]
+Totals = Any
+"""What a score is made of: the sum of a task's statistics (statistics,), float64 on the CPU; or, of a task that
+does not sum, a list of what `Task.totals` gave for each batch, tensors on the CPU."""
+
+LOOKED_AT = 1024
+"""Samples of a split that a task looks at before training."""
+
 _ROUNDING = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """What a network is called with: the survey traces it with such tensors.
-
-    Attributes:
-        shapes: Of each tensor, in the order of the arguments, without the batch.
-    """
-
-    shapes: tuple[tuple[int, ...], ...]
-
-    @property
-    def positions(self) -> int:
-        """Positions of the largest tensor, channels not counted: height times width of an image."""
-        return max(math.prod(shape[1:]) for shape in self.shapes)
 
 
 class Network(Protocol):
@@ -90,14 +87,25 @@ class Task(Protocol):
         """What the network takes."""
 
     @property
-    def statistics(self) -> int:
-        """How many numbers `totals` returns."""
+    def statistics(self) -> int | None:
+        """How many numbers `totals` returns.
+
+        None where a score is made of no sums, as average precision: then `totals` returns any tensors, and those
+        of all batches are kept for `result`. Training batches cannot be judged so.
+        """
 
     @property
     def scores_training(self) -> bool:
         """Whether training batches are judged too, each before its step.
 
         False where a network answers otherwise in training than in evaluation, as detectors do.
+        """
+
+    @property
+    def loss_of_outputs(self) -> bool:
+        """Whether the loss is made of what a network in training mode returns for inputs alone.
+
+        False where `loss` calls it with the targets too, as torchvision's detectors want it.
         """
 
     @property
@@ -133,14 +141,23 @@ class Task(Protocol):
     def loss(self, net: Network, batch: Any) -> "Tensor":
         """Mean loss of a batch, a scalar; the forward pass belongs here, as detectors return losses."""
 
-    def totals(self, net: Network, batch: Any) -> "Tensor":
-        """Statistics of a batch (statistics,), on its device, of which sums over batches are meant."""
+    def totals(self, net: Network, batch: Any) -> Any:
+        """Statistics of a batch (statistics,), on its device, of which sums over batches are meant.
 
-    def result(self, totals: "Tensor") -> float:
-        """The score of all samples whose statistics were summed up to `totals`, float64 on the CPU."""
+        Where `statistics` is None: tensors in any container of which `result` makes the score of a split.
+        """
+
+    def result(self, totals: Totals) -> float:
+        """The score of all samples, of the sum of their statistics or of the list of what `totals` returned."""
 
     def unfit(self, output: Any, images: int) -> str | None:
         """Why what a network returns for so many samples cannot be trained on, after "the network ..."."""
+
+    def unusable(self) -> str | None:
+        """Why the data cannot be trained on or judged, after "its data ..."; looked at before training."""
+
+    def example(self, images: int) -> "Indices":
+        """Positions of so many training samples on which one step is tried before training."""
 
 
 @runtime_checkable
@@ -149,6 +166,32 @@ class Smoothable(Protocol):
 
     def smoothed_loss(self, net: Network, batch: Any, smoothing: float) -> "Tensor":
         """`Task.loss` with `smoothing`, in [0, 1), of every label's weight spread evenly over all classes."""
+
+
+@runtime_checkable
+class Distillable(Protocol):
+    """A task that a trained network can teach to a smaller one."""
+
+    def distillation_loss(self, student: Any, teacher: Any, temperature: float) -> "Tensor":
+        """How far the student's answers are from the teacher's: a mean over the batch, of the size of `Task.loss`.
+
+        Called inside a training step, as `Task.loss` is; of tasks that call the network more than once, for each
+        call.
+
+        Args:
+            student: What the network in training returned.
+            teacher: What the teacher returned for the same inputs, in evaluation mode, without gradients.
+            temperature: Softens probabilities, above 0; a loss without probabilities does not read it.
+        """
+
+
+@runtime_checkable
+class Mixable(Protocol):
+    """A task whose labels are classes, and whose loss and totals also take shares of classes, (batch, classes)."""
+
+    @property
+    def soft_classes(self) -> int:
+        """How many classes a label may be shared among."""
 
 
 def training_loss(task: Task, smoothing: float = 0.0) -> "Callable[[Network, Any], Tensor]":
@@ -170,7 +213,8 @@ def training_loss(task: Task, smoothing: float = 0.0) -> "Callable[[Network, Any
 class DataSetTask:
     """A task on the samples of a data set; derive from it, and say what is learnt.
 
-    A derived class sets `name`, `score` and `statistics`, and has `loss`, `totals` and `result` of `Task`.
+    A derived class sets `name`, `score` and `statistics`, and has `loss`, `totals` and `result` of `Task`. See
+    `SplitTask` for a score that is no sum over samples.
 
     Attributes:
         data: The data set.
@@ -178,8 +222,9 @@ class DataSetTask:
 
     name: str
     score: Score
-    statistics: int
+    statistics: int | None
     scores_training: bool = True
+    loss_of_outputs: bool = True
 
     def __init__(self, data: "DataSet") -> None:
         self.data = data
@@ -234,8 +279,109 @@ class DataSetTask:
         """Nothing is known against any output."""
         return None
 
+    def unusable(self) -> str | None:
+        """Nothing is known against any data."""
+        return None
 
-def judge(task: Task, totals: "Tensor", what: str) -> float:
+    def example(self, images: int) -> "Indices":
+        """The first ones."""
+        return self.members("train")[:images]
+
+    def look(self, split: Split, images: int = LOOKED_AT) -> "Iterator[Any]":
+        """Targets of a split in batches on the CPU, of so many samples at most: always the same ones.
+
+        Raises:
+            InputError: The split is empty.
+        """
+        import torch
+
+        members = self.members(split)
+        if not len(members):
+            raise InputError(f"task {self.name!r}: its data have no sample in {split}; give it some")
+        if images < len(members):
+            members = self.members(split, images)
+        feed = self.feed(members, min(len(members), 64), device=torch.device("cpu"))
+        for draw in feed.draws(None):
+            yield feed.gather(draw)[1]
+
+    def targets(self, split: Split, images: int = LOOKED_AT) -> "Tensor":
+        """As `look`, in one tensor (samples, ...).
+
+        Raises:
+            InputError: The split is empty, or its targets are tensors by name.
+        """
+        import torch
+
+        batches = list(self.look(split, images))
+        if not isinstance(batches[0], torch.Tensor):
+            raise InputError(
+                f"task {self.name!r}: its data have targets by name, {' and '.join(batches[0])}; one tensor "
+                "is wanted"
+            )
+        return torch.cat(batches)
+
+
+class SplitTask(DataSetTask):
+    """A task whose score is made of all outputs of a split at once; derive from it, and say what is learnt.
+
+    A derived class sets `name` and `score`, and has `loss` of `Task` and `measure`.
+    """
+
+    statistics: int | None = None
+    scores_training: bool = False
+
+    def measure(self, outputs: Any, targets: Any) -> float:
+        """The score of a split.
+
+        Args:
+            outputs: What the network returned for its samples, on the CPU: tensors (samples, ...), or the lists of
+                all batches one behind the other.
+            targets: Likewise.
+        """
+        raise NotImplementedError
+
+    def totals(self, net: Network, batch: Any) -> Any:
+        """Outputs and targets."""
+        inputs, targets = batch
+        return net(inputs), targets
+
+    def result(self, totals: Totals) -> float:
+        """See `measure`."""
+        outputs, targets = zip(*totals, strict=True)
+        return float(self.measure(joined(outputs), joined(targets)))
+
+
+def joined(batches: Sequence[Any]) -> Any:
+    """What networks returned for some batches, as for one: tensors (batch, ...), dicts of them, or lists."""
+    import torch
+
+    first = batches[0]
+    if isinstance(first, torch.Tensor):
+        return torch.cat(list(batches))
+    if isinstance(first, Mapping):
+        return {key: joined([batch[key] for batch in batches]) for key in first}
+    return [part for batch in batches for part in batch]
+
+
+def shape_problem(output: Any, shape: tuple[int, ...], wanted: str) -> str | None:
+    """Why an output is not a tensor of a shape, after "the network ..."; None if it is.
+
+    Args:
+        output: What a network returned.
+        shape: With the batch.
+        wanted: In words.
+    """
+    import torch
+
+    if not isinstance(output, torch.Tensor):
+        return f"returns a {type(output).__name__}; a tensor of {wanted} can be trained"
+    if tuple(output.shape) != shape:
+        given = tuple(output.shape)
+        return f"returns a tensor of shape {given} for {shape[0]} samples; {wanted} can be trained, {shape}"
+    return None
+
+
+def judge(task: Task, totals: Totals, what: str) -> float:
     """The score of what was summed up.
 
     Args:

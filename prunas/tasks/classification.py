@@ -10,6 +10,7 @@ from torch import Tensor
 
 from prunas.data.dataset import Batch
 from prunas.tasks.base import DataSetTask, Network
+from prunas.tasks.distillation import softened_divergence
 from prunas.tasks.score import ACCURACY
 
 __all__ = ["Classification", "chance_ceiling"]
@@ -39,6 +40,11 @@ class Classification(DataSetTask):
         tested = np.bincount(self.data.labels[self.data.splits["test"]])
         return chance_ceiling(tested.max() / tested.sum(), int(tested.sum()))
 
+    @property
+    def soft_classes(self) -> int:
+        """Those of the data; a label is a class, or shares of all of them."""
+        return self.data.classes
+
     def loss(self, net: Network, batch: Batch) -> Tensor:
         """Cross entropy."""
         return self.smoothed_loss(net, batch, 0.0)
@@ -48,10 +54,15 @@ class Classification(DataSetTask):
         images, labels = batch
         return F.cross_entropy(net(images), labels, label_smoothing=smoothing)
 
+    def distillation_loss(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """See `prunas.tasks.distillation.softened_divergence`."""
+        return softened_divergence(student, teacher, temperature)
+
     def totals(self, net: Network, batch: Batch) -> Tensor:
         """Hits, and images."""
         images, labels = batch
-        hits = (net(images).argmax(1) == labels).sum()
+        classes = labels if labels.ndim == 1 else labels.argmax(1)  # of mixed images, the largest share
+        hits = (net(images).argmax(1) == classes).sum()
         return torch.stack((hits, torch.full_like(hits, len(labels))))
 
     def result(self, totals: Tensor) -> float:
@@ -74,6 +85,14 @@ class Classification(DataSetTask):
                 f"has {output.shape[1]} outputs, and its data have {classes} classes; give its factory as many, "
                 f"as in arguments = {{ classes = {classes} }}"
             )
+        return None
+
+    def unusable(self) -> str | None:
+        """See `Task.unusable`."""
+        for split, members in self.data.splits.items():
+            there = np.unique(self.data.labels[members])
+            if len(there) == 1:
+                return f"have only class {there[0]} in {split}; nothing can be told apart there"
         return None
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 from torch import nn
 
 from prunas.graphs.layers import ChannelPad
+from prunas.inputs import Inputs
 from prunas.surgery.assemble import fingerprint
 from prunas.survey import Block, ChannelMap, Frozen, Gate, Group, Layer, Survey
 from prunas.tracing.blocks import find_blocks
@@ -25,7 +26,7 @@ __all__ = ["describe"]
 def describe(
     net: nn.Module,
     order: tuple[str, ...],
-    input_shape: tuple[int, ...],
+    inputs: Inputs,
     ledger: Ledger,
     grouping: Grouping,
     passes: Sequence[LabelPass],
@@ -38,7 +39,7 @@ def describe(
     Args:
         net: The network.
         order: Module path of every layer with channel counts in the order of construction.
-        input_shape: Shape of one input without the batch.
+        inputs: What it is called with.
         ledger: The labels.
         grouping: What they condense to.
         passes: The last one is the one in eval mode.
@@ -77,7 +78,8 @@ def describe(
     terms.add_operations(work.macs, [branch.branch.nodes for branch in branches])
     surveyed = {axis.tensor for axis in terms.axes}
     return Survey(
-        input=input_shape,
+        input=inputs.shapes[0],
+        inputs=None if inputs.plain else inputs,
         fingerprint=fingerprint(net),
         order=order,
         groups=tuple(_groups(grouping, stages)),

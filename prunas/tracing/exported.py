@@ -29,6 +29,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._device import DeviceContext
 
 from prunas.graphs.tracer import Tracer
+from prunas.tracing.example import Example
 
 __all__ = ["constant", "export"]
 
@@ -116,7 +117,13 @@ def _opaque_layers(net: nn.Module) -> Iterator[None]:
     leaves: dict[str, nn.Module] = {}
     is_leaf = Tracer().is_leaf_module
     for path, module in net.named_modules():
-        if path and is_leaf(module, path) and not any(path.startswith(f"{outer}.") for outer in leaves):
+        # torch.fx never meets a list or dictionary of modules, whose parts forward calls itself.
+        if (
+            path
+            and is_leaf(module, path)
+            and not isinstance(module, nn.ModuleList | nn.ModuleDict)
+            and not any(path.startswith(f"{outer}.") for outer in leaves)
+        ):
             leaves[path] = module
     before = [
         {name: module.__dict__[name] for name in (*WHOLE_HOOKS, "forward") if name in module.__dict__}
@@ -173,19 +180,19 @@ def _valued(net: nn.Module) -> Iterator[None]:
             net.forward = replaced
 
 
-def export(net: nn.Module, image: Tensor, lines: bool = True) -> fx.Graph:
+def export(net: nn.Module, example: Example, lines: bool = True) -> fx.Graph:
     """The graph of a network in its present mode, in the form in which torch.fx would have traced it.
 
     Args:
         net: The network, on the meta device.
-        image: A batch of inputs on the meta device.
+        example: Its arguments, on the meta device.
         lines: Whether every node remembers its source line, which takes a fifth of the time.
 
     Raises:
         Exception: Whatever torch.export or the network's `forward` raises.
     """
     with _silence(), _opaque_layers(net), _valued(net), _stack_traces(lines):
-        program = torch.export.export(net, (image,), strict=False)
+        program = torch.export.export(net, example.args, dict(example.kwargs), strict=False)
         return _Writer(net, program).graph
 
 

@@ -42,10 +42,14 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Bare:
-    """A parameter or buffer read by `forward` itself; its channel axis shows when it meets a labelled tensor."""
+    """What `forward` makes of parameters and buffers alone; their channel axis shows when it meets channels.
 
-    name: str
-    value: Tensor
+    Attributes:
+        axes: By the name of each parameter or buffer: for every axis of the tensor, the axis of the parameter that
+            lies along it in whole and in order, or None.
+    """
+
+    axes: Mapping[str, tuple[int | None, ...]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules import pooling
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -75,7 +76,7 @@ TRANSPOSITIONS = frozenset({
     "permute", "transpose", "movedim", "moveaxis", "swapaxes", "swapdims", "t", "unsqueeze",
 })  # fmt: skip
 """Those that do not mention sizes."""
-PARTS = frozenset({"getitem", "chunk", "split", "unbind", "narrow", "roll", "flip"})
+PARTS = frozenset({"getitem", "chunk", "split", "split_with_sizes", "unbind", "narrow", "roll", "flip"})
 """Movement that takes elements by position."""
 POOLING = frozenset({
     "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d",
@@ -113,6 +114,9 @@ FUNCTIONAL: dict[str, tuple[type[nn.Module] | tuple[type[nn.Module], ...], tuple
 }
 """Functions that do a layer's work, the layer whose parameters they may take, and the names of their arguments."""
 
+ATEN_BATCH_NORM = ("input", "weight", "bias", "running_mean", "running_var")
+"""The arguments of the operator, which torch.export writes down, in its own order."""
+
 ELEMENTWISE_WEIGHTS = frozenset(
     {"embedding", "embedding_bag", "batch_norm", "layer_norm", "rms_norm", "prelu"}
 )
@@ -146,6 +150,8 @@ def functional(node: fx.Node, modules: dict[str, nn.Module]) -> str:
     Subclasses of torch's layers often write their `forward` that way.
     """
     kind, names = FUNCTIONAL.get(operation(node), (nn.Module, ()))
+    if node.target is torch.ops.aten.batch_norm:
+        names = ATEN_BATCH_NORM
     given: dict[str, Any] = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
     if not isinstance(given.get("weight"), fx.Node):
         return ""

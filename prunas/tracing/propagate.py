@@ -19,7 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from prunas.graphs.layers import SELECTING
 from prunas.surgery.construct import CONSTRUCTORS
-from prunas.tracing.labels import Channels, Labels, Refused, altered, is_tensor
+from prunas.tracing.example import Example
+from prunas.tracing.labels import Bare, Channels, Labels, Refused, altered, is_tensor
 from prunas.tracing.ledger import Ledger, Mismatch
 from prunas.tracing.operations import (
     ATTENTION,
@@ -35,7 +36,7 @@ from prunas.tracing.operations import (
 )
 from prunas.tracing.rules import FUNCTIONS, counts, movement, parameters, rule_of
 from prunas.tracing.state import PassState
-from prunas.tracing.trace import to_meta
+from prunas.tracing.trace import given_to, to_meta
 from prunas.tracing.untouched import running
 
 __all__ = ["LabelPass", "known", "label"]
@@ -51,7 +52,7 @@ class LabelPass(PassState):
         net: The network, on the meta device, in the mode the graph was traced in.
         graph: Its graph.
         ledger: Where labels are entered; a checking ledger raises `Mismatch`.
-        image: A batch of inputs on the meta device.
+        example: The network's arguments, on the meta device.
         memo: What functions that are not understood return, and their multiply-accumulates, by what they are
             given; the passes of one survey that count nothing share it.
         selecting: Positions of the inputs that pass, by the module path of the layer that selects them.
@@ -66,13 +67,13 @@ class LabelPass(PassState):
         net: nn.Module,
         graph: fx.Graph,
         ledger: Ledger,
-        image: Tensor,
+        example: Example,
         memo: dict[str, tuple[Any, int]] | None = None,
         selecting: Mapping[str, Sequence[int]] = MappingProxyType({}),
         counting: bool = False,
     ) -> None:
         super().__init__(net, graph, ledger, selecting)
-        self.image = image
+        self.example = example
         self.macs: dict[fx.Node, int] = {}
         self.memo = {} if memo is None else memo
         self.counting = counting
@@ -83,16 +84,15 @@ class LabelPass(PassState):
         Raises:
             Mismatch: The ledger found other channels than it expects, or the network does not run.
         """
-        waiting = [self.image]
+        given: dict[Any, Any] = {**given_to(self.net, self.example), **dict(enumerate(self.example.leaves))}
         for node in self.graph.nodes:
             if node.op == "placeholder":
-                if not waiting and not node.args:
-                    why = TypeError(f"forward also takes {node.target!r}, and one input is all that is given")
+                argument = node.meta.get("given")
+                if argument not in given:
+                    why = TypeError(f"forward also takes {node.target!r}, which the input does not have")
                     raise Mismatch(node.name) from why
-                value = waiting.pop() if waiting else node.args[0]
-                self.values[node], self.labels[node] = value, None
-                if isinstance(value, Tensor) and value.ndim > 1:
-                    self.labels[node] = Channels(1, self.ledger.fixed(value.shape[1]))
+                self.values[node] = given[argument]
+                self.labels[node] = self._labels_of_input(given[argument])
                 continue
             try:
                 value = self.values[node] = self._execute(node)
@@ -106,6 +106,18 @@ class LabelPass(PassState):
                 self.freeze_inputs(node, str(why))
                 self.labels[node] = None
             parameters.hold_reduced(self, node)
+
+    def _labels_of_input(self, value: Any) -> Channels | None:
+        """The channels of an input, which never vary; integers and what is no tensor have none."""
+        if isinstance(value, Tensor) and value.ndim > 1 and value.is_floating_point():
+            return Channels(1, self.ledger.fixed(value.shape[1]))
+        return None
+
+    def _is_input(self, node: fx.Node) -> bool:
+        """Whether a node is an input that holds several tensors, or a part of one that does."""
+        while operation(node) == "getitem" and isinstance(node.args[0], fx.Node):
+            node = node.args[0]
+        return node.op == "placeholder" and not isinstance(self.values[node], Tensor)
 
     def freeze(self, name: str, why: str) -> None:
         """Holds the channels that enter the node called `name`, if there is one."""
@@ -122,9 +134,14 @@ class LabelPass(PassState):
         if node.op == "output":
             raise Refused("the network's output")
         name = operation(node)
+        if name == "getitem" and self._is_input(self.source(node)):
+            return self._labels_of_input(value)
         if name == "size" or (name == "getattr" and not isinstance(value, Tensor)):
             counts.measure(self, node, name)
             return None
+        bare = [n for n in node.all_input_nodes if isinstance(self.labels[n], Bare)]
+        if bare and node.op != "call_module" and not self.entering(node).size:
+            return parameters.follow(self, node, name, value)
         if name == "getattr" and node.args[1] in ("T", "mT"):
             return movement.move(self, node, value)
         if any(n in self.counts for n in node.all_input_nodes) and not counts.follow(self, node, name, value):
@@ -299,7 +316,7 @@ def label(
     net: nn.Module,
     graph: fx.Graph,
     ledger: Ledger,
-    image: Tensor,
+    example: Example,
     training: bool,
     memo: dict[str, tuple[Any, int]] | None = None,
     selecting: Mapping[str, Sequence[int]] = MappingProxyType({}),
@@ -308,7 +325,7 @@ def label(
     """The labels of every value of a traced graph, entered in the ledger."""
     to_meta(net)
     net.train(training)
-    labelled = LabelPass(net, graph, ledger, image, memo, selecting, counting)
+    labelled = LabelPass(net, graph, ledger, example, memo, selecting, counting)
     with running(), torch.no_grad():
         labelled.run()
     return labelled

@@ -16,7 +16,7 @@ from prunas.tracing.operations import operation, where
 from prunas.tracing.propagate import LabelPass, known
 from prunas.tracing.trace import on_meta
 
-__all__ = ["forbid_shared", "forbid_unmade", "unfollowed"]
+__all__ = ["forbid_outside", "forbid_shared", "forbid_unmade", "unfollowed"]
 
 NO_FACTORS = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
 """Layers that read their weights element by element, or some rows of them."""
@@ -67,6 +67,25 @@ def forbid_shared(net: nn.Module, ledger: Ledger) -> None:
             if other != path:
                 ledger.forbid(path, f"it shares its weight with {other}", path)
                 ledger.forbid(other, f"it shares its weight with {path}", other)
+
+
+def forbid_outside(net: nn.Module, part: str, ledger: Ledger) -> None:
+    """Holds the modules of a part that have another name, or share a parameter, outside it.
+
+    Args:
+        net: The network.
+        part: Module path of the part.
+        ledger: Of the part by itself.
+    """
+    inside: dict[int, str] = {}
+    for path, module in net.get_submodule(part).named_modules():
+        inside |= {id(module): path, **{id(p): path for p in module.parameters(recurse=False)}}
+    for path, module in net.named_modules(remove_duplicate=False):
+        if path != part and not path.startswith(f"{part}."):
+            shared = [module] if next(module.parameters(), None) is not None else []
+            for thing in (*shared, *module.parameters(recurse=False)):
+                if (held := inside.get(id(thing))) is not None:
+                    ledger.forbid(held, f"it is also used by {path}", held)
 
 
 def unfollowed(

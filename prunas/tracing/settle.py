@@ -108,7 +108,12 @@ class _Settling:
         selected: Mapping[str, list[int]],
         failed: Failure,
     ) -> None:
-        """Closes the gates whose selections make a point fail."""
+        """Closes the gates whose selections make a point fail; all where the factory runs what it makes."""
+        few = [*selected][:2]
+        if len(selected) > 2 and all((f := fails(subset(selected, [g]))) and not f.made for g in few):
+            why = "its inputs cannot be selected: the factory runs its layers while it makes the network"
+            self.closed |= {gate: Frozen(gate, why, failed.place or gate) for gate in selected}
+            return
         for gate in bisected(lambda names: fails(subset(selected, names)), [*selected]):
             alone = fails(subset(selected, [gate])) or failed
             why = f"its inputs cannot be selected: {alone.why}"

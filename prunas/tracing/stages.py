@@ -100,6 +100,9 @@ def _regions(inference: LabelPass) -> list[tuple[fx.Node, set[fx.Node]]]:
             read.add(node)
     operands = {node: [n for n in node.all_input_nodes if n in passing] for node in read}
     edges = [(before, node) for node in graph.nodes if node in read for before in operands[node]]
+    edges += [
+        (entry, node) for node in graph.find_nodes(op="placeholder") if node in read and node is not entry
+    ]
     dominators = nx.immediate_dominators(nx.DiGraph([(entry, entry), *edges]), entry)
     regions = []
     for join in dominators:

@@ -7,17 +7,21 @@ from contextlib import suppress
 from functools import partial
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from prunas.errors import InputError
+from prunas.inputs import Inputs
+from prunas.surgery.assemble import shrink
 from prunas.surgery.construct import Factory, construction_order
 from prunas.survey import Frozen, Survey
 from prunas.tracing.describe import describe
+from prunas.tracing.example import Example, sample
 from prunas.tracing.labels import alike
 from prunas.tracing.ledger import Ledger, Mismatch
 from prunas.tracing.operations import where
+from prunas.tracing.part import check_rest, in_whole, look_at_rest, part_of
 from prunas.tracing.propagate import LabelPass, label
-from prunas.tracing.refusals import forbid_shared, forbid_unmade
+from prunas.tracing.refusals import forbid_outside, forbid_shared, forbid_unmade
 from prunas.tracing.settle import settled
 from prunas.tracing.trace import BATCH, MODES, Trace, Untraceable, exported, on_meta, trace_mode, traced
 from prunas.tracing.untouched import running, untouched
@@ -27,8 +31,14 @@ from prunas.tracing.work import work_of_one_image
 __all__ = ["survey"]
 
 
-def survey(factory: Factory, input_shape: Sequence[int], seed: int = 0) -> Survey:
-    """Surveys the network that `factory` makes.
+def survey(
+    factory: Factory,
+    inputs: Sequence[int] | Inputs,
+    seed: int = 0,
+    part: str = "",
+    part_inputs: Sequence[int] | Inputs | None = None,
+) -> Survey:
+    """Surveys the network that `factory` makes, or a part of it.
 
     The survey verifies itself: it builds random points in which every group is narrowed, traces them again and
     compares the channels of every layer position by position with what it expects, and the numbers and shapes of
@@ -39,48 +49,94 @@ def survey(factory: Factory, input_shape: Sequence[int], seed: int = 0) -> Surve
 
     Args:
         factory: Returns a fresh network; the same network at every call.
-        input_shape: Shape of one input without the batch, for example (3, 32, 32).
+        inputs: What it is called with; or the shape of one input without the batch, for example (3, 32, 32).
         seed: Chooses the random points of the verification.
+        part: Module path of the submodule that varies; its inputs and outputs are held, and the rest is as it is.
+            Without it, all of the network varies.
+        part_inputs: What the part is called with, where that does not show when the network runs once.
 
     Raises:
-        InputError: The network cannot be traced, does not accept such an input, or is another one at every call.
+        InputError: The network cannot be traced, does not accept such an input, or is another one at every call;
+            or there is no such part.
     """
-    shape = tuple(input_shape)
-    if not all(isinstance(size, int) for size in shape):
-        raise InputError(f"the input shape {shape} is not one list of sizes; only one input is surveyed")
+    called_with = Inputs.of(inputs)
     with untouched(factory) as watch:
-        return _survey(factory, shape, seed, watch)
+        if part:
+            return _survey_of_part(factory, called_with, part, part_inputs, seed, watch)
+        return _survey(factory, called_with, None, seed, watch)
 
 
 def _survey(
-    factory: Factory, shape: tuple[int, ...], seed: int, watch: Callable[[nn.Module], None]
+    factory: Factory,
+    inputs: Inputs,
+    given: Example | None,
+    seed: int,
+    watch: Callable[[nn.Module], None],
+    outside: Callable[[Ledger], None] = lambda ledger: None,
 ) -> Survey:
-    """See `survey`; `watch` notes what the network shares with others, to be put back."""
+    """See `survey`.
+
+    Args:
+        factory: Returns a fresh network.
+        inputs: What it is called with.
+        given: The same with tensors for one image, if it is known.
+        seed: Chooses the random points.
+        watch: Notes what the network shares with others, to be put back.
+        outside: Holds what others use, in a ledger.
+    """
     ledger = Ledger()
-    try:
-        net, order = on_meta(lambda: construction_order(factory))
-        forbid_unmade(net, order, factory, ledger)
-    except Untraceable as error:
-        raise InputError(f"the network cannot be made: {error}") from error
+    net, order = _made(factory)
+    forbid_unmade(net, order, factory, ledger)
     watch(net)
     forbid_shared(net, ledger)
-    types = [p.dtype for p in net.parameters() if p.dtype.is_floating_point]
-    image = torch.empty(BATCH, *shape, device="meta", dtype=types[0] if types else None)
-    trace, passes, ledger, notes = _labelled(net, image, ledger)
+    outside(ledger)
+    if given is None:
+        types = [p.dtype for p in net.parameters() if p.dtype.is_floating_point]
+        given = sample(inputs, 1, dtype=types[0] if types else None, device="meta")
+    trace, passes, ledger, notes = _labelled(net, given.of(BATCH), ledger)
     work = work_of_one_image(net, trace, passes[False])
-    draft = partial(describe, net, order, shape, ledger, passes=[*passes.values()], work=work)
+    draft = partial(describe, net, order, inputs, ledger, passes=[*passes.values()], work=work)
     survey = settled(factory, ledger, trace, passes, draft, seed)
     return dataclasses.replace(survey, frozen=(*survey.frozen, *notes))
 
 
+def _made(factory: Factory) -> tuple[nn.Module, tuple[str, ...]]:
+    """The network without data, and the order in which its layers are made."""
+    try:
+        return on_meta(lambda: construction_order(factory))
+    except Untraceable as error:
+        raise InputError(f"the network cannot be made: {error}") from error
+
+
+def _survey_of_part(
+    factory: Factory,
+    inputs: Inputs,
+    part: str,
+    part_inputs: Sequence[int] | Inputs | None,
+    seed: int,
+    watch: Callable[[nn.Module], None],
+) -> Survey:
+    """See `survey`."""
+    net, order = _made(factory)
+    watch(net)
+    part_of(net, part)
+    rest = look_at_rest(factory, part, inputs, part_inputs)
+    outside = partial(forbid_outside, net, part)
+    survey = _survey(lambda: part_of(factory(), part), inputs, rest.example, seed, watch, outside)
+    lifted = in_whole(survey, net, part, order, inputs, rest)
+    narrow = [-(-group.units // 2) for group in lifted.groups]
+    check_rest(lambda: shrink(factory, lifted, narrow), part, inputs, rest)
+    return lifted
+
+
 def _labelled(
-    net: nn.Module, image: Tensor, ledger: Ledger
+    net: nn.Module, example: Example, ledger: Ledger
 ) -> tuple[Trace, dict[bool, LabelPass], Ledger, tuple[Frozen, ...]]:
     """Traces the network and labels its channels, by torch.export if torch.fx cannot follow it.
 
     Args:
         net: The network, on the meta device.
-        image: A batch of inputs there.
+        example: Its arguments there.
         ledger: The labels so far; it is left as it is.
 
     Returns:
@@ -91,15 +147,15 @@ def _labelled(
     for trace in (traced, exported):
         entered = copy.deepcopy(ledger)
         try:
-            graphs = {training: trace_mode(trace, net, image, training, lines=True) for training in MODES}
+            graphs = {training: trace_mode(trace, net, example, training, lines=True) for training in MODES}
             if alike(graphs[True], graphs[False]):
                 del graphs[True]
             passes: dict[bool, LabelPass] = {}
             for training, graph in graphs.items():
                 try:
-                    passes[training] = label(net, graph, entered, image, training)
+                    passes[training] = label(net, graph, entered, example, training)
                 except Mismatch as error:
-                    raise _failed(net, graph, image, error) from error
+                    raise _failed(net, graph, example, error) from error
         except Untraceable as error:
             refused.append(error)
             continue
@@ -109,17 +165,17 @@ def _labelled(
     raise InputError(f"the network cannot be traced, not by torch.fx: {first}; nor by torch.export: {second}")
 
 
-def _failed(net: nn.Module, graph: fx.Graph, image: Tensor, error: Mismatch) -> Untraceable | InputError:
+def _failed(net: nn.Module, graph: fx.Graph, example: Example, error: Mismatch) -> Untraceable | InputError:
     """What to raise for a node that fails: the input is to blame only if the network itself fails on it too."""
     cause, place = str(error.__cause__).partition("\n")[0], where(named(error.node, graph))
     with suppress(Exception), running(), torch.no_grad():
-        net(image)
+        example.call(net)
         return Untraceable(cause, place)
     if isinstance(error.__cause__, NotImplementedError) or "meta tensor" in cause:
         return InputError(
             f"the network reads the values of its tensors [{place}], and a survey knows shapes only: {cause}"
         )
     return InputError(
-        f"the network does not accept an input of shape {tuple(image.shape[1:])}: {cause} [{place}]; give the "
+        f"the network does not accept an input of shape {example}: {cause} [{place}]; give the "
         "shape of one input without the batch"
     )

@@ -5,14 +5,16 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from prunas.errors import InputError
-from prunas.graphs.tracer import Tracer
+from prunas.graphs.tracer import graph_of
 from prunas.surgery.construct import layers_on_meta
+from prunas.tracing.example import Example
 from prunas.tracing.exported import export
 from prunas.tracing.untouched import running
 
@@ -23,6 +25,7 @@ __all__ = [
     "Trace",
     "Untraceable",
     "exported",
+    "given_to",
     "on_meta",
     "to_meta",
     "trace_mode",
@@ -31,10 +34,11 @@ __all__ = [
 
 BATCH = 2
 MODES = (True, False)
+VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 T = TypeVar("T")
-Trace = Callable[[nn.Module, Tensor, bool], fx.Graph]
-"""Traces a network in its present mode: given the network, a batch and whether source lines are wanted."""
+Trace = Callable[[nn.Module, Example, bool], fx.Graph]
+"""Traces a network in its present mode: given the network, its arguments and whether source lines are wanted."""
 
 
 class Untraceable(Exception):
@@ -61,27 +65,48 @@ def on_meta(make: Callable[[], T]) -> T:
         raise Untraceable(f"{type(error).__name__}: {_said(error)}", place(error)) from error
 
 
-def trace_mode(trace: Trace, net: nn.Module, image: Tensor, training: bool, lines: bool = False) -> fx.Graph:
+def trace_mode(
+    trace: Trace, net: nn.Module, example: Example, training: bool, lines: bool = False
+) -> fx.Graph:
     """The graph of one mode, by one way of tracing."""
     net.train(training)
     try:
         with running():
-            return trace(net, image, lines)
+            return trace(net, example, lines)
     except Exception as error:  # whatever a user's forward raises when it is traced
         raise Untraceable(_said(error), place(error)) from error
 
 
-def traced(net: nn.Module, image: Tensor, lines: bool) -> fx.Graph:
-    """By torch.fx, further inputs having their defaults, as a call with one input gives them."""
-    _, *others = inspect.signature(net.forward).parameters.values()
-    defaults = {other.name: other.default for other in others if other.default is not other.empty}
-    return Tracer(lines).trace(net, defaults)
+def traced(net: nn.Module, example: Example, lines: bool) -> fx.Graph:
+    """By torch.fx, further inputs having their defaults, as the call gives them."""
+    given = given_to(net, example)
+    fixed = {
+        name: value
+        for name, value in given.items()
+        if not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(value))
+    }
+    graph = graph_of(net, fixed, lines)
+    parameters = inspect.signature(net.forward).parameters
+    for node, name in zip(graph.find_nodes(op="placeholder"), parameters, strict=False):
+        node.meta["given"] = name
+    return graph
 
 
-def exported(net: nn.Module, image: Tensor, lines: bool) -> fx.Graph:
+def given_to(net: nn.Module, example: Example) -> dict[str, Any]:
+    """What each parameter of a network's forward is in a call, but for `*args` and `**kwargs`."""
+    signature = inspect.signature(net.forward)
+    given = signature.bind(*example.args, **example.kwargs)
+    given.apply_defaults()
+    return {n: v for n, v in given.arguments.items() if signature.parameters[n].kind not in VARIADIC}
+
+
+def exported(net: nn.Module, example: Example, lines: bool) -> fx.Graph:
     """By torch.export."""
     to_meta(net)
-    return export(net, image, lines)
+    graph = export(net, example, lines)
+    for i, node in enumerate(graph.find_nodes(op="placeholder")):
+        node.meta["given"] = i
+    return graph
 
 
 def _said(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from prunas.graphs.structure import structure
 from prunas.surgery.assemble import select_inputs, shrink
@@ -16,6 +16,7 @@ from prunas.surgery.remove import pass_through
 from prunas.surgery.weights import gated_axes
 from prunas.survey import FIXED, Block, Survey
 from prunas.tracing.compare import detour, difference, reshaped
+from prunas.tracing.example import Example
 from prunas.tracing.ledger import Axis, Expectation, Grouping, Ledger, Mismatch, Vector
 from prunas.tracing.operations import RESHAPING, operation, where
 from prunas.tracing.propagate import LabelPass, label
@@ -38,6 +39,7 @@ class Failure:
         node: Name of the node where it shows; None if the network does not even run.
         layer: Module path of the layer that makes the point fail, if that is known.
         blocks: Names of the blocks that do.
+        made: Whether the network could be made at all.
     """
 
     why: str
@@ -45,6 +47,7 @@ class Failure:
     node: str | None = None
     layer: str = ""
     blocks: tuple[str, ...] = ()
+    made: bool = True
 
 
 def named(name: str, graph: fx.Graph) -> fx.Node:
@@ -89,18 +92,21 @@ def failure(
     counts = {gate: len(positions) for gate, positions in selected.items()}
     try:
         net = on_meta(lambda: shrink(factory, draft, widths, counts))
+    except Untraceable as error:
+        return Failure(f"a narrowed network fails: {error.why}", error.place, made=False)
+    try:
         selecting = select_inputs(net, draft, selected)
         if path := _misshapen(net, draft, widths, selected):
             why = "its factory gives it tensors of a size of their own"
             return Failure(why, path, layer=path)
         graphs: dict[bool, fx.Graph] = {}
         for training, dense in passes.items():
-            graph = graphs[training] = trace_mode(trace, net, dense.image, training)
+            graph = graphs[training] = trace_mode(trace, net, dense.example, training)
             if (node := detour(dense.graph, graph)) is not None:
                 why = "a narrowed network does something else here (a branch of Python on a size?)"
                 return Failure(why, where(named(node, dense.graph)), node)
             if narrowest:
-                single = LabelPass(net, graph, Ledger(), dense.image, dense.memo, selecting)
+                single = LabelPass(net, graph, Ledger(), dense.example, dense.memo, selecting)
                 if (changed := first_apart(dense, single)) is not None:
                     apart = named(changed, dense.graph)
                     why = COMPUTES_ELSE
@@ -111,10 +117,10 @@ def failure(
                     return Failure(why, where(apart), changed)
                 continue
             ledger = Expectation(expected)
-            built = label(net, graph, ledger, dense.image, training, dense.memo, selecting)
+            built = label(net, graph, ledger, dense.example, training, dense.memo, selecting)
             if (node := difference(dense, built)) is not None:
                 return Failure(COMPUTES_ELSE, where(named(node, dense.graph)), node)
-        return standing_blocks(net, draft, graphs, dense.image) if narrowest else None
+        return standing_blocks(net, draft, graphs, dense.example) if narrowest else None
     except Mismatch as error:
         return Failure(OTHER_CHANNELS, where(named(error.node, graph)), error.node)
     except Untraceable as error:
@@ -186,7 +192,7 @@ def bisected(fails: Callable[[Sequence[T]], Any], things: Sequence[T]) -> list[T
 
 
 def standing_blocks(
-    net: nn.Module, draft: Survey, graphs: Mapping[bool, fx.Graph], image: Tensor
+    net: nn.Module, draft: Survey, graphs: Mapping[bool, fx.Graph], example: Example
 ) -> Failure | None:
     """Finds blocks in whose absence a network does something else around them.
 
@@ -196,7 +202,7 @@ def standing_blocks(
         net: A network of the surveyed kind; it is left as it is.
         draft: Its survey.
         graphs: Its graphs by mode.
-        image: A batch of inputs on the meta device.
+        example: Its arguments, on the meta device.
     """
 
     def fails(blocks: Sequence[Block]) -> str:
@@ -205,7 +211,7 @@ def standing_blocks(
         try:
             for block in blocks:
                 pass_through(net, block.chain or (block.name,))
-            rest = {training: trace_mode(traced, net, image, training) for training in graphs}
+            rest = {training: trace_mode(traced, net, example, training) for training in graphs}
         except Untraceable as error:
             return f"the network fails without it: {error}"
         finally:

@@ -23,13 +23,12 @@ def work_of_one_image(net: nn.Module, trace: Trace, labelled: LabelPass) -> Work
         trace: How it is traced.
         labelled: The pass over it in eval mode, which had several images.
     """
-    shape = labelled.image.shape[1:]
 
     def counted(images: int) -> LabelPass | None:
-        image = labelled.image.new_empty(images, *shape)
+        example = labelled.example.of(images)
         try:
-            graph = labelled.graph if trace is traced else trace_mode(trace, net, image, training=False)
-            return label(net, graph, Ledger(), image, False, counting=True)
+            graph = labelled.graph if trace is traced else trace_mode(trace, net, example, training=False)
+            return label(net, graph, Ledger(), example, False, counting=True)
         except (Mismatch, Untraceable):
             return None  # it may not take a single image: squeeze() then takes the batch away
 

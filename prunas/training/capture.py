@@ -38,7 +38,20 @@ IDLE = 32
 """Captured steps that may wait; each holds the memory of one step."""
 
 _HOST = frozenset(
-    {"name", "epochs", "batch", "lr", "schedule", "milestones", "every", "gamma", "warmup", "images"}
+    {
+        "name",
+        "epochs",
+        "batch",
+        "lr",
+        "schedule",
+        "milestones",
+        "every",
+        "gamma",
+        "warmup",
+        "warmup_epochs",
+        "images",
+        "flip",
+    }
 )
 """Fields of a recipe that only the loop reads: captured kernels do not depend on them."""
 

@@ -1,16 +1,46 @@
 """Score of a network on a split."""
 
 import math
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from prunas.recipe import Recipe
-from prunas.tasks.base import Split, Task, judge
+from prunas.tasks.base import Split, Task, Totals, judge
 from prunas.training.precision import algorithm_search
-from prunas.training.step import Forward, arithmetic, no_totals
+from prunas.training.step import Forward, add_up, arithmetic, no_totals
 
-__all__ = ["evaluate"]
+__all__ = ["Tally", "evaluate"]
+
+
+class Tally:
+    """What a score is made of, batch by batch: summed up on the device, or kept on the CPU."""
+
+    def __init__(self, task: Task, device: torch.device) -> None:
+        self._task = task
+        self._sums = no_totals(task, device)
+        self._kept: list[Any] = []
+
+    def add(self, totals: Any) -> None:
+        """Takes what `Task.totals` returned for a batch.
+
+        Raises:
+            InputError: It is to be summed, and has another shape than the task says.
+        """
+        if self._task.statistics is None:
+            self._kept.append(tree_map_only(Tensor, _on_cpu, totals))
+        else:
+            add_up(self._task, self._sums, totals)
+
+    def totals(self) -> Totals:
+        """What `Task.result` takes. Waits for the device."""
+        return self._kept if self._task.statistics is None else self._sums.to("cpu", torch.float64)
+
+
+def _on_cpu(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu()
 
 
 @torch.no_grad()
@@ -36,13 +66,13 @@ def evaluate(net: nn.Module, task: Task, split: Split, *, device: torch.device, 
     feed = task.feed(members, batch, device=device, channels_last=recipe.channels_last)
     forward = Forward(net, recipe, device)
     arithmetic(recipe, device)
-    totals = no_totals(task, device)
+    tally = Tally(task, device)
     net.eval()
     try:
         with algorithm_search(False):  # a pass or two is over before a search would pay
             for draw in feed.draws(None):
-                totals += task.totals(forward, feed.gather(draw))
+                tally.add(task.totals(forward, feed.gather(draw)))
     finally:
         for module, mode in modes:
             module.training = mode
-    return judge(task, totals.to("cpu", torch.float64), f"the split {split}")
+    return judge(task, tally.totals(), f"the split {split}")

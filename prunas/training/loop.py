@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,9 @@ from prunas.recipe import Recipe
 from prunas.tasks.base import Feed, Task, judge
 from prunas.training.capture import RunnerFactory, StepRunner, eager, random_layers
 from prunas.training.determinism import refusal
+from prunas.training.distillation import Teacher, taught
 from prunas.training.evaluate import evaluate
+from prunas.training.feeds import training_feed
 from prunas.training.hooks import Combined, Regulariser
 from prunas.training.journal import Journal, interrupts
 from prunas.training.phases import Phases
@@ -102,6 +104,7 @@ def train(
     device: torch.device,
     regulariser: Regulariser | None = None,
     phases: Phases | None = None,
+    teacher: Teacher | None = None,
     masks: Mapping[str, Tensor] | None = None,
     folder: Path | None = None,
     checkpoint_every: float = 30.0,
@@ -125,6 +128,7 @@ def train(
         score: What `TrainingOutcome.score` is measured on, once, after the last epoch.
         regulariser: A pruning method's penalty.
         phases: What divides the training into phases, with learning rates of its own.
+        teacher: A trained network that is listened to beside the labels; None: there is none.
         masks: By parameter name; where a mask is 0 the weight stays 0.
         folder: Where `log.jsonl`, the checkpoint and the weights go; None writes nothing.
         checkpoint_every: Seconds.
@@ -135,8 +139,8 @@ def train(
         prepare: Gives the training its steps; see `prunas.training.capture`.
 
     Raises:
-        InputError: The arguments do not fit together, deterministic algorithms are wanted that a layer lacks, or a
-            score is no number of its range.
+        InputError: The arguments do not fit together, the task cannot be taught, deterministic algorithms are
+            wanted that a layer lacks, or a score is no number of its range.
         Diverged: The loss of an epoch is not finite.
         Preempted: `stop` said so; a checkpoint was written.
         KeyboardInterrupt: Ctrl-C; with a folder, a checkpoint was written.
@@ -155,6 +159,7 @@ def train(
         device=device,
         regulariser=regulariser,
         phases=phases,
+        teacher=teacher,
         masks=masks,
         folder=folder,
         checkpoint_every=checkpoint_every,
@@ -195,7 +200,7 @@ def _check_arguments(epochs: int, split: str, score: str | None, every_epoch: bo
         raise InputError(f"a training needs at least 1 epoch, not {epochs}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Training:
     """The arguments of `train`, and the parts of a training that read them.
 
@@ -213,6 +218,7 @@ class _Training:
     device: torch.device
     regulariser: Regulariser | None
     phases: Phases | None
+    teacher: Teacher | None
     masks: Mapping[str, Tensor] | None
     folder: Path | None
     checkpoint_every: float
@@ -239,7 +245,16 @@ class _Training:
             key.append(
                 fingerprint(self.members)
             )  # the task's identity covers whole splits, not a part of one
+        if self.teacher is not None:
+            key.append([self.teacher.temperature, self.teacher.weight])
         return key
+
+    @cached_property
+    def learnt(self) -> Task:
+        """What steps descend: the task, with the teacher where there is one."""
+        if self.teacher is None:
+            return self.task
+        return taught(self.task, self.teacher, self.recipe, self.device)
 
     def run(self, net: nn.Module, prepare: RunnerFactory) -> TrainingOutcome:
         """Trains, or continues, from the first step to the score; see `train`."""
@@ -247,16 +262,10 @@ class _Training:
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         net.to(device=device, memory_format=layout)  # type: ignore[call-overload]  # a documented overload
         hook = self._attach(net)
-        feed = task.feed(
-            self.members,
-            recipe.batch,
-            device=device,
-            augment=recipe.augment,
-            channels_last=recipe.channels_last,
-        )
+        feed = training_feed(task, recipe, self.members, device)
         key = self.key
         with (
-            prepare(net, task, feed.gather, recipe, device, hook, self.masks) as runner,
+            prepare(net, self.learnt, feed.gather, recipe, device, hook, self.masks) as runner,
             random_layers(stream_seed("layers", self.seed), runner.generator),
             interrupts(enabled=folder is not None) as interrupted,
         ):
@@ -268,6 +277,7 @@ class _Training:
                 self._epoch(feed, runner, journal, pause)
                 pause()
             step.release()
+            step.settle()
             if step.net is not net:
                 step.deliver(net)
             net.eval()
@@ -312,7 +322,8 @@ class _Training:
         if phases is not None:
             line["phase"] = phases.phase(epoch, self.epochs)
         if self.every_epoch:
-            line["val_score"] = evaluate(step.net, task, "val", device=self.device, recipe=self.recipe)
+            with step.judged():
+                line["val_score"] = evaluate(step.net, task, "val", device=self.device, recipe=self.recipe)
         journal.end_epoch(line)
         if runner.notice is not None:
             journal.warn(runner.notice)
@@ -344,7 +355,7 @@ class _Training:
                 runner.advance(draw)
             except RuntimeError as error:
                 # About the whole process's setting, so no other training would fare better.
-                again = partial(self.task.loss, runner.step.net, feed.gather(draw))
+                again = partial(self.learnt.loss, runner.step.net, feed.gather(draw))
                 if (refused := refusal(error, runner.step.net, again)) is not None:
                     raise refused from error
                 raise

@@ -9,13 +9,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
 from prunas.recipe import Recipe
 
-__all__ = ["AdamW", "Optimiser", "Sgd", "make_optimiser"]
+__all__ = ["AdamW", "Optimiser", "Sgd", "make_optimiser", "norms_and_biases"]
 
 BETAS = (0.9, 0.999)
 """Of AdamW: decay of the running means of gradients and of their squares, torch's defaults."""
@@ -177,6 +178,15 @@ def _weights(beta: float, steps: list[Tensor]) -> list[Tensor]:
     """1 - beta**steps, the sum of the weights of a running mean that began with zero; without cancellation."""
     weights = torch._foreach_expm1(torch._foreach_mul(steps, math.log(beta)))
     return list(torch._foreach_neg(weights))
+
+
+_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+
+
+def norms_and_biases(net: nn.Module) -> set[int]:
+    """The `id` of each parameter that only shifts or scales: those of norms, and all of one axis or none."""
+    of_norms = (p for module in net.modules() if isinstance(module, _NORMS) for p in module.parameters())
+    return {id(p) for p in of_norms} | {id(p) for p in net.parameters() if p.ndim <= 1}
 
 
 _CLASSES: Mapping[str, type[Optimiser]] = {"sgd": Sgd, "adamw": AdamW}

@@ -12,11 +12,12 @@ from prunas.data.dataset import Draw
 from prunas.errors import InputError, unknown
 from prunas.recipe import Recipe
 from prunas.tasks.base import Task, training_loss
+from prunas.training.average import Average
 from prunas.training.hooks import Regulariser
-from prunas.training.optimiser import make_optimiser
+from prunas.training.optimiser import make_optimiser, norms_and_biases
 from prunas.training.precision import Float32, algorithm_search, float32_arithmetic
 
-__all__ = ["Forward", "Step", "arithmetic", "autocast", "no_totals"]
+__all__ = ["Forward", "Step", "add_up", "arithmetic", "autocast", "no_totals"]
 
 
 def autocast(recipe: Recipe, device: torch.device) -> contextlib.AbstractContextManager[object]:
@@ -36,7 +37,24 @@ def arithmetic(recipe: Recipe, device: torch.device) -> None:
 def no_totals(task: Task, device: torch.device) -> Tensor:
     """Where the statistics of batches are summed up: (statistics,), float64 where the device has it."""
     kind = torch.float32 if device.type == "mps" else torch.float64
-    return torch.zeros(task.statistics, dtype=kind, device=device)
+    return torch.zeros(task.statistics or 0, dtype=kind, device=device)
+
+
+def add_up(task: Task, sums: Tensor, totals: Any) -> None:
+    """Adds the statistics of a batch to `sums`, both (statistics,).
+
+    Raises:
+        InputError: They have another shape, which would be broadcast.
+    """
+    if not isinstance(totals, Tensor) or totals.shape != sums.shape:
+        kind = (
+            f"tensor of shape {tuple(totals.shape)}" if isinstance(totals, Tensor) else type(totals).__name__
+        )
+        raise InputError(
+            f"task {task.name!r}: totals returns a {kind}; as it says statistics = {task.statistics}, return "
+            f"({task.statistics},)"
+        )
+    sums.add_(totals)
 
 
 class Forward:
@@ -49,7 +67,11 @@ class Forward:
         """One forward pass."""
         with self._autocast:
             output = self._net(*inputs)
-        return tree_map_only(Tensor, Tensor.float, output) if self._bf16 else output
+        return tree_map_only(Tensor, _in_float32, output) if self._bf16 else output
+
+
+def _in_float32(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor  # labels stay integers
 
 
 class _Passes:
@@ -109,8 +131,14 @@ class Step:
             masks: By parameter name; where a mask is 0 the weight is 0 before and after every step.
 
         Raises:
-            InputError: A mask's name is not that of a parameter, or the task does not have the recipe's loss.
+            InputError: A mask's name is not that of a parameter, the task does not have the recipe's loss, or the
+                recipe is not settled.
         """
+        if recipe.label_smoothing_from:
+            raise InputError(
+                f"recipe {recipe.name!r} smooths labels from {recipe.label_smoothing_from:,} parameters on; train "
+                "with recipe.settled(parameters), those of the dense network"
+            )
         self.net, self._gather, self._recipe, self._regulariser = net, gather, recipe, regulariser
         self._task, self._device = task, device
         self._loss = training_loss(task, recipe.label_smoothing)
@@ -119,7 +147,9 @@ class Step:
         self.lr = torch.zeros((), device=device)
         self._lr = 0.0
         exempt = {id(p) for p in regulariser.exempt()} if regulariser else set()
+        exempt |= set() if recipe.decay_norms else norms_and_biases(net)
         self._optimiser = make_optimiser(self._params, recipe, device, exempt)
+        self._average = Average(net, recipe.ema) if recipe.ema else None
         self._loss_sum = torch.zeros((), device=device)
         self._totals = no_totals(task, device)
         self._masked: dict[str, Tensor] = {}
@@ -174,27 +204,18 @@ class Step:
         loss.backward()  # type: ignore[no-untyped-call]
         if self._regulariser is not None:
             self._regulariser.gradients()
+        if self._recipe.clip:
+            nn.utils.clip_grad_norm_(self._params.values(), self._recipe.clip)
         self._optimiser(self.lr)
         if self._regulariser is not None:
             self._regulariser.after_step(self.lr)
         self._mask()
+        if self._average is not None:
+            self._average.update()
         self._loss_sum.add_(loss.detach(), alpha=size)
         if self._task.scores_training:
-            self.add_up(self._task.totals(passes.again, batch))
-
-    @torch.no_grad()
-    def add_up(self, totals: Tensor) -> None:
-        """Adds the statistics of a batch (statistics,).
-
-        Raises:
-            InputError: They have another shape.
-        """
-        if totals.shape != self._totals.shape:  # would be broadcast
-            raise InputError(
-                f"task {self._task.name!r}: totals returns a tensor of shape {tuple(totals.shape)}; as it says "
-                f"statistics = {self._task.statistics}, return ({self._task.statistics},)"
-            )
-        self._totals.add_(totals)
+            with torch.no_grad():
+                add_up(self._task, self._totals, self._task.totals(passes.again, batch))
 
     def _mask(self) -> None:
         if self._masked:
@@ -202,9 +223,20 @@ class Step:
 
     @torch.no_grad()
     def forget(self) -> None:
-        """Drops what the optimiser remembers, and applies the masks."""
+        """Drops what optimiser and running mean remember, and applies the masks."""
         self._optimiser.forget()
+        if self._average is not None:
+            self._average.forget()
         self._mask()
+
+    def judged(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, the network has the weights that are to be scored: the running mean where the recipe has one."""
+        return contextlib.nullcontext() if self._average is None else self._average.standing_in()
+
+    def settle(self) -> None:
+        """After the last step, gives the network the weights that are scored and kept."""
+        if self._average is not None:
+            self._average.settle()
 
     def totals(self) -> tuple[float, Tensor]:
         """Sum of the losses and of the statistics since the last call, on the CPU. Waits for the device."""
@@ -217,10 +249,12 @@ class Step:
         """Every tensor a step changes, by name; the tensors themselves, not copies."""
         net = {f"net.{name}": t for name, t in self.net.state_dict().items() if isinstance(t, Tensor)}
         own = self._regulariser.state() if self._regulariser is not None else {}
+        mean = self._average.state() if self._average is not None else {}
         return {
             **net,
             **self._optimiser.state(),
             **{f"regulariser.{name}": t for name, t in own.items()},
+            **{f"average.{name}": t for name, t in mean.items()},
             "loss": self._loss_sum,
             "totals": self._totals,
         }

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from prunas.architecture import Architecture
 from prunas.recipe import Recipe
 from prunas.spaces.space import SearchSpace
-from prunas.tasks.base import Task
+from prunas.tasks.base import Split, Task
 from prunas.training.evaluate import evaluate
 from prunas.works import processor
 from prunas.works.runtime import (
@@ -58,8 +58,9 @@ def score_network(
     make: Callable[[SearchSpace, Task], nn.Module],
     norms: int,
     stop: Callable[[], bool],
+    split: Split = "val",
 ) -> dict[str, Any] | None:
-    """Validation score of a network that is not trained.
+    """Score of a network that is not trained.
 
     Args:
         spec: With the space, the recipe, the data and the seed of a job.
@@ -67,6 +68,7 @@ def score_network(
         make: Makes its network on the CPU, with weights.
         norms: Training images from which statistics of batch norms are estimated anew first; 0 keeps them.
         stop: Whether to stop.
+        split: What it is scored on.
 
     Returns:
         As `run`.
@@ -87,8 +89,8 @@ def score_network(
             images = estimate_norms(net, batches, where)
         if stop():
             return None
-        score = evaluate(net, task, "val", device=where, recipe=recipe)
-    images += len(task.members("val", 0))
+        score = evaluate(net, task, split, device=where, recipe=recipe)
+    images += len(task.members(split, 0))
     return {"score": score, "macs": macs * images, "seconds": time.perf_counter() - started}
 
 

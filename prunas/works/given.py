@@ -4,14 +4,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import nn
 
 from prunas.architecture import Architecture
 from prunas.files import write_atomic
 from prunas.spaces.space import SearchSpace
-from prunas.surgery.given import Weights, fitted_state
+from prunas.surgery.given import Weights, fitted_state, state_bytes
 from prunas.tasks.base import Task
 from prunas.works.evaluate import score_network
 from prunas.works.runtime import initial
@@ -42,9 +41,7 @@ def run(
     def make(space: SearchSpace, task: Task) -> nn.Module:
         nonlocal notes
         state, notes = fitted_state(weights, initial(space, spec["seed"]), folder.parent)
-        # Copies, because tied parameters share storage, which the format does not allow.
-        kept = safetensors.torch.save({name: tensor.contiguous().clone() for name, tensor in state.items()})
-        write_atomic(folder / "weights.safetensors", lambda file: file.write(kept))
+        write_atomic(folder / "weights.safetensors", lambda file: file.write(state_bytes(state)))
         with torch.random.fork_rng(devices=[]):
             return space.build(arch, state, {})
 

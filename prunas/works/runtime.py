@@ -16,15 +16,17 @@ import torch
 from torch import nn
 
 from prunas.architecture import Architecture
-from prunas.data import load
 from prunas.data.dataset import stream_seed
+from prunas.data.find import load_data
 from prunas.errors import InputError
 from prunas.plugins import resolve
 from prunas.spaces.load import load_space
+from prunas.spaces.reference import Reference
 from prunas.spaces.space import SearchSpace
 from prunas.tasks.base import Task
 from prunas.tasks.load import CLASSIFICATION, TaskReference, load_task
 from prunas.training.capture import StepCache, cuda_recorder
+from prunas.training.distillation import Teacher
 from prunas.training.precision import SEARCHED
 from prunas.works import processor
 
@@ -43,6 +45,7 @@ __all__ = [
     "space_of_spec",
     "task_of",
     "task_of_spec",
+    "teacher",
     "weights",
 ]
 
@@ -201,18 +204,18 @@ def data_root(spec: Mapping[str, Any]) -> Path | None:
     return Path(root) if root else None
 
 
-def task_of(reference: TaskReference, data: str, root: Path | None = None) -> Task:
+def task_of(reference: TaskReference, data: Reference | None, root: Path | None = None) -> Task:
     """The task of a job.
 
     Args:
         reference: As the job says.
-        data: Name of the data set, or "".
+        data: Of the data set; None if the task needs none.
         root: Folder of the data sets, see `prunas.data.data_folder`.
 
     Raises:
         InputError: It cannot be loaded, or is not the one the job was planned with.
     """
-    return load_task(reference, load(data, root) if data else None)
+    return load_task(reference, None if data is None else load_data(data, root))
 
 
 def task_of_spec(spec: Mapping[str, Any]) -> Task:
@@ -221,11 +224,9 @@ def task_of_spec(spec: Mapping[str, Any]) -> Task:
     Raises:
         InputError: It, or its data, is another one by now.
     """
-    planned = spec["data"]
-    data = load(planned["name"], data_root(spec)) if planned["name"] else None
-    if data is not None and data.identity != planned["identity"]:
-        raise InputError(f"data set {data.name!r} is not the one this run was planned with; check --data")
-    return load_task(TaskReference.from_json(spec["task"]) if "task" in spec else CLASSIFICATION, data)
+    planned = Reference.from_json({key: value for key, value in spec["data"].items() if key != "images"})
+    task = TaskReference.from_json(spec["task"]) if "task" in spec else CLASSIFICATION
+    return task_of(task, planned if planned.name else None, data_root(spec))
 
 
 def calibration(
@@ -293,6 +294,21 @@ def network(
             rebuild = resolve("prunas.rebuilds", how["name"])
             state = rebuild(space, arch, state, kept, images, **how["options"])
         return space.build(arch, state, kept)
+
+
+def teacher(space: SearchSpace, taught: Mapping[str, Any] | None, folder: Path) -> Teacher | None:
+    """The dense network that teaches in a job, on the CPU; the random state is left alone.
+
+    Args:
+        space: The search space.
+        taught: As `prunas.protocols.Protocol.teaching` writes it down; None: nobody teaches.
+        folder: Of the job; the run of the dense network lies beside it.
+    """
+    if taught is None:
+        return None
+    state = weights(folder.parent / taught["run"])
+    with torch.random.fork_rng(devices=[]):
+        return Teacher(space.build(space.dense, state, {}), taught["temperature"], taught["weight"])
 
 
 def space_of_spec(spec: Mapping[str, Any]) -> SearchSpace:

@@ -6,11 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from prunas.architecture import Architecture
+from prunas.files import canonical
 from prunas.plugins import resolve
 from prunas.recipe import Recipe
+from prunas.runs.job import PLACES
 from prunas.surgery.masks import kernel_masks
+from prunas.tasks.base import Task
+from prunas.training.evaluate import evaluate
 from prunas.training.loop import EpochReport, Preempted, train
 from prunas.works import processor
 from prunas.works.runtime import (
@@ -23,9 +28,14 @@ from prunas.works.runtime import (
     side_by_side,
     space_of_spec,
     task_of_spec,
+    teacher,
 )
 
-__all__ = ["run"]
+__all__ = ["KEPT_UP_TO", "run"]
+
+KEPT_UP_TO = 64 << 20
+"""Bytes of the weights that a final training keeps unasked. All, because nothing but its test score tells which is
+best, and that must choose nothing."""
 
 
 def run(
@@ -40,7 +50,8 @@ def run(
     Other trainings may run in this process while `stop` is asked; neither sees a trace of the other in its result.
 
     Returns:
-        What happened, as JSON values; None if `stop` ended it and the same job will continue.
+        What happened, as JSON values, with `pruned_score` where weights of a run are inherited; None if `stop`
+        ended it and the same job will continue.
 
     Raises:
         MemoryError: The GPU's memory does not suffice, maybe because other trainings are on it.
@@ -83,6 +94,7 @@ def _run(
     regulariser = resolve("prunas.penalties", penalty["name"])(**penalty["options"]) if penalty else None
     division = spec.get("phases")
     phases = resolve("prunas.phases", division["name"])(**division["options"]) if division else None
+    taught = spec.get("teacher")
     masks = kernel_masks(space.survey, arch)
 
     def tell(state: EpochReport) -> None:
@@ -94,8 +106,12 @@ def _run(
             message["captures"] = STEP_CACHE.captures
         progress(message)
 
+    inherits = spec["inherit"] is not None and spec["inherit"]["run"] is not None
+    pruned_score: float | None = None
     try:
         with processor.convolutions(onednn):
+            if inherits:  # of every session, for a checkpoint does not keep it; the same each time
+                pruned_score = _score_before(net, task, recipe, where)
             trained = train(
                 net,
                 task,
@@ -107,18 +123,22 @@ def _run(
                 device=where,
                 regulariser=regulariser,
                 phases=phases,
+                teacher=teacher(space, taught, folder),
                 masks={name: torch.as_tensor(mask) for name, mask in masks.items()} or None,
                 folder=folder,
                 checkpoint_every=checkpoint_seconds(),
-                keep_weights=spec["keep_weights"],
+                keep_weights=_keeps_weights(spec, net),
                 progress=tell,
                 stop=stop,
-                prepare=partial(STEP_CACHE.bench, (space.name, arch.digest, task.identity)),
+                prepare=partial(
+                    STEP_CACHE.bench, (space.name, arch.digest, task.identity, canonical(taught))
+                ),
             )
     except Preempted:
         return None
     return {
         "score": trained.score,
+        **({"pruned_score": pruned_score} if inherits else {}),
         "score_name": trained.score_name,
         "seconds": trained.seconds,
         "images_per_second": trained.images_per_second,
@@ -138,3 +158,18 @@ def _run(
             "cuda": torch.version.cuda if where.type == "cuda" else None,
         },
     }
+
+
+def _keeps_weights(spec: Mapping[str, Any], net: nn.Module) -> bool:
+    """Whether the weights of a training are kept: those that its job names, and final ones up to `KEPT_UP_TO`."""
+    if spec["keep_weights"] or spec["score"] != "test":
+        return bool(spec["keep_weights"])
+    size = sum(tensor.numel() * tensor.element_size() for tensor in net.state_dict().values())
+    return bool(size <= KEPT_UP_TO) and spec.get(PLACES, {}).get("weights_of_finals") != "dropped"
+
+
+def _score_before(net: nn.Module, task: Task, recipe: Recipe, where: torch.device) -> float:
+    """Validation score of a network that inherited weights, before its first step; the test split is not met."""
+    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    net.to(device=where, memory_format=layout)  # type: ignore[call-overload]  # a documented overload
+    return evaluate(net, task, "val", device=where, recipe=recipe)

@@ -5,28 +5,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from prunas import live
 from prunas.architecture import Architecture
 from prunas.costs.target import Target
 from prunas.errors import InputError
 from prunas.names import RowKind
 from prunas.plugins import resolve
 from prunas.proposers.brief import Penalty, Proposal
-from prunas.protocols import PROTOCOLS, SCRATCH, Protocol
+from prunas.protocols import BACKWARD, PROTOCOLS, SCRATCH, TAUGHT, Protocol, untaught
 from prunas.recipe import Recipe
 from prunas.results.rows import TrainingRow
 from prunas.runs.execute import Outcome
 from prunas.runs.job import Job
+from prunas.spaces.reference import Reference
 from prunas.spaces.space import SearchSpace
 from prunas.surgery.given import Weights
 from prunas.tasks.load import CLASSIFICATION, TaskReference
 from prunas.tasks.score import ACCURACY, Score
 
-__all__ = ["BACKWARD", "Setting", "Training", "WorkRequest"]
+__all__ = ["Setting", "Training", "WorkRequest"]
 
 WORK = "train"
 GIVEN = "given"
-BACKWARD = 3
-"""MACs of a training step over those of a forward pass: the backward pass costs about two more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class Setting:
             each machine, see `prunas.data.data_folder`.
         task: What networks are trained for.
         score: What their scores mean.
+        data_from: What any process finds the data by, if that is more than a name.
         dense_from: Given weights of the dense network of pruning methods, which is then not trained. None has it
             trained.
     """
@@ -62,11 +63,22 @@ class Setting:
     task: TaskReference = CLASSIFICATION
     score: Score = ACCURACY
     dense_from: Weights | None = None
+    data_from: Reference | None = None
+
+    @property
+    def data_reference(self) -> Reference | None:
+        """What any process finds the data by; None if the task needs none."""
+        named = Reference(self.data, self.identity) if self.data else None
+        return self.data_from or named
+
+    @property
+    def _data(self) -> dict[str, Any]:
+        return (self.data_reference or Reference("")).to_json()
 
     def __post_init__(self) -> None:
         """Refuses a dense training that would need a dense training, or that given weights replace."""
         how = self.dense_training
-        if not how.trains_dense:
+        if not how.trains_dense or how.teacher is not None:
             able = " or ".join(name for name, entry in PROTOCOLS.items() if entry.trains_dense)
             raise InputError(
                 f"the dense network cannot be trained by {how.name!r}; use {able} (and --epochs)"
@@ -90,7 +102,7 @@ class Setting:
         **changes: Any,
     ) -> Job:
         recipe, epochs = schedule
-        data: dict[str, Any] = {"name": self.data, "identity": self.identity}
+        data = self._data
         if recipe.images and split == "train+val":
             # The identity covers whole splits; of a part it is what both splits give that says which part.
             train = self.images["train"]
@@ -112,9 +124,14 @@ class Setting:
 
     def _placed(self, work: str, spec: Mapping[str, Any], label: str) -> Job:
         """A job with the task of this setting, and the folder of its data."""
-        task = {} if self.task.name == CLASSIFICATION.name else {"task": self.task.to_json()}
+        task = {} if self.task.implied else {"task": self.task.to_json()}
         places = {} if self.root is None else {"data": str(self.root)}
         return Job(work, {**spec, **task}, self.space.name, label, places)
+
+    @property
+    def live(self) -> list[str]:
+        """Names of what exists in this process alone, see `prunas.live`."""
+        return live.names_in([self.space.reference, self._data, self.task.to_json()])
 
     def schedule(self, how: Protocol, arch: Architecture, cap: float | None = None) -> tuple[Recipe, int]:
         """The recipe of a training, and its epochs; see `Protocol.schedule`."""
@@ -167,7 +184,7 @@ class Setting:
         spec: dict[str, Any] = {
             "space": self.space.reference,
             "recipe": self.recipe.replace(name="").to_json(),
-            "data": {"name": self.data, "identity": self.identity},
+            "data": self._data,
             "seed": seed,
             "options": dict(options),
         }
@@ -186,7 +203,13 @@ class Setting:
         return self._training(job, arch, "scratch-e")
 
     def final(
-        self, proposal: Proposal, how: Protocol, seed: int, cap: float | None, keep: bool
+        self,
+        proposal: Proposal,
+        how: Protocol,
+        seed: int,
+        cap: float | None,
+        keep: bool | None = None,
+        splits: tuple[str, str] = ("train+val", "test"),
     ) -> "Training":
         """The training a point is judged by: on train and validation, tested once after the last epoch.
 
@@ -195,25 +218,32 @@ class Setting:
             how: The protocol.
             seed: Of the initial weights and the batches.
             cap: Largest factor of Scratch-B where the protocol names none, or None.
-            keep: Whether the weights are kept.
+            keep: Whether the weights are kept; None: those up to `prunas.works.train.KEPT_UP_TO`. True is another
+                run, for its name says so.
+            splits: What it is trained on, and what it is scored on after the last epoch.
 
         Raises:
-            InputError: The protocol inherits weights and the proposal knows of none.
+            InputError: The protocol inherits weights, or has a teacher, and the proposal knows of none.
         """
         arch = proposal.architecture
         schedule = self.schedule(how, arch, cap)
-        changes: dict[str, Any] = {"keep_weights": keep, "inherit": how.inherits(proposal)}
+        changes: dict[str, Any] = {"keep_weights": keep is True, "inherit": how.inherits(proposal)}
         if how.phases is not None:
             changes["phases"] = how.phases
-        job = self._job(
-            how.label(self.recipe, schedule[1]), arch, seed, schedule, "train+val", "test", **changes
-        )
+        label = how.label(self.recipe, schedule[1])
+        if (teacher := how.teaching(proposal)) is not None:
+            changes["teacher"] = teacher
+            label = untaught(label) + TAUGHT
+        job = self._job(label, arch, seed, schedule, *splits, **changes)
+        if keep is False:
+            job = replace(job, places={**job.places, "weights_of_finals": "dropped"})
         return self._training(job, arch, how.name)
 
     def _training(self, job: Job, arch: Architecture, how: str) -> "Training":
         epochs = job.spec["epochs"]
-        macs = BACKWARD * self.space.cost(arch).macs * epochs * self.images[job.spec["split"]]
-        return Training(job, arch, how, epochs, macs, self.chance)
+        taught = self.space.cost(self.space.dense).macs if "teacher" in job.spec else 0
+        image = BACKWARD * self.space.cost(arch).macs + taught
+        return Training(job, arch, how, epochs, image * epochs * self.images[job.spec["split"]], self.chance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +290,8 @@ class Training:
         flags: tuple[str, ...] = (),
     ) -> TrainingRow:
         """The row of this training, whatever became of it."""
-        score = outcome.result.values["score"] if outcome and outcome.result else None
+        values = outcome.result.values if outcome and outcome.result else {}
+        score = values.get("score")
         tested = self.job.spec["score"] == "test"
         status = "planned" if outcome is None else "finished" if outcome.result else outcome.status
         return TrainingRow(
@@ -281,4 +312,5 @@ class Training:
             folder=folder,
             flags=flags,
             chance=self.chance if tested else None,
+            pruned_score=values.get("pruned_score"),
         )

@@ -55,7 +55,7 @@ def test_results_name_no_machine_and_belong_to_their_cell(path: Path) -> None:
 
 def test_a_reduced_efficiency_figure_of_real_images_is_complete() -> None:
     result = load_results("reduced")["efficiency-left"]
-    rows = [row for row in result.record.rows if row.accuracy is not None]
+    rows = [row for row in result.record.rows if row.score is not None]
     seeds = {(row.proposer, row.asked): 0 for row in rows}
     for row in rows:
         seeds[row.proposer, row.asked] += 1
@@ -251,7 +251,7 @@ def test_verdicts_come_from_the_rows(small: Path) -> None:
         right={"proposer": "uniform", "train": "scratch-e"},
     )
     rows = results["small"].record.rows
-    accuracy = {(row.proposer, row.search_seed): row.accuracy or 0.0 for row in rows}
+    accuracy = {(row.proposer, row.search_seed): row.score or 0.0 for row in rows}
     expected = [accuracy["slimming", seed] - accuracy["uniform", seed] for seed in range(2)]
     (verdict,) = verdicts([claim], [SMALL], results, 0.2)
     assert verdict.difference is not None

@@ -133,6 +133,28 @@ def test_every_crop_and_both_mirrors_occur_about_equally_often():
         assert counts == pytest.approx([3000 / kinds] * kinds, abs=5 * (3000 / kinds) ** 0.5)
 
 
+def test_alternating_flips_show_an_image_and_its_mirror_image_in_turn():
+    """Jordan 2024, arXiv:2404.00498: random in the first epoch, then every image the other way round."""
+    data = colours()
+
+    def mirrored(seed, epoch, split="train"):
+        feed = data.feed(data.members(split), 8, device=CPU, augment=True).alternating()
+        drawn = torch.cat([draw[0] for draw in feed.draws(seed, epoch)], dim=1)
+        return dict(zip(drawn[0].tolist(), drawn[3].tolist(), strict=True))
+
+    first = mirrored(1, 0)
+    assert 5 < sum(first.values()) < 25
+    for epoch in range(1, 5):
+        assert mirrored(1, epoch) == {image: (flip + epoch) % 2 for image, flip in first.items()}
+    assert mirrored(2, 0) != first
+    assert first.items() <= mirrored(1, 0, "train+val").items()
+    plain = data.feed(data.members("train"), 8, device=CPU, augment=True)
+    rest = [draw[0][:3] for draw in plain.alternating().draws(1, 3)]
+    assert all(map(torch.equal, rest, (draw[0][:3] for draw in plain.draws(1, 3))))
+    still = data.feed(data.members("train"), 8, device=CPU).alternating()
+    assert not torch.cat([draw[0] for draw in still.draws(1, 3)], dim=1)[3].any()
+
+
 def test_an_epoch_depends_on_seed_and_number_alone():
     data = colours()
 

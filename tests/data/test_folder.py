@@ -7,7 +7,13 @@ from PIL import Image
 
 from prunas.data import folder as folder_module
 from prunas.data import load
+from prunas.data.folder import load_folder
+from prunas.data.pictures import AUGMENTATIONS
 from prunas.errors import InputError
+from prunas.experiments.plan import make_setting
+from prunas.files import digest
+from prunas.spaces.load import load_space
+from prunas.works.runtime import task_of_spec
 
 CPU = torch.device("cpu")
 
@@ -136,7 +142,7 @@ def test_a_damaged_image_is_named_before_anything_is_read(photographs, name, dam
         load("folder", photographs)
     message = str(caught.value)
     assert message.startswith(f"1 of 44 images in {photographs} cannot be read, such as train/b/{name} (")
-    assert message.endswith("set PRUNAS_SKIP_DAMAGED=1 to leave them out")
+    assert message.endswith("set PRUNAS_SKIP_DAMAGED=1 (or skip_damaged = true) to leave them out")
     assert "\n" not in message
 
 
@@ -172,3 +178,104 @@ def test_images_are_looked_at_once(photographs, monkeypatch):
     (photographs / "train" / "a" / "03.jpg").write_bytes(b"")  # another size: looked at again
     with pytest.raises(InputError, match="1 of 44 images"):
         load("folder", photographs, split_seed=2)
+
+
+def test_a_folder_prepared_as_usual_keeps_its_identity(root):
+    # Of its files' names and sizes, as before there were options.
+    files = sorted(path for path in root.glob("*/*/*.png"))
+    listing = [[path.relative_to(root).as_posix(), path.stat().st_size] for path in files]
+    assert load("folder", root).identity == digest(["folder", listing, 0])
+    assert load("folder", root, size=224, augment="crop+flip").identity == load("folder", root).identity
+
+
+def test_size_grey_and_normalisation(root):
+    data = load("folder", root, size=8, resize=8, channels=1, mean=[0.5], std=[0.25], augment="none")
+    assert data.shape == (1, 8, 8)
+    x, _ = next(data.batches("test", 4, device=CPU))
+    # The grey of ITU-R 601-2, as PIL converts: 0.299 R + 0.587 G + 0.114 B of (255, 51, 0), in whole numbers.
+    grey = round(0.299 * 255 + 0.587 * 51)
+    torch.testing.assert_close(x[2], torch.full((1, 8, 8), (grey / 255 - 0.5) / 0.25))
+    augmented, _ = next(data.batches("train", 4, device=CPU, seed=0, augment=True))
+    plain, _ = next(data.batches("train", 4, device=CPU, seed=0))
+    assert torch.equal(augmented, plain)
+    identities = {
+        load("folder", root, **options).identity
+        for options in (
+            {},
+            {"size": 8},
+            {"channels": 1},
+            {"augment": "flip"},
+            {"mean": [0.5] * 3},
+            {"resize": 300},
+        )
+    }
+    assert len(identities) == 6
+
+
+@pytest.mark.parametrize("augment", [*sorted(AUGMENTATIONS), "shift+flip+trivial"])
+def test_augmentations_change_training_images_alone(root, augment):
+    data = load("folder", root, size=16, augment=augment)
+    x, y = next(data.batches("train", 36, device=CPU, seed=0))
+    u, v = next(data.batches("train", 36, device=CPU, seed=0, augment=True))
+    assert x.shape == u.shape == (36, 3, 16, 16)
+    assert torch.equal(y, v)
+    assert torch.equal(x, u) == (augment == "none")
+
+
+def test_train_alone_is_divided_and_a_test_folder_is_the_test_split(root, tmp_path):
+    shutil.copytree(root / "train", tmp_path / "train")
+    data = load("folder", tmp_path)
+    assert data.sizes == {"train": 29, "val": 3, "train+val": 32, "test": 8}
+    assert "no test split was given" in data.notes[0]
+    shutil.copytree(root / "val", tmp_path / "test")
+    load_folder.cache_clear()
+    data = load("folder", tmp_path)
+    assert (data.sizes, data.notes) == (load("folder", root).sizes, ())
+    shutil.copytree(root / "val", tmp_path / "val")
+    load_folder.cache_clear()
+    assert load("folder", tmp_path).sizes == {"train": 40, "val": 4, "train+val": 44, "test": 4}
+
+
+def test_options_stand_in_the_file_of_a_space(photographs, tmp_path):
+    (photographs / "train" / "a" / "03.jpg").write_bytes(b"")
+    file = tmp_path / "small.toml"
+    file.write_text(
+        'network = "prunas.networks:vgg11"\n'
+        "arguments = { channels = 1, base = 4, pools = 2, classes = 2 }\n"
+        'input = [1, 8, 8]\nrecipe = "tiny"\n'
+        '[data]\nname = "folder"\nsize = 8\nchannels = 1\naugment = "shift"\nskip_damaged = true\n'
+    )
+    setting = make_setting(load_space(str(file)), root=photographs)
+    assert setting.notes[-1] == "damaged images left out: 1, such as train/a/03.jpg"
+    document = setting.dense(0, None).job.spec["data"]
+    assert document["options"] == {"size": 8, "channels": 1, "augment": "shift", "skip_damaged": True}
+    assert task_of_spec(setting.dense(0, None).job.task).data.identity == setting.identity
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"size": 0}, "size must be a whole number of at least 1, not 0"),
+        ({"channels": 2}, r"channels must be 1 \(grey\) or 3 \(colours\), not 2"),
+        ({"mean": [0.5]}, "need 3 numbers"),
+        ({"std": [0.5, 0.5, 0]}, "std is above 0"),
+        ({"mean": "grey"}, "mean must be numbers"),
+        ({"augment": "crop+flop"}, "unknown augmentation 'flop'; did you mean flip"),
+        ({"augment": "none+flip"}, "contradicts itself"),
+        ({"size": 64, "resize": 32}, "resize must be 64 at least"),
+        ({"sise": 64}, "unknown option of data set 'folder' 'sise'; did you mean size"),
+    ],
+)
+def test_options_that_cannot_be_used_are_one_line(root, options, says):
+    with pytest.raises(InputError, match=says) as caught:
+        load("folder", root, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_went_is_named(photographs):
+    data = load("folder", photographs)
+    load_folder.cache_clear()
+    (photographs / "train" / "a" / "03.jpg").unlink()
+    with pytest.raises(InputError, match=r"cannot be read: .*train/a/03.jpg: .*put it back") as caught:
+        list(data.batches("train+val", 8, device=CPU))
+    assert "\n" not in str(caught.value)

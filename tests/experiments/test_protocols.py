@@ -3,11 +3,13 @@
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from prunas.costs.target import Target
+from prunas.designs import uniform
 from prunas.errors import InputError
 from prunas.experiments.forecast import forecast
 from prunas.experiments.plan import make_plan, make_setting
@@ -23,7 +25,9 @@ from prunas.works.trainings import Setting
 
 METHODS = ("slimming", "l1-global", "thinet-global", "reconstruction-global", "magnitude", "sss")
 BUDGETS = ("scratch-e:3", "finetune:2", "finetune-rewound:3", "ticket:2")
-HOW = (*PROTOCOLS, "scratch-b:1.25", "scratch-b:inf", "dsd:0.5", *BUDGETS)
+TAUGHT = ("finetune+distill", "finetune-large+distill=2@0.5:2", "scratch-e+distill", "ticket+distill:2")
+EQUAL = ("scratch=finetune", "scratch=finetune-large+distill:2")
+HOW = (*PROTOCOLS, "scratch-b:1.25", "scratch-b:inf", "dsd:0.5", *BUDGETS, *TAUGHT, *EQUAL)
 EPOCHS = 4
 
 
@@ -41,7 +45,7 @@ def test_every_method_is_trained_by_every_protocol(searched: tuple[Plan, Path, F
     assert findings.problems == ()
     done = {(row.proposer, row.protocol) for row in findings.rows if row.status == "finished"}
     # A branch without its scale is another branch: sss finds shapes and no weights.
-    inheriting = {how for how in HOW if protocol(how).weights == "sliced"}
+    inheriting = {how for how in HOW if protocol(how).weights == "sliced" or "+distill" in how} - {*EQUAL}
     assert done == {(m, how) for m in METHODS for how in HOW if m != "sss" or how not in inheriting}
     assert len(findings.rows) == len(done)
 
@@ -62,6 +66,14 @@ def test_epochs_are_those_of_the_protocol(searched: tuple[Plan, Path, Findings])
                 "scratch-b:1.25": int(4 * min(ratio, 1.25)),
                 "scratch-b:inf": int(4 * ratio),
                 "finetune": 1,
+                "finetune-large": 1,
+                "finetune+distill": 1,
+                "finetune-large+distill=2@0.5:2": 2,
+                "scratch-e+distill": 4,
+                "ticket+distill:2": 2,
+                "scratch=finetune": int(4 * ratio) + 1,
+                # A teacher's forward pass is a third of a training step of the dense network.
+                "scratch=finetune-large+distill:2": int((4 + 2 / 3) * ratio) + 2,
                 "finetune-rewound": 4,
                 "ticket": 4,
                 "dsd": 6,
@@ -84,6 +96,15 @@ def test_what_a_training_is_stands_in_its_job(searched: tuple[Plan, Path, Findin
         assert spec["recipe"].get("rewound", 0) == rewound
         assert spec.get("phases") == how.phases
         assert (spec["inherit"] is None) == (how.weights == "fresh")
+        if "+distill" in row.protocol and row.protocol not in EQUAL:
+            temperature, weight = (2.0, 0.5) if "=2@0.5" in row.protocol else (4.0, 0.9)
+            run = spec["teacher"].pop("run")
+            assert spec["teacher"] == {"temperature": temperature, "weight": weight}
+            assert json.loads((Path(row.folder).parent / run / "result.json").read_text())["work"] == "train"
+            assert how.weights != "sliced" or run == spec["inherit"]["run"]
+            assert Path(row.folder).name == f"{row.protocol.partition('+')[0]}+distill-{row.id}"
+        else:
+            assert "teacher" not in spec
         if how.weights == "sliced":
             assert spec["inherit"]["run"].startswith("dense-")
             rescaled = row.proposer in ("thinet-global", "reconstruction-global")
@@ -133,7 +154,29 @@ def test_factors_decide_what_finetuning_starts_from(searched: tuple[Plan, Path, 
     inherit = {k: v for k, v in result["spec"]["inherit"].items() if k != "rebuild"}
     plain = work.run(result["spec"] | {"inherit": inherit}, folder=folder, **quiet)
     assert plain is not None
-    assert plain["losses"] != pytest.approx(again["losses"], rel=1e-3)
+    assert plain["losses"] != pytest.approx(again["losses"])  # the tolerance within which the same job repeats
+
+
+def test_a_killed_training_with_a_teacher_ends_as_one_that_was_not(
+    searched: tuple[Plan, Path, Findings],
+) -> None:
+    from prunas.works import train as work
+
+    _, _, findings = searched
+    (row,) = (r for r in findings.rows if (r.proposer, r.protocol) == ("slimming", TAUGHT[1]))
+    result = json.loads((Path(row.folder) / "result.json").read_text())
+    folder = Path(row.folder).parent / "stopped"
+    folder.mkdir()
+    told: list[Any] = []
+    assert work.run(result["spec"], folder=folder, progress=told.append, stop=lambda: True) is None
+    ended = work.run(result["spec"], folder=folder, progress=told.append, stop=lambda: False)
+    assert ended is not None
+    assert len(told) == 2  # each epoch once
+    assert (ended["losses"], ended["score"]) == (result["result"]["losses"], result["result"]["score"])
+    alone = {key: value for key, value in result["spec"].items() if key != "teacher"}
+    untaught = work.run(alone, folder=folder, progress=told.append, stop=lambda: False)
+    assert untaught is not None
+    assert untaught["losses"] != pytest.approx(ended["losses"], rel=1e-3)
 
 
 # The study's numbers
@@ -195,6 +238,77 @@ def test_fine_tuning_is_in_proportion_for_another_recipe() -> None:
     assert finetuning(setting.recipe, setting.space) == pytest.approx((10, 0.001))
     halved = Setting(setting.space, setting.recipe.replace(lr=0.05), "none", "none", {"train+val": 1})
     assert finetuning(halved.recipe, halved.space) == pytest.approx((10, 0.0005))
+
+
+def test_one_cycle_goes_up_to_the_full_rate_and_down_to_zero() -> None:
+    setting = of("vgg16-c10", 160)  # fine-tuned for 40 epochs, at 0.1
+    large, length = setting.schedule(protocol("finetune-large"), setting.space.dense)
+    assert length == large.epochs == setting.schedule(protocol("finetune"), setting.space.dense)[1] == 40
+    steps, total, rise = 7, 7 * 40, 28
+    sgd = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1)
+    up = torch.optim.lr_scheduler.LinearLR(sgd, 1 / rise, 1.0, rise - 1)
+    down = torch.optim.lr_scheduler.LinearLR(sgd, 1.0, 0.0, total - rise)
+    scheduler = torch.optim.lr_scheduler.SequentialLR(sgd, [up, down], [rise])
+    for step in range(total):
+        assert large.lr_at(step, steps, 40) == pytest.approx(sgd.param_groups[0]["lr"], rel=1e-9)
+        sgd.step()
+        scheduler.step()
+    assert sgd.param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-12)
+    assert setting.schedule(protocol("finetune-large:7"), setting.space.dense)[1] == 7
+
+
+@pytest.mark.parametrize(
+    "way", ["finetune:20", "finetune-large+distill:20", "finetune-rewound+distill", "ticket"]
+)
+def test_scratch_at_equal_cost_pays_for_the_dense_network_and_its_teaching(way: str) -> None:
+    """The costs of the rows themselves: a dense training and the way, up to one epoch of the smaller network."""
+    setting = of("vgg16-c10", 160)
+    space = setting.space
+    point = Proposal(
+        space.target(keep=0.2), uniform(space, space.target(keep=0.2)), kept={}, weights_of="dense-0"
+    )
+    dense = setting.final(Proposal(point.target, space.dense), protocol("scratch-e"), 0, None, False).macs
+    tuned = setting.final(point, protocol(way), 0, None, False)
+    scratch = setting.final(point, protocol(f"scratch={way}"), 0, None, False)
+    plain = setting.final(point, protocol("scratch-e:1"), 0, None, False).macs
+    assert 0 <= dense + tuned.macs - scratch.macs < plain
+    assert scratch.job.label == "scratch-b"
+    # What a teacher costs: a forward pass of the dense network for each image, a third of a step.
+    untaught = setting.final(point, protocol(way.replace("+distill", "")), 0, None, False).macs
+    assert tuned.macs - untaught == (tuned.epochs * dense / 160 / 3 if "+distill" in way else 0)
+    share = space.cost(point.architecture).macs / space.cost(space.dense).macs
+    length = protocol(f"scratch={way}").length(setting.recipe, space, share)
+    assert int(length) == scratch.epochs
+
+
+def test_a_run_is_named_by_its_teacher_and_by_what_it_says() -> None:
+    setting = of("vgg16-c10", 160)
+    space = setting.space
+
+    def run(how: str, dense: str = "dense-0") -> str:
+        point = Proposal(space.target(keep=1.0), space.dense, kept={}, weights_of=dense)
+        return setting.final(point, protocol(how), 0, None, False).job.name
+
+    ways = ("scratch-e", "scratch-e+distill", "scratch-e+distill=2", "scratch-e+distill=4@0.5")
+    assert len({*map(run, ways), run("scratch-e+distill", "dense-1")}) == 5
+    assert run("scratch-e", "dense-1") == run("scratch-e")
+    assert run("scratch-e+distill=4@0.9") == run("scratch-e+distill") == run("scratch-b+distill")
+    assert run("scratch-e+distill").startswith("scratch-e+distill-")
+
+
+def test_a_point_without_a_dense_network_has_no_teacher() -> None:
+    setting = of("vgg16-c10", 160)
+    point = Proposal(setting.space.target(keep=1.0), setting.space.dense)
+    assert not protocol("scratch-e+distill").serves(point)
+    with pytest.raises(
+        InputError, match=r"'scratch-e\+distill' has the dense network teach, and this point comes"
+    ):
+        setting.final(point, protocol("scratch-e+distill"), 0, None, False)
+    plan = make_setting(load_space("vgg11-digits"))
+    with pytest.raises(InputError, match="'tpe' proposes shapes without the weights"):
+        make_plan(plan, ["tpe"], protocols=["scratch-e+distill"], controls=False)
+    with pytest.raises(InputError, match="dense network cannot be trained by 'scratch-e\\+distill'"):
+        make_setting(load_space("vgg11-digits"), dense_training="scratch-e+distill")
 
 
 def test_scratch_b_counts_the_weights_that_exist() -> None:

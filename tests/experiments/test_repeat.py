@@ -64,6 +64,10 @@ def same(one: Plan, other: Plan) -> bool:
         "search preresnet20-digits --dense-training dsd:0.5 --keep-weights --align 4:up --keep 0.5",
         "search --recipe tiny --epochs 2 --batch 16 --lr 0.01 --images 64 --precision bf16 --channels-last",
         "search preresnet20-digits --proposer random --trials 2",
+        "search --recipe fast --epochs 2",
+        "search --recipe fast --recipe-set label_smoothing=0.2",  # 0.27 M parameters: not smoothed
+        "search --recipe fast --recipe-set label_smoothing=0.2 --recipe-set label_smoothing_from=0",
+        "search --recipe-set optimizer=adamw --recipe-set milestones=[0.2,0.4] --recipe-set decay_norms=false",
         "transfer --from vgg16-c10 --to vgg11-digits --from-found --beside shuffled --set slimming.pull=1",
         "transfer --from vgg16-c10 --to vgg11-digits --from-found --no-controls --beside uniform,taper --no-dense",
     ],
@@ -124,7 +128,7 @@ def small(**changes: Any) -> Plan:
 def test_what_only_python_can_say_has_no_command() -> None:
     plan = small()
     assert command_of(plan) is not None
-    recipe = plan.setting.recipe.replace(momentum=0.5)
+    recipe = plan.setting.recipe.replace(name="of my own")
     odd = dataclasses.replace(plan, setting=dataclasses.replace(plan.setting, recipe=recipe))
     mixed = dataclasses.replace(plan, trials={"tpe": 3, "random": 2})
     assert (command_of(odd), command_of(mixed)) == (None, None)

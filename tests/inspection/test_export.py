@@ -130,23 +130,130 @@ def test_safetensors_holds_weights_masks_and_the_shape(
         metadata = opened.metadata()
     arch = Architecture.from_json(json.loads(metadata["architecture"]))
     assert arch == network.architecture
-    names: dict[str, Any] = {}
-    exec(metadata["shape"], names)
-    assert all(len(weights[f"{path}.weight"]) == width for path, width in names["widths"].items())
-    net = network.space.build(arch)
+    names: dict[str, Any] = {"__file__": str(tmp_path / "network.py")}
+    exec(metadata["python"], names)
+    net = names["make"]()
     net.load_state_dict(weights)
     with torch.no_grad():
         assert torch.equal(net.eval()(images), wanted)
+
+
+def test_python_is_a_folder_that_runs_where_prunas_is_not_installed(
+    network: Network, images: torch.Tensor, wanted: torch.Tensor, tmp_path: Path
+) -> None:
+    """A process in which an import of prunas fails: no `site`, no folder of prunas, and its name is blocked."""
+    folder = tmp_path / "smaller"
+    written = export(network, "python", folder)
+    assert (written.file, written.difference) == (folder, 0)
+    assert sorted(path.name for path in folder.iterdir()) == ["network.py", "weights.pth"]
+    torch.save(images, tmp_path / "images.pt")
+    place = str(Path(torch.__file__).parents[1])
+    script = (
+        f"import sys; sys.path += [{place!r}]\n"
+        "sys.modules['prunas'] = None\n"
+        "try:\n    import prunas.spaces\nexcept ImportError:\n    print('no prunas')\n"
+        f"sys.path.insert(0, {str(folder)!r})\n"
+        "import torch, network\n"
+        f"torch.set_num_threads({torch.get_num_threads()})\n"
+        "with torch.no_grad():\n"
+        "    torch.save(network.load()(torch.load('images.pt', weights_only=True)), 'outputs.pt')\n"
+    )
+    command = [sys.executable, "-I", "-S", "-c", script]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert said == "no prunas\n"
+    assert torch.equal(torch.load(tmp_path / "outputs.pt", weights_only=True), wanted)
+
+
+SEGMENTER = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 12, 3, 2, 1), nn.BatchNorm2d(12), nn.ReLU())
+        self.head, self.side = nn.Conv2d(12, 4, 1), nn.Conv2d(12, 4, 1)
+
+    def forward(self, x):
+        y = self.body(x)
+        size = x.shape[-2:]
+        return {
+            "out": F.interpolate(self.head(y), size, mode="bilinear", align_corners=False),
+            "aux": F.interpolate(self.side(y), size, mode="bilinear", align_corners=False),
+        }
+
+
+def make():
+    return Net()
+"""
+
+
+def segmenter(folder: Path, text: str = SEGMENTER) -> Network:
+    (folder / "network.py").write_text(text)
+    path = folder / "own.toml"
+    path.write_text('network = "network.py:make"\ninput = [3, 16, 16]\n')
+    space = load_space(str(path))
+    arch = space.point({"body.0": 7})
+    return Network(space, arch, space.build(arch).eval(), "here", "here")
+
+
+def test_a_dictionary_of_outputs_keeps_its_names_in_onnx(tmp_path: Path) -> None:
+    import onnxruntime
+
+    network = segmenter(tmp_path)
+    assert export(network, "onnx", tmp_path / "net.onnx").difference < exporting.TOLERANCE
+    session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"))
+    assert [output.name for output in session.get_outputs()] == ["out", "aux"]
+    images = torch.randn(5, 3, 16, 16)
+    with torch.no_grad():
+        wanted = network.net(images)
+    for name in ("out", "aux"):
+        (maps,) = session.run([name], {"images": images.numpy()})
+        torch.testing.assert_close(torch.as_tensor(maps), wanted[name], rtol=1e-4, atol=1e-5)
+
+
+def test_the_users_file_goes_along_and_keeps_its_name(tmp_path: Path) -> None:
+    network = segmenter(tmp_path)
+    folder = tmp_path / "smaller"
+    assert export(network, "python", folder).difference == 0
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "network.py",
+        "smaller_network.py",
+        "weights.pth",
+    ]
+    assert (folder / "network.py").read_text() == SEGMENTER
+
+
+def test_a_network_that_needs_prunas_itself_is_one_line(tmp_path: Path) -> None:
+    network = segmenter(tmp_path, "import prunas.spaces\n" + SEGMENTER)
+    with pytest.raises(
+        InputError, match=r"where prunas is not installed: .*prunas.*; use --to onnx"
+    ) as caught:
+        export(network, "python", tmp_path / "smaller")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "smaller").exists()
+
+
+def test_control_flow_over_values_is_one_line_that_names_another_form(tmp_path: Path) -> None:
+    """As detectors have it: how many boxes remain depends on what the network sees."""
+    network = segmenter(tmp_path)
+    network.net.forward = lambda x: x[: int((x.mean((1, 2, 3)) > 0).sum())]  # type: ignore[assignment]
+    for form in ("onnx", "pt2"):
+        with pytest.raises(InputError, match="use --to python or safetensors") as caught:
+            export(network, form_of(form), tmp_path / f"net.{form}")
+        assert "\n" not in str(caught.value)
 
 
 def test_a_file_that_computes_something_else_is_not_written(
     network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def wrong(
-        network: Network, traced: torch.Tensor, images: torch.Tensor
+        network: Network, traced: tuple[torch.Tensor, ...], images: tuple[torch.Tensor, ...]
     ) -> tuple[bytes, list[torch.Tensor]]:
         with torch.no_grad():
-            return b"wrong", [network.net(images) * 1.001]
+            return b"wrong", [network.net(*images) * 1.001]
 
     monkeypatch.setattr(exporting, "_pt2", wrong)
     with pytest.raises(InputError, match=r"relative difference 0\.001"):

@@ -31,7 +31,7 @@ def curve(
         tuple(
             Point(
                 x=x,
-                accuracy=80.0 + 5 * stop + seed,
+                score=80.0 + 5 * stop + seed,
                 seed=seed,
                 run=f"{proposer}-{protocol}-{kind}-{stop}-{seed}",
                 flags=("penalty_not_acted",) if stop == 0 and seed in hollow else (),
@@ -47,7 +47,7 @@ def curve(
         metric=metric,
         asked=tuple(Target(metric="params", value=round(x)) for x in xs),
         xs=tuple(xs),
-        accuracy=tuple(summarise([point.accuracy for point in stop]) for stop in points),
+        scores=tuple(summarise([point.score for point in stop]) for stop in points),
         points=points,
     )
 

@@ -167,10 +167,10 @@ def test_the_headline_puts_taper_first_and_scratch_before_fine_tuning(tmp_path: 
 
 def varied(row: TrainingRow) -> TrainingRow:
     """The row; that of slimming 0.1 points lower at seed 0 and higher at seed 2, so that differences vary."""
-    assert row.accuracy is not None
+    assert row.score is not None
     if row.proposer != "slimming":
         return row
-    return dataclasses.replace(row, test_score=row.accuracy + (row.search_seed - 1) / 10)
+    return dataclasses.replace(row, test_score=row.score + (row.search_seed - 1) / 10)
 
 
 def test_a_taper_that_misses_its_point_is_not_called_as_large(tmp_path: Path) -> None:

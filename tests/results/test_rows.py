@@ -54,8 +54,8 @@ def test_the_table_of_aligned_points_has_both_costs() -> None:
 def test_the_document_has_the_fields_the_command_line_promises() -> None:
     document = a_row().to_json()
     assert " ".join(sorted(document)) == (
-        "architecture asked chance epochs flags folder id kind proposed proposer protocol reached search_seed "
-        "status test_score train_macs train_seed val_score"
+        "architecture asked chance epochs flags folder id kind proposed proposer protocol pruned_score reached "
+        "search_seed status test_score train_macs train_seed val_score"
     )
     assert document["asked"] == {"metric": "params", "value": 100_000, "keep": 0.1}
     assert set(document["reached"]) == {"params", "macs", "dense_params", "dense_macs"}
@@ -101,9 +101,9 @@ def test_a_missing_field_is_refused_by_name() -> None:
 
 
 def test_only_finished_rows_have_an_accuracy() -> None:
-    assert a_row(test_score=91.0).accuracy == 91.0
-    assert a_row(test_score=91.0, status="failed").accuracy is None
-    assert a_row(test_score=None, val_score=91.0).accuracy is None
+    assert a_row(test_score=91.0).score == 91.0
+    assert a_row(test_score=91.0, status="failed").score is None
+    assert a_row(test_score=None, val_score=91.0).score is None
 
 
 def test_guessing_is_on_the_worse_side_of_chance() -> None:

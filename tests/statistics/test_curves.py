@@ -28,7 +28,7 @@ def test_a_curve_runs_from_small_to_large_through_the_means() -> None:
     curve = one_curve()
     assert [asked.keep for asked in curve.asked] == [0.1, 0.5]
     assert curve.xs == (99_999.5, 499_999.5)
-    assert [summary.mean for summary in curve.accuracy] == [91.5, 95.5]
+    assert [summary.mean for summary in curve.scores] == [91.5, 95.5]
     assert [[point.seed for point in points] for points in curve.points] == [[0, 1], [0, 1]]
     assert [[point.hollow for point in points] for points in curve.points] == [[False, True], [False, False]]
 
@@ -73,9 +73,9 @@ def test_the_dense_score_is_that_of_dense_rows_only() -> None:
     assert dense_score([a_row()], score=ACCURACY) is None
 
 
-@pytest.mark.parametrize("changes", [{"x": 0.0}, {"x": float("inf")}, {"accuracy": float("nan")}])
+@pytest.mark.parametrize("changes", [{"x": 0.0}, {"x": float("inf")}, {"score": float("nan")}])
 def test_a_point_that_cannot_be_drawn_is_refused(changes: dict[str, float]) -> None:
-    point = Point(x=1.0, accuracy=50.0, seed=0, run="r")
+    point = Point(x=1.0, score=50.0, seed=0, run="r")
     with pytest.raises(ValueError, match="run r"):
         dataclasses.replace(point, **changes)
 
@@ -91,7 +91,7 @@ def test_a_curve_whose_parts_disagree_is_refused() -> None:
     with pytest.raises(ValueError, match="not descend"):
         dataclasses.replace(curve, xs=curve.xs[::-1])
     with pytest.raises(ValueError, match="not that of its points"):
-        dataclasses.replace(curve, accuracy=(summarise([50.0, 51.0]), curve.accuracy[1]))
+        dataclasses.replace(curve, scores=(summarise([50.0, 51.0]), curve.scores[1]))
     with pytest.raises(ValueError, match="not that of its points"):
         dataclasses.replace(curve, xs=(1.0, curve.xs[1]))
     with pytest.raises(ValueError, match="not that of its points"):
@@ -99,7 +99,7 @@ def test_a_curve_whose_parts_disagree_is_refused() -> None:
     with pytest.raises(ValueError, match="one entry per target"):
         dataclasses.replace(curve, asked=curve.asked[:1])
     with pytest.raises(ValueError, match="one entry per target"):
-        dataclasses.replace(curve, asked=(), xs=(), accuracy=(), points=())
+        dataclasses.replace(curve, asked=(), xs=(), scores=(), points=())
 
 
 def test_a_single_length_is_drawn_and_a_course_of_lengths_is_left_out_with_a_word() -> None:

@@ -20,7 +20,7 @@ def test_the_price_stands_beside_the_mean_over_shared_targets() -> None:
     rows += [a_row("tpe", 10.0, asked=keeping(0.01)), a_row("tpe", 99.0, seed=1, asked=keeping(0.5))]
     found = prices(rows, [costing("slimming", 1), costing("tpe", 30)], score=ACCURACY)
     # tpe's second seed lacks a target, and 1 % is tpe's alone.
-    assert [(p.proposer, p.accuracy.mean, p.accuracy.n, p.cost.trainings) for p in found] == [
+    assert [(p.proposer, p.score.mean, p.score.n, p.cost.trainings) for p in found] == [
         ("tpe", 86, 1, 30),
         ("slimming", pytest.approx(85.5), 2, 1),
     ]

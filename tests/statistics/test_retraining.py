@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from prunas.results.rows import TrainingRow
-from prunas.statistics.retraining import FAMILIES, budgeted, courses, crossings, retraining_table
+from prunas.statistics.retraining import budgeted, courses, crossings, retraining_table
 from prunas.tasks.score import ACCURACY
 from tests.statistics.result_rows import a_row
 
@@ -105,12 +105,33 @@ def test_plain_protocols_are_points_of_a_course_too() -> None:
 
 def test_the_table_tells_every_way_and_the_crossing() -> None:
     table = retraining_table(courses(rows(CROSSING), score=ACCURACY))
-    assert table.columns[3:6] == FAMILIES
-    assert table.rows[1][:6] == ("10 %", "slimming", "20", "82.00 ± 0.00", "-", "80.50 ± 0.71")
-    assert table.rows[1][6] == "-1.50"
+    assert table.columns[3:5] == ("finetune", "scratch-e")
+    assert table.rows[1][:5] == ("10 %", "slimming", "20", "82.00 ± 0.00", "80.50 ± 0.71")
+    assert table.rows[1][5] == "-1.50"
     assert any("30.3 epochs" in note for note in table.notes)
 
 
+def test_a_teacher_makes_a_way_of_its_own() -> None:
+    with_teacher: Given = {
+        "scratch-e+distill": {5: [71], 20: [81]},
+        "finetune-large+distill": {5: [84], 20: [88]},
+        "finetune-large": {5: [83], 20: [87]},
+        "finetune+distill=2@0.5": {5: [81], 20: [82]},
+        **CROSSING,
+    }
+    found = courses(rows(with_teacher), score=ACCURACY)
+    table = retraining_table(found)
+    families = (
+        *("finetune", "finetune+distill=2@0.5", "finetune-large", "finetune-large+distill"),
+        *("scratch-e", "scratch-e+distill"),
+    )
+    assert tuple(course.family for course in found) == families == table.columns[3:9]
+    assert table.rows[1][3:9] == ("82.00 ± 0.00", "82.00", "87.00", "88.00", "80.50 ± 0.71", "81.00")
+    against = {each.family for each in crossings(found)}
+    assert against == set(families) - {"scratch-e"}
+
+
 def test_retraining_budgets_are_told_by_their_number() -> None:
-    told = ("finetune:5", "scratch-e:5", "scratch-e", "scratch-b:2", "dsd:0.5")
-    assert [budgeted(name) for name in told] == [True, True, False, False, False]
+    told = ("finetune:5", "scratch-e:5", "finetune-large+distill:5", "scratch-e", "scratch-b:2", "dsd:0.5")
+    assert [budgeted(name) for name in told] == [True, True, True, False, False, False]
+    assert not budgeted("scratch=finetune-large:5")  # its epochs are those of each point

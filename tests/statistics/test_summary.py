@@ -67,7 +67,7 @@ def test_a_line_holds_every_point_and_the_means() -> None:
     (line,) = table(rows, score=ACCURACY)
     assert line.points == (91.0, 92.0, 93.0)
     assert (line.params, line.macs, line.train_macs, line.left_out) == (11, 22, 20, 0)
-    assert line.accuracy == summarise([91.0, 92.0, 93.0])
+    assert line.score == summarise([91.0, 92.0, 93.0])
 
 
 def test_rows_without_test_accuracy_are_counted_and_left_out() -> None:
@@ -82,7 +82,7 @@ def test_rows_without_test_accuracy_are_counted_and_left_out() -> None:
 
 def test_a_target_where_nothing_is_tested_stays_visible() -> None:
     (line,) = table([a_row(test_score=None)], score=ACCURACY)
-    assert (line.accuracy, line.points, line.left_out) == (None, (), 1)
+    assert (line.score, line.points, line.left_out) == (None, (), 1)
     assert line.to_json()["n"] == 0
     assert line.to_json()["mean"] is None
 
@@ -179,8 +179,8 @@ def test_search_costs_are_means_over_seeds() -> None:
 
 def test_the_line_of_an_accuracy_stays_within_its_range() -> None:
     (line,) = table([a_row(test_score=15.5886, seed=0), a_row(test_score=32.0714, seed=1)], score=ACCURACY)
-    assert line.accuracy is not None
-    assert (line.accuracy.low, line.accuracy.high) == (0.0, 100.0)  # by t alone [-80.88, 128.54]
+    assert line.score is not None
+    assert (line.score.low, line.score.high) == (0.0, 100.0)  # by t alone [-80.88, 128.54]
     (found,) = differences(
         [a_row(name, test_score=at, seed=s) for s, at in ((0, 0.0), (1, 90.0)) for name in ("slimming",)]
         + [a_row("taper", test_score=0.0, seed=s) for s in (0, 1)],

@@ -22,7 +22,8 @@ from prunas.statistics.text import (
     result_table,
 )
 from prunas.statistics.text import difference_table as difference_text
-from prunas.tasks.score import ACCURACY
+from prunas.statistics.wording import with_article
+from prunas.tasks.score import ACCURACY, Score
 from tests.statistics.result_rows import a_row, costing, keeping
 
 
@@ -144,8 +145,8 @@ def test_csv_is_exact_and_flat() -> None:
         score=ACCURACY,
     )
     (record,) = csv.DictReader(io.StringIO(as_csv([line.to_json() for line in lines])))
-    assert lines[0].accuracy is not None
-    assert float(record["mean"]) == lines[0].accuracy.mean
+    assert lines[0].score is not None
+    assert float(record["mean"]) == lines[0].score.mean
     assert record["asked.keep"] == "0.1"
     assert record["points"] == "90.1 90.2 91.7"
     assert as_csv([]) == ""
@@ -221,6 +222,15 @@ def test_flags_have_a_column_and_a_meaning() -> None:
         ("1", ""),
         ("", "2"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("accuracy", "an accuracy"), ("mean IoU", "a mean IoU"), ("RMSE", "an RMSE"), ("mAP", "an mAP"),
+     ("AP", "an AP"), ("R2", "an R2"), ("F1", "an F1"), ("error", "an error"), ("BLEU", "a BLEU")],
+)  # fmt: skip
+def test_a_score_has_its_article(name: str, said: str) -> None:
+    assert with_article(Score(name=name)) == said
 
 
 def test_equal_values_print_no_interval() -> None:

@@ -66,7 +66,7 @@ def test_the_area_is_the_mean_height_over_the_logarithm() -> None:
         ),
         score=ACCURACY,
     )
-    assert [(area.proposer, area.accuracy.mean) for area in found] == [
+    assert [(area.proposer, area.score.mean) for area in found] == [
         ("uniform", pytest.approx(70)),
         ("slimming", pytest.approx(25)),
     ]
@@ -77,7 +77,7 @@ def test_points_inside_the_span_bend_the_curve() -> None:
     (area,) = areas(
         curves(rows("slimming", {1000: 0.0, 10_000: 90.0, 100_000: 90.0}), score=ACCURACY), score=ACCURACY
     )
-    assert area.accuracy.mean == pytest.approx((45 + 90) / 2)
+    assert area.score.mean == pytest.approx((45 + 90) / 2)
 
 
 def test_areas_are_summarised_over_seeds_that_have_every_target() -> None:
@@ -86,8 +86,8 @@ def test_areas_are_summarised_over_seeds_that_have_every_target() -> None:
     )
     given_rows += rows("slimming", {1000: 99.0}, 2)
     (area,) = areas(curves(given_rows, score=ACCURACY), score=ACCURACY)
-    assert (area.accuracy.n, area.accuracy.mean) == (2, pytest.approx(52))
-    assert area.accuracy.std == pytest.approx(4 / math.sqrt(2))
+    assert (area.score.n, area.score.mean) == (2, pytest.approx(52))
+    assert area.score.std == pytest.approx(4 / math.sqrt(2))
 
 
 def test_no_common_span_no_area() -> None:

@@ -57,6 +57,12 @@ def grey_levels(pixels: np.ndarray) -> np.ndarray:
     return pixels.astype(np.float64).mean((1, 2, 3))
 
 
+def test_images_without_classes_are_not_mixed(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("search", "bright.toml", "--recipe-set", "mixup=0.2") == 2
+    assert "has no images of classes to mix" in capsys.readouterr().err
+    assert not (there / "runs").exists()
+
+
 def test_a_search_ends_in_numbers_of_the_task(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--proposer", "slimming", "--proposer", "tpe", "--trials", "4", "--seeds", "1", "--no-controls"]
     short = ["--epochs", "2", "--images", "320", "--workers", "1", "--json"]
@@ -124,6 +130,39 @@ def test_the_task_names_the_run(there: Path) -> None:
     assert other.id != job.id and other_setting != setting
 
 
+def test_a_task_that_says_nothing_of_teachers_is_refused_before_anything_is_trained(there: Path) -> None:
+    words = (
+        "search",
+        "bright.toml",
+        "--proposer",
+        "l1-global",
+        "--keep",
+        "0.5",
+        "--protocol",
+        "finetune+distill",
+    )
+    assert command(*words, "--images", "64", "--epochs", "1", "--no-controls", "--yes") == 2
+    assert not list(there.glob("runs/**/result.json"))
+    plan = make_plan(make_setting(load_space("bright.toml")), ["l1-global"], protocols=["finetune+distill"])
+    with pytest.raises(
+        InputError, match=r"task 'brightness' cannot be taught .* use a protocol without \+distill"
+    ):
+        preflight(plan)
+    # Once it does, it can.
+    says = (
+        "\n    def distillation_loss(self, student, teacher, temperature):\n"
+        "        return (student - {}).square().mean()\n"
+    )
+    Path("mine.py").write_text(SOURCE + says.format("teacher"))
+    preflight(
+        make_plan(make_setting(load_space("bright.toml")), ["l1-global"], protocols=["finetune+distill"])
+    )
+    Path("mine.py").write_text(SOURCE + says.format("pupil"))
+    plan = make_plan(make_setting(load_space("bright.toml")), ["l1-global"], protocols=["finetune+distill"])
+    with pytest.raises(InputError, match=r"cannot train the network of space 'bright': NameError: .*pupil"):
+        preflight(plan)
+
+
 def test_classification_is_named_by_its_data_alone() -> None:
     setting = make_setting(load_space("vgg11-digits"), changes={"images": 64})
     assert (setting.task.name, setting.task.identity) == (CLASSIFICATION.name, setting.identity)
@@ -141,9 +180,10 @@ def test_a_task_is_given_in_python(there: Path) -> None:
     def local(data: Any) -> Brightness:
         return Brightness(data)
 
-    for nowhere in (local, lambda data: Brightness(data), partial(Brightness)):
-        with pytest.raises(InputError, match="cannot be imported by the processes that train"):
-            make_setting(space, task=nowhere)
+    for nowhere in (local, lambda data: Brightness(data), partial(Brightness)):  # for this process alone
+        setting = make_setting(space, task=nowhere)
+        assert setting.live == [setting.task.name]
+        assert setting.score == Brightness.score
 
 
 def test_a_task_may_bring_its_own_samples(there: Path) -> None:
@@ -211,7 +251,7 @@ def test_a_task_that_cannot_serve_is_refused_before_anything_trains(
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("mine.py:Brightness", "brightness", "unknown task 'brightness'; there are: classification"),
+        ("mine.py:Brightness", "brightness", "unknown task 'brightness'; did you mean regression?"),
         ("mine.py:Brightness", "yours.py:Brightness", "cannot read yours.py"),
         ("mine.py:Brightness", "no_such_package.tasks:Brightness", "cannot be imported"),
         ("classes = 1 ", "classes = 2 ", "one number an image is wanted"),

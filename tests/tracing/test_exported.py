@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from prunas.survey import Survey
+from prunas.tracing.example import Example
 from prunas.tracing.exported import export
 from prunas.tracing.survey import survey
 from tests.tracing.small import check_points
@@ -231,7 +232,7 @@ def test_attention_and_dropout_stay_calls_of_their_modules() -> None:
         with torch.device("meta"):
             net = Case(mode)
         hooks = [net.drop.register_forward_hook(lambda module, inputs, output: output * 2)]
-        graph = export(net, torch.empty(2, 5, 8, device="meta"))
+        graph = export(net, Example((torch.empty(2, 5, 8, device="meta"),)))
         told = [(n.op, n.target) for n in graph.nodes if n.op in ("call_module", "get_attr")]
         assert told == [
             ("call_module", "drop"),
@@ -266,7 +267,7 @@ def test_a_layer_called_twice_and_its_place() -> None:
 
     with torch.device("meta"):
         net = Outer()
-    graph = export(net, torch.empty(2, *SHAPE, device="meta"))
+    graph = export(net, Example((torch.empty(2, *SHAPE, device="meta"),)))
     stacks = [
         list(n.meta["nn_module_stack"]) for n in graph.nodes if getattr(n.target, "__name__", "") == "exp"
     ]
@@ -319,7 +320,7 @@ def test_a_network_is_left_as_it_was() -> None:
     net.second.forward = lambda x: nn.Conv2d.forward(net.second, x)  # type: ignore[method-assign]
     own, second, hooks = net.forward, net.second.forward, dict(net.norm._forward_hooks)
     buffers = {name: id(buffer) for name, buffer in net.named_buffers()}
-    export(net.eval(), torch.empty(2, *SHAPE, device="meta"))
+    export(net.eval(), Example((torch.empty(2, *SHAPE, device="meta"),)))
     assert net.forward is own and net.second.forward is second and "forward" not in vars(net.first)
     assert not net.training and dict(net.norm._forward_hooks) == hooks
     assert {name: id(buffer) for name, buffer in net.named_buffers()} == buffers

@@ -12,6 +12,7 @@ from prunas.errors import InputError
 from prunas.proposers.pruning.slimming import ScalePenalty
 from prunas.proposers.pruning.sss import BranchScales
 from prunas.training.capture import StepCache, eager
+from prunas.training.distillation import Teacher
 from prunas.training.loop import Preempted
 from prunas.training.phases import DenseSparseDense
 from tests.training.tape import TapeRecorder
@@ -58,6 +59,8 @@ CASES = {
     "adamw-unfused": {"recipe": ADAMW.replace(fused=False)},
     "adamw-dsd": {"recipe": ADAMW, "phases": partial(DenseSparseDense, 0.3), "masks": MASKS, "epochs": 6},
     "smoothed": {"recipe": RECIPE.replace(label_smoothing=0.1)},
+    "taught": {"recipe": RECIPE.replace(label_smoothing=0.1), "teacher": Teacher(network(5), 2.0, 0.5)},
+    "taught-bf16": {"recipe": RECIPE.replace(precision="bf16"), "teacher": Teacher(network(5), 4.0, 0.9)},
 }
 
 

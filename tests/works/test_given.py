@@ -21,10 +21,13 @@ from prunas.experiments.preflight import preflight
 from prunas.experiments.record import record_of, setting_digest
 from prunas.experiments.repeat import command_of
 from prunas.experiments.search import Findings, Plan, search
+from prunas.experiments.steps import warnings_of
+from prunas.names import ONE_GIVEN_NETWORK
 from prunas.protocols import protocol
 from prunas.runs.executors import executor
 from prunas.runs.store import Store
 from prunas.spaces.load import load_space
+from prunas.statistics.tables import document, tables
 from prunas.surgery.given import Weights, fitted_state
 from prunas.works.runtime import weights as kept_weights
 
@@ -131,6 +134,62 @@ def test_a_method_prunes_the_given_network_and_nothing_is_trained_for_it(
     assert run(plan, tmp_path / "runs").trained == 0
 
 
+def test_the_score_right_after_pruning_is_that_of_the_sliced_network(
+    path: Path, state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    plan = a_plan(path, "l1-global", protocols=["scratch-e", "finetune"])
+    findings = run(plan, tmp_path)
+    space, val = plan.setting.space, load("digits").batches("val", 10_000, device=CPU)
+    x, y = next(iter(val))
+    point = findings.points["l1-global"][0]
+    assert point.kept is not None
+    net = space.build(point.architecture, state, point.kept).eval()
+    with torch.no_grad():
+        expected = 100 * (net(x).argmax(1) == y).sum().item() / len(y)
+    tuned = [row for row in findings.rows if row.protocol == "finetune"]
+    # The network is given and nothing is drawn: both seeds prune alike, and their retrainings differ.
+    assert [row.pruned_score for row in tuned] == [expected] * 2
+    assert {row.pruned_score for row in findings.rows if row.protocol != "finetune"} == {None}
+    assert len({row.id for row in tuned}) == 2
+    (line,) = [line for line in document(findings.record)["table"] if line["protocol"] == "finetune"]
+    assert line["pruned"] == expected
+    text = tables(findings.record)
+    assert "pruned %" in text.splitlines()[0]
+    assert "Pruned: validation accuracy right after pruning, before any retraining." in text
+    assert all(row.flags == (ONE_GIVEN_NETWORK,) for row in findings.rows)
+    assert "one given network: seeds share one given network, so intervals speak of retraining" in text
+
+
+def test_a_search_that_inherits_nothing_has_no_column_for_it(path: Path, tmp_path: Path) -> None:
+    findings = run(a_plan(path, "uniform"), tmp_path)
+    assert "pruned" not in tables(findings.record)
+    assert {row.flags for row in findings.rows} == {()}  # nobody read the given network
+    plan = a_plan(path, "uniform")
+    assert not [note for note in record_of(plan).notes if "given dense network" in note]
+    (warning,) = [
+        note for note in warnings_of(plan.setting, plan.protocols, plan.proposers) if "given" in note
+    ]
+    assert warning.startswith("nobody in this search reads the given weights; add a method")
+
+
+def test_initial_weights_of_a_given_network_are_not_known(path: Path) -> None:
+    with pytest.raises(
+        InputError, match="'ticket' starts from the weights that the dense network was born with"
+    ):
+        a_plan(path, "l1-global", protocols=["ticket"])
+    assert a_plan(None, "l1-global", protocols=["ticket"])
+
+
+def test_the_given_network_teaches(path: Path, tmp_path: Path) -> None:
+    findings = run(a_plan(path, "l1-global", protocols=["scratch-e+distill"], seeds=1), tmp_path)
+    assert works_in(tmp_path).count("given") == 1
+    (given,) = (tmp_path / SPACE).glob("given-*")
+    (row,) = findings.rows
+    job = json.loads((Path(row.folder) / "job.json").read_text())
+    assert (job["spec"]["teacher"]["run"], job["spec"]["inherit"]) == (given.name, None)
+    assert (row.status, row.protocol) == ("finished", "scratch-e+distill")
+
+
 def test_a_penalty_trains_on_from_the_given_network(path: Path, tmp_path: Path) -> None:
     plan = a_plan(path, "slimming", protocols=[])
     findings = run(plan, tmp_path)
@@ -161,14 +220,192 @@ def test_the_content_is_the_identity_and_not_the_path(path: Path, tmp_path: Path
 def test_a_record_says_what_its_seeds_share(path: Path) -> None:
     given, trained = (a_plan(each, "l1-global") for each in (path, None))
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    (note,) = set(record_of(given).notes) - set(record_of(trained).notes)
+    (note,) = [
+        note for note in record_of(given).notes if note not in record_of(trained).notes and "seeds" in note
+    ]
     assert note.startswith(f"all seeds share one given dense network (mine.pth, sha256 {sha256[:12]})")
     assert (
         "retraining and of what a method draws by its seed, not of searching in other dense networks" in note
     )
     assert setting_digest(given) != setting_digest(trained)
-    assert command_of(given) is None  # no command names weights
+    command = command_of(given) or []
+    assert command[command.index("--weights") + 1] == f"file:{path}"
     assert record_of(given).plan["weights"] == {"kind": "file", "sha256": sha256}
+
+
+class Member:
+    """A member of an enumeration of weights, as torchvision has them, without a network behind it."""
+
+    def get_state_dict(self, *, progress: bool, check_hash: bool, weights_only: bool) -> dict[str, Tensor]:
+        assert (progress, check_hash, weights_only) == (False, True, True)
+        return dict(network().state_dict())
+
+
+class Digits_Weights:  # torchvision calls them so
+    """Such an enumeration."""
+
+    MINE_V1 = Member()
+
+
+def test_a_member_of_an_enumeration_gives_weights(state: dict[str, Tensor]) -> None:
+    named = Weights.of(f"{__name__}:Digits_Weights.MINE_V1")
+    assert (named.kind, named.name) == ("call", f"{__name__}:Digits_Weights.MINE_V1")
+    assert named.sha256 == Weights.of(f"call:{__name__}:network").sha256
+    assert all(torch.equal(t, state[n]) for n, t in fitted_state(named, state)[0].items())
+
+
+def test_a_state_dict_in_memory_is_found_by_every_process(state: dict[str, Tensor], tmp_path: Path) -> None:
+    given = Weights.of(state)
+    assert given == Weights.of(network())
+    assert given.path is not None
+    assert given == Weights.of(given.path)
+    safetensors.torch.save_file(state, file := tmp_path / "mine.safetensors")
+    assert given.path.read_bytes() == file.read_bytes()
+    given.path.write_bytes(b"damaged")
+    assert all(torch.equal(t, state[n]) for n, t in fitted_state(Weights.of(state), state)[0].items())
+    with pytest.raises(InputError, match="a state dict is needed, not a int"):
+        Weights.of(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "others"),
+    [
+        ("model.", {"loss.weight": torch.ones(10)}),  # a LightningModule and its loss
+        ("module.", {"n_averaged": torch.tensor(3)}),  # torch.optim.swa_utils.AveragedModel
+        ("_orig_mod.module.", {}),  # torch.compile over DataParallel
+        ("student.backbone.", {"head.weight": torch.ones(3)}),
+    ],
+)
+def test_names_behind_a_prefix_are_read_and_said(
+    prefix: str, others: dict[str, Tensor], state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    torch.save(
+        {"state_dict": {prefix + n: t for n, t in state.items()} | others}, file := tmp_path / "mine.ckpt"
+    )
+    fitted, notes = fitted_state(Weights.of(file), state)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in fitted.items())
+    assert notes[:2] == (
+        "the weights are those under 'state_dict' in mine.ckpt",
+        f"the prefix {prefix!r} of all names in mine.ckpt was left out",
+    )
+    left = f"mine.ckpt holds more than the network, which was left out: {next(iter(others), '')}"
+    assert notes[2:] == ((left,) if others else ())
+
+
+def test_a_network_that_is_there_twice_is_refused(state: dict[str, Tensor], tmp_path: Path) -> None:
+    twice = {prefix + name: tensor for name, tensor in state.items() for prefix in ("model.", "teacher.")}
+    torch.save(twice, file := tmp_path / "mine.ckpt")
+    with pytest.raises(InputError, match=r"holds the network under 'model\.', 'teacher\.'; write the one"):
+        fitted_state(Weights.of(file), state)
+
+
+def test_of_several_state_dicts_the_one_taken_is_said(state: dict[str, Tensor], tmp_path: Path) -> None:
+    averaged = {name: tensor * 0 for name, tensor in state.items()}
+    torch.save({"ema": averaged, "net": state}, file := tmp_path / "mine.pth")
+    fitted, notes = fitted_state(Weights.of(file), state)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in fitted.items())
+    assert notes == ("the weights are those under 'net' in mine.pth, not those under 'ema'",)
+
+
+def test_checkpoints_without_counters_of_batches_are_read(state: dict[str, Tensor], tmp_path: Path) -> None:
+    old = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
+    assert len(old) < len(state)
+    torch.save({f"net.{name}": tensor for name, tensor in old.items()}, file := tmp_path / "old.pth")
+    fitted, notes = fitted_state(Weights.of(file), load_space(SPACE).build().state_dict())
+    assert all(torch.equal(fitted[name], tensor) for name, tensor in old.items())
+    assert all(int(fitted[name]) == 0 for name in state.keys() - old.keys())
+    assert any(note.startswith("old.pth has no num_batches_tracked") for note in notes)
+    name = next(iter(old))
+    torch.save({key: tensor for key, tensor in old.items() if key != name}, file)
+    with pytest.raises(InputError, match=f"it lacks {name}, "):
+        fitted_state(Weights.of(file), state)
+
+
+def a_space(folder: Path, line: str) -> str:
+    """A space's file with a line about weights."""
+    (file := folder / "mine.toml").write_text(
+        f"""network = "prunas.networks:vgg11"
+arguments = {{ channels = 1, base = 8, pools = 2 }}
+input = [1, 8, 8]
+data = "digits"
+recipe = "tiny"
+{line}
+"""
+    )
+    return str(file)
+
+
+def test_a_spaces_file_names_weights_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = a_space(tmp_path, 'weights = "parts/mine.pth"')
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"cannot read weights .*parts/mine\.pth"):
+        make_setting(load_space(space))
+    torch.save(load_space(space).build().state_dict(), file := tmp_path / "parts" / "mine.pth")
+    setting = make_setting(load_space(space))
+    assert setting.dense_from == Weights.of(file)
+    assert make_setting(load_space(space), weights="none").dense_from is None
+    for weights, words in ((None, []), ("none", ["--weights", "none"])):
+        plan = make_plan(make_setting(load_space(space), weights=weights), ["l1-global"], keep=[0.5])
+        command = command_of(plan) or []
+        assert command
+        assert [word for word in command if word in ("--weights", "none")] == words
+
+
+@pytest.mark.parametrize("protocol", ["finetune", "finetune-rewound"])
+def test_one_training_goes_on_from_given_weights(
+    protocol: str, path: Path, state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    quick = {"epochs": 1, "images": 64}
+    done = api.train(SPACE, protocol=protocol, weights=path, recipe=quick, out=tmp_path)
+    assert (done.outcome.status, done.row.protocol) == ("finished", protocol)
+    (given,) = (tmp_path / SPACE).glob("given-*")
+    assert all(torch.equal(tensor, state[name]) for name, tensor in kept_weights(given).items())
+    narrow = api.prepare_search(SPACE, ["uniform"], keep=[0.5], out=tmp_path).plan.setting.space
+    point = narrow.point(widths={narrow.dimensions[0].name: 3})
+    with pytest.raises(InputError, match="a shape does not say which it keeps"):
+        api.prepare_train(narrow, point, protocol=protocol, weights=path, out=tmp_path)
+    with pytest.raises(InputError, match="none are given; name them with --weights FILE"):
+        api.prepare_train(SPACE, protocol=protocol, out=tmp_path)
+    with pytest.raises(InputError, match="'scratch-e' starts from new weights; add --protocol finetune"):
+        api.prepare_train(SPACE, weights=path, out=tmp_path)
+
+
+@pytest.mark.parametrize("command", ["search", "transfer", "train"])
+def test_commands_take_weights(
+    command: str, path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from prunas.cli import main
+
+    words = {
+        "search": ["search", SPACE, "--proposer", "l1-global", "--keep", "0.5", "--dry-run", "--yes"],
+        "transfer": [
+            "transfer",
+            "--from",
+            "vgg16-c10",
+            "--to",
+            SPACE,
+            "--from-found",
+            "--keep",
+            "0.1",
+            "--dry-run",
+        ],
+        "train": ["train", SPACE, "--protocol", "finetune", "--epochs", "1", "--images", "64"],
+    }[command]
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--weights", str(path), "--out", str(tmp_path / "runs")])
+    assert ended.value.code == 0, capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--weights", "nowhere.pth", "--out", str(tmp_path / "runs")])
+    assert ended.value.code == 2
+    assert "cannot read weights" in capsys.readouterr().err
+
+
+def test_a_dense_training_that_does_not_happen_has_no_say_in_warnings(path: Path) -> None:
+    for weights, warned in ((None, True), (path, False)):
+        plan = a_plan(weights, "l1-global", "slimming", protocols=["finetune"])
+        assert bool(warnings_of(plan.setting, plan.protocols, plan.proposers)) == warned
 
 
 @pytest.mark.parametrize("form", ["safetensors", "wrapped", "parallel", "half", "legacy"])
@@ -312,9 +549,9 @@ def test_a_reference_that_cannot_be_meant_is_refused(text: str, reason: str) -> 
 
 
 def test_a_document_that_is_no_reference_is_refused() -> None:
-    for document in ({}, {"kind": "url", "name": "x"}, {"kind": "file"}, {"kind": "run", "name": 3}):
+    for wrong in ({}, {"kind": "url", "name": "x"}, {"kind": "file"}, {"kind": "run", "name": 3}):
         with pytest.raises(InputError, match="weights: "):
-            Weights.from_json(document)
+            Weights.from_json(wrong)
 
 
 def test_given_weights_and_a_way_to_train_the_dense_network_exclude_each_other(path: Path) -> None:

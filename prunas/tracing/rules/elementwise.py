@@ -4,6 +4,7 @@ from torch import Tensor, fx
 
 from prunas.tracing.labels import Bare, Channels, Labels, Refused, Spread
 from prunas.tracing.operations import where
+from prunas.tracing.rules import parameters
 from prunas.tracing.state import PassState
 
 __all__ = ["combine", "create", "keep", "pointwise"]
@@ -50,5 +51,5 @@ def combine(state: PassState, node: fx.Node, value: Tensor) -> Labels:
         if tensor.ndim >= -axis and tensor.shape[axis] > 1:
             if not isinstance(operand, Bare):
                 raise Refused("they meet a tensor of fixed size")
-            state.ledger.occur((operand.name, str(tensor.ndim + axis)), channels, node.name)
+            parameters.meet(state, node, operand, tensor.ndim + axis, channels)
     return Channels(value.ndim + axis, channels)

@@ -2,13 +2,24 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 
-from prunas.tracing.labels import Bare, Channels
-from prunas.tracing.operations import BINARY, CONVOLUTIONS, NORMS, functional, operation, where
+from prunas.tracing.labels import Bare, Channels, Refused
+from prunas.tracing.ledger import Vector
+from prunas.tracing.operations import (
+    BINARY,
+    CONVOLUTIONS,
+    NORMS,
+    POINTWISE,
+    VIEWS,
+    functional,
+    operation,
+    where,
+)
 from prunas.tracing.state import PassState
 
-__all__ = ["hold_reduced", "read"]
+__all__ = ["follow", "hold_reduced", "meet", "read"]
 
 LAYERS = (*CONVOLUTIONS, *NORMS, nn.Linear, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
 
@@ -25,7 +36,91 @@ def read(state: PassState, node: fx.Node, value: Any) -> Bare | None:
         name not in owner._buffers or name in owner._non_persistent_buffers_set
     ):
         state.ledger.keep_whole(str(node.target), f"{node.target} is not in the state dict", where(node))
-    return Bare(str(node.target), value) if isinstance(value, Tensor) else None
+    if not isinstance(value, Tensor):
+        return None
+    return Bare(
+        {str(node.target): tuple(axis if size > 1 else None for axis, size in enumerate(value.shape))}
+    )
+
+
+def follow(state: PassState, node: fx.Node, name: str, value: Any) -> Bare | None:
+    """What is made of parameters and buffers alone: moved, mapped element by element, combined.
+
+    None where an axis of theirs is not there as a whole afterwards.
+    """
+    if not isinstance(value, Tensor):
+        return None
+    if name in VIEWS | {"getitem", "getattr"}:
+        source = state.source(node)
+        before = state.labels[source]
+        assert isinstance(before, Bare)
+        landed = [_landed(state, node, name, axis) for axis in range(state.values[source].ndim)]
+
+        def origin(axes: tuple[int | None, ...], axis: int) -> int | None:
+            """The axis of a parameter that lies along an axis of the result."""
+            return next((axes[i] for i, where_to in enumerate(landed) if where_to == axis), None)
+
+        return Bare(
+            {n: tuple(origin(axes, axis) for axis in range(value.ndim)) for n, axes in before.axes.items()}
+        )
+    if name not in BINARY | POINTWISE:
+        return None
+    merged: dict[str, tuple[int | None, ...]] = {}
+    for operand in node.all_input_nodes:
+        bare, tensor = state.labels[operand], state.values[operand]
+        if not isinstance(tensor, Tensor):
+            continue
+        if not isinstance(bare, Bare):
+            if tensor.numel() > 1:
+                return None
+            continue
+        padding = (None,) * (value.ndim - tensor.ndim)
+        for n, axes in bare.axes.items():
+            aligned = (*padding, *axes)
+            if merged.setdefault(n, aligned) != aligned:
+                return None
+    return Bare(merged)
+
+
+def _landed(state: PassState, node: fx.Node, name: str, axis: int) -> int | None:
+    """Where an axis of a tensor is after a node has moved it; None if it is not there in whole and in order."""
+    rest: Any = fx.node.map_arg(node.args[1:], lambda n: state.values[n])
+    named: Any = fx.node.map_arg(node.kwargs, lambda n: state.values[n])
+    options = {key: option for key, option in named.items() if key != "input"}
+    shape = state.values[state.source(node)].shape
+    extents = [size if i == axis else 1 for i, size in enumerate(shape)]
+    positions = torch.arange(shape[axis]).view(extents).expand(shape)
+    if shape[axis] == 1:
+        return None
+    try:
+        if name == "getitem":
+            moved = positions[rest[0]]
+        elif name == "getattr":
+            moved = getattr(positions, rest[0])
+        else:
+            moved = getattr(positions, "reshape" if name == "view" else name)(*rest, **options)
+    except (RuntimeError, TypeError, IndexError):  # such as an index that is itself computed
+        return None
+    for after, size in enumerate(moved.shape):
+        extents = [size if i == after else 1 for i in range(moved.ndim)]
+        if size == shape[axis] and bool((moved == torch.arange(size).view(extents)).all()):
+            return after
+    return None
+
+
+def meet(state: PassState, node: fx.Node, bare: Bare, axis: int, channels: Vector) -> None:
+    """Ties what is made of parameters to the channels that it meets along one of its axes.
+
+    Raises:
+        Refused: No parameter lies along it as a whole.
+    """
+    met = {name: axes[axis] for name, axes in bare.axes.items() if axes[axis] is not None}
+    if not met:
+        raise Refused("they meet a tensor of fixed size")
+    for name, own in met.items():
+        state.ledger.occur((name, str(own)), channels, node.name)
+        if any(owner == name and side != str(own) for owner, side in state.ledger.axes):
+            state.ledger.keep_whole(name, "its channels lie along two axes", where(node))
 
 
 def hold_reduced(state: PassState, node: fx.Node) -> None:
@@ -33,7 +128,12 @@ def hold_reduced(state: PassState, node: fx.Node) -> None:
 
     Their mean, say, is another one where there are fewer of them.
     """
+    after, name = state.labels[node], operation(node)
     for before in node.all_input_nodes:
-        labels, name = state.labels[before], operation(node)
-        if isinstance(labels, Bare) and not (name in BINARY and isinstance(state.labels[node], Channels)):
-            state.ledger.keep_whole(labels.name, f"{name} reads {labels.name} as a whole", where(node))
+        bare = state.labels[before]
+        if not isinstance(bare, Bare) or (name in BINARY and isinstance(after, Channels)):
+            continue
+        followed = after.axes if isinstance(after, Bare) else {}
+        for tensor, axes in bare.axes.items():
+            if any(axis is not None and axis not in followed.get(tensor, ()) for axis in axes):
+                state.ledger.keep_whole(tensor, f"{name} reads {tensor} as a whole", where(node))
