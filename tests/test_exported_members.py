@@ -20,6 +20,7 @@ TYPES = {
     "load_run": "function",
     "load_space": "function",
     "search": "function",
+    "shrink": "function",
     "train": "function",
     "transfer": "function",
 }

@@ -22,6 +22,8 @@ from prunas.cli.options import (
     Precision,
     Rate,
     RecipeName,
+    RecipeSet,
+    WeightsFile,
     Workers,
     computing,
     listed,
@@ -41,9 +43,7 @@ __all__ = ["shrink"]
 
 def shrink(
     space: Annotated[str, typer.Argument(help="Name of a bundled space, or a TOML file.")],
-    weights: Annotated[
-        str | None, typer.Option("--weights", help="Of the trained network: a file, run:ID or call:FUNCTION.")
-    ] = None,
+    weights: WeightsFile = None,
     keep: Annotated[float | None, typer.Option("--keep", help="Share that is kept, such as 0.5.")] = None,
     budget: Annotated[str | None, typer.Option("--budget", help="Or what is kept, such as 1.2M.")] = None,
     metric: Metric = None,
@@ -65,6 +65,7 @@ def shrink(
         "shrunk"
     ),
     recipe: RecipeName = None,
+    recipe_set: RecipeSet = None,
     batch: Batch = None,
     lr: Rate = None,
     images: Images = None,
@@ -102,7 +103,7 @@ def shrink(
         time=within,
         seed=seed,
         options=options_of(option or []),
-        recipe=recipe_of(recipe, None, batch, lr, images, precision, channels_last),
+        recipe=recipe_of(recipe, None, batch, lr, images, precision, channels_last, recipe_set),
         data=data,
         download=download,
         out=out,

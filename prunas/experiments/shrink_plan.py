@@ -54,9 +54,6 @@ SHORT = 5
 PENALTY_SHARE = 0.25
 """Largest share of the budget that trainings with a penalty may take, unless the user names their method."""
 
-REFUSED_NEEDS = {"trials", "source", "found-by-others"}
-"""What `shrink` does not do for a proposer."""
-
 _TIME = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s)?")
 
 
@@ -380,10 +377,10 @@ def _check_proposer(name: str) -> None:
         raise InputError(
             f"--proposer {name}: it decides {line.dimensions[0]}, and shrink narrows widths; use `prunas search`"
         )
-    if refused := REFUSED_NEEDS & set(line.needs):
+    if line.kind == "sampler":
         raise InputError(
-            f"--proposer {name}: it needs {', '.join(sorted(refused))}, which only `prunas search` and "
-            "`prunas transfer` have"
+            f"--proposer {name}: its trials are trained from scratch, and shrink keeps given weights; use "
+            "`prunas search`"
         )
 
 

@@ -110,7 +110,7 @@ def latency_of(space: SearchSpace, arch: Architecture, *, batch: int, device: to
     float32_arithmetic(device, convolutions="ieee", products="ieee")
     try:
         with torch.inference_mode(), algorithm_search(False):
-            passes_of = {shape: partial(example.call, net) for shape, net in nets.items()}
+            passes_of = {shape: partial(net, *example.args, **example.kwargs) for shape, net in nets.items()}
             replayed = _recorded(list(passes_of.values()), cuda_recorder(device))
             timers = {
                 shape: Timer("run()", globals={"run": run}, num_threads=threads)

@@ -155,10 +155,10 @@ def test_data_are_given_in_python(there: Path, capsys: pytest.CaptureFixture[str
 def test_an_object_is_known_in_its_own_process_alone(there: Path) -> None:
     setting = setting_of(data=arrays("mine", (np.zeros((120, 1, 8, 8)), np.arange(120) % 10)))
     spec = setting.dense(0, None).job.spec
-    assert spec["data"]["name"].startswith("live:data-")
+    assert spec["data"]["name"].startswith("live:mine_")
     assert task_of_spec(spec).data.name == "mine"  # type: ignore[attr-defined]
-    with pytest.raises(InputError, match=r'executor="serial"'):
-        task_of_spec({**spec, "data": {**spec["data"], "name": "live:data-999"}})
+    with pytest.raises(InputError, match="was made in Python by another process"):
+        task_of_spec({**spec, "data": {**spec["data"], "name": "live:mine_0"}})
 
 
 def test_registered_data_name_their_runs_as_ever(small_space: Path) -> None:
