@@ -66,7 +66,10 @@ def main(folder: str, out: str, seed: str) -> None:
             loss.backward()
             optimiser.step()
             rate.step()
-        print(f"epoch {epoch + 1}: validation {accuracy(net, *val):.2f} %, {time.time() - started:.0f} s", flush=True)
+        print(
+            f"epoch {epoch + 1}: validation {accuracy(net, *val):.2f} %, {time.time() - started:.0f} s",
+            flush=True,
+        )
     Path(out).mkdir(parents=True, exist_ok=True)
     checkpoint = {"epoch": EPOCHS, "state_dict": net.state_dict(), "accuracy": accuracy(net, *val)}
     torch.save(checkpoint, Path(out) / f"seed-{seed}.pt")
