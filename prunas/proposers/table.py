@@ -45,6 +45,7 @@ LUO = (
     "arXiv:1707.06342"
 )
 HE = "He et al., Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017, arXiv:1707.06168"
+MOLCHANOV = "Molchanov et al., Importance Estimation for Neural Network Pruning, CVPR 2019, arXiv:1906.10771"
 
 PRESET = Option(
     "preset", str, None, "a preset of the space whose widths are used, instead of uniform ones at each target"
@@ -56,6 +57,13 @@ RESPONSES = at_least(1, "responses", 400, "responses sampled of every reading la
 THINET = (
     at_least(1, "images", 256, "images of the training split that are looked at"),
     at_least(1, "places", 10, "entries sampled of each, per reading layer"),
+)
+SCOPE = Option(
+    "scope",
+    str,
+    "global",
+    "what is compared: all that varies, or only what has the same structure",
+    choices=("global", "isomorphic"),
 )
 STARTUP = at_least(1, "startup", 5, "trials drawn at random before the model is used")
 SAMPLER = (
@@ -107,7 +115,13 @@ def _untrained(method: str, reference: str, dimension: Decision = "width", draws
     )
 
 
-def _unpenalised(path: str, method: str, reference: str, dimension: Decision = "width") -> Entry:
+def _unpenalised(
+    path: str,
+    method: str,
+    reference: str,
+    dimension: Decision = "width",
+    options: tuple[Option, ...] | None = None,
+) -> Entry:
     return Entry(
         path,
         "control",
@@ -117,6 +131,7 @@ def _unpenalised(path: str, method: str, reference: str, dimension: Decision = "
         needs=("dense",),
         controls=method,
         fixed=MappingProxyType({"pull": 0.0}),
+        options=options,
     )
 
 
@@ -130,6 +145,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             needs=("dense",),
             options=(
                 _pull(None, "total pull of the penalty on one scale; 6.6, or 0.66 where there are gates"),
+                SCOPE,
             ),
             look=Style(VERMILLION, "o", SOLID),
         ),
@@ -148,6 +164,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "one threshold on the mean absolute weight of filters",
             LI,
             needs=("dense",),
+            options=(SCOPE,),
             look=Style(GREEN, "D", SOLID),
         ),
         "thinet": Entry(
@@ -166,7 +183,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "one threshold on the next layer's relative error, channels in ThiNet's order",
             LUO,
             needs=("dense",),
-            options=THINET,
+            options=(*THINET, SCOPE),
             draws=True,
             look=Style(SKY, "p", SOLID),
         ),
@@ -186,9 +203,27 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "one threshold on the next layer's relative error, channels in the order of the Lasso's path",
             HE,
             needs=("dense",),
-            options=(RESPONSES,),
+            options=(RESPONSES, SCOPE),
             draws=True,
             look=Style(PURPLE, "h", SOLID),
+        ),
+        "taylor": Entry(
+            "prunas.proposers.pruning.taylor:Taylor",
+            "automatic",
+            "one threshold on the squared first-order change of the loss if a channel went",
+            MOLCHANOV,
+            needs=("dense",),
+            options=(
+                Option(
+                    "on",
+                    str,
+                    "auto",
+                    "a channel's parameters: its scale and shift, or its filter; auto: norms where all have one",
+                    choices=("auto", "norms", "filters"),
+                ),
+                at_least(1, "images", 1024, "images of the training split that are looked at"),
+                SCOPE,
+            ),
         ),
         "sss": Entry(
             "prunas.proposers.pruning.sss:SparseStructureSelection",
@@ -385,6 +420,13 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             draws=True,
             look=Style(BLUE, "v", DASHDOT),
         ),
+        "precrop": Entry(
+            "prunas.proposers.pruning.precrop:PreCrop",
+            "control",
+            "widths that maximise the expected paths at initialisation, by a convex programme",
+            "Cai et al., Structured Pruning is All You Need for Pruning CNNs at Initialization, 2022, "
+            "arXiv:2203.02549",
+        ),
         "shuffled": Entry(
             "prunas.proposers.baselines.controls:Shuffled",
             "control",
@@ -407,9 +449,10 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             look=Style(GREY, "X", DOTTED),
         ),
         "slimming-unpenalised": _unpenalised(
-            "prunas.proposers.pruning.slimming:Slimming", "slimming", SLIMMING
+            "prunas.proposers.pruning.slimming:Slimming", "slimming", SLIMMING, options=(SCOPE,)
         ),
         "l1-global-untrained": _untrained("l1-global", LI),
+        "taylor-untrained": _untrained("taylor", MOLCHANOV),
         "thinet-global-untrained": _untrained("thinet-global", LUO, draws=True),
         "reconstruction-global-untrained": _untrained("reconstruction-global", HE, draws=True),
         "sss-unpenalised": _unpenalised(

@@ -102,7 +102,10 @@ def brief() -> Callable[..., Brief]:
                 torch.manual_seed(0)
                 return {name: t.detach() for name, t in space.build().state_dict().items()}
 
-        told = {"space": space, "targets": (), "seed": 0, "lr_sum": 100.0, "dense": dense}
+        def loss(net: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+            return nn.functional.cross_entropy(net(batch[0]), batch[1])
+
+        told = {"space": space, "targets": (), "seed": 0, "lr_sum": 100.0, "dense": dense, "loss": loss}
         return Brief(**told | {"calibration": calibration, "initial": initial} | changes)
 
     return make
