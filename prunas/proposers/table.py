@@ -46,6 +46,10 @@ LUO = (
 )
 HE = "He et al., Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017, arXiv:1707.06168"
 MOLCHANOV = "Molchanov et al., Importance Estimation for Neural Network Pruning, CVPR 2019, arXiv:1906.10771"
+YANG = (
+    "Yang et al., NetAdapt: Platform-Aware Neural Network Adaptation for Mobile Applications, ECCV 2018, "
+    "arXiv:1804.03230"
+)
 
 PRESET = Option(
     "preset", str, None, "a preset of the space whose widths are used, instead of uniform ones at each target"
@@ -223,6 +227,46 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
                 ),
                 at_least(1, "images", 1024, "images of the training split that are looked at"),
                 SCOPE,
+            ),
+        ),
+        "netadapt": Entry(
+            "prunas.proposers.pruning.netadapt:NetAdapt",
+            "automatic",
+            "greedy: of all single layers narrowed by a step, the one that costs least score per saved cost",
+            YANG,
+            needs=("dense",),
+            options=(
+                Option(
+                    "step",
+                    float,
+                    0.05,
+                    "cost saved by the first iteration, as a share of the dense network's",
+                    lambda step: 0 < step <= 0.5,
+                    "above 0 and at most 0.5",
+                ),
+                Option(
+                    "decay",
+                    float,
+                    0.96,
+                    "what the step is multiplied by after every iteration",
+                    lambda decay: 0 < decay <= 1,
+                    "above 0 and at most 1",
+                ),
+                Option(
+                    "images",
+                    int,
+                    1024,
+                    "training images from which batch norms are estimated before a score; 0 keeps inherited ones",
+                    lambda images: images >= 0,
+                    "0 or more",
+                ),
+                Option(
+                    "rule",
+                    str,
+                    "ratio",
+                    "which candidate is taken: the least loss per saved cost, or the best score",
+                    choices=("ratio", "score"),
+                ),
             ),
         ),
         "sss": Entry(

@@ -98,7 +98,8 @@ def shares(space: SearchSpace, target: Target) -> Shares:
         return rows.cost(dense * np.exp(x))
 
     def slopes(x: Shares) -> Shares:
-        return rows.slopes(dense * np.exp(x)) * dense * np.exp(x)
+        by_logarithm: Shares = rows.slopes(dense * np.exp(x)) * dense * np.exp(x)
+        return by_logarithm
 
     solved = minimize(
         lambda x: -gains @ x / len(x),
