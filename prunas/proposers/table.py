@@ -50,6 +50,10 @@ YANG = (
     "Yang et al., NetAdapt: Platform-Aware Neural Network Adaptation for Mobile Applications, ECCV 2018, "
     "arXiv:1804.03230"
 )
+GORDON = (
+    "Gordon et al., MorphNet: Fast & Simple Resource-Constrained Structure Learning of Deep Networks, CVPR 2018, "
+    "arXiv:1711.06798"
+)
 
 PRESET = Option(
     "preset", str, None, "a preset of the space whose widths are used, instead of uniform ones at each target"
@@ -103,6 +107,12 @@ SAMPLER = (
 
 def _pull(default: float | None, help: str) -> Option:
     return Option("pull", float, default, help, lambda pull: pull >= 0, "0 or more")
+
+
+MORPHNET_PULL = _pull(
+    None,
+    "total pull of the penalty on the scale of a channel of mean cost; 6.6, or 0.66 where there are gates",
+)
 
 
 def _untrained(method: str, reference: str, dimension: Decision = "width", draws: bool = False) -> Entry:
@@ -266,6 +276,23 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
                     "ratio",
                     "which candidate is taken: the least loss per saved cost, or the best score",
                     choices=("ratio", "score"),
+                ),
+            ),
+        ),
+        "morphnet": Entry(
+            "prunas.proposers.pruning.morphnet:MorphNet",
+            "automatic",
+            "L1 penalty on batch-norm scales by what their channel costs, then one factor up to the budget",
+            GORDON,
+            needs=("dense",),
+            options=(
+                MORPHNET_PULL,
+                Option(
+                    "cost",
+                    str,
+                    "macs",
+                    "what a channel costs; channels: all the same",
+                    choices=("macs", "params", "channels"),
                 ),
             ),
         ),
@@ -494,6 +521,16 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
         ),
         "slimming-unpenalised": _unpenalised(
             "prunas.proposers.pruning.slimming:Slimming", "slimming", SLIMMING, options=(SCOPE,)
+        ),
+        "morphnet-unweighted": Entry(
+            "prunas.proposers.pruning.morphnet:MorphNet",
+            "control",
+            "what morphnet proposes if its penalty does not know what a channel costs",
+            GORDON,
+            needs=("dense",),
+            controls="morphnet",
+            fixed=MappingProxyType({"cost": "channels"}),
+            options=(MORPHNET_PULL,),
         ),
         "l1-global-untrained": _untrained("l1-global", LI),
         "taylor-untrained": _untrained("taylor", MOLCHANOV),

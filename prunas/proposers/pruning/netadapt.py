@@ -39,7 +39,7 @@ Counts = npt.NDArray[np.int64]
 
 
 def budgets(step: float, decay: float) -> Iterator[float]:
-    """The budget of every iteration as a share of the dense network's cost, downwards from 1 - step, without end."""
+    """The budget of every iteration as a share of the dense cost, downwards from 1 - step, without end."""
     budget = 1.0
     while True:
         budget -= step
@@ -115,9 +115,9 @@ class NetAdapt:
             wanted = 1 - target.value / space.measure(space.dense, target.metric)
             if wanted > reach - 1e-9 and wanted > 0:
                 raise InputError(
-                    f"netadapt: steps from {self.step:g} on that shrink by {self.decay:g} save {reach:.1%} in all, and "
-                    f"{target.label} of {target.metric} asks for {wanted:.1%}; raise --set netadapt.step, or "
-                    "netadapt.decay"
+                    f"netadapt: steps from {self.step:g} on that shrink by {self.decay:g} save {reach:.1%} in "
+                    f"all, and {target.label} of {target.metric} asks for {wanted:.1%}; raise --set "
+                    "netadapt.step, or netadapt.decay"
                 )
 
 
