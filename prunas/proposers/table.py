@@ -54,6 +54,7 @@ GORDON = (
     "Gordon et al., MorphNet: Fast & Simple Resource-Constrained Structure Learning of Deep Networks, CVPR 2018, "
     "arXiv:1711.06798"
 )
+HU = "Hu et al., Squeeze-and-Excitation Networks, CVPR 2018, arXiv:1709.01507"
 
 PRESET = Option(
     "preset", str, None, "a preset of the space whose widths are used, instead of uniform ones at each target"
@@ -103,6 +104,10 @@ SAMPLER = (
         "between 0 and 1",
     ),
 )
+
+
+def _weight(name: str, help: str) -> Option:
+    return Option(name, float, 0.0, help, lambda weight: weight >= 0, "0 or more")
 
 
 def _pull(default: float | None, help: str) -> Option:
@@ -295,6 +300,28 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
                     choices=("macs", "params", "channels"),
                 ),
             ),
+        ),
+        "se": Entry(
+            "prunas.proposers.pruning.se:SqueezeExcitation",
+            "automatic",
+            "gates trained beside the network, one threshold on what they let pass; trained on without them",
+            HU,
+            needs=("dense",),
+            options=(
+                Option(
+                    "score",
+                    str,
+                    "scale",
+                    "mean gate, times the scale in front, or of gate times activity",
+                    choices=("gate", "scale", "activity"),
+                ),
+                at_least(1, "reduction", 16, "channels per hidden channel of a gate"),
+                _weight("binary", "weight of a loss that drives gates to 0 or 1"),
+                _weight("sparse", "weight of a loss that closes gates"),
+                SCOPE,
+            ),
+            weights=("initial",),  # a network without its gates is another network
+            draws=True,
         ),
         "sss": Entry(
             "prunas.proposers.pruning.sss:SparseStructureSelection",

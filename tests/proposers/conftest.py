@@ -1,6 +1,7 @@
 """Small spaces of three families, and dense networks that nobody trained."""
 
 import dataclasses
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -91,6 +92,10 @@ def brief() -> Callable[..., Brief]:
             branches = penalty.options.get("branches", ()) if penalty else ()
             record = {f"until {path}": 1 - i / 10 for i, path in enumerate(branches)}
             record |= {f"scale {path}": float(i == 0) for i, path in enumerate(branches)}
+            drawn = random.Random(penalty.options["seed"] if penalty and "seed" in penalty.options else 0)
+            for path, channels in penalty.options.get("norms", ()) if penalty else ():
+                for c in range(channels):
+                    record |= {f"{kind} {path} {c}": drawn.uniform(0.1, 0.9) for kind in ("gate", "activity")}
             return DenseNetwork("run-of-the-dense-network", lambda: state, record)
 
         def calibration(images: int) -> list[tuple[Tensor, Tensor]]:
