@@ -1,7 +1,6 @@
 """Published shapes of `search_spaces/found/` cost what they should."""
 
 import json
-from pathlib import Path
 
 import pytest
 
