@@ -1,4 +1,4 @@
-"""Networks of the study and of published shapes as plain PyTorch modules: no width lists, no knowledge of pruning."""
+"""Networks of the study and of published shapes as plain PyTorch modules: no width lists, nothing of pruning."""
 
 from prunas.networks.densenet import DenseNet, densenet40, densenetbc100
 from prunas.networks.mobilenet import MobileNetV1, mobilenet_v1

@@ -120,6 +120,47 @@ MORPHNET_PULL = _pull(
 )
 
 
+NETADAPT = (
+    Option(
+        "step",
+        float,
+        0.05,
+        "cost saved by the first iteration, as a share of the dense network's",
+        lambda step: 0 < step <= 0.5,
+        "above 0 and at most 0.5",
+    ),
+    Option(
+        "decay",
+        float,
+        0.96,
+        "what the step is multiplied by after every iteration",
+        lambda decay: 0 < decay <= 1,
+        "above 0 and at most 1",
+    ),
+    Option(
+        "images",
+        int,
+        1024,
+        "training images from which batch norms are estimated before a score; 0 keeps inherited ones",
+        lambda images: images >= 0,
+        "0 or more",
+    ),
+)
+GATES = (
+    Option(
+        "score",
+        str,
+        "scale",
+        "mean gate, times the scale in front, or of gate times activity",
+        choices=("gate", "scale", "activity"),
+    ),
+    at_least(1, "reduction", 16, "channels per hidden channel of a gate"),
+    _weight("binary", "weight of a loss that drives gates to 0 or 1"),
+    _weight("sparse", "weight of a loss that closes gates"),
+    SCOPE,
+)
+
+
 def _untrained(method: str, reference: str, dimension: Decision = "width", draws: bool = False) -> Entry:
     return Entry(
         "prunas.proposers.baselines.untrained:Untrained",
@@ -251,36 +292,13 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             YANG,
             needs=("dense",),
             options=(
-                Option(
-                    "step",
-                    float,
-                    0.05,
-                    "cost saved by the first iteration, as a share of the dense network's",
-                    lambda step: 0 < step <= 0.5,
-                    "above 0 and at most 0.5",
-                ),
-                Option(
-                    "decay",
-                    float,
-                    0.96,
-                    "what the step is multiplied by after every iteration",
-                    lambda decay: 0 < decay <= 1,
-                    "above 0 and at most 1",
-                ),
-                Option(
-                    "images",
-                    int,
-                    1024,
-                    "training images from which batch norms are estimated before a score; 0 keeps inherited ones",
-                    lambda images: images >= 0,
-                    "0 or more",
-                ),
+                *NETADAPT,
                 Option(
                     "rule",
                     str,
                     "ratio",
-                    "which candidate is taken: the least loss per saved cost, or the best score",
-                    choices=("ratio", "score"),
+                    "which candidate is taken: least loss per saved cost, best score, or any",
+                    choices=("ratio", "score", "random"),
                 ),
             ),
         ),
@@ -308,17 +326,15 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             HU,
             needs=("dense",),
             options=(
+                *GATES,
                 Option(
-                    "score",
-                    str,
-                    "scale",
-                    "mean gate, times the scale in front, or of gate times activity",
-                    choices=("gate", "scale", "activity"),
+                    "rate",
+                    float,
+                    1.0,
+                    "rate of the gates' steps, as a share of the network's",
+                    lambda rate: rate >= 0,
+                    "0 or more",
                 ),
-                at_least(1, "reduction", 16, "channels per hidden channel of a gate"),
-                _weight("binary", "weight of a loss that drives gates to 0 or 1"),
-                _weight("sparse", "weight of a loss that closes gates"),
-                SCOPE,
             ),
             weights=("initial",),  # a network without its gates is another network
             draws=True,
@@ -548,6 +564,29 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
         ),
         "slimming-unpenalised": _unpenalised(
             "prunas.proposers.pruning.slimming:Slimming", "slimming", SLIMMING, options=(SCOPE,)
+        ),
+        "netadapt-random": Entry(
+            "prunas.proposers.pruning.netadapt:NetAdapt",
+            "control",
+            "what netadapt proposes if it takes any candidate",
+            YANG,
+            needs=("dense",),
+            controls="netadapt",
+            fixed=MappingProxyType({"rule": "random"}),
+            options=NETADAPT,
+            draws=True,
+        ),
+        "se-unlearnt": Entry(
+            "prunas.proposers.pruning.se:SqueezeExcitation",
+            "control",
+            "what se proposes if its gates do not learn",
+            HU,
+            needs=("dense",),
+            controls="se",
+            fixed=MappingProxyType({"rate": 0.0}),
+            options=GATES,
+            weights=("initial",),
+            draws=True,
         ),
         "morphnet-unweighted": Entry(
             "prunas.proposers.pruning.morphnet:MorphNet",

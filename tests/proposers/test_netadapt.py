@@ -9,6 +9,7 @@ from prunas.costs.target import Target
 from prunas.errors import InputError
 from prunas.proposers.brief import Pending
 from prunas.proposers.pruning.netadapt import NetAdapt, budgets, narrowed
+from prunas.proposers.registry import entry
 from prunas.tasks.score import Score
 
 
@@ -132,3 +133,13 @@ def test_steps_that_cannot_reach_the_target_are_refused_before_anything_is_train
     told = brief(space, targets=(space.target(keep=0.3, metric="macs"),))  # its dense training fails
     with pytest.raises(InputError, match=r"netadapt: steps from 0.025 on .* save 62.5% in all, and .* 70.0%"):
         NetAdapt(step=0.025).propose(told, [])
+
+
+def test_its_control_takes_any_candidate_without_scores(spaces, weights, brief):
+    space = spaces["vgg"]
+    targets = (space.target(keep=0.5, metric="macs"),)
+    told = brief(space, weights(space), targets=targets, work=None)  # nothing can be scored
+    (found,) = entry("netadapt-random").build().propose(told, [])
+    assert space.measure(found.architecture, "macs") <= targets[0].value
+    (other,) = entry("netadapt-random").build().propose(dataclasses.replace(told, seed=1), [])
+    assert other.architecture != found.architecture

@@ -12,6 +12,7 @@ from prunas.proposers.pruning.channels import allocated, in_order_of
 from prunas.proposers.pruning.se import SqueezeExcitation, TrainedGates, gate, scores
 from prunas.proposers.pruning.slimming import carriers
 from prunas.proposers.pruning.slimming import scores as scales
+from prunas.proposers.table import PROPOSERS
 from prunas.spaces.space import SearchSpace
 
 FAMILIES = ["vgg", "preresnet", "densenet", "streams", "stemmed"]
@@ -240,3 +241,15 @@ def test_a_space_without_norms_is_refused_before_anything_is_trained(brief):
     space = SearchSpace.from_model(plain, (3, 8, 8), name="plain")
     with pytest.raises(InputError, match=r"se needs a batch norm behind .* '0' .* sampler such as tpe"):
         SqueezeExcitation().propose(brief(space, targets=(space.target(keep=0.5),)), [])
+
+
+def test_gates_of_its_control_do_not_learn(spaces):
+    net, acting = gated(spaces["vgg"], rate=0.0)
+    before = [w.detach().clone() for weights in acting.weights for w in weights]
+    x = images(spaces["vgg"])
+    nn.functional.cross_entropy(net.train()(x), torch.arange(len(x)) % 5).backward()
+    acting.after_step(torch.tensor(0.1))
+    assert all(
+        torch.equal(a, b) for a, b in zip(before, [w for ws in acting.weights for w in ws], strict=True)
+    )
+    assert PROPOSERS["se-unlearnt"].fixed == {"rate": 0.0}

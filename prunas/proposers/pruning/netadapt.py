@@ -81,7 +81,8 @@ class NetAdapt:
         decay: What the step is multiplied by after every iteration, in (0, 1].
         images: Training images from which batch norms are estimated anew before a candidate is scored; 0 keeps the
             inherited ones.
-        rule: `ratio`: the least loss of score per saved cost; `score`: the best score, as the paper's text has it.
+        rule: `ratio`: the least loss of score per saved cost; `score`: the best score, as the paper's text has it;
+            `random`: any candidate, by the seed of the search and without scores, which is its control.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class NetAdapt:
         step: float = 0.05,
         decay: float = 0.96,
         images: int = 1024,
-        rule: Literal["ratio", "score"] = "ratio",
+        rule: Literal["ratio", "score", "random"] = "ratio",
     ) -> None:
         check_values("netadapt", step=step, decay=decay, images=images, rule=rule)
         self.step, self.decay, self.images, self.rule = step, decay, images, rule
@@ -170,6 +171,9 @@ class _Walk:
         return counts
 
     def _best(self, counts: Counts, candidates: list[Counts], metric: str) -> Counts:
+        if self.settings.rule == "random":  # by where it stands, so that a further target changes nothing
+            generator = np.random.default_rng([self.brief.seed, *counts.tolist()])
+            return candidates[int(generator.integers(len(candidates)))]
         present, *scores = self._scores([counts, *candidates])
         losses = [-self.brief.score.gain(score, present) for score in scores]
         if self.settings.rule == "score":

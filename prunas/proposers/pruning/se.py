@@ -16,6 +16,7 @@ Departures:
     - Gates are averaged over the training images of the last hundred steps or so, with their augmentation.
     - Their weights are stepped by stochastic gradient descent of momentum 0.9 at the network's rate, and not
       decayed. A gate has at least four hidden channels.
+    - `rate` is their rate as a share of the network's. At 0 gates never learn, which is the control.
     - `binary` and `sparse` add binary * mean(sin(pi s)) + sparse * mean(s) to the loss of every gate, which drives
       gates to 0 or 1, and to 0; off unless asked for.
     - Of channels that several layers make, the largest score counts.
@@ -88,6 +89,7 @@ class TrainedGates(Regulariser):
         seed: Of the gates' initial weights.
         binary: Weight of mean(sin(pi s)) in the loss.
         sparse: Weight of mean(s) in the loss.
+        rate: Of the gates' steps, as a share of the network's.
     """
 
     def __init__(
@@ -97,8 +99,9 @@ class TrainedGates(Regulariser):
         seed: int,
         binary: float = 0.0,
         sparse: float = 0.0,
+        rate: float = 1.0,
     ) -> None:
-        self.norms, self.reduction, self.seed = norms, reduction, seed
+        self.norms, self.reduction, self.seed, self.rate = norms, reduction, seed, rate
         self.binary, self.sparse = binary, sparse
 
     def attach(self, net: nn.Module) -> None:
@@ -145,7 +148,7 @@ class TrainedGates(Regulariser):
             for weight, velocity in zip(weights, velocities, strict=True):
                 if weight.grad is not None:
                     velocity.mul_(MOMENTUM).add_(weight.grad)
-                    weight.sub_(lr * velocity)
+                    weight.sub_(self.rate * lr * velocity)
                     weight.grad = None
 
     def state(self) -> dict[str, Tensor]:
@@ -210,6 +213,7 @@ class SqueezeExcitation:
         reduction: Channels per hidden channel of a gate.
         binary: Weight of a loss that drives gates to 0 or 1.
         sparse: Weight of a loss that closes gates.
+        rate: Of the gates' steps, as a share of the network's; 0: they never learn.
         scope: What is compared, see `prunas.proposers.pruning.channels.comparable`.
     """
 
@@ -219,11 +223,14 @@ class SqueezeExcitation:
         reduction: int = 16,
         binary: float = 0.0,
         sparse: float = 0.0,
+        rate: float = 1.0,
         scope: Scope = "global",
     ) -> None:
-        check_values("se", score=score, reduction=reduction, binary=binary, sparse=sparse, scope=scope)
+        settings = {"reduction": reduction, "binary": binary, "sparse": sparse, "rate": rate}
+        check_values("se", score=score, scope=scope, **settings)
         self.score: By = score
-        self.reduction, self.binary, self.sparse, self.scope = reduction, binary, sparse, scope
+        self.scope = scope
+        self.settings = settings
 
     def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:
         """One point per target from one dense training, once.
@@ -238,10 +245,8 @@ class SqueezeExcitation:
         units = [group.units for group in space.survey.groups]
         options = {
             "norms": [[path, space.survey.size(form, units)] for path, form in sorted(norms.items())],
-            "reduction": self.reduction,
             "seed": brief.seed,
-            "binary": self.binary,
-            "sparse": self.sparse,
+            **self.settings,
         }
         trained = brief.trained(Penalty("se/gates", options))
         measured = scores(space, trained.record, trained.weights(), self.score)
