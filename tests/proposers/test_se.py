@@ -88,12 +88,13 @@ def test_it_multiplies_what_the_norm_gives_and_averages_in_training_alone(spaces
     seen = {}
     norm, _ = acting.norms[0]
     net.get_submodule(norm).register_forward_hook(
-        lambda module, inputs, output: seen.setdefault("gated", output)
+        lambda module, inputs, output: seen.update(gated=output.clone())
     )
     net.train()
     with torch.no_grad():
         inside = net.features[0](x)
-        plain = nn.functional.batch_norm(inside, None, None, training=True)
+        bn = net.get_submodule(norm)
+        plain = nn.functional.batch_norm(inside, None, None, bn.weight, bn.bias, training=True)
         net(x)
     gates = gate(plain, acting.weights[0]).detach()
     assert torch.allclose(seen["gated"], plain * gates[:, :, None, None], atol=1e-5)
@@ -185,14 +186,14 @@ def test_the_losses_that_sharpen_add_their_slope():
 def test_a_dead_channel_goes_first(by, spaces, weights):
     space = spaces["vgg"]
     net, acting = gated(space)
-    place = [path for path, _ in acting.norms].index("features.4")
+    deciding = [norms[0].path for norms in carriers(space)]
     with torch.no_grad():
-        acting.weights[place][3][5] = -10.0
+        acting.weights[2][3][1] = -10.0
         net.train()(images(space))
     measured = scores(space, acting.record(), net.state_dict(), by)
     lowest = min(range(len(measured)), key=lambda i: measured[i].min())
-    assert space.dimensions[lowest].name == "features.3"
-    assert measured[lowest].argmin() == 5
+    assert deciding[lowest] == acting.norms[2][0]
+    assert measured[lowest].argmin() == 1
     assert [score.max() for score in measured] == pytest.approx([1.0] * len(measured))
 
 

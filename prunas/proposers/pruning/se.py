@@ -24,7 +24,7 @@ Departures:
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -48,20 +48,10 @@ LEAST_SPREAD = 0.02
 KEPT, MOMENTUM, LEAST_HIDDEN = 0.99, 0.9, 4
 
 
-class _Pressed(torch.autograd.Function):
-    """Passes gates on, and adds the slope of binary * mean(sin(pi s)) + sparse * mean(s) to their gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, gates: Tensor, binary: float, sparse: float) -> Tensor:
-        ctx.save_for_backward(gates)
-        ctx.weights = binary, sparse
-        return gates.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (gates,) = ctx.saved_tensors
-        binary, sparse = ctx.weights
-        return gradient + (binary * math.pi * torch.cos(math.pi * gates) + sparse) / gates.numel(), None, None
+def _pressed(gates: Tensor, binary: float, sparse: float) -> None:
+    """Adds the slope of binary * mean(sin(pi s)) + sparse * mean(s) to the gradient that gates will get."""
+    slope = (binary * math.pi * torch.cos(math.pi * gates.detach()) + sparse) / gates.numel()
+    gates.register_hook(lambda gradient: gradient + slope)  # type: ignore[no-untyped-call]
 
 
 def gate(x: Tensor, weights: Sequence[Tensor]) -> Tensor:
@@ -127,8 +117,8 @@ class TrainedGates(Regulariser):
 
     def _gated(self, i: int, module: nn.Module, x: Tensor) -> Tensor:
         gates = gate(x, self.weights[i])
-        if module.training and (self.binary or self.sparse):
-            gates = _Pressed.apply(gates, self.binary, self.sparse)
+        if module.training and gates.requires_grad and (self.binary or self.sparse):
+            _pressed(gates, self.binary, self.sparse)
         open_ = gates.to(x.dtype).view(*gates.shape, *[1] * (x.ndim - 2))
         if module.training:
             with torch.no_grad():
