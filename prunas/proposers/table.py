@@ -45,6 +45,16 @@ LUO = (
     "arXiv:1707.06342"
 )
 HE = "He et al., Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017, arXiv:1707.06168"
+MOLCHANOV = "Molchanov et al., Importance Estimation for Neural Network Pruning, CVPR 2019, arXiv:1906.10771"
+YANG = (
+    "Yang et al., NetAdapt: Platform-Aware Neural Network Adaptation for Mobile Applications, ECCV 2018, "
+    "arXiv:1804.03230"
+)
+GORDON = (
+    "Gordon et al., MorphNet: Fast & Simple Resource-Constrained Structure Learning of Deep Networks, CVPR 2018, "
+    "arXiv:1711.06798"
+)
+HU = "Hu et al., Squeeze-and-Excitation Networks, CVPR 2018, arXiv:1709.01507"
 
 PRESET = Option(
     "preset", str, None, "a preset of the space whose widths are used, instead of uniform ones at each target"
@@ -56,6 +66,13 @@ RESPONSES = at_least(1, "responses", 400, "responses sampled of every reading la
 THINET = (
     at_least(1, "images", 256, "images of the training split that are looked at"),
     at_least(1, "places", 10, "entries sampled of each, per reading layer"),
+)
+SCOPE = Option(
+    "scope",
+    str,
+    "global",
+    "what is compared: all that varies, or only what has the same structure",
+    choices=("global", "isomorphic"),
 )
 STARTUP = at_least(1, "startup", 5, "trials drawn at random before the model is used")
 SAMPLER = (
@@ -89,8 +106,59 @@ SAMPLER = (
 )
 
 
+def _weight(name: str, help: str) -> Option:
+    return Option(name, float, 0.0, help, lambda weight: weight >= 0, "0 or more")
+
+
 def _pull(default: float | None, help: str) -> Option:
     return Option("pull", float, default, help, lambda pull: pull >= 0, "0 or more")
+
+
+MORPHNET_PULL = _pull(
+    None,
+    "total pull of the penalty on the scale of a channel of mean cost; 6.6, or 0.66 where there are gates",
+)
+
+
+NETADAPT = (
+    Option(
+        "step",
+        float,
+        0.05,
+        "cost saved by the first iteration, as a share of the dense network's",
+        lambda step: 0 < step <= 0.5,
+        "above 0 and at most 0.5",
+    ),
+    Option(
+        "decay",
+        float,
+        0.96,
+        "what the step is multiplied by after every iteration",
+        lambda decay: 0 < decay <= 1,
+        "above 0 and at most 1",
+    ),
+    Option(
+        "images",
+        int,
+        1024,
+        "training images from which batch norms are estimated before a score; 0 keeps inherited ones",
+        lambda images: images >= 0,
+        "0 or more",
+    ),
+)
+GATES = (
+    Option(
+        "score",
+        str,
+        "scale",
+        "mean gate, times the scale in front, or of gate times activity",
+        choices=("gate", "scale", "activity"),
+    ),
+    at_least(1, "reduction", 16, "channels per hidden channel of a gate"),
+    _weight("binary", "weight of a loss that drives gates to 0 or 1"),
+    _weight("sparse", "weight of a loss that closes gates"),
+    SCOPE,
+)
 
 
 def _untrained(method: str, reference: str, dimension: Decision = "width", draws: bool = False) -> Entry:
@@ -107,7 +175,13 @@ def _untrained(method: str, reference: str, dimension: Decision = "width", draws
     )
 
 
-def _unpenalised(path: str, method: str, reference: str, dimension: Decision = "width") -> Entry:
+def _unpenalised(
+    path: str,
+    method: str,
+    reference: str,
+    dimension: Decision = "width",
+    options: tuple[Option, ...] | None = None,
+) -> Entry:
     return Entry(
         path,
         "control",
@@ -117,6 +191,7 @@ def _unpenalised(path: str, method: str, reference: str, dimension: Decision = "
         needs=("dense",),
         controls=method,
         fixed=MappingProxyType({"pull": 0.0}),
+        options=options,
     )
 
 
@@ -130,6 +205,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             needs=("dense",),
             options=(
                 _pull(None, "total pull of the penalty on one scale; 6.6, or 0.66 where there are gates"),
+                SCOPE,
             ),
             look=Style(VERMILLION, "o", SOLID),
         ),
@@ -148,6 +224,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "one threshold on the mean absolute weight of filters",
             LI,
             needs=("dense",),
+            options=(SCOPE,),
             look=Style(GREEN, "D", SOLID),
         ),
         "thinet": Entry(
@@ -166,7 +243,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "one threshold on the next layer's relative error, channels in ThiNet's order",
             LUO,
             needs=("dense",),
-            options=THINET,
+            options=(*THINET, SCOPE),
             draws=True,
             look=Style(SKY, "p", SOLID),
         ),
@@ -186,9 +263,81 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "one threshold on the next layer's relative error, channels in the order of the Lasso's path",
             HE,
             needs=("dense",),
-            options=(RESPONSES,),
+            options=(RESPONSES, SCOPE),
             draws=True,
             look=Style(PURPLE, "h", SOLID),
+        ),
+        "taylor": Entry(
+            "prunas.proposers.pruning.taylor:Taylor",
+            "automatic",
+            "one threshold on the squared first-order change of the loss if a channel went",
+            MOLCHANOV,
+            needs=("dense",),
+            options=(
+                Option(
+                    "on",
+                    str,
+                    "auto",
+                    "a channel's parameters: its scale and shift, or its filter; auto: norms where all have one",
+                    choices=("auto", "norms", "filters"),
+                ),
+                at_least(1, "images", 1024, "images of the training split that are looked at"),
+                SCOPE,
+            ),
+        ),
+        "netadapt": Entry(
+            "prunas.proposers.pruning.netadapt:NetAdapt",
+            "automatic",
+            "greedy: of all single layers narrowed by a step, the one that costs least score per saved cost",
+            YANG,
+            needs=("dense",),
+            options=(
+                *NETADAPT,
+                Option(
+                    "rule",
+                    str,
+                    "ratio",
+                    "which candidate is taken: least loss per saved cost, best score, or any",
+                    choices=("ratio", "score", "random"),
+                ),
+            ),
+        ),
+        "morphnet": Entry(
+            "prunas.proposers.pruning.morphnet:MorphNet",
+            "automatic",
+            "L1 penalty on batch-norm scales by what their channel costs, then one factor up to the budget",
+            GORDON,
+            needs=("dense",),
+            options=(
+                MORPHNET_PULL,
+                Option(
+                    "cost",
+                    str,
+                    "macs",
+                    "what a channel costs; channels: all the same",
+                    choices=("macs", "params", "channels"),
+                ),
+            ),
+        ),
+        "se": Entry(
+            "prunas.proposers.pruning.se:SqueezeExcitation",
+            "automatic",
+            "gates trained beside the network, one threshold on what they let pass; trained on without them",
+            HU,
+            needs=("dense",),
+            options=(
+                *GATES,
+                Option(
+                    "rate",
+                    float,
+                    1.0,
+                    "rate of the gates' steps, as a share of the network's",
+                    lambda rate: rate >= 0,
+                    "0 or more",
+                ),
+            ),
+            weights=("initial",),  # a network without its gates is another network
+            draws=True,
         ),
         "sss": Entry(
             "prunas.proposers.pruning.sss:SparseStructureSelection",
@@ -385,6 +534,13 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             draws=True,
             look=Style(BLUE, "v", DASHDOT),
         ),
+        "precrop": Entry(
+            "prunas.proposers.pruning.precrop:PreCrop",
+            "control",
+            "widths that maximise the expected paths at initialisation, by a convex programme",
+            "Cai et al., Structured Pruning is All You Need for Pruning CNNs at Initialization, 2022, "
+            "arXiv:2203.02549",
+        ),
         "shuffled": Entry(
             "prunas.proposers.baselines.controls:Shuffled",
             "control",
@@ -407,9 +563,43 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             look=Style(GREY, "X", DOTTED),
         ),
         "slimming-unpenalised": _unpenalised(
-            "prunas.proposers.pruning.slimming:Slimming", "slimming", SLIMMING
+            "prunas.proposers.pruning.slimming:Slimming", "slimming", SLIMMING, options=(SCOPE,)
+        ),
+        "netadapt-random": Entry(
+            "prunas.proposers.pruning.netadapt:NetAdapt",
+            "control",
+            "what netadapt proposes if it takes any candidate",
+            YANG,
+            needs=("dense",),
+            controls="netadapt",
+            fixed=MappingProxyType({"rule": "random"}),
+            options=NETADAPT,
+            draws=True,
+        ),
+        "se-unlearnt": Entry(
+            "prunas.proposers.pruning.se:SqueezeExcitation",
+            "control",
+            "what se proposes if its gates do not learn",
+            HU,
+            needs=("dense",),
+            controls="se",
+            fixed=MappingProxyType({"rate": 0.0}),
+            options=GATES,
+            weights=("initial",),
+            draws=True,
+        ),
+        "morphnet-unweighted": Entry(
+            "prunas.proposers.pruning.morphnet:MorphNet",
+            "control",
+            "what morphnet proposes if its penalty does not know what a channel costs",
+            GORDON,
+            needs=("dense",),
+            controls="morphnet",
+            fixed=MappingProxyType({"cost": "channels"}),
+            options=(MORPHNET_PULL,),
         ),
         "l1-global-untrained": _untrained("l1-global", LI),
+        "taylor-untrained": _untrained("taylor", MOLCHANOV),
         "thinet-global-untrained": _untrained("thinet-global", LUO, draws=True),
         "reconstruction-global-untrained": _untrained("reconstruction-global", HE, draws=True),
         "sss-unpenalised": _unpenalised(
