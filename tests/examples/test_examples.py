@@ -95,6 +95,7 @@ def test_a_csv_of_regression_targets(there: Path) -> None:
     assert record["dense"]["test_score"] < 0.95  # answering the mean has 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["unet", "lraspp"])
 def test_segmentation(there: Path, name: str) -> None:
     run("segmentation.py", name)
@@ -103,6 +104,7 @@ def test_segmentation(there: Path, name: str) -> None:
     assert record["score"]["name"] == "mean IoU"
 
 
+@pytest.mark.slow
 def test_detection_by_part(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("pycocotools")
     run("detection.py")
@@ -112,6 +114,7 @@ def test_detection_by_part(there: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert line.startswith("no network.onnx: torch.export cannot follow")
 
 
+@pytest.mark.slow
 def test_the_yolo_like_network_whole(there: Path) -> None:
     pytest.importorskip("pycocotools")
     run("yolo_task.py")
@@ -134,6 +137,7 @@ def test_the_readme_lists_every_example() -> None:
             assert file.suffix != ".py" or ast.get_docstring(ast.parse(file.read_text()))
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_from_top_to_bottom(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
