@@ -5,7 +5,9 @@ process, turn by turn, and what counts is the ratio of neighbours. Odd widths ca
 from.
 """
 
+import logging
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -14,7 +16,6 @@ from statistics import fmean, median
 from typing import Any
 
 import torch
-from torch.utils.benchmark import Timer
 
 from prunas.architecture import Architecture
 from prunas.errors import InputError
@@ -88,6 +89,20 @@ def place(name: str | None) -> torch.device:
     return where
 
 
+def _stopwatch() -> Any:
+    """torch's Timer; it comes with what builds extensions, which speaks of compilers that nobody asked for."""
+    builder = logging.getLogger("torch.utils.cpp_extension")
+    before = builder.level
+    builder.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from torch.utils.benchmark import Timer
+    finally:
+        builder.setLevel(before)
+    return Timer
+
+
 def latency_of(space: SearchSpace, arch: Architecture, *, batch: int, device: torch.device) -> Latency:
     """Times a point beside the dense network, turn by turn. Weights are fresh: they do not change the time.
 
@@ -112,8 +127,9 @@ def latency_of(space: SearchSpace, arch: Architecture, *, batch: int, device: to
         with torch.inference_mode(), algorithm_search(False):
             passes_of = {shape: partial(net, *example.args, **example.kwargs) for shape, net in nets.items()}
             replayed = _recorded(list(passes_of.values()), cuda_recorder(device))
+            stopwatch = _stopwatch()
             timers = {
-                shape: Timer("run()", globals={"run": run}, num_threads=threads)
+                shape: stopwatch("run()", globals={"run": run}, num_threads=threads)
                 for shape, run in zip(nets, replayed or passes_of.values(), strict=True)
             }
             passes = max(1, round(TURN / timers[space.dense].timeit(1).mean))
