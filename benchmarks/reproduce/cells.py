@@ -24,11 +24,13 @@ __all__ = [
     "AnyCell",
     "Cell",
     "Dense",
+    "Gpu",
     "Protocol",
     "cells",
     "data_identity",
     "every_cell",
     "foreseen",
+    "gpu",
     "plan_of",
     "protocols",
     "recipe_of",
@@ -173,6 +175,37 @@ def cells(protocol: str, path: Path = HERE / "grid.toml") -> list[Cell]:
     return [cell for cell in every_cell(protocol, path) if isinstance(cell, Cell)]
 
 
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """How fast a GPU is taken to be.
+
+    Attributes:
+        name: Which.
+        epochs: Seconds for 50,000 images by network, at batch 64 and at 256.
+    """
+
+    name: str
+    epochs: Mapping[str, tuple[float, float]]
+
+    def seconds(self, space: str, batch: int) -> float:
+        """Seconds for one image of the dense network of a space.
+
+        Raises:
+            InputError: Nothing is known of its network.
+        """
+        network = space.partition("-")[0]
+        if network not in self.epochs:
+            raise InputError(f"grid.toml says nothing of {network} on {self.name}")
+        small, large = self.epochs[network]
+        return (large if batch >= 256 else small) / 50_000
+
+
+def gpu(path: Path = HERE / "grid.toml") -> Gpu:
+    """The GPU that the grid counts its hours on."""
+    table = _read(path)["gpu"]
+    return Gpu(table["name"], {name: tuple(value) for name, value in table.items() if name != "name"})
+
+
 def data_identity(data: str, path: Path = HERE / "grid.toml") -> str | None:
     """What every result of a data set must have seen; None if the grid does not say."""
     known: Mapping[str, str] = _read(path)["data"]
@@ -188,7 +221,9 @@ def recipe_of(cell: Cell) -> Recipe:
     return usual.replace(**changes).settled(space.cost(space.dense).params)
 
 
-def trainings_of(cell: Dense, data: Path | None) -> list[tuple[str, Mapping[str, Any], int, Training]]:
+def trainings_of(
+    cell: Dense, data: Path | None
+) -> list[tuple[SearchSpace, Mapping[str, Any], int, Training]]:
     """Space, settings, seed and training of everything that a cell of dense networks asks for.
 
     Raises:
@@ -210,7 +245,7 @@ def trainings_of(cell: Dense, data: Path | None) -> list[tuple[str, Mapping[str,
                     training = setting.candidate(space.dense, seed)
                 else:
                     training = setting.final(Proposal(target, space.dense), SCRATCH, seed, None)
-                wanted.append((space.name, changes, seed, training))
+                wanted.append((space, changes, seed, training))
     return wanted
 
 

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.reproduce import page
 from benchmarks.reproduce import run as running
 from benchmarks.reproduce.__main__ import MARKS, main
-from benchmarks.reproduce.cells import Cell, Protocol, cells, protocols
+from benchmarks.reproduce.cells import Cell, Dense, Protocol, cells, protocols
 from benchmarks.reproduce.claims import Claim, Result, bears, load_claims, load_results, verdicts
 from prunas.proposers.registry import entry
 from prunas.protocols import protocol
@@ -189,8 +189,7 @@ SMALL = Cell(
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(running, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(running, "cells", lambda name: [SMALL])
+    monkeypatch.setattr(running, "every_cell", lambda name: [SMALL])
     return tmp_path
 
 
@@ -204,6 +203,7 @@ def go(root: Path, minutes: float = 10) -> tuple[bool, list[str]]:
         executor="serial",
         workers=None,
         settings=[],
+        into=root,
         say=said.append,
     )
     return done, said
@@ -230,7 +230,7 @@ def test_a_cell_that_cannot_run_is_named_and_the_others_go_on(
     lost = Cell(
         name="lost", protocol=SMALL.protocol, shows=(), space="nowhere", proposers=("slimming",), seeds=1
     )
-    monkeypatch.setattr(running, "cells", lambda name: [lost, SMALL])
+    monkeypatch.setattr(running, "every_cell", lambda name: [lost, SMALL])
     done, said = go(small)
     assert not done
     assert "made-up/lost" in said[0]
@@ -358,3 +358,47 @@ def test_the_runner_needs_no_sampler_package() -> None:
         "from prunas.proposers.pruning.slimming import Slimming\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=HERE.parent.parent)
+
+
+RATES = Dense(
+    name="rates",
+    protocol=SMALL.protocol,
+    shows=("the recipe's rate",),
+    spaces=("vgg11-digits",),
+    settings=({"lr": 0.05}, {"lr": 0.1}),
+    scored="val",
+    seeds=1,
+)
+
+
+def test_dense_networks_under_several_settings(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "every_cell", lambda name: [RATES])
+    done, said = go(small)
+    assert (done, said[-1]) == (True, "made-up/rates: complete")
+    document = json.loads((small / "dense" / "made-up" / "rates.json").read_text())
+    assert [(row["settings"], row["recipe"]["lr"]) for row in document["runs"]] == [
+        ({"lr": 0.05}, 0.05),
+        ({"lr": 0.1}, 0.1),
+    ]
+    assert all(row["recipe"]["images"] == 64 and row["scored"] == "val" for row in document["runs"])
+    assert document["cell"]["planned"] == 2
+
+
+def test_what_is_finished_is_written_without_training(small: Path) -> None:
+    """Of a cell that is under way, by another process: what it has, and how much is missing."""
+    go(small)
+    path = small / "results" / "made-up" / "small.json"
+    whole = json.loads(path.read_text())
+    lost = whole["runs"][-1]
+    (small / "runs" / "vgg11-digits" / lost["folder"] / "result.json").unlink()
+    path.unlink()
+    said: list[str] = []
+    folders = sorted((small / "runs" / "vgg11-digits").iterdir())
+    assert not running.collect("made-up", data=None, out=small / "runs", into=small, say=said.append)
+    assert sorted((small / "runs" / "vgg11-digits").iterdir()) == folders
+    half = json.loads(path.read_text())
+    assert [row["id"] for row in half["runs"] if row["status"] == "finished"] == [
+        row["id"] for row in whole["runs"] if row["id"] != lost["id"]
+    ]
+    assert half["cell"]["planned"] == 6
+    assert "hours left" in said[-1]
