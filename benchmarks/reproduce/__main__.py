@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "what", nargs="?", choices=("plan", "collect", "report"), help="train nothing, but do this"
     )
-    parser.add_argument("--protocol", default="reduced", help="reduced (a CPU), fast or paper (a GPU)")
+    parser.add_argument("--protocol", help="reduced (a CPU; the default), fast or paper (a GPU)")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="after which trainings stop")
     parser.add_argument("--data", type=Path, help="folder of the data sets; PRUNAS_DATA does the same")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder that holds all runs")
@@ -54,11 +54,11 @@ def _train(chosen: argparse.Namespace) -> bool:
     common: dict[str, Any] = {"data": chosen.data, "out": chosen.out, "only": chosen.cell, "say": say}
     common |= {} if chosen.into is None else {"into": chosen.into}
     if chosen.what == "plan":
-        return foresee(chosen.data, say)
+        return foresee(chosen.data, chosen.protocol, say)
     if chosen.what == "collect":
-        return collect(chosen.protocol, **common)
+        return collect(chosen.protocol or "reduced", **common)
     return run(
-        chosen.protocol,
+        chosen.protocol or "reduced",
         minutes=chosen.minutes,
         executor=chosen.executor,
         workers=chosen.workers,
@@ -71,6 +71,8 @@ def write() -> None:
     """Writes the figures, this folder's README, and the part of the repository's README that tells of it."""
     from benchmarks.reproduce import page
 
+    for name in page.retire():
+        print(f"early/{name}: removed, for reduced has this cell")
     page.draw()
     page.README.write_text(page.page(), encoding="utf-8")
     readme = page.HERE.parent.parent / "README.md"

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.reproduce.cells import Cell
+from benchmarks.reproduce.cells import Cell, cells, data_identity, recipe_of
 from prunas.costs.target import Target
 from prunas.files import digest
 from prunas.names import FINDERS
+from prunas.recipe import Recipe
 from prunas.results.record import Record
 from prunas.results.rows import TrainingRow
 from prunas.statistics.claims import Judgement, Relation, Side, apart, chances, compared
@@ -20,6 +21,7 @@ from prunas.statistics.text import asked_text
 
 __all__ = [
     "Claim",
+    "Critic",
     "Margins",
     "Result",
     "Verdict",
@@ -27,7 +29,9 @@ __all__ = [
     "claims_digest",
     "corrected",
     "load_claims",
+    "load_critics",
     "load_results",
+    "stranger",
     "verdicts",
 ]
 
@@ -76,6 +80,25 @@ class Result:
         """Name, protocol and what it took."""
         told: Mapping[str, Any] = self.document["cell"]
         return told
+
+    def stale(self, cell: Cell) -> bool:
+        """Whether the claims on its cell, or their margin, have changed since its first run."""
+        return "claims" in self.document and self.document["claims"] != claims_digest(cell)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Critic:
+    """Later work that objects to the study.
+
+    Attributes:
+        who: Authors, year and where.
+        says: What it objects, in a sentence.
+        claims: Ids of the claims that put it to the test.
+    """
+
+    who: str
+    says: str
+    claims: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +178,12 @@ def load_claims(path: Path = HERE / "claims.toml") -> tuple[Margins, list[Claim]
     return Margins(document["margin"], document["margins"]), made
 
 
+def load_critics(path: Path = HERE / "claims.toml") -> list[Critic]:
+    """The study's critics, in the order of the file."""
+    tables = tomllib.loads(path.read_text(encoding="utf-8"))["critics"]
+    return [Critic(who=each["who"], says=each["says"], claims=tuple(each["claims"])) for each in tables]
+
+
 def claims_digest(cell: Cell, path: Path = HERE / "claims.toml") -> str:
     """Twelve hex digits over the margin of a cell and the claims that it bears on, as they stand now."""
     document = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -171,23 +200,43 @@ def load_results(protocol: str, folder: Path = HERE / "results") -> dict[str, Re
     for path in sorted((folder / protocol).glob("*.json")):
         document = read_json(path)
         found[path.stem] = Result(document, Record.from_document(document, path))
-    return found
+    return {name: result for name, result in found.items() if stranger(protocol, name, result) is None}
+
+
+def stranger(protocol: str, name: str, result: Result) -> str | None:
+    """Why a result does not belong to the cell of its name, and enters no table; None if it does.
+
+    Args:
+        protocol: The folder it lies in.
+        name: The name of its file.
+        result: It.
+    """
+    cell = next((cell for cell in cells(protocol) if cell.name == name), None)
+    if cell is None:
+        return "the grid has no such cell"
+    planned = Recipe.from_json(result.document["plan"]["recipe"])
+    if planned.identity != recipe_of(cell).identity:
+        return "another recipe or precision"
+    seen, expected = result.document.get("data_identity"), data_identity(result.record.data)
+    if None not in (seen, expected) and seen != expected:
+        return "other data"
+    return None
 
 
 def verdicts(
-    claims: Sequence[Claim], cells: Sequence[Cell], results: Mapping[str, Result], margin: float
+    claims: Sequence[Claim], grid: Sequence[Cell], results: Mapping[str, Result], margin: float
 ) -> list[Verdict]:
     """Every claim on every cell that bears on it, and on every row of a table, in the order of the claims.
 
     Args:
         claims: The claims.
-        cells: The cells of one protocol.
+        grid: The cells of one protocol.
         results: What is known, by name of the cell.
         margin: In percentage points.
     """
     found = []
     for claim in claims:
-        for cell in cells:
+        for cell in grid:
             if not bears(claim, cell):
                 continue
             result = results.get(cell.name)
@@ -233,6 +282,8 @@ def _judged(
     left, right = (_side(given, cell) for given in (claim.left, claim.right))
     rows = result.record.rows
     planned = [Target.from_json(each) for each in result.document["plan"]["targets"]]
+    if cell.preset is not None:  # one point, whatever the targets of the space are
+        planned = list(dict.fromkeys(each.asked for each in rows))
     targets = planned if asked is None else [asked]
     by_target = {target: compared(rows, left, right, target, score=result.record.score) for target in targets}
     comparisons = [_Comparison(target, value) for target, value in by_target.items() if value is not None]

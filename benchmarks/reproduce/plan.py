@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reproduce.cells import HERE, Cell, Dense, cells, every_cell, foreseen, gpu, trainings_of
+from benchmarks.reproduce.cells import HERE, Cell, Dense, every_cell, foreseen, gpu, protocols, trainings_of
 from prunas.errors import InputError
 from prunas.experiments.forecast import forecast
-from prunas.files import write_json
+from prunas.files import read_json, write_json
 from prunas.protocols import BACKWARD
-from prunas.recipe import Recipe
+from prunas.recipe import Recipe, recipe
 from prunas.spaces.load import load_space
 from prunas.spaces.space import SearchSpace
 
@@ -22,6 +22,8 @@ PLAN = HERE / "plan.json"
 WIDTHS = ("vgg16-eighth-c10", "vgg16-quarter-c10")
 """Spaces between which the reduced protocol had to choose."""
 
+COUNTED = ("reduced", "fast", "paper")
+
 STEPS = 8
 LEAST = 4
 """A narrow network's step takes at least one of so many parts of the dense one's."""
@@ -30,49 +32,52 @@ Work = tuple[int, float, float]
 """Trainings, multiply-accumulates and optimiser steps."""
 
 
-def foresee(data: Path | None, say: Callable[[str], None] = print) -> bool:
-    """Measures this machine, adds up every cell, and writes `plan.json`.
+def foresee(data: Path | None, only: str | None = None, say: Callable[[str], None] = print) -> bool:
+    """Measures this machine, adds up every cell, and writes `plan.json` after each.
 
     Args:
         data: Folder of the data sets. Cells whose data are not there are left out.
+        only: The only protocol to add up.
         say: Told what comes out.
     """
+    document = read_json(PLAN) if PLAN.exists() else {"measured": {}, "hours": {}}
     rates: dict[str, float] = {}
-    hours: dict[str, dict[str, list[float]]] = {"reduced": {}, "fast": {}, "paper": {}}
-    device = gpu()
-    for protocol, own in hours.items():
+    for name in WIDTHS:
+        space = load_space(str(HERE / "spaces" / f"{name}.toml"))
+        rates[name] = _images_per_second(space, recipe("fast").replace(**protocols()["reduced"].changes))
+    for protocol in (only,) if only else COUNTED:
+        hours = document["hours"].setdefault(protocol, {})
         for cell in every_cell(protocol):
             try:
-                parts = _parts(cell, data)
+                hours[cell.name] = _hours(cell, data, rates)
             except InputError as error:
                 say(f"{cell.name_in_full}: left out, {error}")
                 continue
-            seconds = 0.0
-            for space, recipe, (_, macs, steps) in parts:
-                if protocol == "reduced":
-                    step = recipe.batch / rates.setdefault(space.name, _images_per_second(space, recipe))
-                else:
-                    step = recipe.batch * device.seconds(space.name, recipe.batch)
-                dense_step = BACKWARD * space.cost(space.dense).macs * recipe.batch
-                seconds += step * max(macs / dense_step, steps / LEAST)
-            count = sum(work[0] for *_, work in parts)
-            own[cell.name] = [count, round(seconds / 3600, 2)]
-            say(f"{cell.name_in_full}: {count} trainings, {seconds / 3600:.1f} hours")
-    for name in WIDTHS:
-        if name not in rates:
-            recipe = next(part[1] for part in _parts(cells("reduced")[0], data))
-            rates[name] = _images_per_second(load_space(str(HERE / "spaces" / f"{name}.toml")), recipe)
-    document = {
-        "measured": {
-            "images_per_core_second": {name: round(rate) for name, rate in sorted(rates.items())},
-            "cores": os.cpu_count(),
-            "processor": _processor(),
-            "written": datetime.now(UTC).date().isoformat(),
-        },
-        "hours": hours,
-    }
-    write_json(PLAN, document)
+            say(f"{cell.name_in_full}: {hours[cell.name][0]} trainings, {hours[cell.name][1]:.1f} hours")
+            document["measured"] = {
+                "images_per_core_second": {name: round(rate) for name, rate in sorted(rates.items())},
+                "cores": os.cpu_count(),
+                "processor": _processor(),
+                "written": datetime.now(UTC).date().isoformat(),
+            }
+            write_json(PLAN, document)
     return True
+
+
+def _hours(cell: Cell | Dense, data: Path | None, rates: dict[str, float]) -> tuple[int, float]:
+    """Trainings of a cell and their hours, one after another: of one core, or of the GPU."""
+    seconds, count, device = 0.0, 0, gpu()
+    for space, how, (trainings, macs, steps) in _parts(cell, data):
+        if cell.protocol.name == "reduced":
+            if space.name not in rates:
+                rates[space.name] = _images_per_second(space, how)
+            step = how.batch / rates[space.name]
+        else:
+            step = how.batch * device.seconds(space.name, how.batch)
+        dense_step = BACKWARD * space.cost(space.dense).macs * how.batch
+        seconds += step * max(macs / dense_step, steps / LEAST)
+        count += trainings
+    return count, round(seconds / 3600, 2)
 
 
 def _parts(cell: Cell | Dense, data: Path | None) -> list[tuple[SearchSpace, Recipe, Work]]:
@@ -95,8 +100,8 @@ def _steps(space: SearchSpace, training: Any) -> float:
     return float(images / training.job.spec["recipe"]["batch"])
 
 
-def _images_per_second(space: SearchSpace, recipe: Recipe) -> float:
-    """Images of training steps of the dense network per second of one core's time, which neighbours do not take."""
+def _images_per_second(space: SearchSpace, how: Recipe) -> float:
+    """Images of training steps of the dense network per second of one core's own time."""
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -106,22 +111,22 @@ def _images_per_second(space: SearchSpace, recipe: Recipe) -> float:
     where = torch.device("cpu")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        layout = torch.channels_last if how.channels_last else torch.contiguous_format
         net = space.build().train().to(memory_format=layout)
-        images = torch.randn(recipe.batch, *space.survey.called_with.shapes[0]).to(memory_format=layout)
-        labels = torch.randint(10, (recipe.batch,))
-    arithmetic(recipe, where)
-    optimiser = torch.optim.SGD(net.parameters(), lr=recipe.lr, momentum=recipe.momentum, fused=True)
+        images = torch.randn(how.batch, *space.survey.called_with.shapes[0]).to(memory_format=layout)
+        labels = torch.randint(10, (how.batch,))
+    arithmetic(how, where)
+    optimiser = torch.optim.SGD(net.parameters(), lr=how.lr, momentum=how.momentum, fused=True)
     best = float("inf")
     for _ in range(STEPS):
         start = time.process_time()
-        with autocast(recipe, where):
+        with autocast(how, where):
             loss = cross_entropy(net(images), labels)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         best = min(best, time.process_time() - start)
-    return recipe.batch / best
+    return how.batch / best
 
 
 def _processor() -> str:
