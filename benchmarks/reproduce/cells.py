@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,8 @@ class Cell:
         options: Settings of proposers.
         dense: Whether the unpruned network is trained and tested too.
         seeds: Instead of the protocol's.
-        recipe: Instead of the protocol's recipe and its changes.
+        recipe: Instead of the protocol's recipe.
+        changes: Of that recipe, instead of the protocol's.
     """
 
     name: str
@@ -101,6 +103,7 @@ class Cell:
     dense: bool = True
     seeds: int = 0
     recipe: str | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def trained(self) -> tuple[str, ...]:
@@ -217,7 +220,7 @@ def recipe_of(cell: Cell) -> Recipe:
     space = _space(cell.space)
     name = cell.recipe or cell.protocol.recipe
     usual = recipe(name) if name else space.study.default_recipe()
-    changes = {} if cell.recipe else dict(cell.protocol.changes)
+    changes = cell.changes if cell.recipe else cell.protocol.changes
     return usual.replace(**changes).settled(space.cost(space.dense).params)
 
 
@@ -313,10 +316,11 @@ def _plan(cell: Cell, data: Path | None, common: Mapping[str, Any], source: Sour
 
 def _setting(cell: Cell, space: str, data: Path | None) -> Setting:
     how = cell.protocol
-    changes = how.changes if cell.recipe is None else {}
+    changes = how.changes if cell.recipe is None else cell.changes
     return make_setting(_space(space), recipe_name=cell.recipe or how.recipe, changes=changes, root=data)
 
 
+@lru_cache
 def _space(name: str) -> SearchSpace:
     return load_space(str(HERE / name) if name.endswith(".toml") else name)
 

@@ -1,6 +1,7 @@
 """The grid asks for plans that exist, claims are judged by the rows, and the pages are what the results say."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,14 @@ from benchmarks.reproduce.claims import (
     verdicts,
 )
 from benchmarks.reproduce.dense import dense_results
+from benchmarks.reproduce.share import Shared, Stored
 from prunas.proposers.registry import entry
 from prunas.protocols import protocol
 from prunas.recipe import recipe
+from prunas.runs.execute import Outcome, never
+from prunas.runs.executors import Base, silent
+from prunas.runs.job import Job
+from prunas.runs.store import Store
 from prunas.spaces.load import load_space
 
 HERE = Path(page.__file__).parent
@@ -546,3 +552,78 @@ def test_what_is_finished_is_written_without_training(small: Path) -> None:
     ]
     assert half["cell"]["planned"] == 6
     assert "hours left" in said[-1]
+
+
+# One executor for all cells
+
+
+class Pair(Base):
+    """Two workers that take equally long; notes how many were busy whenever one job ended."""
+
+    capacity = 2
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store, silent, never)
+        self.busy: list[int] = []
+        self.done: list[str] = []
+
+    def completed(self) -> Iterator[Outcome]:
+        while self._answers or self._waiting:
+            if self._answers:
+                yield self._answers.popleft()
+                continue
+            self.busy.append(min(2, len(self._waiting)))
+            job = self._waiting.popleft()
+            self.done.append(job.label)
+            self._answer(Outcome(job, "finished"))
+
+    def cancel(self, job: Job) -> None:
+        """Nothing runs between two outcomes."""
+
+
+def job(name: str) -> Job:
+    return Job("train", {"name": name}, "space", name, {})
+
+
+def test_no_worker_waits_while_a_search_has_work_left(tmp_path: Path) -> None:
+    """Three jobs leave one of two workers idle at the end; a later cell's job runs beside, and only once."""
+    inner, told = Pair(Store(tmp_path)), []
+    shared = Shared(inner, lambda: iter([job("x"), job("y")]), lambda ended: told.append(ended.label))
+    with shared.share() as first:
+        for name in ("a", "b", "c"):
+            first.submit(job(name))
+        assert [outcome.job.label for outcome in first.completed()] == ["a", "b", "c"]
+    with shared.share() as second:
+        for name in ("x", "z"):
+            second.submit(job(name))
+        assert sorted(outcome.job.label for outcome in second.completed()) == ["x", "z"]
+    assert sorted(inner.done) == sorted(set(inner.done))
+    assert inner.busy[:3] == [2, 2, 2]
+    assert {"a", "b", "c", "x", "z"} <= set(told)
+
+
+def test_a_single_worker_does_nothing_for_later_cells(tmp_path: Path) -> None:
+    inner = Pair(Store(tmp_path))
+    inner.capacity = 1
+    shared = Shared(inner, lambda: iter([job("x")]), lambda ended: None)
+    with shared.share() as only:
+        only.submit(job("a"))
+        assert [outcome.job.label for outcome in only.completed()] == ["a"]
+    assert inner.done == ["a"]
+
+
+def test_the_store_answers_without_training(tmp_path: Path) -> None:
+    stored = Stored(Store(tmp_path))
+    stored.submit(job("a"))
+    assert [outcome.status for outcome in stored.completed()] == ["preempted"]
+    assert [missing.label for missing in stored.missing] == ["a"]
+
+
+def test_results_retire_those_of_the_old_protocol(tmp_path: Path) -> None:
+    for name in ("early/a", "early/b", "reduced/a"):
+        (tmp_path / "results" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "results" / f"{name}.json").write_text("{}")
+    (tmp_path / "early-a.png").write_text("")
+    assert page.retire(tmp_path / "results", tmp_path) == ["a"]
+    left = sorted(path.name for path in tmp_path.rglob("*.*") if path.is_file())
+    assert left == ["a.json", "b.json"]
