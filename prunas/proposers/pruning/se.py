@@ -143,7 +143,7 @@ class TrainedGates(Regulariser):
 
     def state(self) -> dict[str, Tensor]:
         """Weights, velocities and averages."""
-        state = {}
+        state: dict[str, Tensor] = {}
         for i, (mean, passed) in enumerate(zip(self.means, self.passed, strict=True)):
             state |= {f"{i}.mean": mean, f"{i}.passed": passed}
             for j, (weight, velocity) in enumerate(zip(self.weights[i], self.velocities[i], strict=True)):
@@ -152,9 +152,9 @@ class TrainedGates(Regulariser):
 
     def record(self) -> dict[str, float]:
         """Per channel of each norm its mean gate, the gate's deviation over images, and its mean activity."""
-        record = {}
+        record: dict[str, float] = {}
         for (path, _), mean, passed in zip(self.norms, self.means, self.passed, strict=True):
-            gates, squares, activity = (mean / passed.clamp(min=1e-12)).double().cpu()
+            gates, squares, activity = (mean / passed.clamp(min=1e-12)).double().cpu().unbind(0)
             deviation = (squares - gates.square()).clamp(min=0).sqrt()
             for kind, values in (("gate", gates), ("deviation", deviation), ("activity", activity)):
                 record |= {f"{kind} {path} {c}": value for c, value in enumerate(values.tolist())}
