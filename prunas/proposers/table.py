@@ -40,7 +40,6 @@ from prunas.proposers.settings import (
 
 __all__ = ["PROPOSERS"]
 
-
 STUDY = "Liu et al., Rethinking the Value of Network Pruning, ICLR 2019, arXiv:1810.05270"
 
 SLIMMING = (
