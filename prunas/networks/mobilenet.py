@@ -30,7 +30,8 @@ class MobileNetV1(nn.Module):
     def __init__(self, classes: int = 1000, channels: int = 3, base: int = 32, dropout: float = 0.2) -> None:
         super().__init__()
         self.stem = nn.Sequential(*_convolution(channels, base, 3, 2))
-        width, pairs = base, []
+        width = base
+        pairs: list[nn.Module] = []
         for multiple, stride in BLOCKS:
             depthwise = _convolution(width, width, 3, stride, groups=width)
             pairs.append(nn.Sequential(*depthwise, *_convolution(width, base * multiple, 1, 1)))

@@ -51,7 +51,8 @@ class ProjectedResNet(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
-        width, blocks = 16, []
+        width = 16
+        blocks: list[nn.Module] = []
         for stage in range(3):
             for i in range((depth - 2) // 6):
                 stride = 2 if stage and not i else 1

@@ -21,9 +21,24 @@ from prunas.proposers.look import (
     Style,
 )
 from prunas.proposers.options import Option, at_least
+from prunas.proposers.settings import (
+    CHANNEL_COST,
+    FORM,
+    GATES,
+    MORPHNET_PULL,
+    NETADAPT,
+    PRESET,
+    RESPONSES,
+    SAMPLER,
+    SCOPE,
+    STARTUP,
+    STEP_RULE,
+    TAYLOR,
+    THINET,
+    pull,
+)
 
 __all__ = ["PROPOSERS"]
-
 
 STUDY = "Liu et al., Rethinking the Value of Network Pruning, ICLR 2019, arXiv:1810.05270"
 
@@ -55,110 +70,6 @@ GORDON = (
     "arXiv:1711.06798"
 )
 HU = "Hu et al., Squeeze-and-Excitation Networks, CVPR 2018, arXiv:1709.01507"
-
-PRESET = Option(
-    "preset", str, None, "a preset of the space whose widths are used, instead of uniform ones at each target"
-)
-FORM = Option(
-    "form", str, "fitted", "fitted to the target by one number, or as-found", choices=("fitted", "as-found")
-)
-RESPONSES = at_least(1, "responses", 400, "responses sampled of every reading layer, each in another image")
-THINET = (
-    at_least(1, "images", 256, "images of the training split that are looked at"),
-    at_least(1, "places", 10, "entries sampled of each, per reading layer"),
-)
-SCOPE = Option(
-    "scope",
-    str,
-    "global",
-    "what is compared: all that varies, or only what has the same structure",
-    choices=("global", "isomorphic"),
-)
-STARTUP = at_least(1, "startup", 5, "trials drawn at random before the model is used")
-SAMPLER = (
-    Option("vary", str, "width", "what the profile scales", choices=DIMENSIONS),
-    Option("level", str, "stage", "one parameter per stage or per layer", choices=("stage", "layer")),
-    Option(
-        "neighbourhood",
-        float,
-        0.0,
-        "if above 0, ratios lie within this share of those of the best found point",
-        lambda share: 0 <= share < 1,
-        "at least 0 and below 1",
-    ),
-    at_least(1, "batch", 1, "candidates per target that may be trained at the same time"),
-    Option(
-        "halving",
-        int,
-        0,
-        "if not 0, trials are stopped early by successive halving at this rate",
-        lambda rate: rate == 0 or 2 <= rate <= 10,
-        "0 (off) or 2 to 10",
-    ),
-    Option(
-        "shortest",
-        float,
-        0.1,
-        "the shortest schedule of halving, as a share of the whole one",
-        lambda share: 0 < share < 1,
-        "between 0 and 1",
-    ),
-)
-
-
-def _weight(name: str, help: str) -> Option:
-    return Option(name, float, 0.0, help, lambda weight: weight >= 0, "0 or more")
-
-
-def _pull(default: float | None, help: str) -> Option:
-    return Option("pull", float, default, help, lambda pull: pull >= 0, "0 or more")
-
-
-MORPHNET_PULL = _pull(
-    None,
-    "total pull of the penalty on the scale of a channel of mean cost; 6.6, or 0.66 where there are gates",
-)
-
-
-NETADAPT = (
-    Option(
-        "step",
-        float,
-        0.05,
-        "cost saved by the first iteration, as a share of the dense network's",
-        lambda step: 0 < step <= 0.5,
-        "above 0 and at most 0.5",
-    ),
-    Option(
-        "decay",
-        float,
-        0.96,
-        "what the step is multiplied by after every iteration",
-        lambda decay: 0 < decay <= 1,
-        "above 0 and at most 1",
-    ),
-    Option(
-        "images",
-        int,
-        1024,
-        "training images from which batch norms are estimated before a score; 0 keeps inherited ones",
-        lambda images: images >= 0,
-        "0 or more",
-    ),
-)
-GATES = (
-    Option(
-        "score",
-        str,
-        "scale",
-        "mean gate, times the scale in front, or of gate times activity",
-        choices=("gate", "scale", "activity"),
-    ),
-    at_least(1, "reduction", 16, "channels per hidden channel of a gate"),
-    _weight("binary", "weight of a loss that drives gates to 0 or 1"),
-    _weight("sparse", "weight of a loss that closes gates"),
-    SCOPE,
-)
 
 
 def _untrained(method: str, reference: str, dimension: Decision = "width", draws: bool = False) -> Entry:
@@ -204,7 +115,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             SLIMMING,
             needs=("dense",),
             options=(
-                _pull(None, "total pull of the penalty on one scale; 6.6, or 0.66 where there are gates"),
+                pull(None, "total pull of the penalty on one scale; 6.6, or 0.66 where there are gates"),
                 SCOPE,
             ),
             look=Style(VERMILLION, "o", SOLID),
@@ -273,17 +184,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "one threshold on the squared first-order change of the loss if a channel went",
             MOLCHANOV,
             needs=("dense",),
-            options=(
-                Option(
-                    "on",
-                    str,
-                    "auto",
-                    "a channel's parameters: its scale and shift, or its filter; auto: norms where all have one",
-                    choices=("auto", "norms", "filters"),
-                ),
-                at_least(1, "images", 1024, "images of the training split that are looked at"),
-                SCOPE,
-            ),
+            options=TAYLOR,
         ),
         "netadapt": Entry(
             "prunas.proposers.pruning.netadapt:NetAdapt",
@@ -293,13 +194,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             needs=("dense",),
             options=(
                 *NETADAPT,
-                Option(
-                    "rule",
-                    str,
-                    "ratio",
-                    "which candidate is taken: least loss per saved cost, best score, or any",
-                    choices=("ratio", "score", "random"),
-                ),
+                STEP_RULE,
             ),
         ),
         "morphnet": Entry(
@@ -310,13 +205,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             needs=("dense",),
             options=(
                 MORPHNET_PULL,
-                Option(
-                    "cost",
-                    str,
-                    "macs",
-                    "what a channel costs; channels: all the same",
-                    choices=("macs", "params", "channels"),
-                ),
+                CHANNEL_COST,
             ),
         ),
         "se": Entry(
@@ -346,7 +235,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             SSS,
             dimensions=("depth",),
             needs=("dense",),
-            options=(_pull(10.0, "total pull of the penalty on one scale, in units of its initial 1"),),
+            options=(pull(10.0, "total pull of the penalty on one scale, in units of its initial 1"),),
             weights=("initial",),  # a branch without its scale is another branch
             look=Style(ORANGE, "P", SOLID),
         ),

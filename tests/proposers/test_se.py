@@ -227,6 +227,7 @@ def test_where_all_gates_are_half_open_the_scales_decide_or_nothing(spaces, weig
     targets = (space.target(keep=0.4),)
     told = with_record(brief, space, state, uniform_record(space, 0.5), targets=targets)
     (found,) = SqueezeExcitation(score="scale").propose(told, [])
+    assert "penalty_not_acted" in found.flags
     by_scale = [score / score.max() for score in scales(space, state)]
     assert found.architecture == allocated(told, by_scale, in_order_of(by_scale), "run", "x")[0].architecture
     with pytest.raises(InputError, match=r"se: the gates say nothing: .* 0.0000, below 0.02; train longer"):

@@ -9,7 +9,8 @@ branches in front of the sum. What it lets pass, on average over training images
 threshold decides, and the proposal is trained without gates. Three scores: `gate`, the mean gate; `scale`, times
 the size of the scale of the norm in front, without which a gate forgets how large its channel is; `activity`, the
 mean of gate times size of what it gates. Each is divided by the largest of its dimension. Where the standard
-deviation of all scores is below 0.02 the gates say nothing, and the method refuses.
+deviation of all mean gates, so divided, is below 0.02 the gates say nothing: `gate` refuses, and what the others
+propose is flagged `penalty_not_acted`, for scales or activities alone decided.
 
 Departures:
     - As importance it is ours; the paper widens nothing and prunes nothing.
@@ -24,6 +25,7 @@ Departures:
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -31,6 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from prunas.errors import InputError
+from prunas.names import PENALTY_NOT_ACTED
 from prunas.proposers.brief import Brief, Penalty, Proposal, Trial
 from prunas.proposers.pruning.channels import Scope, Scores, allocated, in_order_of, parts
 from prunas.proposers.pruning.slimming import carriers
@@ -43,7 +46,7 @@ __all__ = ["SqueezeExcitation", "TrainedGates", "gate", "scores"]
 By = Literal["gate", "scale", "activity"]
 
 LEAST_SPREAD = 0.02
-"""Standard deviation of all scores below which they say nothing."""
+"""Standard deviation of all mean gates, each dimension's largest 1, below which they say nothing."""
 
 KEPT, MOMENTUM, LEAST_HIDDEN = 0.99, 0.9, 4
 
@@ -143,7 +146,7 @@ class TrainedGates(Regulariser):
 
     def state(self) -> dict[str, Tensor]:
         """Weights, velocities and averages."""
-        state = {}
+        state: dict[str, Tensor] = {}
         for i, (mean, passed) in enumerate(zip(self.means, self.passed, strict=True)):
             state |= {f"{i}.mean": mean, f"{i}.passed": passed}
             for j, (weight, velocity) in enumerate(zip(self.weights[i], self.velocities[i], strict=True)):
@@ -152,9 +155,9 @@ class TrainedGates(Regulariser):
 
     def record(self) -> dict[str, float]:
         """Per channel of each norm its mean gate, the gate's deviation over images, and its mean activity."""
-        record = {}
+        record: dict[str, float] = {}
         for (path, _), mean, passed in zip(self.norms, self.means, self.passed, strict=True):
-            gates, squares, activity = (mean / passed.clamp(min=1e-12)).double().cpu()
+            gates, squares, activity = (mean / passed.clamp(min=1e-12)).double().cpu().unbind(0)
             deviation = (squares - gates.square()).clamp(min=0).sqrt()
             for kind, values in (("gate", gates), ("deviation", deviation), ("activity", activity)):
                 record |= {f"{kind} {path} {c}": value for c, value in enumerate(values.tolist())}
@@ -240,10 +243,14 @@ class SqueezeExcitation:
         }
         trained = brief.trained(Penalty("se/gates", options))
         measured = scores(space, trained.record, trained.weights(), self.score)
-        spread = float(np.concatenate(measured).std())
-        if spread < LEAST_SPREAD:
+        gates = scores(space, trained.record, trained.weights(), "gate")
+        spread = float(np.concatenate(gates).std())
+        if spread < LEAST_SPREAD and self.score == "gate":
             raise InputError(
-                f"se: the gates say nothing: their scores have a standard deviation of {spread:.4f}, below "
+                f"se: the gates say nothing: their means have a standard deviation of {spread:.4f}, below "
                 f"{LEAST_SPREAD}; train longer, set se.binary, or use slimming, which reads the scales themselves"
             )
-        return allocated(brief, measured, in_order_of(measured), trained.run, "se", self.scope)
+        made = allocated(brief, measured, in_order_of(measured), trained.run, "se", self.scope)
+        if spread >= LEAST_SPREAD:
+            return made
+        return [replace(proposal, flags=(*proposal.flags, PENALTY_NOT_ACTED)) for proposal in made]
