@@ -21,6 +21,7 @@ EXCEPTIONS = {
     "prunas/cli/search.py": "whose shapes `prunas transfer` carries unless told otherwise",
     "prunas/recipe.py": "sss is also the name of that paper's recipe",
     "prunas/training/journal.py": "random is Python's generator",
+    "prunas/experiments/shrink_plan.py": "l1 is what `shrink` is compared with, taper the shape without a method's hand",
     "prunas/experiments/forecast.py": "a dry run shows the cost of uniform shapes, which need no search",
     "prunas/statistics/summary.py": "differences are taken against the taper unless told otherwise",
     "prunas/statistics/widths.py": "agreement of searches is compared with that of uniform shapes",
@@ -36,6 +37,7 @@ METHODS_NAMED = {
     "prunas/api.py": {"slimming"},
     "prunas/cli/search.py": {"slimming"},
     "prunas/cli/doctor.py": {"cmaes"},
+    "prunas/experiments/shrink_plan.py": {"l1"},
     "prunas/recipe.py": {"sss"},
 }
 
