@@ -86,13 +86,13 @@ def check_splits(
         classes: Their names, if they have any.
 
     Raises:
-        InputError: A split is empty, or all of its samples are of one class.
+        InputError: A split is empty, or all of its samples, of which there are several, are of one class.
     """
     for split, members in splits.items():
         if not len(members):
             raise InputError(f"data set {name!r}: its split {split!r} is empty; give it samples")
         first = int(labels[members[0]])
-        if (labels[members] == first).all():
+        if len(members) > 1 and (labels[members] == first).all():
             called = classes[first] if classes else first
             raise InputError(
                 f"data set {name!r}: all {len(members)} samples of its split {split!r} are of class {called!r}; "

@@ -31,6 +31,12 @@ from prunas.training.capture import WARM_UP, Recorder, cuda_recorder
 from prunas.training.precision import algorithm_search, float32_arithmetic
 from prunas.works.runtime import device as training_device
 
+# torch's timer comes with what builds extensions, which speaks of compilers that nobody asked for.
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from torch.utils.benchmark import Timer
+
 __all__ = ["Latency", "latency_of", "latency_of_rows", "latency_text", "place", "with_latency"]
 
 TURNS, SECONDS = (5, 15), 3.0
@@ -89,20 +95,6 @@ def place(name: str | None) -> torch.device:
     return where
 
 
-def _stopwatch() -> Any:
-    """torch's Timer; it comes with what builds extensions, which speaks of compilers that nobody asked for."""
-    builder = logging.getLogger("torch.utils.cpp_extension")
-    before = builder.level
-    builder.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from torch.utils.benchmark import Timer
-    finally:
-        builder.setLevel(before)
-    return Timer
-
-
 def latency_of(space: SearchSpace, arch: Architecture, *, batch: int, device: torch.device) -> Latency:
     """Times a point beside the dense network, turn by turn. Weights are fresh: they do not change the time.
 
@@ -127,9 +119,8 @@ def latency_of(space: SearchSpace, arch: Architecture, *, batch: int, device: to
         with torch.inference_mode(), algorithm_search(False):
             passes_of = {shape: partial(net, *example.args, **example.kwargs) for shape, net in nets.items()}
             replayed = _recorded(list(passes_of.values()), cuda_recorder(device))
-            stopwatch = _stopwatch()
             timers = {
-                shape: stopwatch("run()", globals={"run": run}, num_threads=threads)
+                shape: Timer("run()", globals={"run": run}, num_threads=threads)
                 for shape, run in zip(nets, replayed or passes_of.values(), strict=True)
             }
             passes = max(1, round(TURN / timers[space.dense].timeit(1).mean))

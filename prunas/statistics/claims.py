@@ -32,7 +32,7 @@ __all__ = [
 Relation = Literal["more", "at-least", "tie"]
 Judgement = Literal["holds", "fails", "undecided"]
 Verdict = Literal["ahead", "behind", "level", "undecided"]
-_WITHOUT_CAUSE = ("unpenalised", "untrained")
+_WITHOUT_CAUSE = ("unpenalised", "untrained", "unweighted", "unlearnt", "random")
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,6 +122,7 @@ def test_the_yolo_like_network_whole(there: Path) -> None:
     check("yolo", 0.4, "macs", folder, record)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of Lightning, about torch's trees
 def test_lightning_trains_a_found_shape(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("lightning")
     run("lightning_training.py")
