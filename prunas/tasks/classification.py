@@ -103,7 +103,7 @@ class Classification(DataSetTask):
             return f'have targets of another kind; write task = "{TASKS[kind]}"'
         for split, members in self.data.splits.items():
             there = np.unique(self.data.labels[members])
-            if len(there) == 1:
+            if len(there) == 1 and len(members) > 1:
                 return f"have only class {there[0]} in {split}; nothing can be told apart there"
         return None
 
