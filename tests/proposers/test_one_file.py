@@ -25,6 +25,7 @@ EXCEPTIONS = {
     "prunas/proposers/settings.py": "as above",
     "prunas/experiments/shrink_plan.py": "what `shrink` is compared with, and what matches its shapes",
     "prunas/experiments/forecast.py": "a dry run shows the cost of uniform shapes, which need no search",
+    "prunas/statistics/claims.py": "random is also how a method's control chooses",
     "prunas/statistics/summary.py": "differences are taken against the taper unless told otherwise",
     "prunas/statistics/widths.py": "agreement of searches is compared with that of uniform shapes",
     "prunas/statistics/advice.py": "one of its questions is: found or uniform?",
