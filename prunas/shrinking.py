@@ -23,7 +23,7 @@ from prunas.experiments.preflight import check_taught, preflight
 from prunas.experiments.prepared import Prepared, Watch, unwatched
 from prunas.experiments.record import setting_digest
 from prunas.experiments.shrink import shrink as carried_out
-from prunas.experiments.shrink_plan import ShrinkPlan, make_shrink_plan, parsed_time, usual_ways
+from prunas.experiments.shrink_plan import WAYS, ShrinkPlan, make_shrink_plan, parsed_time
 from prunas.experiments.steps import warnings_of
 from prunas.files import digest, read_json, write_json
 from prunas.protocols import BACKWARD
@@ -302,7 +302,7 @@ def _ready(
             if asked["protocols"]:
                 raise
             notes = (f"{', '.join(taught)} left out: {error}",)
-            make = partial(make, protocols=[way for way in usual_ways() if way not in taught])
+            make = partial(make, protocols=[way for way in WAYS if way not in taught])
             plan = make(epochs=epochs)
     decision = None
     if seconds is not None:

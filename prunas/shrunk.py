@@ -1,6 +1,5 @@
 """What `shrink` gives back: the smaller network, the tables that say why, and files that need no prunas."""
 
-import importlib.util
 import json
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -10,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 from prunas import SCHEMA
 from prunas.errors import InputError
 from prunas.files import read_json, write_atomic
+from prunas.report import can_draw
 from prunas.results.shrunk import ShrinkRecord
 from prunas.spaces.space import SearchSpace
 from prunas.statistics.shrunk import sentence, shape_table, training_table
@@ -119,7 +119,7 @@ class Shrunk:
             "result.json": json.dumps(document, indent=1, allow_nan=False) + "\n",
         }
         contents = {name: text.encode() for name, text in texts.items()} | python_files(exported)
-        if importlib.util.find_spec("matplotlib") is None:
+        if not can_draw():
             missing.append("no report.html: it needs matplotlib")
         else:
             from prunas.report.shrink_page import shrink_page

@@ -38,6 +38,7 @@ from prunas.inspection.trained import load_run, run_folder
 from prunas.spaces.factory import texts_beside
 from prunas.spaces.load import load_point
 from prunas.spaces.space import SearchSpace
+from prunas.surgery.given import state_bytes
 
 __all__ = ["FORMATS", "TOLERANCE", "Exported", "Format", "Network", "export", "find", "form_of"]
 
@@ -344,7 +345,6 @@ def _python(network: Network, inputs: Tensors) -> tuple[dict[str, bytes], list[T
 
 def _safetensors(network: Network, traced: Tensors, inputs: Tensors) -> Written:
     space, arch = network.space, network.architecture
-    tensors = {name: tensor.contiguous().clone() for name, tensor in network.net.state_dict().items()}
     metadata = {
         "format": "pt",
         "written_by": f"prunas {__version__}",
@@ -353,7 +353,7 @@ def _safetensors(network: Network, traced: Tensors, inputs: Tensors) -> Written:
         "architecture": canonical(arch.to_json()),
         "python": standalone_code(space, arch),
     }
-    content = safetensors.torch.save(tensors, metadata)
+    content = state_bytes(network.net.state_dict(), metadata)
     with torch.random.fork_rng(devices=[]):
         again = space.build(arch)
     again.load_state_dict(safetensors.torch.load(content))
