@@ -266,11 +266,11 @@ def make_shrink_plan(
 
     search = searched(names)
     target = search.targets[0]
-    if target.value >= space.measure(space.dense, target.metric):
+    share = target.value / space.measure(space.dense, target.metric)
+    if share >= 1:
         raise InputError(
             f"--budget {target.label} of {target.metric} is no less than the network has already"
         )
-    share = target.value / space.measure(space.dense, target.metric)
     penalised = tuple(name for name in names if "dense" in entry(name).needs and asks_penalty(search, name))
     penalty = setting.recipe.epochs / share
     if not proposers:
