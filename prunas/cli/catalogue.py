@@ -1,5 +1,7 @@
 """What there is: spaces, presets, proposers, tasks, one network in detail, this installation."""
 
+import hashlib
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,8 +23,8 @@ def show(
     point: Annotated[
         str,
         typer.Argument(
-            help="SPACE, SPACE:PRESET, an architecture's JSON file, or with --input any network: "
-            "torchvision.models:resnet50, net.py:make."
+            help="SPACE, SPACE:PRESET, an architecture's JSON file, a run (its folder, id or name), or with "
+            "--input any network: torchvision.models:resnet50, net.py:make."
         ),
     ],
     shape: Annotated[
@@ -34,13 +36,18 @@ def show(
     latency: Latency = False,
     batch: TimedBatch = 1,
     device: TimedOn = None,
+    out: Out = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """What can vary, what is frozen and why, and what it costs."""
+    """What can vary, what is frozen and why, and what it costs; of a run also how far it came."""
+    from prunas.inspection.runs import is_run, shown_run
     from prunas.inspection.show import show_document, show_text
     from prunas.spaces.load import load_network, load_point
 
-    if shape is None:
+    run = shown_run(point, out) if shape is None and is_run(point, out) else None
+    if run is not None:
+        found, arch = run.space, run.architecture
+    elif shape is None:
         found, arch = load_point(point)
     else:
         found = load_network(point, sizes(shape))
@@ -61,9 +68,12 @@ def show(
 
         timed = latency_of(found, arch, batch=batch, device=place(device))
     if as_json:
-        print_json({"schema": SCHEMA} | document | ({"latency": timed.to_json()} if timed else {}))
+        trained = {"run": run.document} if run else {}
+        print_json({"schema": SCHEMA} | document | trained | ({"latency": timed.to_json()} if timed else {}))
         return
-    typer.echo(show_text(found, arch, document))
+    if run is not None:
+        typer.echo(f"{run.text}\n")
+    typer.echo(show_text(found, arch, document, with_thop=run is None))
     if timed:
         typer.echo(f"\n{latency_text(timed)}")
 
@@ -131,30 +141,37 @@ def presets(
 
 def tasks(as_json: Json = False) -> None:
     """What networks can be trained for: prunas's own tasks and those of installed packages."""
-    import inspect
-
     from prunas.names import REGISTERED
     from prunas.plugins import load_all, resolve
-    from prunas.tasks.score import Score
+    from prunas.spaces.cache import remembered
 
     bundled = REGISTERED["prunas.tasks"]
     offered, problems = load_all("prunas.tasks", bundled, lambda plugin: plugin.load())
     for problem in problems:
         say(problem)
-    rows: list[TaskRow] = []
-    for name, make in ({task: resolve("prunas.tasks", task) for task in bundled} | offered).items():
-        declared = getattr(make, "score", None)
-        score = declared if isinstance(declared, Score) else None
-        rows.append(
-            {
-                "name": name,
-                "description": (inspect.getdoc(make) or "").partition("\n")[0],
-                "score": score.name if score else None,
-                "unit": score.unit if score else None,
-                "better": score.better if score else None,
-            }
-        )
-    print_rows(rows, as_json)
+    sources = [
+        hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted((Path(__file__).parent.parent / "tasks").glob("*.py"))
+    ]
+    rows: list[TaskRow] = remembered(
+        "tasks", sources, lambda: [_task(name, resolve("prunas.tasks", name)) for name in bundled]
+    )
+    print_rows([*rows, *(_task(name, make) for name, make in offered.items())], as_json)
+
+
+def _task(name: str, make: object) -> "TaskRow":
+    """The row of one task."""
+    from prunas.tasks.score import Score
+
+    declared = getattr(make, "score", None)
+    score = declared if isinstance(declared, Score) else None
+    return {
+        "name": name,
+        "description": (inspect.getdoc(make) or "").partition("\n")[0],
+        "score": score.name if score else None,
+        "unit": score.unit if score else None,
+        "better": score.better if score else None,
+    }
 
 
 def _usable_spaces() -> "list[SearchSpace]":

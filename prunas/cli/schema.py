@@ -27,6 +27,7 @@ from prunas.files import write_atomic
 from prunas.inspection.draft import Draft
 from prunas.inspection.export import Exported
 from prunas.inspection.latency import Latency
+from prunas.inspection.runs import RunDocument
 from prunas.inspection.show import ShowDocument
 from prunas.results.record import Record
 from prunas.results.rows import Point, Proposed, TrainingRow
@@ -173,7 +174,9 @@ COMMANDS: Mapping[str, Any] = {
     "shrink --dry-run": _document("ShrinkPlan", more=_VERSION | _SHRINK_PLAN),
     "train": _document("Train", TrainingRow, more=_VERSION | {"space": str, "trained": int}),
     "design": _document("Design", more=_VERSION | _DESIGN, optional={"proposed": Proposed}),
-    "show": _document("Show", ShowDocument, more=_VERSION, optional={"latency": _Latency}),
+    "show": _document(
+        "Show", ShowDocument, more=_VERSION, optional={"latency": _Latency, "run": RunDocument}
+    ),
     "show --code": _document("ShowCode", more=_VERSION | {"space": str, "digest": str, "code": str}),
     "export": _document("Export", Exported, more=_VERSION | {"file": str}),
     "new": _document("New", Draft, without=["text"], more=_VERSION | {"file": str}),

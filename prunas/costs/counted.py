@@ -7,17 +7,19 @@ image in eval mode; norms, activations, pooling and biases are not counted among
 
 import math
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
 
 from prunas.architecture import Architecture
 from prunas.costs.kernels import kept_weights
 from prunas.costs.target import Target
 from prunas.errors import InputError
 from prunas.survey import FIXED, Survey
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 __all__ = ["Cost", "CostModel", "check_target"]
 
@@ -262,8 +264,10 @@ class CostModel:
         return shapes
 
 
-def _sizes(survey: Survey) -> tuple[csr_array, Table]:
+def _sizes(survey: Survey) -> tuple["csr_array", Table]:
     """Every form's size as coefficients of the widths, shape (forms + 1, groups), and constants (forms + 1, 1)."""
+    from scipy.sparse import csr_array  # a seventh of a second, and whoever reads stored costs counts none
+
     linear = np.zeros((len(survey.forms) + 1, len(survey.groups)))
     constant = np.zeros((len(survey.forms) + 1, 1))
     for i, form in enumerate(survey.forms):

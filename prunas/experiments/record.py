@@ -1,20 +1,16 @@
 """The records of searches: begun from a plan, stored, read and merged. Torch-free.
 
-`compare` and `plot` read nothing else.
+`compare` and `plot` read nothing else; what only a plan needs is imported where one is written down, so that they
+start at once.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prunas import live
-from prunas.costs.metrics import metric as named_metric
 from prunas.errors import InputError, unknown
-from prunas.experiments.repeat import command_of, plan_document
-from prunas.experiments.search import Plan
-from prunas.experiments.steps import few_steps, reads_dense, trains_dense
-from prunas.experiments.transfer import stage_notes
 from prunas.files import digest, read_json, write_json
 from prunas.proposers.registry import entry
 from prunas.protocols import SCRATCH
@@ -24,11 +20,18 @@ from prunas.spaces.load import installed_spaces
 from prunas.statistics.tables import document
 from prunas.tasks.score import Score
 
+if TYPE_CHECKING:
+    from prunas.experiments.plan import Plan
+
 __all__ = ["check_known", "committed_evidence", "load_records", "merge", "record_of", "save"]
 
 
-def record_of(plan: Plan) -> Record:
+def record_of(plan: "Plan") -> Record:
     """The record of a search that has found nothing yet: what was asked, and what a reader should know."""
+    from prunas.experiments.repeat import command_of, plan_document
+    from prunas.experiments.steps import few_steps, trains_dense
+    from prunas.experiments.transfer import stage_notes
+
     setting, notes = plan.setting, (*plan.setting.notes, *_shared_note(plan))
     if plan.align is not None:
         to, mode = plan.align
@@ -49,8 +52,10 @@ def record_of(plan: Plan) -> Record:
     )
 
 
-def _shared_note(plan: Plan) -> tuple[str, ...]:
+def _shared_note(plan: "Plan") -> tuple[str, ...]:
     """What a reader should know about a search in a given network; nothing if nobody reads its weights."""
+    from prunas.experiments.steps import reads_dense
+
     weights = plan.setting.dense_from
     if weights is None or not reads_dense(plan.proposers):
         return ()
@@ -62,8 +67,10 @@ def _shared_note(plan: Plan) -> tuple[str, ...]:
     )
 
 
-def setting_digest(plan: Plan) -> str:
+def setting_digest(plan: "Plan") -> str:
     """Twelve hex digits over what rows must share to be compared."""
+    from prunas.costs.metrics import metric as named_metric
+
     setting = plan.setting
     shared: list[Any] = [setting.space.survey.fingerprint, setting.recipe.identity, setting.identity]
     if setting.dense_training != SCRATCH:  # what is found in another dense network is not the same finding

@@ -33,8 +33,9 @@ from prunas.data.dataset import stream_seed
 from prunas.errors import InputError, unknown
 from prunas.files import canonical, write_atomic
 from prunas.inspection.dense_source import dense_source
+from prunas.inspection.runs import run_folder
 from prunas.inspection.standalone import WEIGHTS, standalone_code
-from prunas.inspection.trained import load_run, run_folder
+from prunas.inspection.trained import load_run
 from prunas.spaces.factory import texts_beside
 from prunas.spaces.load import load_point
 from prunas.spaces.space import SearchSpace

@@ -1,11 +1,13 @@
-"""`show`: what a space lets vary and what a point of it costs. Torch-free once surveyed, but for thop's count."""
+"""`show`: what a space lets vary and what a point of it costs. Torch-free once surveyed and counted."""
 
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 
 from typing_extensions import TypedDict
 
 from prunas.architecture import Architecture
+from prunas.spaces.cache import remembered
 from prunas.spaces.space import SearchSpace
 from prunas.statistics.text import count
 from prunas.survey import Survey
@@ -153,13 +155,23 @@ def _part(survey: Survey) -> PartRow | None:
     }
 
 
-def show_text(space: SearchSpace, arch: Architecture, document: Mapping[str, Any]) -> str:
-    """The same for a person, with thop's count beside ours because published numbers are often like it."""
+def show_text(
+    space: SearchSpace, arch: Architecture, document: Mapping[str, Any], *, with_thop: bool = True
+) -> str:
+    """The same for a person.
+
+    Args:
+        space: Of the point.
+        arch: The point.
+        document: As `show_document` makes it.
+        with_thop: Whether thop's count stands beside ours, because published numbers are often like it; it
+            imports torch where it is not remembered.
+    """
     lines = [
         f"{space.name}: {space.network} on {space.study.data or 'no data set'}, recipe {space.study.recipe}",
         f"params {document['params']:,}   MACs {document['macs']:,} "
         "(norms, activations, pooling and biases not counted)",
-        _thop(space, arch),
+        *([_thop(space, arch)] if with_thop else []),
         *([str(space.survey.part)] if space.survey.part else []),
         f"targets {', '.join(f'{100 * k:g} %' for k in space.study.keep)} of {space.study.metric}",
         "",
@@ -193,11 +205,22 @@ def show_text(space: SearchSpace, arch: Architecture, document: Mapping[str, Any
 
 
 def _thop(space: SearchSpace, arch: Architecture) -> str:
-    """thop's count, on a network of its own, on the meta device: it leaves buffers behind in what it counts."""
+    """thop's count, remembered where the network's source is known: counting imports torch and builds it."""
     if arch.selected:
         return "thop cannot count layers that select their inputs"
     if space.survey.part or space.survey.inputs:
         return "thop counts whole networks of one image only"
+    network = [space.known_as, space.survey.fingerprint, arch.to_json(), version("thop")]
+    macs: int = (
+        remembered("thop", network, lambda: _thop_macs(space, arch))
+        if space.known_as
+        else _thop_macs(space, arch)
+    )
+    return f"thop counts {macs:,} MACs (norms among them)"
+
+
+def _thop_macs(space: SearchSpace, arch: Architecture) -> int:
+    """Counts on a network of its own, on the meta device: thop leaves buffers behind in what it counts."""
     import warnings
 
     import torch
@@ -213,4 +236,4 @@ def _thop(space: SearchSpace, arch: Architecture) -> str:
             net = space.build(arch).eval()
             example = sample(space.survey.called_with, 1, device="meta")
         macs, _ = thop.profile(net, example.args, verbose=False)
-    return f"thop counts {round(macs):,} MACs (norms among them)"
+    return round(macs)

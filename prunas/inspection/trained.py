@@ -11,17 +11,18 @@ from torch import nn
 
 from prunas.architecture import Architecture
 from prunas.costs.counted import Cost
-from prunas.errors import InputError, unknown
+from prunas.errors import InputError
 from prunas.files import read_stored
+from prunas.inspection.runs import run_folder
 from prunas.plugins import resolve
 from prunas.recipe import Recipe
 from prunas.runs.job import Job
-from prunas.runs.store import Result, Store
+from prunas.runs.store import Result
 from prunas.spaces.load import load_space
 from prunas.spaces.space import SearchSpace
 from prunas.works.runtime import weights
 
-__all__ = ["TrainedRun", "load_run", "run_folder"]
+__all__ = ["TrainedRun", "load_run"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,27 +114,6 @@ def load_run(what: str | Path, root: Path | str = "runs") -> TrainedRun:
         folder=folder,
         values=values,
     )
-
-
-def run_folder(what: str, root: Path, hint: str = "") -> Path:
-    """The folder of a run.
-
-    Args:
-        what: The folder, the run's id, or the name of its folder.
-        root: The folder that holds all runs, for an id or a name.
-        hint: What else a user may have meant, for the message.
-
-    Raises:
-        InputError: There is no such run, or `root` is no store that this version reads.
-    """
-    if (Path(what) / "job.json").is_file():
-        return Path(what)
-    Store(root, notice=lambda text: None)
-    folders = {path.parent for path in root.glob("*/*/job.json")}
-    named = [path for path in folders if what in (path.name, path.name.rpartition("-")[2])]
-    if not named:
-        raise InputError(f"{unknown(f'run in {root}:', what, [path.name for path in folders])}{hint}")
-    return named[0]
 
 
 def _refuse_changed(net: nn.Module, penalty: Mapping[str, Any], run: str) -> None:

@@ -15,7 +15,6 @@ from prunas.designs.kernels import frequencies
 from prunas.errors import InputError
 from prunas.files import check_format, read_json
 from prunas.names import SEARCHERS
-from prunas.report.learning import Losses
 from prunas.results.record import Record
 from prunas.results.rows import SearchCost, TrainingRow
 from prunas.spaces.load import load_space
@@ -28,7 +27,7 @@ from prunas.statistics.summary import grouped
 from prunas.statistics.widths import Agreement, WidthSpread, agreement, width_spread
 from prunas.tasks.score import Score
 
-__all__ = ["Evidence", "Layer", "RunFolder", "gather"]
+__all__ = ["Evidence", "Layer", "Losses", "RunFolder", "gather"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +97,23 @@ class RunFolder:
                 break
             found.append(by_epoch[epoch])
         return tuple(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Losses:
+    """One training as its log tells it.
+
+    Attributes:
+        proposer: Who proposed the point.
+        protocol: How it was trained.
+        asked: Its target.
+        losses: Mean training loss of every epoch, finite and above 0.
+    """
+
+    proposer: str
+    protocol: str
+    asked: Target
+    losses: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

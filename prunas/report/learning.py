@@ -1,36 +1,18 @@
 """Learning curves: the training loss of every proposer's points, epoch by epoch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from prunas.costs.target import Target
 from prunas.errors import InputError
+from prunas.report.evidence import Losses
 from prunas.report.figure import line_look, mark_look, nice_ticks, sheet, styled
 from prunas.statistics.summary import grouped
 from prunas.statistics.text import asked_text
 
-__all__ = ["Losses", "learning_figure"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Losses:
-    """One training as its log tells it.
-
-    Attributes:
-        proposer: Who proposed the point.
-        protocol: How it was trained.
-        asked: Its target.
-        losses: Mean training loss of every epoch, finite and above 0.
-    """
-
-    proposer: str
-    protocol: str
-    asked: Target
-    losses: tuple[float, ...]
+__all__ = ["learning_figure"]
 
 
 @styled

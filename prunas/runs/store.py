@@ -247,10 +247,15 @@ class Store:
         """
         written = (self.root.glob(f"{space or '*'}/*/{name}.json") for name in ("job", "result"))
         for folder in sorted({path.parent for path in itertools.chain(*written)}):
-            if (job := self._load(folder / "job.json", Job.from_json, repair=False)) is not None:
-                yield self._run(job, folder)
-            elif (result := self._load(folder / "result.json", Result.from_json, repair=False)) is not None:
-                yield Run(result.job, folder, "finished", result=result)
+            if (run := self.run_in(folder)) is not None:
+                yield run
+
+    def run_in(self, folder: Path) -> Run | None:
+        """The run of one folder, as `runs` lists it; None if neither of its documents can be read."""
+        if (job := self._load(folder / "job.json", Job.from_json, repair=False)) is not None:
+            return self._run(job, folder)
+        result = self._load(folder / "result.json", Result.from_json, repair=False)
+        return None if result is None else Run(result.job, folder, "finished", result=result)
 
     def _run(self, job: Job, folder: Path) -> Run:
         # The lock first: a run that finishes between the two looks is then seen as finished, not as left.

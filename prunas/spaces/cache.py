@@ -1,4 +1,4 @@
-"""Surveys kept in the user's cache folder, as long as nothing they depend on changes."""
+"""Surveys, and other answers that torch is slow to give, kept as long as nothing they depend on changes."""
 
 import importlib.metadata
 import importlib.util
@@ -17,7 +17,7 @@ from prunas.survey import Survey
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["cached_survey", "surveyed"]
+__all__ = ["cached_survey", "remembered", "surveyed"]
 
 
 def surveyed(
@@ -88,6 +88,23 @@ def cached_survey(content: Mapping[str, Any], factory: Callable[[], "nn.Module"]
     with suppress(InputError):  # a cache that cannot be written only costs time
         write_json(path, made.to_json())
     return made
+
+
+def remembered(kind: str, content: Any, make: Callable[[], Any]) -> Any:
+    """What `make` returns, from the cache if it was made before of the same content by the same sources.
+
+    Args:
+        kind: Folder of the cache.
+        content: JSON values that decide it, beside the sources of surveys and networks and the version of torch.
+        make: Makes it: JSON values.
+    """
+    path = cache_folder() / kind / f"{digest([content, _own_sources()], 24)}.json"
+    with suppress(InputError):  # an entry that is missing or damaged is made anew
+        return read_json(path)["value"]
+    value = make()
+    with suppress(InputError):  # a cache that cannot be written only costs time
+        write_json(path, {"value": value})
+    return value
 
 
 def _own_sources() -> list[str]:

@@ -12,9 +12,9 @@ from prunas.costs.target import Target
 from prunas.errors import InputError
 from prunas.report.budget import budget_figure
 from prunas.report.efficiency import efficiency_figure
-from prunas.report.evidence import Evidence
+from prunas.report.evidence import Evidence, Losses
 from prunas.report.figure import as_svg, save
-from prunas.report.learning import Losses, learning_figure
+from prunas.report.learning import learning_figure
 from prunas.report.pareto import pareto_figure
 from prunas.report.price import price_figure
 from prunas.report.widths import widths_figure
