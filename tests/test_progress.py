@@ -1,12 +1,14 @@
+import io
 import re
 import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from prunas.cli import progress as module
-from prunas.cli.progress import EVERY, Tally, lines, progress, span
+from prunas.cli.progress import EVERY, MOST_BARS, Bars, Tally, lines, progress, span
 from prunas.runs.execute import Outcome
 from prunas.runs.job import Job
 
@@ -45,9 +47,9 @@ def test_a_line_is_told_every_half_minute_until_the_work_is_over() -> None:
     lines(tally, wait, told.append)
     assert EVERY == 30
     assert len(told) == 19  # 600 seconds; nothing more to say at the end
-    assert told[0] == "0 of 4 trainings in 30 s; scratch-e epoch 2/10 loss 0.500, about 10 min left"
+    assert told[0] == "0 of 4 trainings in 30 s; scratch-e epoch 2/10 loss 0.500, 2 min left of it, about 10 min left"
     assert told[9] == "2 of 4 trainings in 5 min; scratch-e epoch 10/10 loss 0.500, about 5 min left"
-    assert told[-1] == "3 of 4 trainings in 10 min; scratch-e epoch 8/10 loss 0.500, about 30 s left"
+    assert told[-1] == "3 of 4 trainings in 10 min; scratch-e epoch 8/10 loss 0.500, 30 s left of it, about 30 s left"
 
 
 def test_before_the_first_epoch_there_is_a_line_without_an_estimate() -> None:
@@ -131,3 +133,69 @@ def test_off_a_terminal_the_lines_are_on_standard_error(
         r"0 of 2 trainings in \d+ s; scratch-e epoch 3/10 loss 0.500, about \d+ (s|min) left\n", text.err
     )
     assert text.out == ""
+
+
+# On a terminal
+
+
+def drawn(tally: Tally, width: int, **environment: str) -> str:
+    """What a terminal of so many columns shows of a tally."""
+    file = io.StringIO()
+    Console(file=file, force_terminal=True, width=width, _environ=environment).print(Bars(tally))
+    return file.getvalue()
+
+
+def test_a_training_moves_between_two_epochs_and_knows_the_time_left_for_it() -> None:
+    clock = Clock()
+    tally = Tally(1, 10, clock)
+    tally(job(0), epoch(1))
+    assert tally.rows[0].left is None  # the first epoch was not timed: nobody knows when it began
+    clock.now += 20
+    tally(job(0), epoch(2))
+    clock.now += 5  # a quarter of the next
+    (row,) = tally.rows
+    assert row.share == pytest.approx(2.25 / 10)
+    assert row.left == pytest.approx(8 * 20 - 5)
+    assert tally.share == pytest.approx(2.25 / 10)
+    clock.now += 1000  # a pause is no progress
+    assert tally.rows[0].share == pytest.approx(2.95 / 10)
+
+
+def test_bars_name_every_training_under_way_up_to_a_number() -> None:
+    clock = Clock()
+    tally = Tally(20, 200, clock)
+    for seed in range(MOST_BARS + 3):
+        tally(job(seed), epoch(5, loss=seed / 10))
+    text = drawn(tally, 120, NO_COLOR="1")
+    assert "0 of 20 trainings in 0 s" in text
+    assert f"loss 0.{MOST_BARS - 1}00" in text and f"loss 0.{MOST_BARS}00" not in text
+    assert "and 3 more" in text
+    assert "50 %" in text
+
+
+@pytest.mark.parametrize("width", [40, 60, 200])
+def test_bars_fit_the_terminal(width: int) -> None:
+    clock = Clock()
+    tally = Tally(2, 20, clock)
+    tally(job(0), epoch(1))
+    clock.now += 30
+    tally(job(0), epoch(2))
+    lines_of_text = drawn(tally, width, NO_COLOR="1").splitlines()
+    assert len(lines_of_text) == 2
+    assert all(len(re.sub(r"\x1b\[[0-9;]*m", "", line)) <= width for line in lines_of_text)
+    assert "20 %" in lines_of_text[1]
+
+
+def test_no_color_is_respected() -> None:
+    tally = Tally(1, 10)
+    tally(job(0), epoch(5))
+    colours = re.compile(r"\x1b\[[0-9;]*3[0-9]")
+    assert colours.search(drawn(tally, 100, TERM="xterm-256color"))
+    assert not colours.search(drawn(tally, 100, TERM="xterm-256color", NO_COLOR="1"))
+
+
+def test_a_reader_of_lines_that_has_gone_does_not_end_the_work() -> None:
+    def gone(text: str) -> None:
+        raise BrokenPipeError
+
+    lines(Tally(1, 10), lambda seconds: False, gone)

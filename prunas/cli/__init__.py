@@ -19,6 +19,7 @@ from prunas.cli import export as exporting
 from prunas.cli import new as newly
 from prunas.cli import search as searching
 from prunas.cli import shrink as shrinking
+from prunas.cli import watch as watching
 from prunas.cli.output import BAD_INPUT, INTERRUPTED, say
 from prunas.errors import InputError
 
@@ -27,7 +28,6 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     help="Pruning as neural architecture search: which shape is worth training?",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -53,8 +53,8 @@ def _options(
 COMMANDS: dict[typer.Typer, tuple[Callable[..., None], ...]] = {
     app: (
         searching.search, searching.transfer, shrinking.shrink, searching.train, catalogue.show, catalogue.spaces,
-        catalogue.proposers, catalogue.presets, catalogue.tasks, results.runs, results.compare, results.report,
-        advising.advise, results.optuna, exporting.export, newly.new, catalogue.doctor,
+        catalogue.proposers, catalogue.presets, catalogue.tasks, results.runs, watching.watch, results.compare,
+        results.report, advising.advise, results.optuna, exporting.export, newly.new, catalogue.doctor,
     ),
     design_app: (
         design.uniform, design.taper, design.guided, design.transferred, design.shuffled, design.uniform_depth,

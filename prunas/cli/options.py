@@ -40,12 +40,15 @@ __all__ = [
     "RecipeName",
     "RecipeSet",
     "SpaceName",
+    "StoredSpace",
     "TimedBatch",
     "TimedOn",
     "To",
     "WeightsFile",
     "Workers",
     "alignment",
+    "complete_proposer",
+    "complete_space",
     "computing",
     "listed",
     "load",
@@ -121,7 +124,27 @@ TimedOn = Annotated[
     str | None, typer.Option("--device", help="With --latency: cpu or cuda; where trainings run by default.")
 ]
 To = Annotated[Path, typer.Option("--to", help="File the architecture is written to.")]
-SpaceName = Annotated[str, typer.Argument(help="Name of a bundled space, or a TOML file.")]
+
+
+def complete_space(typed: str) -> list[str]:
+    """Names of bundled spaces that begin so, for the shell."""
+    from prunas.spaces.load import bundled_spaces
+
+    return [name for name in bundled_spaces() if name.startswith(typed)]
+
+
+def complete_proposer(typed: str) -> list[str]:
+    """Lists of proposers whose last name begins so, for the shell: `slimming,t` goes on with `slimming,tpe`."""
+    from prunas.proposers.table import PROPOSERS
+
+    before, comma, last = typed.rpartition(",")
+    return [f"{before}{comma}{name}" for name in PROPOSERS if name.startswith(last)]
+
+
+SpaceName = Annotated[
+    str, typer.Argument(help="Name of a bundled space, or a TOML file.", autocompletion=complete_space)
+]
+StoredSpace = Annotated[str | None, typer.Argument(help="Only this space's.", autocompletion=complete_space)]
 
 
 def listed(given: str | Sequence[str] | None, flag: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunas import SCHEMA
-from prunas.cli.options import Json, Out
+from prunas.cli.options import Json, Out, StoredSpace
 from prunas.cli.output import print_json, say
 from prunas.cli.results import evidence_of, figure_folders
 from prunas.errors import unknown
@@ -22,7 +22,7 @@ __all__ = ["budget", "cost", "curves", "efficiency", "kernels", "pareto", "width
 
 
 def efficiency(
-    space: Annotated[str | None, typer.Argument(help="Only this space's.")] = None,
+    space: StoredSpace = None,
     metric: Annotated[str, typer.Option("--metric", help="The x axis: params or macs.")] = "params",
     out: Out = Path("runs"),
     as_json: Json = False,
@@ -45,7 +45,7 @@ def efficiency(
 
 
 def pareto(
-    space: Annotated[str | None, typer.Argument(help="Only this space's.")] = None,
+    space: StoredSpace = None,
     out: Out = Path("runs"),
     as_json: Json = False,
 ) -> None:
@@ -61,7 +61,7 @@ def pareto(
 
 
 def cost(
-    space: Annotated[str | None, typer.Argument(help="Only this space's.")] = None,
+    space: StoredSpace = None,
     out: Out = Path("runs"),
     as_json: Json = False,
 ) -> None:
@@ -77,7 +77,7 @@ def cost(
 
 
 def budget(
-    space: Annotated[str | None, typer.Argument(help="Only this space's.")] = None,
+    space: StoredSpace = None,
     out: Out = Path("runs"),
     as_json: Json = False,
 ) -> None:
@@ -96,7 +96,7 @@ def budget(
 
 
 def widths(
-    space: Annotated[str | None, typer.Argument(help="Only this space's.")] = None,
+    space: StoredSpace = None,
     out: Out = Path("runs"),
     as_json: Json = False,
 ) -> None:
@@ -117,7 +117,7 @@ def widths(
 
 
 def kernels(
-    space: Annotated[str | None, typer.Argument(help="Only this space's.")] = None,
+    space: StoredSpace = None,
     out: Out = Path("runs"),
     as_json: Json = False,
 ) -> None:
@@ -136,7 +136,7 @@ def kernels(
 
 
 def curves(
-    space: Annotated[str | None, typer.Argument(help="Only this space's.")] = None,
+    space: StoredSpace = None,
     out: Out = Path("runs"),
     as_json: Json = False,
 ) -> None:

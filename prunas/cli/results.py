@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prunas import SCHEMA
-from prunas.cli.options import Json, Latency, Out, TimedBatch, TimedOn
+from prunas.cli.options import Json, Latency, Out, StoredSpace, TimedBatch, TimedOn
 from prunas.cli.output import check_file, print_json, print_rows, say
 from prunas.errors import InputError, unknown
 
@@ -22,7 +22,7 @@ __all__ = ["compare", "evidence_of", "figure_folders", "optuna", "report", "runs
 
 
 def runs(
-    space: Annotated[str | None, typer.Argument(help="Only this space's.")] = None,
+    space: StoredSpace = None,
     out: Out = Path("runs"),
     as_json: Json = False,
 ) -> None:
@@ -53,7 +53,7 @@ def runs(
 
 
 def compare(
-    space: Annotated[str | None, typer.Argument(help="Only this space's.")] = None,
+    space: StoredSpace = None,
     out: Out = Path("runs"),
     markdown: Annotated[bool, typer.Option("--markdown", hidden=True)] = False,
     form: Annotated[
@@ -127,7 +127,7 @@ def optuna(
     storage: Annotated[
         str, typer.Option("--storage", help="Such as sqlite:///studies.db or postgresql://user@host/name.")
     ],
-    space: Annotated[str | None, typer.Argument(help="Only this space's.")] = None,
+    space: StoredSpace = None,
     out: Out = Path("runs"),
     as_json: Json = False,
 ) -> None:
@@ -149,7 +149,7 @@ def optuna(
 
 
 def report(
-    space: Annotated[str | None, typer.Argument(help="Only this space's.")] = None,
+    space: StoredSpace = None,
     out: Out = Path("runs"),
     to: Annotated[Path, typer.Option("--to", help="The HTML file.")] = Path("report.html"),
     as_json: Json = False,

@@ -29,6 +29,7 @@ from prunas.inspection.export import Exported
 from prunas.inspection.latency import Latency
 from prunas.inspection.runs import RunDocument
 from prunas.inspection.show import ShowDocument
+from prunas.inspection.watch import WatchDocument
 from prunas.results.record import Record
 from prunas.results.rows import Point, Proposed, TrainingRow
 from prunas.results.shrunk import Round, ShrinkRecord
@@ -163,7 +164,7 @@ _ASKED = {"space": str, "budget": int, "keep": float, "epochs": int, "evidence":
 COMMANDS: Mapping[str, Any] = {
     "search": _Search,
     "search --dry-run": _document(
-        "DryRun", more=_VERSION | {"trainings": int, "macs": int, "runs": list[DryRow]}
+        "DryRun", more=_VERSION | {"trainings": int, "macs": int, "seconds": float, "runs": list[DryRow]}
     ),
     "shrink": _document(
         "Shrink",
@@ -185,6 +186,7 @@ COMMANDS: Mapping[str, Any] = {
     "presets": list[PresetRow],
     "tasks": list[TaskRow],
     "runs": list[RunRow],
+    "watch": _document("Watch", WatchDocument, more=_VERSION),
     "compare": _document("Compare", more=_VERSION | {"records": _many(_Search)}),
     "plot": _document("Plot", more=_VERSION | {"figures": list[str]}, optional=_PLOTTED),
     "doctor": _document("Doctor", more=_VERSION | {"checks": list[Check]}),

@@ -27,10 +27,12 @@ from prunas.cli.options import (
     Rate,
     RecipeName,
     RecipeSet,
+    SpaceName,
     WeightsFile,
     Workers,
     Yes,
     alignment,
+    complete_proposer,
     computing,
     listed,
     number,
@@ -38,7 +40,7 @@ from prunas.cli.options import (
     recipe_of,
 )
 from prunas.cli.output import FAILED, PREEMPTED, at_terminal, confirm_long, print_json, print_rows, say
-from prunas.cli.progress import progress
+from prunas.cli.progress import progress, span
 from prunas.protocols import PROTOCOLS
 from prunas.report import can_draw
 
@@ -76,9 +78,14 @@ NO_FIGURE = "no figure: matplotlib is not installed; with it, `prunas plot effic
 
 
 def search(
-    space: Annotated[str, typer.Argument(help="Name of a bundled space, or a TOML file.")] = "vgg11-digits",
+    space: SpaceName = "vgg11-digits",
     proposer: Annotated[
-        list[str] | None, typer.Option("--proposer", help="Who proposes; repeat it, or separate by commas.")
+        list[str] | None,
+        typer.Option(
+            "--proposer",
+            help="Who proposes; repeat it, or separate by commas.",
+            autocompletion=complete_proposer,
+        ),
     ] = None,
     keep: Keep = None,
     budget: Budget = None,
@@ -339,6 +346,7 @@ def _carry_out(prepared: "PreparedSearch", yes: bool, dry_run: bool, as_json: bo
             typer.echo(str(path))
         if can_draw() and not result.figures:
             say(f"no figure: it leaves out {'; '.join(undrawn(result.rows, result.record.score)) or 'all'}")
+        typer.echo(result.sentence)
     for problem in result.problems:
         say(problem)
     if not result.complete:
@@ -349,9 +357,15 @@ def _confirm(prepared: "PreparedSearch") -> None:
     """Asks a person at a terminal before work that is estimated to take longer than ten minutes."""
     if not at_terminal():
         return
-    seconds = prepared.forecasts[-1].seconds(prepared.plan)
-    say(f"about {max(1, round(seconds / 60))} minutes if nothing is finished yet")
+    seconds = _seconds(prepared)
+    say(f"about {span(seconds)} if nothing is finished yet")
     confirm_long(seconds)
+
+
+def _seconds(prepared: "PreparedSearch") -> float:
+    """How long all of it will take on this machine, by training steps timed now."""
+    plans = [plan for plan in (prepared.source_plan, prepared.plan) if plan is not None]
+    return sum(work.seconds(plan) for work, plan in zip(prepared.forecasts, plans, strict=True))
 
 
 def _print_plan(prepared: "PreparedSearch", as_json: bool) -> None:
@@ -366,10 +380,15 @@ def _print_plan(prepared: "PreparedSearch", as_json: bool) -> None:
     works = prepared.forecasts
     trainings, macs = sum(work.trainings for work in works), sum(work.macs for work in works)
     rows = dry_rows(prepared.plan)
+    seconds = _seconds(prepared)
     if as_json:
-        print_json({"schema": SCHEMA, "trainings": trainings, "macs": macs, "runs": rows})
+        document = {"schema": SCHEMA, "trainings": trainings, "macs": macs, "seconds": seconds, "runs": rows}
+        print_json(document)
         return
     print_rows(rows, False)
     if (first := prepared.source_plan) is not None:
         typer.echo(f"{works[0].trainings} of them in {first.setting.space.name}, to find what is carried")
     typer.echo(f"{trainings} trainings, {macs:.3g} MACs; nothing was trained")
+    typer.echo(
+        f"about {span(seconds)} on this machine if nothing is finished, by steps of the dense network timed now"
+    )

@@ -13,7 +13,11 @@ from prunas.proposers.registry import entry
 from prunas.protocols import BACKWARD, SCRATCH, Protocol
 from prunas.works import processor
 
-__all__ = ["DryRow", "Forecast", "dry_rows", "forecast"]
+__all__ = ["LONGEST_TIMING", "DryRow", "Forecast", "dry_rows", "forecast"]
+
+
+LONGEST_TIMING = 5.0
+"""Seconds after which no further step is timed: an estimate must not keep anybody waiting."""
 
 
 class DryRow(TypedDict):
@@ -51,7 +55,7 @@ class Forecast:
         return processor.workers(dense.macs * plan.setting.recipe.batch, self.steps)
 
     def seconds(self, plan: Plan) -> float:
-        """An estimate of the time, from a few training steps of the dense network, timed now.
+        """An estimate of the time here, from up to three training steps of the dense network, timed now.
 
         A narrow network does not save time in proportion: a step is taken to cost at least a quarter of the
         dense one's. Trainings side by side are taken to share the processor evenly.
@@ -72,9 +76,11 @@ class Forecast:
         draw = next(iter(feed.draws(None)))
         arithmetic(recipe, where)
         step = Step(net, task, feed.gather, recipe, where)
-        best = float("inf")
+        best, begun = float("inf"), time.perf_counter()
         for _ in range(3):
             start = time.perf_counter()
+            if start - begun > LONGEST_TIMING:
+                break
             with torch.random.fork_rng():
                 step(draw)
             if where.type == "cuda":

@@ -9,12 +9,14 @@ from prunas.architecture import Architecture
 from prunas.costs.target import Target
 from prunas.errors import InputError, unknown
 from prunas.files import read_stored
+from prunas.report.headline import findings, in_one_sentence
 from prunas.results.record import Record
 from prunas.results.rows import TrainingRow
 from prunas.runs.execute import Outcome
 from prunas.spaces.load import load_space
 from prunas.spaces.space import SearchSpace
 from prunas.statistics import summary, tables, text
+from prunas.statistics.curves import dense_score
 
 __all__ = ["Best", "SearchResult", "TrainingResult"]
 
@@ -94,6 +96,13 @@ class SearchResult:
     def document(self) -> dict[str, Any]:
         """What `--json` prints and what is stored."""
         return tables.document(self.record, self.figures, self.trained)
+
+    @property
+    def sentence(self) -> str:
+        """What was found, in one sentence: every proposer against the first control, with its interval."""
+        dense = dense_score(self.record.dense, self.record.score)
+        found = findings(self.rows, dense.mean if dense else None, self.record.score)
+        return in_one_sentence(found, self.record.score)
 
     def table(self, form: str = "text") -> str:
         """The tables a person reads.

@@ -236,4 +236,5 @@ def _thop_macs(space: SearchSpace, arch: Architecture) -> int:
             net = space.build(arch).eval()
             example = sample(space.survey.called_with, 1, device="meta")
         macs, _ = thop.profile(net, example.args, verbose=False)
-    return round(macs)
+    counted: int = round(macs)
+    return counted

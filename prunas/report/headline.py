@@ -12,10 +12,10 @@ from prunas.statistics.ranking import mean_difference, rankings
 from prunas.statistics.retraining import course_protocols
 from prunas.statistics.summary import Difference, Summary, differences, grouped
 from prunas.statistics.text import interval_text, size_text
-from prunas.statistics.wording import better_words, decimals, margin_text
+from prunas.statistics.wording import better_words, decimals, gain_text, margin_text
 from prunas.tasks.score import Score
 
-__all__ = ["Finding", "findings", "only_tuned"]
+__all__ = ["Finding", "findings", "in_one_sentence", "only_tuned"]
 
 _CONTROLS = {"taper": "tapered shapes", "uniform": "uniform shapes", "random": "random shapes"}
 _WORDS: dict[Verdict, str] = {
@@ -91,6 +91,30 @@ def findings(rows: Sequence[TrainingRow], dense: float | None, score: Score) -> 
                     )
                 )
     return sorted(found, key=lambda finding: not finding.fresh)
+
+
+def in_one_sentence(found: Sequence[Finding], score: Score) -> str:
+    """What every proposer gained over the first control that it was compared with, all under the first protocol.
+
+    Args:
+        found: As `findings` gives them.
+        score: What the gains are in.
+    """
+    if not found:
+        return "Found: nothing that a search proposed has been compared with a control."
+    first = found[0]
+    parts = []
+    for each in found:
+        if (each.against, each.protocol) == (first.against, first.protocol):
+            open_end = each.difference.low is None
+            interval = (
+                "no interval"
+                if open_end
+                else f"95 % interval {interval_text(each.difference, '+', digits=decimals(score))}"
+            )
+            size = f"{gain_text(each.difference.mean, score)}, n {each.difference.n}"
+            parts.append(f"{each.proposer} is {each.verdict} ({size}, {interval})")
+    return f"Found: against {_CONTROLS[first.against]}, {first.protocol}, {'; '.join(parts)}."
 
 
 def only_tuned(rows: Iterable[TrainingRow]) -> list[str]:

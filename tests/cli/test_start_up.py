@@ -71,6 +71,7 @@ def test_commands_on_finished_work_import_no_torch(
         ["advise", SPACE, "--budget", "100k", "--epochs", "5"],
         *(["plot", name] for name in ("efficiency", "pareto", "cost", "widths", "curves")),
         ["report"],
+        ["watch", "--once"],
     ]
     assert loaded_by(finished, *looks) == {" ".join(words): [] for words in looks}
 
