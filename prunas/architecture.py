@@ -9,6 +9,7 @@ import dataclasses
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -183,6 +184,20 @@ class Architecture:
 
     def __str__(self) -> str:
         return canonical(self.to_json())
+
+    def __repr__(self) -> str:
+        counts = ((self.widths, "width"), (self.selected, "gate"), (self.removed, "removed block"))
+        parts = [f"{len(items)} {what}{'s' if len(items) > 1 else ''}" for items, what in counts if items]
+        parts += ["kernel pattern"] if self.kernels is not None else []
+        return f"<Architecture {self.digest} of {self.space}: {', '.join(parts) or 'dense'}>"
+
+    def _repr_html_(self) -> str:
+        """What differs from the dense network, as a table; `SearchSpace.picture` draws it."""
+        rows = [(group, f"{units:,} wide") for group, units in self.widths]
+        rows += [(gate, f"passes {len(positions):,} inputs") for gate, positions in self.selected]
+        rows += [(block, "removed") for block in self.removed]
+        cells = "".join(f"<tr><td>{escape(name)}</td><td>{what}</td></tr>" for name, what in rows)
+        return f"<p><code>{escape(repr(self))}</code></p><table>{cells}</table>"
 
 
 def _whole(value: object) -> int:

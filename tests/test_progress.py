@@ -47,9 +47,15 @@ def test_a_line_is_told_every_half_minute_until_the_work_is_over() -> None:
     lines(tally, wait, told.append)
     assert EVERY == 30
     assert len(told) == 19  # 600 seconds; nothing more to say at the end
-    assert told[0] == "0 of 4 trainings in 30 s; scratch-e epoch 2/10 loss 0.500, 2 min left of it, about 10 min left"
+    assert (
+        told[0]
+        == "0 of 4 trainings in 30 s; scratch-e epoch 2/10 loss 0.500, 2 min left of it, about 10 min left"
+    )
     assert told[9] == "2 of 4 trainings in 5 min; scratch-e epoch 10/10 loss 0.500, about 5 min left"
-    assert told[-1] == "3 of 4 trainings in 10 min; scratch-e epoch 8/10 loss 0.500, 30 s left of it, about 30 s left"
+    assert (
+        told[-1]
+        == "3 of 4 trainings in 10 min; scratch-e epoch 8/10 loss 0.500, 30 s left of it, about 30 s left"
+    )
 
 
 def test_before_the_first_epoch_there_is_a_line_without_an_estimate() -> None:

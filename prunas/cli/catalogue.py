@@ -9,7 +9,7 @@ import typer
 
 from prunas import SCHEMA
 from prunas.cli.options import Data, Json, Latency, Out, TimedBatch, TimedOn, load, sizes
-from prunas.cli.output import FAILED, print_json, print_rows, say
+from prunas.cli.output import FAILED, check_file, print_json, print_rows, say
 from prunas.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def show(
     code: Annotated[
         bool, typer.Option("--code", help="Only a Python module that builds the shape without prunas.")
     ] = False,
+    svg: Annotated[Path | None, typer.Option("--svg", help="Draw the shape into this file, as SVG.")] = None,
     latency: Latency = False,
     batch: TimedBatch = 1,
     device: TimedOn = None,
@@ -40,11 +41,16 @@ def show(
     as_json: Json = False,
 ) -> None:
     """What can vary, what is frozen and why, and what it costs; of a run also how far it came."""
+    from prunas.experiments.record import load_records
+    from prunas.files import write_atomic
     from prunas.inspection.runs import is_run, shown_run
     from prunas.inspection.show import show_document, show_text
     from prunas.spaces.load import load_network, load_point
+    from prunas.spaces.picture import LEGEND
 
-    run = shown_run(point, out) if shape is None and is_run(point, out) else None
+    if svg is not None:
+        check_file(svg, "--svg")
+    run = shown_run(point, out, load_records) if shape is None and is_run(point, out) else None
     if run is not None:
         found, arch = run.space, run.architecture
     elif shape is None:
@@ -61,6 +67,9 @@ def show(
         else:
             typer.echo(text, nl=False)
         return
+    if svg is not None:
+        drawing = str(found.picture(arch)).encode()
+        write_atomic(svg, lambda file: file.write(drawing))
     document = show_document(found, arch)
     timed = None
     if latency:
@@ -76,6 +85,8 @@ def show(
     typer.echo(show_text(found, arch, document, with_thop=run is None))
     if timed:
         typer.echo(f"\n{latency_text(timed)}")
+    if svg is not None:
+        typer.echo(f"\n{svg}: {LEGEND}")
 
 
 def spaces(as_json: Json = False) -> None:

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prunas.architecture import Architecture
 from prunas.costs.target import Target
@@ -17,6 +18,10 @@ from prunas.spaces.load import load_space
 from prunas.spaces.space import SearchSpace
 from prunas.statistics import summary, tables, text
 from prunas.statistics.curves import dense_score
+from prunas.statistics.text import as_html
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 __all__ = ["Best", "SearchResult", "TrainingResult"]
 
@@ -116,6 +121,54 @@ class SearchResult:
         if form not in WRITERS:
             raise unknown("form of a table", form, WRITERS)
         return tables.tables(self.record, WRITERS[form])
+
+    def frame(self) -> "DataFrame":
+        """Every final training as a row of a pandas data frame, the dense ones last; needs pandas.
+
+        Raises:
+            ModuleNotFoundError: It is not installed.
+        """
+        import pandas
+
+        rows = [
+            {
+                "proposer": row.proposer,
+                "kind": row.kind,
+                "asked": row.asked.label,
+                "metric": row.asked.metric,
+                "protocol": row.protocol,
+                "search_seed": row.search_seed,
+                "train_seed": row.train_seed,
+                "params": row.reached.params,
+                "macs": row.reached.macs,
+                "epochs": row.epochs,
+                "train_macs": row.train_macs,
+                "score": row.score,
+                "val_score": row.val_score,
+                "masked": row.masked,
+                "flags": ", ".join(row.all_flags(self.record.score)),
+                "status": row.status,
+                "architecture": row.architecture,
+                "run": row.id,
+                "folder": row.folder,
+            }
+            for row in (*self.rows, *self.record.dense)
+        ]
+        return pandas.DataFrame(rows)
+
+    def __repr__(self) -> str:
+        names = ", ".join(dict.fromkeys(row.proposer for row in self.rows))
+        return (
+            f"<SearchResult {self.record.space} on {self.record.data}: {len(self.rows)} trainings of {names}>"
+        )
+
+    def _repr_html_(self) -> str:
+        lines = summary.table(self.rows, self.record.score)
+        return (
+            f"<p>{escape(self.sentence)}</p>{as_html(text.result_table(lines, self.record.score))}"
+            if lines
+            else f"<p>{escape(repr(self))}</p>"
+        )
 
     def lines(self) -> list[dict[str, Any]]:
         """One mapping per line of the table of results: proposer, target and protocol, unrounded."""

@@ -1,6 +1,7 @@
 """One run looked at by its folder: how it was trained, and how far it came. Torch-free."""
 
 import re
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing_extensions import TypedDict
 
 from prunas.architecture import Architecture
 from prunas.errors import InputError, unknown
-from prunas.experiments.record import load_records
+from prunas.results.record import Record
 from prunas.results.rows import TrainingRow
 from prunas.runs.store import Run, Store
 from prunas.spaces.load import load_space
@@ -20,7 +21,10 @@ from prunas.statistics.text import asked_text, duration
 from prunas.statistics.wording import value_text
 from prunas.tasks.score import Score
 
-__all__ = ["RunDocument", "ShownRun", "is_run", "run_folder", "shown_run"]
+__all__ = ["Records", "RunDocument", "ShownRun", "is_run", "run_folder", "shown_run"]
+
+Records = Callable[[Path, str], Sequence[Record]]
+"""Reads the stored searches of a space in a folder of runs."""
 
 _ID = re.compile(r"(.+-)?[0-9a-f]{12}")
 
@@ -99,12 +103,13 @@ def run_folder(what: str, root: Path, hint: str = "") -> Path:
     return named[0]
 
 
-def shown_run(what: str, root: Path) -> ShownRun:
+def shown_run(what: str, root: Path, records: Records) -> ShownRun:
     """A training by its folder, finished or not.
 
     Args:
         what: The run's folder, its id, or the name of its folder.
         root: The folder that holds all runs, for an id or a name.
+        records: Reads the searches that may name it; an `InputError` of it means there are none.
 
     Raises:
         InputError: There is no such run, or it is a work that trains no network.
@@ -117,7 +122,7 @@ def shown_run(what: str, root: Path) -> ShownRun:
     if "architecture" not in run.job.spec:
         raise InputError(f"run {run.job.name} is {run.job.work!r} and trains no network; name a training")
     spec = run.job.spec
-    named, score = _named(store.root, run)
+    named, score = _named(records, store.root, run)
     values: dict[str, Any] = dict(run.result.values) if run.result else {}
     document: RunDocument = {
         "id": run.job.id,
@@ -141,12 +146,12 @@ def shown_run(what: str, root: Path) -> ShownRun:
     return ShownRun(load_space(spec["space"]), arch, document, _text(document, score, spec))
 
 
-def _named(root: Path, run: Run) -> tuple[list[TrainingRow], Score | None]:
+def _named(records: Records, root: Path, run: Run) -> tuple[list[TrainingRow], Score | None]:
     """The rows of stored searches that this training is, and what their score means."""
     rows: list[TrainingRow] = []
     score = None
     with suppress(InputError):  # no search of this space has ended yet, or one is damaged
-        for record in load_records(root, run.job.space):
+        for record in records(root, run.job.space):
             named = [row for row in (*record.rows, *record.dense) if row.id == run.job.id]
             rows += named
             if named:

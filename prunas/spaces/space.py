@@ -25,6 +25,7 @@ import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from operator import index
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -51,6 +52,8 @@ from prunas.survey import Survey
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from prunas.spaces.picture import Picture
 
 __all__ = ["Dimension", "SearchSpace"]
 
@@ -351,6 +354,34 @@ class SearchSpace:
         arch = arch or self.dense
         self.check(arch)
         return build(self.factory, self.survey, self.canonical(arch), weights, kept)
+
+    # To look at
+
+    def picture(self, arch: Architecture | None = None) -> "Picture":
+        """A drawing of a point inside the outlines of the dense network; the dense one by default.
+
+        Notebooks show it; `str(...)` of it is an SVG document.
+
+        Raises:
+            InputError: The point does not lie in this space.
+        """
+        from prunas.spaces.picture import picture
+
+        arch = arch or self.dense
+        self.check(arch)
+        return picture(self, self.canonical(arch))
+
+    def __repr__(self) -> str:
+        cost = self.cost(self.dense)
+        return (
+            f"<SearchSpace {self.name}: {self.network}, {len(self.dimensions)} dimensions, "
+            f"{len(self.removable)} removable blocks, {cost.params:,} params, {cost.macs:,} MACs>"
+        )
+
+    def _repr_html_(self) -> str:
+        from prunas.spaces.picture import LEGEND
+
+        return f"<p><code>{escape(repr(self))}</code></p>{self.picture()}<p><small>{LEGEND}</small></p>"
 
     # Presets
 

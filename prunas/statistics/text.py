@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 from prunas.costs.metrics import metric
@@ -25,6 +26,7 @@ from prunas.tasks.score import Score
 __all__ = [
     "Table",
     "as_csv",
+    "as_html",
     "as_latex",
     "as_markdown",
     "as_text",
@@ -262,6 +264,21 @@ def as_text(table: Table) -> str:
     lines = [table.columns, tuple("-" * width for width in widths), *shown]
     text = ["  ".join(map(_pad, line, widths, table.align)).rstrip() for line in lines]
     return "\n".join([*text, *table.notes]) + "\n"
+
+
+def as_html(table: Table) -> str:
+    """A table for a notebook, its notes below."""
+
+    def row(cells: Iterable[str], tag: str) -> str:
+        sides = {"l": "left", "r": "right"}
+        return "".join(
+            f'<{tag} style="text-align:{sides[side]}">{escape(cell)}</{tag}>'
+            for cell, side in zip(cells, table.align, strict=True)
+        )
+
+    body = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in table.rows)
+    notes = "".join(f"<p><small>{escape(note)}</small></p>" for note in table.notes)
+    return f"<table><thead><tr>{row(table.columns, 'th')}</tr></thead><tbody>{body}</tbody></table>{notes}"
 
 
 def as_markdown(table: Table) -> str:

@@ -64,6 +64,7 @@ def test_commands_on_finished_work_import_no_torch(
         ["proposers"],
         ["tasks"],
         ["show", SPACE],
+        ["show", SPACE, "--svg", "shape.svg"],
         ["design", "uniform", SPACE, "--keep", "0.3", "--to", "a.json"],
         ["design", "guided", "a.json", "--to", "b.json"],
         ["runs"],
