@@ -25,6 +25,8 @@ from prunas.experiments.results import Best, SearchResult, TrainingResult
 from prunas.experiments.steps import warnings_of
 from prunas.experiments.transfer import designs_of, load_source, source_plan, stage_notes
 from prunas.proposers.brief import Proposal, Source
+from prunas.proposers.evaluators import Evaluator
+from prunas.proposers.evaluators import evaluator as evaluator_named
 from prunas.protocols import protocol as protocol_named
 from prunas.runs.execute import Stop, never
 from prunas.runs.executors import Report, silent
@@ -95,6 +97,7 @@ def prepare_search(
     trials: int | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     warm_start: str | Sequence[str] = (),
+    evaluator: "str | Mapping[str, Any] | Evaluator | None" = None,
     controls: bool = True,
     dense: bool = True,
     dense_training: str = "scratch-e",
@@ -127,6 +130,8 @@ def prepare_search(
         trials: Candidates per target of every sampler, `random` included.
         options: Settings of proposers by name.
         warm_start: Pruning methods whose points every sampler tries first.
+        evaluator: How candidates are scored instead of by training them: a name of
+            `prunas.proposers.evaluators.EVALUATORS`, or `{"name": "adaptive-bn", "norms": 640}`.
         controls: Whether uniform, random and taper join.
         dense: Whether the dense network is trained and tested too.
         dense_training: How the dense network of pruning methods is trained.
@@ -170,6 +175,7 @@ def prepare_search(
         keep_weights=keep_weights,
         align=align,
         warm_start=_several(warm_start),
+        evaluator=None if evaluator is None else evaluator_named(evaluator),
     )
     _check_trials(trials, plan)
     return ready_search(plan, _store(out, notice), executor, workers, executor_options)

@@ -47,6 +47,7 @@ __all__ = [
     "Workers",
     "alignment",
     "computing",
+    "evaluator_of",
     "listed",
     "load",
     "number",
@@ -177,6 +178,25 @@ def options_of(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
             raise InputError(f"--set {text!r} does not read PROPOSER.SETTING=VALUE")
         entry(name)
         options.setdefault(name, {})[field] = _value(value)
+    return options
+
+
+def evaluator_of(name: str | None, settings: Sequence[str]) -> dict[str, Any] | None:
+    """An evaluator as `prunas.search` takes it, of --evaluator and --evaluator-set.
+
+    Raises:
+        InputError: There are settings without an evaluator, or one is not of the form NAME=VALUE.
+    """
+    if name is None:
+        if settings:
+            raise InputError("--evaluator-set sets what --evaluator names; add --evaluator adaptive-bn, say")
+        return None
+    options: dict[str, Any] = {"name": name}
+    for text in settings:
+        key, _, value = text.partition("=")
+        if not value:
+            raise InputError(f"--evaluator-set {text!r} does not read SETTING=VALUE")
+        options[key] = _value(value)
     return options
 
 

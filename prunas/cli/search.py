@@ -32,6 +32,7 @@ from prunas.cli.options import (
     Workers,
     alignment,
     computing,
+    evaluator_of,
     listed,
     number,
     options_of,
@@ -39,6 +40,7 @@ from prunas.cli.options import (
 )
 from prunas.cli.output import FAILED, PREEMPTED, print_json, print_rows, say
 from prunas.cli.progress import progress
+from prunas.proposers.evaluators import EVALUATORS
 from prunas.protocols import PROTOCOLS
 from prunas.report import can_draw
 
@@ -65,6 +67,17 @@ WarmStart = Annotated[
         help="Pruning methods whose points every sampler tries first: slimming,l1 makes tpe tpe+slimming+l1.",
     ),
 ]
+EvaluatorName = Annotated[
+    str | None,
+    typer.Option(
+        "--evaluator",
+        help=f"How samplers and agents score candidates instead of training them: {', '.join(EVALUATORS)}.",
+    ),
+]
+EvaluatorSet = Annotated[
+    list[str] | None,
+    typer.Option("--evaluator-set", help="Setting of the evaluator, such as norms=640; repeat it."),
+]
 Controls = Annotated[bool, typer.Option(help="Whether uniform, random and taper join in.")]
 DryRun = Annotated[
     bool,
@@ -90,6 +103,8 @@ def search(
         int | None, typer.Option("--trials", help="Candidates per target of every sampler, random included.")
     ] = None,
     warm_start: WarmStart = None,
+    evaluator: EvaluatorName = None,
+    evaluator_set: EvaluatorSet = None,
     option: ProposerSet = None,
     controls: Controls = True,
     dense: Annotated[bool, typer.Option(help="Whether the dense network is trained and tested too.")] = True,
@@ -142,6 +157,7 @@ def search(
         trials=trials,
         options=options_of(option or []),
         warm_start=listed(warm_start, "--warm-start"),
+        evaluator=evaluator_of(evaluator, evaluator_set or []),
         controls=controls,
         dense=dense,
         dense_training=dense_training,

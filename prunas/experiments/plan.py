@@ -13,6 +13,7 @@ from prunas.names import ANSWERS_OTHERS, FINDERS
 from prunas.plugins import foreign_code
 from prunas.proposers.brief import Source
 from prunas.proposers.entry import Entry
+from prunas.proposers.evaluators import Evaluator
 from prunas.proposers.registry import configured, entry, finder_of, joining_controls
 from prunas.proposers.serving import check_served
 from prunas.proposers.table import PROPOSERS
@@ -55,6 +56,7 @@ class Plan:
         source: What was found in another space, if designs are to be transferred.
         align: What the widths of every proposal are aligned to, and how; see `prunas.designs.align`. None leaves
             them as proposed.
+        evaluator: How candidates are scored, by samplers and by methods that leave it open; None trains them.
     """
 
     setting: Setting
@@ -69,6 +71,7 @@ class Plan:
     keep_weights: bool | None = None
     source: Source | None = None
     align: tuple[int, designs.Rounding] | None = None
+    evaluator: Evaluator | None = None
 
     @property
     def references(self) -> tuple[Protocol, ...]:
@@ -256,6 +259,7 @@ def make_plan(
     source: Source | None = None,
     align: tuple[int, designs.Rounding] | None = None,
     warm_start: Sequence[str] = (),
+    evaluator: Evaluator | None = None,
 ) -> Plan:
     """The plan of a search.
 
@@ -277,6 +281,7 @@ def make_plan(
         align: What the widths of every proposal are aligned to, and how; controls answer points as proposed.
         warm_start: Pruning methods whose points are the first trials of every sampler: `tpe` becomes
             `tpe+slimming`. They join the proposers.
+        evaluator: How candidates are scored; None trains them.
 
     Raises:
         InputError: Something does not exist or cannot be reached.
@@ -287,6 +292,8 @@ def make_plan(
     check_cap(cap, ways)
     _check_initial(setting, ways)
     _check_file_settings(space)
+    if evaluator is not None:
+        _check_evaluator(evaluator, space, {**space.study.options, **options})
     if align is not None:
         _check_align(space, align, ways)
 
@@ -317,7 +324,19 @@ def make_plan(
         keep_weights=keep_weights,
         source=source,
         align=align,
+        evaluator=evaluator,
     )
+
+
+def _check_evaluator(how: Evaluator, space: SearchSpace, options: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuses an evaluator that cannot score the space's points, or a sampler that trains shorter schedules."""
+    how.check(space)
+    for name, settings in options.items():
+        if settings.get("halving"):
+            raise InputError(
+                f"{name}: halving trains shorter schedules, and {how.name!r} scores candidates without any; leave "
+                "halving or --evaluator out"
+            )
 
 
 def _check_initial(setting: Setting, protocols: Sequence[Protocol]) -> None:

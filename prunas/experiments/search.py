@@ -12,6 +12,7 @@ once. Search seed i goes with training seed i, so that proposers are compared in
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from prunas.architecture import Architecture
 from prunas.costs.target import Target
 from prunas.errors import InputError
 from prunas.experiments.findings import Findings, Outcomes
@@ -122,6 +123,9 @@ class _Search:
             dense=lambda penalty: self._dense(session, penalty),
             initial=lambda: self._initial(session.seed),
             calibration=lambda images: self._calibration(images, session.seed),
+            evaluator=plan.evaluator,
+            supernet=lambda options: self._supernet(session, options),
+            short_training=lambda arch, share: self._short(session, arch, share),
         )
         tried = "trials" in session.entry.needs and (brief.trials > 1 or bool(session.entry.starts))
         try:
@@ -147,6 +151,15 @@ class _Search:
         training = self.plan.setting.dense(session.seed, penalty)
         self.dense.setdefault(training.job.id, (session.name, session.seed, training))
         session.asked[training.job.id] = training
+        return self._network(session, training)
+
+    def _supernet(self, session: Session, options: Mapping[str, Any]) -> DenseNetwork:
+        training = self.plan.setting.supernet(session.seed, options)
+        session.asked[training.job.id] = training
+        return self._network(session, training)
+
+    def _network(self, session: Session, training: Training) -> DenseNetwork:
+        """A trained network of the dense shape, once its training is there."""
         result = self._result(session, training)
         folder = self.store.folder(training.job)
 
@@ -173,6 +186,11 @@ class _Search:
         request = WorkRequest(self.plan.setting.work(name, options, session.seed))
         session.asked[request.job.id] = request
         return self._result(session, request)
+
+    def _short(self, session: Session, arch: Architecture, share: float) -> float:
+        training = self.plan.setting.candidate(arch, session.seed, share)
+        session.asked[training.job.id] = training
+        return float(self._result(session, training)["score"])
 
     def _result(self, session: Session, asked: Training | WorkRequest) -> Mapping[str, Any]:
         """What a job that a session waits for returned.
@@ -206,16 +224,14 @@ class _Search:
         return outcome
 
     def _try(self, session: Session, proposals: Sequence[Proposal]) -> None:
-        """Trains candidates; their results become trials once all of them are there, failed ones without a score.
+        """Scores candidates; their results become trials once all of them are there, failed ones without a score.
 
         Raises:
             Pending: They are not.
         """
-        trainings = [
-            # A trial is the candidate as proposed, scored as aligned.
-            self.plan.setting.candidate(aligned(self.plan, p).point.architecture, session.seed, p.fraction)
-            for p in proposals
-        ]
+        # A trial is the candidate as proposed, scored as aligned.
+        points = [(aligned(self.plan, p).point, p.fraction) for p in proposals]
+        trainings = [self._candidate(session, point, fraction) for point, fraction in points]
         session.asked |= {training.job.id: training for training in trainings}
         outcomes = [self._trial_outcome(session, training) for training in trainings]
         if any(outcome is None for outcome in outcomes):
@@ -226,6 +242,22 @@ class _Search:
             score = outcome.result.values["score"] if outcome.result is not None else None
             session.trials.append(Trial(proposal, score))
         session.tried += trainings
+
+    def _candidate(self, session: Session, point: Proposal, fraction: float) -> Training:
+        """What scores a candidate: a training, or the evaluator of the plan.
+
+        Raises:
+            Pending: The network that the evaluator reads is not trained yet.
+        """
+        how, setting = self.plan.evaluator, self.plan.setting
+        if how is None:
+            return setting.candidate(point.architecture, session.seed, fraction)
+        run = ""
+        if how.entry.source == "dense":
+            run = self._dense(session, None).run
+        elif how.entry.source == "supernet":
+            run = self._supernet(session, how.supernet).run
+        return setting.evaluation(point.architecture, how, session.seed, run, point.kept)
 
     def _without_answer(self, session: Session) -> str | None:
         """One line about the targets for which every trial failed; None if there are none."""

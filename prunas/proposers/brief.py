@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from prunas.architecture import Architecture
 from prunas.costs.target import Target
 from prunas.errors import InputError
+from prunas.proposers.evaluators import INHERITED, Evaluator
 from prunas.results.rows import SearchCost
 from prunas.spaces.space import SearchSpace
 from prunas.tasks.score import ACCURACY, Score
@@ -200,6 +201,10 @@ class Brief:
         initial: Draws the weights that the dense network of this seed is born with, on the CPU.
         calibration: Batches (images, labels) of so many images of the training split, without augmentation, on
             the CPU; always the same ones for a seed. None if there are no data.
+        evaluator: How the search scores candidates unless told otherwise; None: by training them.
+        supernet: Trains the super-network with these settings, or fetches the run that exists; raises `Pending`.
+        short_training: Scores a point by a training from scratch over a share of the recipe's epochs; raises
+            `Pending`.
     """
 
     space: SearchSpace
@@ -217,6 +222,9 @@ class Brief:
     dense: Callable[[Penalty | None], DenseNetwork] | None = None
     initial: "Callable[[], Mapping[str, Tensor]] | None" = None
     calibration: "Callable[[int], Iterable[tuple[Tensor, Tensor]]] | None" = None
+    evaluator: Evaluator | None = None
+    supernet: Callable[[Mapping[str, Any]], DenseNetwork] | None = None
+    short_training: Callable[[Architecture, float], float] | None = None
 
     def trained(self, penalty: Penalty | None = None) -> DenseNetwork:
         """The trained dense network; see `dense`."""
@@ -246,34 +254,73 @@ class Brief:
     def evaluate(
         self,
         arch: Architecture,
+        evaluator: Evaluator | None = None,
         *,
         dense: DenseNetwork | None = None,
         kept: Mapping[str, Sequence[int]] | None = None,
-        norms: int = 0,
     ) -> float:
-        """Score of a point on the validation split, with inherited weights and without training.
+        """Score of a point on the validation split by an evaluator, without a training of its own.
+
+        The one way by which agents, samplers and other methods score candidates: a job, executed once for a point,
+        priced, and fetched the next time. Several are executed side by side if all are asked for before `Pending`
+        passes; see `evaluate_all`. A loop of very many evaluations is better a work of its own, which scores in
+        its process by `prunas.works.evaluators.Scorer`.
 
         Args:
             arch: The point.
-            dense: Whose weights it inherits; by default the dense network trained without a penalty.
-            kept: Units of each narrowed group that stay.
-            norms: Training images from which batch norms are estimated anew first; 0 keeps what is inherited.
+            evaluator: How, as `prunas.proposers.evaluators.evaluator("adaptive-bn", norms=640)` makes it; by
+                default the one that the search names, else `inherited`.
+            dense: Whose weights it inherits; by default the network that the evaluator reads, trained without a
+                penalty.
+            kept: Units of each narrowed group that stay; by default the evaluator chooses.
 
         Raises:
-            Pending: It, or the dense training, is not finished.
-            InputError: `kept` does not fit the point.
+            Pending: It, or the training of the network that it reads, is not finished.
+            InputError: `kept` does not fit the point, or the evaluator cannot score points of this space.
         """
-        dense = dense or self.trained()
+        how = evaluator or self.evaluator or INHERITED
+        how.check(self.space)
+        if how.entry.source == "none":
+            if self.short_training is None:
+                raise Pending
+            return self.short_training(arch, how.setting("share"))
+        source = dense or (self.super_network(how) if how.entry.source == "supernet" else self.trained())
         widths = {group: len(units) for group, units in (kept or {}).items()}
-        for group, width in arch.widths:
+        for group, width in arch.widths if kept is not None else ():
             if widths.get(group) != width:
                 raise InputError(
                     f"group {group!r} keeps {width} units, but {widths.get(group, 0)} are named; say in `kept` "
                     "which channels of the dense network the point inherits"
                 )
-        inherit = {"run": dense.run, "kept": {group: list(units) for group, units in (kept or {}).items()}}
-        options = {"architecture": arch.to_json(), "inherit": inherit, "norms": norms}
-        return float(self.run("evaluate", options)["score"])
+        return float(self.run("evaluate", how.request(arch, source.run, kept, self.seed))["score"])
+
+    def evaluate_all(
+        self, archs: Sequence[Architecture], evaluator: Evaluator | None = None, **settings: Any
+    ) -> list[float]:
+        """As `evaluate` of each of several points, which are scored side by side where the executor can.
+
+        Raises:
+            Pending: One of them is not finished.
+        """
+        scores, waits = [], False
+        for arch in archs:
+            try:
+                scores.append(self.evaluate(arch, evaluator, **settings))
+            except Pending:
+                waits = True
+        if waits:
+            raise Pending
+        return scores
+
+    def super_network(self, evaluator: Evaluator) -> DenseNetwork:
+        """The super-network that an evaluator reads, see `prunas.works.supernet`.
+
+        Raises:
+            Pending: Its training is not finished.
+        """
+        if self.supernet is None:
+            raise Pending
+        return self.supernet(evaluator.supernet)
 
     def untrained(self) -> "Mapping[str, Tensor]":
         """The state dict of the dense network before training; see `initial`."""
