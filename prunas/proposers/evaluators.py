@@ -72,6 +72,9 @@ SUPERNET = (
 )
 
 
+FEWER = at_least(0, "images", 1000, "validation images that are scored; 0 means all")
+
+
 def _norms(images: int, least: int = 0) -> Option:
     what = "training images on which batch norms are measured again" + ("" if least else "; 0: not at all")
     return at_least(least, "norms", images, what)
@@ -85,7 +88,7 @@ EVALUATORS: Mapping[str, EvaluatorEntry] = MappingProxyType(
         "adaptive-bn": EvaluatorEntry(
             "slices of the dense network's weights, batch norms measured again on training images",
             "dense",
-            (_norms(1280, 1), SELECT, VALIDATION),
+            (_norms(640, 1), SELECT, FEWER),
             needs_norms=True,
         ),
         "reconstructed": EvaluatorEntry(
@@ -117,7 +120,7 @@ EVALUATORS: Mapping[str, EvaluatorEntry] = MappingProxyType(
         "supernet": EvaluatorEntry(
             "slices of one network whose slices were trained together, batch norms measured again",
             "supernet",
-            (*SUPERNET, _norms(1280), VALIDATION),
+            (*SUPERNET, _norms(640), FEWER),
         ),
     }
 )
@@ -203,7 +206,7 @@ class Evaluator:
             inherit["rebuild"] = {"name": self.entry.rebuild, "options": settings}
         options: dict[str, Any] = {"architecture": arch.to_json(), "inherit": inherit}
         options["norms"] = self.setting("norms") if "norms" in known else 0
-        if images := self.setting("images"):
+        if images := self.setting("images") if "images" in known else 0:
             options["images"] = images
         return options
 

@@ -62,8 +62,9 @@ def evaluate(
     """
     modes = [(module, module.training) for module in net.modules()]
     members = task.members(split, images)
-    # A million pixels a batch: small images by the thousand, large ones as the recipe has them.
-    largest = max(recipe.batch, 2**20 // task.inputs.positions)
+    # A million pixels a batch: small images by the thousand, large ones as the recipe has them. A processor takes
+    # half the time for batches whose maps stay in its cache: 128 images of CIFAR.
+    largest = max(recipe.batch, (2**17 if device.type == "cpu" else 2**20) // task.inputs.positions)
     # Equal batches: cuDNN plans every convolution anew for a last one of another size.
     batch = math.ceil(len(members) / math.ceil(len(members) / largest))
     feed = task.feed(members, batch, device=device, channels_last=recipe.channels_last)
