@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from prunas.names import DIMENSIONS, Decision
 from prunas.proposers.entry import Entry
+from prunas.proposers.evaluators import SUPERNET
 from prunas.proposers.look import (
     BLACK,
     BLUE,
@@ -268,6 +269,24 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             trainings_per_target=16,
             options=SAMPLER,
             draws=True,
+        ),
+        "autoslim": Entry(
+            "prunas.proposers.supernet.autoslim:AutoSlim",
+            "automatic",
+            "greedy narrowing of a super-network by the least error, all targets in one pass",
+            "Yu & Huang, AutoSlim: Towards One-Shot Architecture Search for Channel Numbers, 2019, arXiv:1903.11728",
+            options=(
+                Option(
+                    "by",
+                    str,
+                    "error",
+                    "a step goes by its error, or by what it loses for what it saves",
+                    choices=("error", "ratio"),
+                ),
+                at_least(1, "images", 512, "validation images on which every step is measured"),
+                *SUPERNET,
+            ),
+            look=Style(BLUE, "h", SOLID),
         ),
         "guided": Entry(
             "prunas.proposers.baselines.carried:Guided",

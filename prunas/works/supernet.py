@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_map_only
 
 from prunas.architecture import Architecture
@@ -75,8 +76,13 @@ class Slices:
         """The network of what was drawn, as a function of its inputs."""
         return self.at(self.point(draw))
 
-    def at(self, arch: Architecture) -> Callable[..., Any]:
-        """The network of a point, as a function of its inputs; running statistics are left as they are."""
+    def at(self, arch: Architecture, statistics_of_batches: bool = False) -> Callable[..., Any]:
+        """The network of a point, as a function of its inputs; running statistics are left as they are.
+
+        Args:
+            arch: The point.
+            statistics_of_batches: Whether batch norms use those of each batch whatever the network's mode.
+        """
         net, state = self._network(arch), dict(self._net.state_dict(keep_vars=True))
         state |= {name: buffer for name, buffer in self._net.named_buffers() if name not in state}
         slices = inherit(
@@ -93,6 +99,9 @@ class Slices:
             for name in names
         }
         net.train(self._net.training)
+        for module in net.modules() if statistics_of_batches else ():
+            if isinstance(module, _BatchNorm):
+                module.training = True
         return lambda *inputs: functional_call(net, given | indices, inputs)
 
     def _network(self, arch: Architecture) -> nn.Module:

@@ -5,13 +5,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
+from prunas.costs.target import Target
 from prunas.networks.densenet import DenseNet
 from prunas.proposers.brief import Brief, DenseNetwork, Penalty, Proposal, Proposer, Trial
+from prunas.proposers.supernet.autoslim import steps
+from prunas.proposers.supernet.quanta import quantised
 from prunas.spaces.load import load_space
 from prunas.spaces.space import SearchSpace
 
@@ -62,6 +67,21 @@ def spaces() -> dict[str, SearchSpace]:
     }
 
 
+def greedy(space: SearchSpace, options: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
+    """The greedy pass over a super-network whose shapes have made-up scores."""
+    table = quantised(space, options["quanta"])
+    target = Target(**options["target"])
+    return {"path": list(steps(space, table, target, made_up, options["by"]))}
+
+
+def made_up(counts: npt.NDArray[np.int64]) -> float:
+    """A score that depends on nothing but the shape: wide layers are good, some more than others."""
+    return float((np.sqrt(counts) * (1 + np.arange(len(counts)) % 3)).sum())
+
+
+WORKS = {"supernet/greedy": greedy}
+
+
 @pytest.fixture
 def weights() -> Callable[..., dict[str, Tensor]]:
     """Made-up weights of a dense network."""
@@ -102,7 +122,11 @@ def brief() -> Callable[..., Brief]:
                 torch.manual_seed(0)
                 return {name: t.detach() for name, t in space.build().state_dict().items()}
 
-        told = {"space": space, "targets": (), "seed": 0, "lr_sum": 100.0, "dense": dense}
+        def work(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+            return WORKS[name](space, options, told["seed"])
+
+        told = {"space": space, "targets": (), "seed": 0, "lr_sum": 100.0, "dense": dense, "work": work} | changes
+        told["supernet"] = lambda options: DenseNetwork("run-of-the-super-network", dict, {})
         return Brief(**told | {"calibration": calibration, "initial": initial} | changes)
 
     return make

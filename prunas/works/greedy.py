@@ -1,0 +1,146 @@
+"""The work `supernet/greedy`: narrow a super-network step by step, as `prunas.proposers.supernet.autoslim` says."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from prunas.architecture import Architecture
+from prunas.costs.target import Target
+from prunas.files import read_json, write_json
+from prunas.proposers.supernet.autoslim import counts_after, steps
+from prunas.proposers.supernet.quanta import quanta_point, quantised
+from prunas.recipe import Recipe
+from prunas.spaces.space import SearchSpace
+from prunas.tasks.base import Task, judge
+from prunas.training.evaluate import Tally
+from prunas.training.step import Forward
+from prunas.works.evaluate import computing
+from prunas.works.runtime import choose_algorithms, device, side_by_side, space_of_spec, task_of_spec, weights
+from prunas.works.supernet import Slices
+
+__all__ = ["Batches", "run"]
+
+BATCH = 256
+"""Images whose statistics batch norms use."""
+
+
+class _Stopped(Exception):
+    pass
+
+
+def run(
+    spec: Mapping[str, Any],
+    *,
+    folder: Path,
+    progress: Callable[[Mapping[str, Any]], object],
+    stop: Callable[[], bool],
+) -> dict[str, Any] | None:
+    """The steps of a greedy pass, as `prunas.works.trainings.Setting.work` writes it down.
+
+    Its options: `run`: the super-network's; `quanta`; `target`: the smallest, where it ends; `by`; `images` of the
+    validation split that every step is measured on. A pass that was stopped goes on after its last step.
+
+    Returns:
+        `path`: the dimension of each step; `scores` after each; `evaluations`, `macs` and `seconds`; None if `stop`
+        said so.
+    """
+    options, where, started = spec["options"], device(), time.perf_counter()
+    choose_algorithms(where)
+    space, recipe, task = space_of_spec(spec), Recipe.from_json(spec["recipe"]), task_of_spec(spec)
+    target = Target(**options["target"])
+    table = quantised(space, options["quanta"])
+    kept = folder / "path.json"
+    done = cast(dict[str, Any], read_json(kept)) if kept.is_file() else {"path": [], "scores": [], "seconds": 0.0}
+    spent = done["seconds"]
+    with side_by_side(where, stop) as (_, stepped):
+        batches = Batches(space, task, recipe, weights(folder.parent / options["run"]), options["images"], where)
+        batches.macs, batches.evaluations = done.get("macs", 0), done.get("evaluations", 0)
+        known: dict[tuple[int, ...], float] = {}
+
+        def gain(counts: npt.NDArray[np.int64]) -> float:
+            if stepped():
+                raise _Stopped
+            key = tuple(counts.tolist())
+            if key not in known:
+                known[key] = batches.score(quanta_point(space, counts))
+            return task.score.gain(known[key], 0.0)
+
+        try:
+            for step in steps(space, table, target, gain, options["by"], done["path"]):
+                done["path"].append(step)
+                counts = counts_after(table, done["path"])
+                gain(counts)
+                done["scores"].append(known[tuple(counts.tolist())])
+                done |= {"macs": batches.macs, "evaluations": batches.evaluations}
+                done["seconds"] = spent + time.perf_counter() - started
+                write_json(kept, done)
+                progress({"epoch": len(done["path"]), "epochs": int((table.shape[1] - 1) * len(table))})
+        except _Stopped:
+            return None
+    done["seconds"] = spent + time.perf_counter() - started
+    return done | {"macs": batches.macs, "evaluations": batches.evaluations}
+
+
+class Batches:
+    """Scores slices of a super-network on fixed batches, with the batches' own statistics in batch norms.
+
+    Attributes:
+        macs: Multiply-accumulates so far.
+        evaluations: Slices that were scored so far.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        task: Task,
+        recipe: Recipe,
+        state: Mapping[str, torch.Tensor],
+        images: int,
+        where: torch.device,
+    ) -> None:
+        """Reads the batches.
+
+        Args:
+            space: The space.
+            task: What slices are judged by.
+            recipe: Gives the precision.
+            state: The super-network's, on the CPU.
+            images: Of the validation split, all if it has fewer.
+            where: The device.
+        """
+        self._space, self._task, self._recipe, self._where = space, task, recipe, where
+        self.macs = self.evaluations = 0
+        with torch.random.fork_rng(devices=[]):
+            net = space.build(space.dense, state, {}).to(where)
+        self._slices = Slices(space, net.eval())
+        members = task.members("val", images if 0 < images < len(task.members("val")) else 0)
+        self.images = len(members)
+        feed = task.feed(members, min(BATCH, len(members)), device=where)
+        self._batches = [feed.gather(draw) for draw in feed.draws(None)]
+
+    @torch.no_grad()
+    def score(self, arch: Architecture, batch: int | None = None) -> float:
+        """Score of a point, on all batches or on one.
+
+        Args:
+            arch: The point.
+            batch: Which one, counted on and on; None: all.
+        """
+        chosen = self._batches if batch is None else [self._batches[batch % len(self._batches)]]
+        tally, images = Tally(self._task, self._where), 0
+        with computing(self._space, arch, self._recipe, self._where):
+            run = self._slices.at(arch, statistics_of_batches=True)
+            forward = Forward(cast(nn.Module, run), self._recipe, self._where)
+            for one in chosen:
+                tally.add(self._task.totals(forward, one))
+                images += self._task.size(one)
+        self.macs += images * self._space.cost(arch).macs
+        self.evaluations += 1
+        return judge(self._task, tally.totals(), "validation batches")
+
