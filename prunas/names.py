@@ -40,6 +40,7 @@ _TABLES: dict[Registry, dict[str, str]] = {
     "prunas.works": {
         "evaluate": "prunas.works.evaluate:run",
         "given": "prunas.works.given:run",
+        "supernet/controller": "prunas.works.controller:run",
         "supernet/greedy": "prunas.works.greedy:run",
         "test": "prunas.works.tested:run",
         "train": "prunas.works.train:run",

@@ -288,6 +288,22 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             ),
             look=Style(BLUE, "h", SOLID),
         ),
+        "enas": Entry(
+            "prunas.proposers.supernet.enas:ENAS",
+            "automatic",
+            "a recurrent controller over the shapes of a super-network, taught by REINFORCE",
+            "Pham et al., Efficient Neural Architecture Search via Parameter Sharing, ICML 2018, arXiv:1802.03268",
+            options=(
+                at_least(1, "steps", 100, "steps of the controller, per target"),
+                at_least(1, "samples", 20, "shapes per step, each scored on one validation batch"),
+                at_least(1, "finalists", 100, "shapes that are scored whole at the end"),
+                Option("lr", float, 1e-3, "Adam's rate", lambda lr: lr >= 0, "0 or more"),
+                at_least(1, "images", 1024, "validation images that rewards are measured on"),
+                *SUPERNET,
+            ),
+            draws=True,
+            look=Style(SKY, "*", SOLID),
+        ),
         "guided": Entry(
             "prunas.proposers.baselines.carried:Guided",
             "design",

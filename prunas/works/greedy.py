@@ -103,6 +103,7 @@ class Batches:
         state: Mapping[str, torch.Tensor],
         images: int,
         where: torch.device,
+        batch: int = BATCH,
     ) -> None:
         """Reads the batches.
 
@@ -113,6 +114,7 @@ class Batches:
             state: The super-network's, on the CPU.
             images: Of the validation split, all if it has fewer.
             where: The device.
+            batch: Images whose statistics batch norms use.
         """
         self._space, self._task, self._recipe, self._where = space, task, recipe, where
         self.macs = self.evaluations = 0
@@ -121,7 +123,7 @@ class Batches:
         self._slices = Slices(space, net.eval())
         members = task.members("val", images if 0 < images < len(task.members("val")) else 0)
         self.images = len(members)
-        feed = task.feed(members, min(BATCH, len(members)), device=where)
+        feed = task.feed(members, min(batch, len(members)), device=where)
         self._batches = [feed.gather(draw) for draw in feed.draws(None)]
 
     @torch.no_grad()

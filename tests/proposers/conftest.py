@@ -16,7 +16,7 @@ from prunas.costs.target import Target
 from prunas.networks.densenet import DenseNet
 from prunas.proposers.brief import Brief, DenseNetwork, Penalty, Proposal, Proposer, Trial
 from prunas.proposers.supernet.autoslim import steps
-from prunas.proposers.supernet.quanta import quantised
+from prunas.proposers.supernet.quanta import fitted, quantised
 from prunas.spaces.load import load_space
 from prunas.spaces.space import SearchSpace
 
@@ -79,7 +79,16 @@ def made_up(counts: npt.NDArray[np.int64]) -> float:
     return float((np.sqrt(counts) * (1 + np.arange(len(counts)) % 3)).sum())
 
 
-WORKS = {"supernet/greedy": greedy}
+def controller(space: SearchSpace, options: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
+    """The answer of a controller that has learnt nothing."""
+    target = Target(**options["target"])
+    table = quantised(space, 8)
+    drawn = np.random.default_rng([seed, target.value]).integers(8, size=len(table))
+    arch = fitted(space, table[np.arange(len(table)), drawn], (), target)
+    return {"architecture": arch.to_json()}
+
+
+WORKS = {"supernet/greedy": greedy, "supernet/controller": controller}
 
 
 @pytest.fixture

@@ -4,9 +4,10 @@ import numpy as np
 import numpy.typing as npt
 
 from prunas.architecture import Architecture
+from prunas.costs.target import Target
 from prunas.spaces.space import SearchSpace
 
-__all__ = ["mean_macs", "quanta_point", "quantised"]
+__all__ = ["fitted", "mean_macs", "quanta_point", "quantised"]
 
 
 def quantised(space: SearchSpace, quanta: int) -> npt.NDArray[np.int64]:
@@ -36,3 +37,36 @@ def mean_macs(space: SearchSpace, quanta: int, sampled: int) -> float:
     of_drawn = float(space.measures(counts, "macs").mean())
     smallest = float(space.measures(table[:, 0], "macs")[0])
     return space.cost(space.dense).macs + smallest + sampled * of_drawn
+
+
+def fitted(space: SearchSpace, counts: npt.ArrayLike, removed: tuple[str, ...], target: Target) -> Architecture:
+    """The point whose widths are in the given proportions, without some blocks, at a budget.
+
+    One number scales all counts, then single ones are raised by a step as long as the budget allows.
+
+    Args:
+        space: The space.
+        counts: Of every dimension; only their proportions matter.
+        removed: Blocks without their branch.
+        target: The budget. If even the floor exceeds it, the floor is the answer.
+    """
+    wanted = np.asarray(counts, float)
+
+    def scaled(scalar: float) -> npt.NDArray[np.int64]:
+        return space.grid(np.minimum(scalar * wanted + space.step / 2, space.dense_counts))
+
+    def fits(some: npt.NDArray[np.int64]) -> bool:
+        return space.measure(quanta_point(space, some, removed), target.metric) <= target.value
+
+    low, high = 0.0, float((space.dense_counts / wanted).max()) if len(wanted) else 0.0
+    for _ in range(24):
+        middle = (low + high) / 2
+        low, high = (middle, high) if fits(scaled(middle)) else (low, middle)
+    chosen = scaled(high) if fits(scaled(high)) else scaled(low)
+    for i in np.argsort(chosen - high * wanted, kind="stable"):
+        raised = chosen.copy()
+        raised[i] = min(chosen[i] + space.step, space.dense_counts[i])
+        raised = space.grid(raised)
+        if (raised != chosen).any() and fits(raised):
+            chosen = raised
+    return quanta_point(space, chosen, removed)
