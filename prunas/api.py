@@ -12,7 +12,7 @@ for whoever wants to look at the plan first.
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from prunas.architecture import Architecture
 from prunas.costs.target import Target
@@ -98,7 +98,7 @@ def prepare_search(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     warm_start: str | Sequence[str] = (),
     evaluator: "str | Mapping[str, Any] | Evaluator | None" = None,
-    controls: bool = True,
+    controls: "bool | Literal['proxy']" = True,
     dense: bool = True,
     dense_training: str = "scratch-e",
     weights: "GivenWeights | None" = None,
@@ -132,7 +132,8 @@ def prepare_search(
         warm_start: Pruning methods whose points every sampler tries first.
         evaluator: How candidates are scored instead of by training them: a name of
             `prunas.proposers.evaluators.EVALUATORS`, or `{"name": "adaptive-bn", "norms": 640}`.
-        controls: Whether uniform, random and taper join.
+        controls: Whether uniform, random and taper join; `proxy` adds random and tpe with the evaluator and the
+            number of evaluations of every method that searches by evaluations.
         dense: Whether the dense network is trained and tested too.
         dense_training: How the dense network of pruning methods is trained.
         weights: Of that network, which is then not trained: a file, a state dict or what else

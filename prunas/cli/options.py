@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -47,6 +47,7 @@ __all__ = [
     "Workers",
     "alignment",
     "computing",
+    "controls_of",
     "evaluator_of",
     "listed",
     "load",
@@ -179,6 +180,19 @@ def options_of(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
         entry(name)
         options.setdefault(name, {})[field] = _value(value)
     return options
+
+
+def controls_of(name: str, without: bool) -> "bool | Literal['proxy']":
+    """The value of --controls, and of --no-controls, as `prunas.search` takes them.
+
+    Raises:
+        InputError: It is no set of controls, or none are wanted and some are named.
+    """
+    if name not in ("usual", "proxy"):
+        raise unknown("controls", name, ("usual", "proxy"))
+    if without and name == "proxy":
+        raise InputError("--no-controls and --controls proxy contradict each other; leave one out")
+    return "proxy" if name == "proxy" else not without
 
 
 def evaluator_of(name: str | None, settings: Sequence[str]) -> dict[str, Any] | None:

@@ -32,6 +32,7 @@ from prunas.cli.options import (
     Workers,
     alignment,
     computing,
+    controls_of,
     evaluator_of,
     listed,
     number,
@@ -79,6 +80,15 @@ EvaluatorSet = Annotated[
     typer.Option("--evaluator-set", help="Setting of the evaluator, such as norms=640; repeat it."),
 ]
 Controls = Annotated[bool, typer.Option(help="Whether uniform, random and taper join in.")]
+ControlsName = Annotated[
+    str,
+    typer.Option(
+        "--controls",
+        help="Who joins in: usual (uniform, random and taper); proxy: also random and tpe with the evaluator and "
+        "as many evaluations as every method that searches by them.",
+    ),
+]
+NoControls = Annotated[bool, typer.Option("--no-controls", help="Nobody joins in.")]
 DryRun = Annotated[
     bool,
     typer.Option(
@@ -106,7 +116,8 @@ def search(
     evaluator: EvaluatorName = None,
     evaluator_set: EvaluatorSet = None,
     option: ProposerSet = None,
-    controls: Controls = True,
+    controls: ControlsName = "usual",
+    no_controls: NoControls = False,
     dense: Annotated[bool, typer.Option(help="Whether the dense network is trained and tested too.")] = True,
     dense_training: Annotated[
         str,
@@ -158,7 +169,7 @@ def search(
         options=options_of(option or []),
         warm_start=listed(warm_start, "--warm-start"),
         evaluator=evaluator_of(evaluator, evaluator_set or []),
-        controls=controls,
+        controls=controls_of(controls, no_controls),
         dense=dense,
         dense_training=dense_training,
         weights=weights,

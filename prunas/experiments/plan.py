@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from prunas import designs
 from prunas.costs.target import Target
@@ -14,7 +14,7 @@ from prunas.plugins import foreign_code
 from prunas.proposers.brief import Source
 from prunas.proposers.entry import Entry
 from prunas.proposers.evaluators import Evaluator
-from prunas.proposers.registry import configured, entry, finder_of, joining_controls
+from prunas.proposers.registry import configured, entry, finder_of, joining_controls, proxy_controls
 from prunas.proposers.serving import check_served
 from prunas.proposers.table import PROPOSERS
 from prunas.protocols import SCRATCH, Protocol, protocol
@@ -252,7 +252,7 @@ def make_plan(
     seeds: int = 3,
     trials: int | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
-    controls: bool = True,
+    controls: "bool | Literal['proxy']" = True,
     dense: bool = True,
     cap: float | None = None,
     keep_weights: bool | None = None,
@@ -273,7 +273,8 @@ def make_plan(
         seeds: Searches per proposer.
         trials: Candidates per target of every sampler, `random` included; by default 16, and 1 for `random`.
         options: Settings of proposers by name.
-        controls: Whether the controls join.
+        controls: Whether the controls join; `proxy`: beside them, random and tpe with the evaluator and the
+            number of evaluations of every method that searches by evaluations.
         dense: Whether the dense network is trained and tested too.
         cap: Largest factor of Scratch-B epochs where a protocol names none; the space's own by default.
         keep_weights: Whether final trainings keep their weights; by default all of 64 MiB at most.
@@ -305,6 +306,14 @@ def make_plan(
     if controls:  # those that no protocol of this plan can train would stay without a result
         joining = controls_of(chosen, space, options)
         chosen |= {name for name in joining if not ways or any(line(name).serves(how) for how in ways)}
+    if controls == "proxy":
+        if not (rivals := proxy_controls(sorted(chosen))):
+            raise InputError(
+                "--controls proxy gives others the evaluations of a method, and nobody in this search makes any; "
+                "add one that does, such as --proposer autoslim"
+            )
+        chosen |= set(rivals)
+    chosen |= {line(name).rivals for name in chosen if line(name).rivals}
     _check_options(options, chosen)
     _check_needs(chosen, space, source, line)
     return Plan(

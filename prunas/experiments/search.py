@@ -9,6 +9,7 @@ Selection sees validation data only: a dense training and a sampler's trials are
 once. Search seed i goes with training seed i, so that proposers are compared in pairs.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from prunas.experiments.sessions import Aligned, Session, aligned, proposer_of
 from prunas.files import write_json
 from prunas.names import ANSWERS_OTHERS, FINDERS
 from prunas.proposers.brief import Brief, DenseNetwork, Penalty, Pending, Proposal, Trial
+from prunas.proposers.evaluators import Evaluator
 from prunas.protocols import Protocol
 from prunas.runs.execute import Outcome
 from prunas.runs.executors import Executor
@@ -85,6 +87,8 @@ class _Search:
         With the same seed, or with the other seeds: a design that is compared with what its own seed found must
         not be made of that. With a single seed there is nothing to leave out.
         """
+        if session.entry.rivals:
+            return () if self._rival(session).ended else None
         by_others = "found-by-others" in session.entry.needs
         if not by_others and "found" not in session.entry.needs:
             return ()
@@ -107,11 +111,15 @@ class _Search:
             session.ended = True  # those it answers found nothing, and say why themselves
             return
         plan, setting = self.plan, self.plan.setting
+        trials, session.evaluator = self._scoring(session)
+        if not trials:
+            session.ended = True  # the method that it rivals found nothing, and says why itself
+            return
         brief = Brief(
             space=setting.space,
             targets=plan.targets,
             seed=session.seed,
-            trials=plan.trials.get(session.name, 1),
+            trials=trials,
             lr_sum=setting.lr_sum,
             momentum=setting.recipe.momentum,
             score=setting.score,
@@ -123,7 +131,7 @@ class _Search:
             dense=lambda penalty: self._dense(session, penalty),
             initial=lambda: self._initial(session.seed),
             calibration=lambda images: self._calibration(images, session.seed),
-            evaluator=plan.evaluator,
+            evaluator=session.evaluator,
             supernet=lambda options: self._supernet(session, options),
             short_training=lambda arch, share: self._short(session, arch, share),
         )
@@ -144,6 +152,32 @@ class _Search:
             session.error, session.ended = str(failure), True
         except InputError as error:
             session.error, session.ended = f"{session.name}, seed {session.seed}: {error}", True
+
+    def _rival(self, session: Session) -> Session:
+        """The search of the same seed by the method that a control rivals."""
+        return next(s for s in self.sessions if (s.name, s.seed) == (session.entry.rivals, session.seed))
+
+    def _scoring(self, session: Session) -> tuple[int, Evaluator | None]:
+        """How many candidates per target a session tries, and how they are scored.
+
+        A rival has as many evaluations as its method made, rounded up. What a work of the method passed through
+        networks counts as so many evaluations as would have passed as many images.
+        """
+        plan = self.plan
+        if not session.entry.rivals:
+            return plan.trials.get(session.name, 1), plan.evaluator
+        method = self._rival(session)
+        how = getattr(method.proposer, "evaluator", None) or plan.evaluator
+        if method.error:
+            return 0, how
+        splits = plan.setting.images
+        images = 1 if how is None else how.images(splits["train+val"] - splits["train"])
+        made = sum(
+            result.values["passed"] / images if "passed" in result.values else 1.0
+            for key, asked in method.asked.items()
+            if (result := self.outcomes[key].result) is not None and _scores_candidates(asked)
+        )
+        return math.ceil(made / len(plan.targets)), how
 
     def _dense(self, session: Session, penalty: Penalty | None) -> DenseNetwork:
         if penalty is not None and self.plan.setting.dense_from is not None:
@@ -249,7 +283,7 @@ class _Search:
         Raises:
             Pending: The network that the evaluator reads is not trained yet.
         """
-        how, setting = self.plan.evaluator, self.plan.setting
+        how, setting = session.evaluator, self.plan.setting
         if how is None:
             return setting.candidate(point.architecture, session.seed, fraction)
         run = ""
@@ -297,6 +331,11 @@ class _Search:
 
 class _Failed(Exception):
     """A training that a session depends on did not finish."""
+
+
+def _scores_candidates(asked: Training | WorkRequest) -> bool:
+    """Whether a job scores candidates, and trains no network that candidates inherit from."""
+    return isinstance(asked, WorkRequest) or asked.epochs == 0 or not asked.job.spec["keep_weights"]
 
 
 def _best(trials: Sequence[Trial], targets: Sequence[Target], score: Score) -> list[Proposal]:

@@ -33,6 +33,8 @@ class Entry:
         controls: Of a control that repeats a method without what the method finds by: that method. Its settings
             are the control's too.
         joins: Of a bundled control: whether it joins every search of what it decides, unless told otherwise.
+        evaluates: Whether it searches by evaluations, so that others can be given as many: see `rivals`.
+        rivals: Of a control with the evaluator and the number of evaluations of a method: that method.
         fixed: Settings that nobody may change.
         options: Its settings; None: those that its constructor takes, which then checks their values itself.
         weights: Which weights its points can inherit, see `Protocol.weights`; None: `sliced` and `initial` ones if
@@ -51,6 +53,8 @@ class Entry:
     starts: tuple[str, ...] = ()
     controls: str = ""
     joins: bool = False
+    evaluates: bool = False
+    rivals: str = ""
     fixed: Mapping[str, Any] = field(default_factory=dict, hash=False)
     options: tuple[Option, ...] | None = None
     weights: tuple[Literal["sliced", "initial"], ...] | None = None

@@ -143,6 +143,11 @@ class Evaluator:
         """Its line in the table."""
         return EVALUATORS[self.name]
 
+    @property
+    def label(self) -> str:
+        """The name, and the settings that differ from the defaults."""
+        return " ".join((self.name, *(f"{key}={value}" for key, value in sorted(self.options.items()))))
+
     def setting(self, name: str) -> Any:
         """A setting, or its default.
 
@@ -179,6 +184,12 @@ class Evaluator:
     def supernet(self) -> dict[str, Any]:
         """The settings of the super-network that it reads."""
         return {option.name: self.setting(option.name) for option in SUPERNET}
+
+    def images(self, validation: int) -> int:
+        """Images that one evaluation passes through a network, of a validation split of so many."""
+        known = {option.name: self.setting(option.name) for option in self.entry.options}
+        scored = min(known.get("images") or validation, validation)
+        return int(known.get("norms", 0)) + scored
 
     def request(
         self,

@@ -23,8 +23,11 @@ from prunas.proposers.look import (
 )
 from prunas.proposers.options import Option, at_least
 
-__all__ = ["PROPOSERS"]
+__all__ = ["PROPOSERS", "PROXY_CONTROLS"]
 
+
+PROXY_CONTROLS = ("random", "tpe")
+"""Who is given the evaluator and the number of evaluations of an agent: `random@enas` and its like."""
 
 STUDY = "Liu et al., Rethinking the Value of Network Pruning, ICLR 2019, arXiv:1810.05270"
 
@@ -274,7 +277,8 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "prunas.proposers.supernet.autoslim:AutoSlim",
             "automatic",
             "greedy narrowing of a super-network by the least error, all targets in one pass",
-            "Yu & Huang, AutoSlim: Towards One-Shot Architecture Search for Channel Numbers, 2019, arXiv:1903.11728",
+            "Yu & Huang, AutoSlim: Towards One-Shot Architecture Search for Channel Numbers, 2019, "
+            "arXiv:1903.11728",
             options=(
                 Option(
                     "by",
@@ -286,6 +290,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
                 at_least(1, "images", 512, "validation images on which every step is measured"),
                 *SUPERNET,
             ),
+            evaluates=True,
             look=Style(BLUE, "h", SOLID),
         ),
         "enas": Entry(
@@ -301,6 +306,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
                 at_least(1, "images", 1024, "validation images that rewards are measured on"),
                 *SUPERNET,
             ),
+            evaluates=True,
             draws=True,
             look=Style(SKY, "*", SOLID),
         ),

@@ -236,7 +236,7 @@ class TrialRow:
         folder: Of the run.
         status: `finished`, or what happened instead.
         error: Why, in one line.
-        evaluator: What scored it, see `prunas.proposers.evaluators`; "": a training of `fraction` of the schedule.
+        evaluator: What scored it, as `Evaluator.label` says; "": a training of `fraction` of the schedule.
     """
 
     id: str

@@ -233,18 +233,28 @@ def run(
     `evaluator` that scores finalists, and the `target`. Stopped, it goes on after its last step.
 
     Returns:
-        `architecture`, its `score`, mean `rewards` of the steps, `evaluations`, `macs` and `seconds`; None if `stop`
-        said so.
+        `architecture`, its `score`, mean `rewards` of the steps, `evaluations`, images `passed`, `macs` and
+        `seconds`; None if `stop` said so.
     """
     options, where, started = spec["options"], device(), time.perf_counter()
     choose_algorithms(where)
     space, recipe, task = space_of_spec(spec), Recipe.from_json(spec["recipe"]), task_of_spec(spec)
-    how, target = evaluator(options["evaluator"]["name"], **options["evaluator"]["options"]), Target(**options["target"])
+    how, target = (
+        evaluator(options["evaluator"]["name"], **options["evaluator"]["options"]),
+        Target(**options["target"]),
+    )
     shapes = Shapes.of(space, how.setting("quanta"))
     seed = stream_seed("controller", spec["seed"], target.value)
     learner = Learner(shapes.table.shape[1], shapes.decisions, options["lr"], seed % 2**63)
     state = weights(folder.parent / options["run"])
-    facts: dict[str, Any] = {"rewards": [], "finalists": [], "macs": 0, "evaluations": 0, "seconds": 0.0}
+    facts: dict[str, Any] = {
+        "rewards": [],
+        "finalists": [],
+        "macs": 0,
+        "evaluations": 0,
+        "passed": 0,
+        "seconds": 0.0,
+    }
     path, key = folder / "controller.pt", "controller"
     try:
         found = read_checkpoint(path, key)
@@ -276,7 +286,8 @@ def run(
             facts["rewards"].append(float(np.mean(rewards)))
             facts["macs"] += batches.macs
             facts["evaluations"] += batches.evaluations
-            batches.macs = batches.evaluations = 0
+            facts["passed"] += batches.passed
+            batches.macs = batches.evaluations = batches.passed = 0
             if (step + 1) % SAVED_EVERY == 0:
                 save(learner.state())
             progress({"epoch": step + 1, "epochs": options["steps"]})
@@ -291,7 +302,8 @@ def run(
             facts["finalists"].append([arch.to_json(), scorer.score(arch)])
             facts["macs"] += scorer.macs
             facts["evaluations"] += scorer.scored
-            scorer.macs = scorer.scored = 0
+            facts["passed"] += scorer.passed
+            scorer.macs = scorer.scored = scorer.passed = 0
     best = max(facts["finalists"], key=lambda final: task.score.gain(final[1], 0.0))
     path.unlink(missing_ok=True)
     return {
@@ -299,6 +311,7 @@ def run(
         "score": best[1],
         "rewards": facts["rewards"],
         "evaluations": facts["evaluations"],
+        "passed": facts["passed"],
         "macs": facts["macs"],
         "seconds": before + time.perf_counter() - started,
     }

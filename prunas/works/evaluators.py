@@ -1,4 +1,4 @@
-"""Evaluators inside one work: for loops of so many evaluations that a job for each would cost more than it brings."""
+"""Evaluators inside one work: for loops of so many evaluations that a job each would cost too much."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -22,8 +22,8 @@ __all__ = ["Scorer"]
 class Scorer:
     """Scores points of a space by an evaluator that inherits weights, in this process.
 
-    What `Brief.evaluate` gives for the same weights and seed, without a job for each point: weights and calibration
-    images are read once, and a point that was scored is remembered.
+    What `Brief.evaluate` gives for the same weights and seed, without a job for each point: weights and
+    calibration images are read once, and a point that was scored is remembered.
 
     Attributes:
         passed: Images that were passed so far, of all networks.
@@ -67,7 +67,10 @@ class Scorer:
             arch: The point.
             kept: Units of each narrowed group that stay; by default the evaluator chooses.
         """
-        key = arch.digest, None if kept is None else tuple(sorted((g, tuple(units)) for g, units in kept.items()))
+        key = (
+            arch.digest,
+            None if kept is None else tuple(sorted((g, tuple(units)) for g, units in kept.items())),
+        )
         if key not in self._known:
             self._known[key] = self._measured(arch, kept)
         return self._known[key]

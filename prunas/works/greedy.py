@@ -1,4 +1,4 @@
-"""The work `supernet/greedy`: narrow a super-network step by step, as `prunas.proposers.supernet.autoslim` says."""
+"""The work `supernet/greedy`: the greedy pass of `prunas.proposers.supernet.autoslim`."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -29,6 +29,8 @@ __all__ = ["Batches", "run"]
 BATCH = 256
 """Images whose statistics batch norms use."""
 
+COUNTERS = ("macs", "evaluations", "passed")
+
 
 class _Stopped(Exception):
     pass
@@ -47,8 +49,8 @@ def run(
     validation split that every step is measured on. A pass that was stopped goes on after its last step.
 
     Returns:
-        `path`: the dimension of each step; `scores` after each; `evaluations`, `macs` and `seconds`; None if `stop`
-        said so.
+        `path`: the dimension of each step; `scores` after each; `evaluations`, images `passed`, `macs` and
+        `seconds`; None if `stop` said so.
     """
     options, where, started = spec["options"], device(), time.perf_counter()
     choose_algorithms(where)
@@ -56,11 +58,18 @@ def run(
     target = Target(**options["target"])
     table = quantised(space, options["quanta"])
     kept = folder / "path.json"
-    done = cast(dict[str, Any], read_json(kept)) if kept.is_file() else {"path": [], "scores": [], "seconds": 0.0}
+    done = (
+        cast(dict[str, Any], read_json(kept))
+        if kept.is_file()
+        else {"path": [], "scores": [], "seconds": 0.0}
+    )
     spent = done["seconds"]
     with side_by_side(where, stop) as (_, stepped):
-        batches = Batches(space, task, recipe, weights(folder.parent / options["run"]), options["images"], where)
-        batches.macs, batches.evaluations = done.get("macs", 0), done.get("evaluations", 0)
+        batches = Batches(
+            space, task, recipe, weights(folder.parent / options["run"]), options["images"], where
+        )
+        for name in COUNTERS:
+            setattr(batches, name, done.get(name, 0))
         known: dict[tuple[int, ...], float] = {}
 
         def gain(counts: npt.NDArray[np.int64]) -> float:
@@ -77,14 +86,14 @@ def run(
                 counts = counts_after(table, done["path"])
                 gain(counts)
                 done["scores"].append(known[tuple(counts.tolist())])
-                done |= {"macs": batches.macs, "evaluations": batches.evaluations}
+                done |= {name: getattr(batches, name) for name in COUNTERS}
                 done["seconds"] = spent + time.perf_counter() - started
                 write_json(kept, done)
                 progress({"epoch": len(done["path"]), "epochs": int((table.shape[1] - 1) * len(table))})
         except _Stopped:
             return None
     done["seconds"] = spent + time.perf_counter() - started
-    return done | {"macs": batches.macs, "evaluations": batches.evaluations}
+    return done | {name: getattr(batches, name) for name in COUNTERS}
 
 
 class Batches:
@@ -93,6 +102,7 @@ class Batches:
     Attributes:
         macs: Multiply-accumulates so far.
         evaluations: Slices that were scored so far.
+        passed: Images that were passed so far, of all slices.
     """
 
     def __init__(
@@ -117,7 +127,7 @@ class Batches:
             batch: Images whose statistics batch norms use.
         """
         self._space, self._task, self._recipe, self._where = space, task, recipe, where
-        self.macs = self.evaluations = 0
+        self.macs = self.evaluations = self.passed = 0
         with torch.random.fork_rng(devices=[]):
             net = space.build(space.dense, state, {}).to(where)
         self._slices = Slices(space, net.eval())
@@ -144,5 +154,5 @@ class Batches:
                 images += self._task.size(one)
         self.macs += images * self._space.cost(arch).macs
         self.evaluations += 1
+        self.passed += images
         return judge(self._task, tally.totals(), "validation batches")
-

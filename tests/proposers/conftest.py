@@ -134,7 +134,14 @@ def brief() -> Callable[..., Brief]:
         def work(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
             return WORKS[name](space, options, told["seed"])
 
-        told = {"space": space, "targets": (), "seed": 0, "lr_sum": 100.0, "dense": dense, "work": work} | changes
+        told = {
+            "space": space,
+            "targets": (),
+            "seed": 0,
+            "lr_sum": 100.0,
+            "dense": dense,
+            "work": work,
+        } | changes
         told["supernet"] = lambda options: DenseNetwork("run-of-the-super-network", dict, {})
         return Brief(**told | {"calibration": calibration, "initial": initial} | changes)
 

@@ -88,7 +88,10 @@ def test_costs_fall_with_every_step_and_every_target_is_met_on_the_way(by: str) 
         on_the_way = next(n for n, cost in enumerate(costs) if cost <= target.value)
         assert (counts >= counts_after(table, path[:on_the_way])).all()
     # A pass that ends earlier takes the same steps.
-    assert list(steps(space, table, targets[0], gain, by)) == path[: len(list(steps(space, table, targets[0], gain, by)))]
+    assert (
+        list(steps(space, table, targets[0], gain, by))
+        == path[: len(list(steps(space, table, targets[0], gain, by)))]
+    )
     assert [*path[:5], *steps(space, table, targets[-1], gain, by, path[:5])] == path
 
 
@@ -107,7 +110,10 @@ def test_the_ratio_weighs_what_a_step_saves() -> None:
     assert losses[small] < losses[large]
 
     def gain(counts) -> float:
-        lost = [losses.get(i, 100.0) * (table[i, -1] - n) / (table[i, -1] - table[i, -2]) for i, n in enumerate(counts)]
+        lost = [
+            losses.get(i, 100.0) * (table[i, -1] - n) / (table[i, -1] - table[i, -2])
+            for i, n in enumerate(counts)
+        ]
         return -float(sum(lost))
 
     target = space.target(keep=0.999, metric="macs")
@@ -123,7 +129,14 @@ def setting():
 def test_a_search_answers_all_targets_from_one_training_and_one_pass(setting, tmp_path: Path) -> None:
     options = {"autoslim": {"images": 64, "quanta": 4}}
     plan = make_plan(
-        setting, ["autoslim"], keep=[0.6, 0.3], seeds=1, controls=False, dense=False, protocols=(), options=options
+        setting,
+        ["autoslim"],
+        keep=[0.6, 0.3],
+        seeds=1,
+        controls=False,
+        dense=False,
+        protocols=(),
+        options=options,
     )
     store = Store(tmp_path)
     found = search(plan, store, lambda: executor("serial", store))

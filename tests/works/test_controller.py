@@ -1,4 +1,4 @@
-"""The controller: its gradient by formula, a planted best arm, budgets, and learning that goes on where it stopped."""
+"""The controller: its gradient by formula, a planted best arm, budgets, learning that goes on."""
 
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def test_decisions_are_in_the_order_of_the_network() -> None:
     assert sorted(shapes.order) == list(range(len(space.dimensions) + len(space.removable)))
     assert sum(shapes.decisions) == len(space.removable)
     names = [*(d.name for d in space.dimensions), *space.removable]
-    stages = [name for name in (names[part] for part in shapes.order)]
+    stages = [names[part] for part in shapes.order]
     assert stages.index(space.removable[0]) < stages.index(space.removable[-1])
     choices = [7] * len(shapes.order)
     counts, removed = shapes.parts([1 if block else 7 for block in shapes.decisions])
@@ -106,7 +106,14 @@ QUICK = {"steps": 3, "samples": 2, "finalists": 3, "images": 64, "quanta": 4, "s
 
 def test_a_search_answers_every_target(setting, tmp_path: Path) -> None:
     plan = make_plan(
-        setting, ["enas"], keep=[0.5, 0.3], seeds=1, controls=False, dense=False, protocols=(), options={"enas": QUICK}
+        setting,
+        ["enas"],
+        keep=[0.5, 0.3],
+        seeds=1,
+        controls=False,
+        dense=False,
+        protocols=(),
+        options={"enas": QUICK},
     )
     store = Store(tmp_path)
     found = search(plan, store, lambda: executor("serial", store))

@@ -42,7 +42,7 @@ def test_a_sampler_is_steered_by_every_evaluator_and_pays_for_it(name: str, tmp_
     how = evaluator(name, **CHEAP.get(name, {}))
     result = found(plan_of(how), tmp_path)
     assert result.problems == ()
-    assert [trial.evaluator for trial in result.trials] == [name] * 3
+    assert [trial.evaluator for trial in result.trials] == [how.label] * 3
     assert all(trial.val_score is not None for trial in result.trials)
     (cost,) = result.costs
     networks = {"dense": 1, "supernet": 1, "none": 0}[how.entry.source]

@@ -4,15 +4,15 @@ References:
     Yu & Huang, AutoSlim: Towards One-Shot Architecture Search for Channel Numbers, 2019,
     https://arxiv.org/abs/1903.11728.
 
-One super-network is trained, see `prunas.works.supernet`. From its full width on, the layer that can lose one quantum of
-its width at the least error does, until the smallest target is met; the shape at which each target is passed is its
-answer. Errors are measured on a fixed part of the validation split, with the statistics of the batch in batch norms, as
-in the paper.
+One super-network is trained, see `prunas.works.supernet`. From its full width on, the layer that can lose one
+quantum of its width at the least error does, until the smallest target is met; the shape at which each target
+is passed is its answer. Errors are measured on a fixed part of the validation split, with the statistics of
+the batch in batch norms, as in the paper.
 
-Departures: of equal errors the step that saves most goes first (the paper does not say); `by = "ratio"` divides what a
-step loses by what it saves, which does not prefer small steps; layers that share their channels step together; a shape
-that lies below its target is filled up by single units, those of the last steps first; where the narrowest quanta are
-still too much, they are scaled down together.
+Departures: of equal errors the step that saves most goes first (the paper does not say); `by = "ratio"`
+divides what a step loses by what it saves, which does not prefer small steps; layers that share their
+channels step together; a shape that lies below its target is filled up by single units, those of the last
+steps first; where the narrowest quanta are still too much, they are scaled down together.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -102,7 +102,10 @@ def filled(space: SearchSpace, counts: Counts, most: Counts, order: Sequence[int
     raised = counts.copy()
     for i in order:
         widths = np.unique(
-            [space.grid(np.where(np.arange(len(raised)) == i, n, raised))[i] for n in range(raised[i], most[i] + 1)]
+            [
+                space.grid(np.where(np.arange(len(raised)) == i, n, raised))[i]
+                for n in range(raised[i], most[i] + 1)
+            ]
         )
         if not len(widths):
             continue
@@ -171,5 +174,6 @@ class AutoSlim:
         path = brief.run("supernet/greedy", options)["path"]
         table = quantised(space, self.quanta)
         return [
-            flagged(space, space.counted(answer(space, table, path, target)), target) for target in brief.targets
+            flagged(space, space.counted(answer(space, table, path, target)), target)
+            for target in brief.targets
         ]

@@ -4,18 +4,20 @@ References:
     Pham et al., Efficient Neural Architecture Search via Parameter Sharing, ICML 2018,
     https://arxiv.org/abs/1802.03268.
 
-One LSTM of 64 units decides, in the order of the network, the width of every layer that varies (one of `quanta` shares
-of the dense one) and whether each removable block is there; logits are 1.5 tanh(.). In each of `steps` steps it samples
-`samples` shapes, each scored on one batch of the validation split, and descends the mean of -(R - b) log p minus 1e-4
-times the entropy; b is a running mean of rewards (0.99), Adam's rate is 1e-3. At the end `finalists` shapes are sampled,
-brought to the target and scored by the evaluator `supernet`; the best is the answer.
+One LSTM of 64 units decides, in the order of the network, the width of every layer that varies (one of
+`quanta` shares of the dense one) and whether each removable block is there; logits are 1.5 tanh(.). In each
+of `steps` steps it samples `samples` shapes, each scored on one batch of the validation split, and descends
+the mean of -(R - b) log p minus 1e-4 times the entropy; b is a running mean of rewards (0.99), Adam's rate is
+1e-3. At the end `finalists` shapes are sampled, brought to the target and scored by the evaluator `supernet`;
+the best is the answer.
 
-Departures: the choices are those of a pruning space, not operations. The shared weights are trained first and whole, by
-the sandwich rule (`prunas.works.supernet`, the same training that other searches in the space read), and do not change
-while the controller learns, so that it cannot lock on what it happened to train early. The paper adds the entropy of
-sampled choices to the reward; here it is the entropy of the distribution, in the loss. Shapes further than 5 % from the
-target are drawn again, 20 times at most, and then pay 2 per unit of the relative excess; the paper has no budget. Batch
-norms use the statistics of the batch while the controller learns.
+Departures: the choices are those of a pruning space, not operations. The shared weights are trained first and
+whole, by the sandwich rule (`prunas.works.supernet`, the same training that other searches in the space
+read), and do not change while the controller learns, so that it cannot lock on what it happened to train
+early. The paper adds the entropy of sampled choices to the reward; here it is the entropy of the
+distribution, in the loss. Shapes further than 5 % from the target are drawn again, 20 times at most, and then
+pay 2 per unit of the relative excess; the paper has no budget. Batch norms use the statistics of the batch
+while the controller learns.
 """
 
 from collections.abc import Sequence

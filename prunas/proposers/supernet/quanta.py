@@ -39,7 +39,9 @@ def mean_macs(space: SearchSpace, quanta: int, sampled: int) -> float:
     return space.cost(space.dense).macs + smallest + sampled * of_drawn
 
 
-def fitted(space: SearchSpace, counts: npt.ArrayLike, removed: tuple[str, ...], target: Target) -> Architecture:
+def fitted(
+    space: SearchSpace, counts: npt.ArrayLike, removed: tuple[str, ...], target: Target
+) -> Architecture:
     """The point whose widths are in the given proportions, without some blocks, at a budget.
 
     One number scales all counts, then single ones are raised by a step as long as the budget allows.
