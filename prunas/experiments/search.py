@@ -175,7 +175,9 @@ class _Search:
         made = sum(
             result.values["passed"] / images if "passed" in result.values else 1.0
             for key, asked in method.asked.items()
-            if (result := self.outcomes[key].result) is not None and _scores_candidates(asked)
+            if key in self.outcomes
+            and (result := self.outcomes[key].result) is not None
+            and _scores_candidates(asked)
         )
         return math.ceil(made / len(plan.targets)), how
 
@@ -335,7 +337,7 @@ class _Failed(Exception):
 
 def _scores_candidates(asked: Training | WorkRequest) -> bool:
     """Whether a job scores candidates, and trains no network that candidates inherit from."""
-    return isinstance(asked, WorkRequest) or asked.epochs == 0 or not asked.job.spec["keep_weights"]
+    return isinstance(asked, WorkRequest) or not asked.job.spec.get("keep_weights")
 
 
 def _best(trials: Sequence[Trial], targets: Sequence[Target], score: Score) -> list[Proposal]:

@@ -241,7 +241,7 @@ def run(
     space, recipe, task = space_of_spec(spec), Recipe.from_json(spec["recipe"]), task_of_spec(spec)
     how, target = (
         evaluator(options["evaluator"]["name"], **options["evaluator"]["options"]),
-        Target(**options["target"]),
+        Target.from_json(options["target"]),
     )
     shapes = Shapes.of(space, how.setting("quanta"))
     seed = stream_seed("controller", spec["seed"], target.value)

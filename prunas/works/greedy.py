@@ -55,7 +55,7 @@ def run(
     options, where, started = spec["options"], device(), time.perf_counter()
     choose_algorithms(where)
     space, recipe, task = space_of_spec(spec), Recipe.from_json(spec["recipe"]), task_of_spec(spec)
-    target = Target(**options["target"])
+    target = Target.from_json(options["target"])
     table = quantised(space, options["quanta"])
     kept = folder / "path.json"
     done = (
