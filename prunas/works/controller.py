@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from prunas.spaces.space import SearchSpace
 from prunas.tasks.score import Score
 from prunas.training.checkpoint import Unusable, read_checkpoint, write_checkpoint
 from prunas.works.evaluators import Scorer
-from prunas.works.greedy import Batches
+from prunas.works.greedy import COUNTERS, Batches
 from prunas.works.runtime import choose_algorithms, device, side_by_side, space_of_spec, task_of_spec, weights
 
 __all__ = ["Controller", "Learner", "Shapes", "reward", "run"]
@@ -40,6 +41,7 @@ TRIES = 20
 EXCESS = 2.0
 """What a shape beyond the band pays per unit of its relative distance."""
 SAVED_EVERY = 10
+KEY = "controller"
 
 
 class Controller(nn.Module):
@@ -166,7 +168,7 @@ class Shapes:
         """Those of a super-network with so many widths of a layer."""
         survey = space.survey
         place = {layer.path: i for i, layer in enumerate(survey.layers)}
-        first = {}
+        first: dict[int, int] = {}
         for layer in survey.layers:
             for run in survey.forms[layer.writes]:
                 first.setdefault(run.group, place[layer.path])
@@ -236,82 +238,103 @@ def run(
         `architecture`, its `score`, mean `rewards` of the steps, `evaluations`, images `passed`, `macs` and
         `seconds`; None if `stop` said so.
     """
-    options, where, started = spec["options"], device(), time.perf_counter()
+    options, where = spec["options"], device()
     choose_algorithms(where)
     space, recipe, task = space_of_spec(spec), Recipe.from_json(spec["recipe"]), task_of_spec(spec)
-    how, target = (
-        evaluator(options["evaluator"]["name"], **options["evaluator"]["options"]),
-        Target.from_json(options["target"]),
-    )
+    how = evaluator(options["evaluator"]["name"], **options["evaluator"]["options"])
+    target, state = Target.from_json(options["target"]), weights(folder.parent / options["run"])
     shapes = Shapes.of(space, how.setting("quanta"))
     seed = stream_seed("controller", spec["seed"], target.value)
-    learner = Learner(shapes.table.shape[1], shapes.decisions, options["lr"], seed % 2**63)
-    state = weights(folder.parent / options["run"])
-    facts: dict[str, Any] = {
-        "rewards": [],
-        "finalists": [],
-        "macs": 0,
-        "evaluations": 0,
-        "passed": 0,
-        "seconds": 0.0,
-    }
-    path, key = folder / "controller.pt", "controller"
-    try:
-        found = read_checkpoint(path, key)
-    except Unusable:
-        found = None
-    if found is not None:
-        learner.restore(found[0])
-        facts = found[1]
-    before = facts["seconds"]
-
-    def save(tensors: Mapping[str, Tensor]) -> None:
-        write_checkpoint(path, key, tensors, facts | {"seconds": before + time.perf_counter() - started})
-
+    learner = Learner(shapes.table.shape[1], shapes.decisions, options["lr"], seed)
     with side_by_side(where, stop) as (_, stepped):
         torch.set_num_threads(1)
+        session = _Session(learner, shapes, target, task.score, folder / "controller.pt", stepped)
+        session.resume()
         batches = Batches(space, task, recipe, state, options["images"], where, BATCH)
-        for step in range(len(facts["rewards"]), options["steps"]):
-            at_start = learner.state()
-            choices = shapes.sample(learner, options["samples"], target)
-            rewards = []
-            for row in choices.tolist():
-                if stepped():
-                    save(at_start)
-                    return None
-                arch = shapes.point(row)
-                value = batches.score(arch, step)
-                rewards.append(reward(task.score, value, shapes.distance(arch, target)))
-            learner.learn(choices, torch.tensor(rewards))
-            facts["rewards"].append(float(np.mean(rewards)))
-            facts["macs"] += batches.macs
-            facts["evaluations"] += batches.evaluations
-            facts["passed"] += batches.passed
-            batches.macs = batches.evaluations = batches.passed = 0
-            if (step + 1) % SAVED_EVERY == 0:
-                save(learner.state())
+        for step in range(len(session.facts["rewards"]), options["steps"]):
+            if not session.learn(batches, step, options["samples"]):
+                return None
             progress({"epoch": step + 1, "epochs": options["steps"]})
         scorer = Scorer(space, task, recipe, how, state, seed=spec["seed"], device=where)
-        while len(facts["finalists"]) < options["finalists"]:
-            at_start = learner.state()
-            if stepped():
-                save(at_start)
+        while len(session.facts["finalists"]) < options["finalists"]:
+            if not session.judge_one(scorer):
                 return None
-            row = shapes.sample(learner, 1, target)[0].tolist()
-            arch = fitted(space, *shapes.parts(row), target)
-            facts["finalists"].append([arch.to_json(), scorer.score(arch)])
-            facts["macs"] += scorer.macs
-            facts["evaluations"] += scorer.scored
-            facts["passed"] += scorer.passed
-            scorer.macs = scorer.scored = scorer.passed = 0
-    best = max(facts["finalists"], key=lambda final: task.score.gain(final[1], 0.0))
-    path.unlink(missing_ok=True)
-    return {
-        "architecture": best[0],
-        "score": best[1],
-        "rewards": facts["rewards"],
-        "evaluations": facts["evaluations"],
-        "passed": facts["passed"],
-        "macs": facts["macs"],
-        "seconds": before + time.perf_counter() - started,
-    }
+    session.path.unlink(missing_ok=True)
+    finalists = session.facts.pop("finalists")
+    arch, score = max(finalists, key=lambda final: task.score.gain(final[1], 0.0))
+    return {"architecture": arch, "score": score} | session.facts | {"seconds": session.seconds}
+
+
+class _Session:
+    """A controller's learning so far: what outlives its process.
+
+    Attributes:
+        facts: Mean reward of every step, the finalists with their scores, and what all that took.
+        path: Of the checkpoint.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        shapes: Shapes,
+        target: Target,
+        score: Score,
+        path: Path,
+        stop: Callable[[], bool],
+    ) -> None:
+        self._learner, self._shapes, self._target, self._score = learner, shapes, target, score
+        self.path, self._stop, self._started, self._before = path, stop, time.perf_counter(), 0.0
+        self.facts: dict[str, Any] = {"rewards": [], "finalists": [], **dict.fromkeys(COUNTERS, 0)}
+
+    @property
+    def seconds(self) -> float:
+        """Spent so far, by all processes."""
+        return self._before + time.perf_counter() - self._started
+
+    def resume(self) -> None:
+        """Takes up a checkpoint if there is a whole one."""
+        with suppress(Unusable):
+            if (found := read_checkpoint(self.path, KEY)) is not None:
+                tensors, facts = found
+                self._learner.restore(tensors)
+                self._before = facts.pop("seconds")
+                self.facts = facts
+
+    def learn(self, batches: Batches, step: int, samples: int) -> bool:
+        """One step of the controller; False if it was stopped, and is taken again."""
+        at_start = self._learner.state()
+        choices = self._shapes.sample(self._learner, samples, self._target)
+        rewards = []
+        for row in choices.tolist():
+            if self._stop():
+                self._save(at_start)
+                return False
+            arch = self._shapes.point(row)
+            distance = self._shapes.distance(arch, self._target)
+            rewards.append(reward(self._score, batches.score(arch, step), distance))
+        self._learner.learn(choices, torch.tensor(rewards))
+        self.facts["rewards"].append(float(np.mean(rewards)))
+        self._count(batches)
+        if (step + 1) % SAVED_EVERY == 0:
+            self._save(self._learner.state())
+        return True
+
+    def judge_one(self, scorer: Scorer) -> bool:
+        """Samples a shape, brings it to the target and scores it; False if it was stopped before."""
+        if self._stop():
+            self._save(self._learner.state())
+            return False
+        row = self._shapes.sample(self._learner, 1, self._target)[0].tolist()
+        arch = fitted(self._shapes.space, *self._shapes.parts(row), self._target)
+        self.facts["finalists"].append([arch.to_json(), scorer.score(arch)])
+        self._count(scorer)
+        return True
+
+    def _count(self, scorer: Batches | Scorer) -> None:
+        """Adds up what scoring took since the last time: a step that is taken again counts once."""
+        for name in COUNTERS:
+            self.facts[name] += getattr(scorer, name)
+            setattr(scorer, name, 0)
+
+    def _save(self, tensors: Mapping[str, Tensor]) -> None:
+        write_checkpoint(self.path, KEY, tensors, self.facts | {"seconds": self.seconds})

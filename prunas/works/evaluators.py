@@ -28,7 +28,7 @@ class Scorer:
     Attributes:
         passed: Images that were passed so far, of all networks.
         macs: Multiply-accumulates of all that.
-        scored: Points that were scored, each counted once.
+        evaluations: Points that were scored, each counted once.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Scorer:
         norms = how.request(space.dense, "")["norms"]
         self._batches = list(calibration(task, norms, seed, recipe.images)) if norms else []
         self._known: dict[Any, float] = {}
-        self.passed = self.macs = self.scored = 0
+        self.passed = self.macs = self.evaluations = 0
 
     def score(self, arch: Architecture, kept: Mapping[str, Sequence[int]] | None = None) -> float:
         """Score of a point on the validation split.
@@ -96,5 +96,5 @@ class Scorer:
         score, passed = measured
         self.passed += passed
         self.macs += passed * self._space.cost(arch).macs
-        self.scored += 1
+        self.evaluations += 1
         return score

@@ -20,11 +20,11 @@ from prunas.spaces.space import SearchSpace
 from prunas.tasks.base import Task, judge
 from prunas.training.evaluate import Tally
 from prunas.training.step import Forward
-from prunas.works.evaluate import computing
+from prunas.works.evaluate import computing, in_layout
 from prunas.works.runtime import choose_algorithms, device, side_by_side, space_of_spec, task_of_spec, weights
 from prunas.works.supernet import Slices
 
-__all__ = ["Batches", "run"]
+__all__ = ["COUNTERS", "Batches", "run"]
 
 BATCH = 256
 """Images whose statistics batch norms use."""
@@ -133,7 +133,8 @@ class Batches:
         self._slices = Slices(space, net.eval())
         members = task.members("val", images if 0 < images < len(task.members("val")) else 0)
         self.images = len(members)
-        feed = task.feed(members, min(batch, len(members)), device=where)
+        last = in_layout(recipe, space, space.dense, where).channels_last
+        feed = task.feed(members, min(batch, len(members)), device=where, channels_last=last)
         self._batches = [feed.gather(draw) for draw in feed.draws(None)]
 
     @torch.no_grad()
