@@ -26,7 +26,7 @@ from prunas.works.runtime import (
     task_of_spec,
 )
 
-__all__ = ["computing", "estimate_norms", "in_layout", "measure", "run", "score_network"]
+__all__ = ["computing", "estimate_norms", "measure", "pays_last", "run", "score_network"]
 
 
 def run(
@@ -53,7 +53,7 @@ def run(
         return network(spec["seed"], space, arch, options["inherit"], task, recipe.images, folder)
 
     images = options.get("images", 0)
-    return score_network(spec, arch, make, options["norms"], stop, images=images, layout=in_layout)
+    return score_network(spec, arch, make, options["norms"], stop, images=images, quick=True)
 
 
 def score_network(
@@ -64,7 +64,7 @@ def score_network(
     stop: Callable[[], bool],
     split: Split = "val",
     images: int = 0,
-    layout: Callable[[Recipe, SearchSpace, Architecture, torch.device], Recipe] | None = None,
+    quick: bool = False,
 ) -> dict[str, Any] | None:
     """Score of a network that is not trained.
 
@@ -76,7 +76,7 @@ def score_network(
         stop: Whether to stop.
         split: What it is scored on.
         images: How many samples of the split; 0 means all.
-        layout: Gives the recipe by which it is computed; None: the job's own.
+        quick: Whether the network has the memory layout that is fast, and not that of the recipe.
 
     Returns:
         As `run`.
@@ -88,22 +88,20 @@ def score_network(
     with side_by_side(where, stop), computing(space, arch, recipe, where):
         net = make(space, task)
         batches = calibration(task, norms, spec["seed"], recipe.images) if norms else ()
-        how = recipe if layout is None else layout(recipe, space, arch, where)
-        measured = measure(net, task, how, where, batches, split, images, stop)
+        last = pays_last(recipe, space, arch, where) if quick else recipe.channels_last
+        measured = measure(net, task, recipe, where, batches, split, images, stop, channels_last=last)
     if measured is None:
         return None
     score, passed = measured
     return {"score": score, "macs": macs * passed, "seconds": time.perf_counter() - started}
 
 
-def in_layout(recipe: Recipe, space: SearchSpace, arch: Architecture, where: torch.device) -> Recipe:
-    """The recipe by which an evaluation computes: channels last where oneDNN's convolutions are used.
+def pays_last(recipe: Recipe, space: SearchSpace, arch: Architecture, where: torch.device) -> bool:
+    """Whether an evaluation has its network's channels last: where oneDNN's convolutions are used.
 
     They take two thirds of the time so, and an evaluation has no training whose bits it would change.
     """
-    if where.type == "cpu" and processor.onednn_pays(space, arch, recipe):
-        return recipe.replace(channels_last=True)
-    return recipe
+    return recipe.channels_last or (where.type == "cpu" and processor.onednn_pays(space, arch, recipe))
 
 
 @contextmanager
@@ -124,23 +122,26 @@ def measure(
     split: Split = "val",
     images: int = 0,
     stop: Callable[[], bool] = lambda: False,
+    *,
+    channels_last: bool,
 ) -> tuple[float, int] | None:
     """Score of a network, its batch norms measured again first.
 
     Args:
         net: With weights; it is moved to `where`.
         task: What is judged.
-        recipe: Gives precision and memory layout.
+        recipe: Gives the precision, and the memory layout of images.
         where: The device.
         batches: On which batch norms are measured again; none keeps what they have.
         split: What it is scored on.
         images: How many samples of the split; 0 means all.
         stop: Whether to stop.
+        channels_last: Memory layout of the network.
 
     Returns:
         The score, and how many images were passed; None if `stop` said so.
     """
-    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    layout = torch.channels_last if channels_last else torch.contiguous_format
     net.to(device=where, memory_format=layout)  # type: ignore[call-overload]  # a documented overload
     passed = estimate_norms(net, batches, where) if batches else 0
     if stop():

@@ -13,7 +13,7 @@ from prunas.proposers.evaluators import Evaluator
 from prunas.recipe import Recipe
 from prunas.spaces.space import SearchSpace
 from prunas.tasks.base import Task
-from prunas.works.evaluate import computing, in_layout, measure
+from prunas.works.evaluate import computing, measure, pays_last
 from prunas.works.runtime import calibration, chosen_units
 
 __all__ = ["Scorer"]
@@ -88,9 +88,15 @@ class Scorer:
         with computing(self._space, arch, self._recipe, self._device):
             with torch.random.fork_rng(devices=[]):
                 net = self._space.build(arch, state, units)
-            recipe = in_layout(self._recipe, self._space, arch, self._device)
+            last = pays_last(self._recipe, self._space, arch, self._device)
             measured = measure(
-                net, self._task, recipe, self._device, self._batches, images=options.get("images", 0)
+                net,
+                self._task,
+                self._recipe,
+                self._device,
+                self._batches,
+                images=options.get("images", 0),
+                channels_last=last,
             )
         assert measured is not None  # nobody asks it to stop
         score, passed = measured

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map_only
 
 from prunas.architecture import Architecture
 from prunas.costs.target import Target
@@ -20,7 +21,7 @@ from prunas.spaces.space import SearchSpace
 from prunas.tasks.base import Task, judge
 from prunas.training.evaluate import Tally
 from prunas.training.step import Forward
-from prunas.works.evaluate import computing, in_layout
+from prunas.works.evaluate import computing, pays_last
 from prunas.works.runtime import choose_algorithms, device, side_by_side, space_of_spec, task_of_spec, weights
 from prunas.works.supernet import Slices
 
@@ -96,6 +97,10 @@ def run(
     return done | {name: getattr(batches, name) for name in COUNTERS}
 
 
+def _channels_last(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+
 class Batches:
     """Scores slices of a super-network on fixed batches, with the batches' own statistics in batch norms.
 
@@ -133,9 +138,10 @@ class Batches:
         self._slices = Slices(space, net.eval())
         members = task.members("val", images if 0 < images < len(task.members("val")) else 0)
         self.images = len(members)
-        last = in_layout(recipe, space, space.dense, where).channels_last
-        feed = task.feed(members, min(batch, len(members)), device=where, channels_last=last)
+        feed = task.feed(members, min(batch, len(members)), device=where)
         self._batches = [feed.gather(draw) for draw in feed.draws(None)]
+        if pays_last(recipe, space, space.dense, where):
+            self._batches = tree_map_only(torch.Tensor, _channels_last, self._batches)
 
     @torch.no_grad()
     def score(self, arch: Architecture, batch: int | None = None) -> float:
