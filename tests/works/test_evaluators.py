@@ -159,6 +159,11 @@ def test_halving_has_no_schedule_to_shorten() -> None:
         plan_of(evaluator("inherited"), options={"tpe": {"halving": 2}})
 
 
+def test_an_evaluator_with_nothing_to_score_is_refused() -> None:
+    with pytest.raises(InputError, match="nobody here tries any; add --proposer tpe"):
+        plan_of(evaluator("inherited"), name="slimming", trials=None)
+
+
 def test_a_plan_without_an_evaluator_says_nothing_of_one(tmp_path: Path) -> None:
     """Neither records nor jobs of before move."""
     from prunas.experiments.record import record_of

@@ -70,19 +70,19 @@ def steps(
         cost = float(space.measures(counts, target.metric)[0])
         if cost <= target.value:
             return
-        choices = []
+        places = table.shape[1] - 1 - np.bincount(np.array(taken, np.int64), minlength=len(table))
+        able = np.flatnonzero(places > 0)
+        narrower = np.tile(counts, (len(able), 1))
+        narrower[np.arange(len(able)), able] = table[able, places[able] - 1]
+        saved = cost - np.asarray(space.measures(narrower, target.metric), float) if len(able) else np.empty(0)
         before = gain(counts) if by == "ratio" else 0.0
-        for i in range(len(table)):
-            place = table.shape[1] - 1 - taken.count(i)
-            if place == 0:
-                continue
-            narrower = counts_after(table, [*taken, i])
-            saved = cost - float(space.measures(narrower, target.metric)[0])
-            if saved <= 0:  # two quanta of the same width, or a gate that its input cuts anyway
+        choices = []
+        for i, candidate, less in zip(able.tolist(), narrower, saved.tolist(), strict=True):
+            if less <= 0:  # two quanta of the same width, or a gate that its input cuts anyway
                 choices.append((np.inf, 0.0, -i))
                 continue
-            after = gain(narrower)
-            choices.append(((after - before) / saved if by == "ratio" else after, saved, -i))
+            after = gain(candidate)
+            choices.append(((after - before) / less if by == "ratio" else after, less, -i))
         if not choices:
             return
         taken.append(-max(choices)[2])
