@@ -314,9 +314,9 @@ def make_plan(
             )
         chosen |= set(rivals)
     chosen |= {line(name).rivals for name in chosen if line(name).rivals}
-    if evaluator is not None and (trials or 1) < 2:
-        if not any(line(name).kind == "sampler" or line(name).evaluates for name in chosen):
-            raise InputError("--evaluator scores candidates, and nobody here tries any; add --proposer tpe, say")
+    trying = (trials or 1) > 1 or any(line(n).kind == "sampler" or line(n).evaluates for n in chosen)
+    if evaluator is not None and not trying:
+        raise InputError("--evaluator scores candidates, and nobody here tries any; add --proposer tpe, say")
     _check_options(options, chosen)
     _check_needs(chosen, space, source, line)
     return Plan(
