@@ -291,7 +291,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
                 *SUPERNET,
             ),
             evaluates=True,
-            look=Style(BLUE, "h", SOLID),
+            look=Style(BLUE, "<", SOLID),
         ),
         "enas": Entry(
             "prunas.proposers.supernet.enas:ENAS",
@@ -308,7 +308,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             ),
             evaluates=True,
             draws=True,
-            look=Style(SKY, "*", SOLID),
+            look=Style(SKY, ">", SOLID),
         ),
         "guided": Entry(
             "prunas.proposers.baselines.carried:Guided",
