@@ -171,7 +171,7 @@ class _Search:
         if method.error:
             return 0, how
         splits = plan.setting.images
-        images = 1 if how is None else how.images(splits["train+val"] - splits["train"])
+        images = 1 if how is None else how.images(splits["train+val"] - splits["train"], splits["train"])
         made = sum(
             result.values["passed"] / images if "passed" in result.values else 1.0
             for key, asked in method.asked.items()

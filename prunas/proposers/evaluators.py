@@ -185,11 +185,11 @@ class Evaluator:
         """The settings of the super-network that it reads."""
         return {option.name: self.setting(option.name) for option in SUPERNET}
 
-    def images(self, validation: int) -> int:
-        """Images that one evaluation passes through a network, of a validation split of so many."""
+    def images(self, validation: int, training: int) -> int:
+        """Images that one evaluation passes through a network, where splits have so many."""
         known = {option.name: self.setting(option.name) for option in self.entry.options}
         scored = min(known.get("images") or validation, validation)
-        return int(known.get("norms", 0)) + scored
+        return min(int(known.get("norms", 0)), training) + scored
 
     def request(
         self,

@@ -33,8 +33,11 @@ def test_rivals_have_the_evaluator_and_the_evaluations_of_the_method(setting, tm
     assert found.problems == ()
     val = setting.images["train+val"] - setting.images["train"]
     how = evaluator("supernet", quanta=4, sampled=1)
-    # By hand: four shapes on a batch of 128 images each, and two finalists by the whole evaluator.
-    wanted = -(-(4 * 128 + 2 * how.images(val)) // how.images(val))
+    # By hand: four shapes on a batch of 128 images each, and two finalists by the whole evaluator: on the 128
+    # training images that there are, and the validation split.
+    one = 128 + min(1000, val)
+    assert how.images(val, 128) == one
+    wanted = -(-(4 * min(128, val) + 2 * one) // one)
     for name in ("random@enas", "tpe@enas"):
         trials = [trial for trial in found.trials if trial.proposer == name]
         assert {trial.evaluator for trial in trials} == {how.label} == {"supernet quanta=4 sampled=1"}
