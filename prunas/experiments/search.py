@@ -160,8 +160,8 @@ class _Search:
     def _scoring(self, session: Session) -> tuple[int, Evaluator | None]:
         """How many candidates per target a session tries, and how they are scored.
 
-        A rival has as many evaluations as its method made, rounded up. What a work of the method passed through
-        networks counts as so many evaluations as would have passed as many images.
+        A rival has as many evaluations as its method made, rounded up. A work counts as so many as it says, see
+        `Brief.run`.
         """
         plan = self.plan
         if not session.entry.rivals:
@@ -170,10 +170,8 @@ class _Search:
         how = getattr(method.proposer, "evaluator", None) or plan.evaluator
         if method.error:
             return 0, how
-        splits = plan.setting.images
-        images = 1 if how is None else how.images(splits["train+val"] - splits["train"], splits["train"])
         made = sum(
-            result.values["passed"] / images if "passed" in result.values else 1.0
+            float(result.values.get("worth", 1.0))
             for key, asked in method.asked.items()
             if key in self.outcomes
             and (result := self.outcomes[key].result) is not None

@@ -22,7 +22,7 @@ from prunas.spaces.space import SearchSpace
 from prunas.tasks.score import Score
 from prunas.training.checkpoint import Unusable, read_checkpoint, write_checkpoint
 from prunas.works.evaluators import Scorer
-from prunas.works.greedy import COUNTERS, Batches
+from prunas.works.greedy import COUNTERS, Batches, images_of
 from prunas.works.runtime import choose_algorithms, device, side_by_side, space_of_spec, task_of_spec, weights
 
 __all__ = ["Controller", "Learner", "Shapes", "reward", "run"]
@@ -235,8 +235,8 @@ def run(
     `evaluator` that scores finalists, and the `target`. Stopped, it goes on after its last step.
 
     Returns:
-        `architecture`, its `score`, mean `rewards` of the steps, `evaluations`, images `passed`, `macs` and
-        `seconds`; None if `stop` said so.
+        `architecture`, its `score`, mean `rewards` of the steps, `evaluations`, images `passed`, what they
+        are `worth`, `macs` and `seconds`; None if `stop` said so.
     """
     options, where = spec["options"], device()
     choose_algorithms(where)
@@ -262,7 +262,10 @@ def run(
     session.path.unlink(missing_ok=True)
     finalists = session.facts.pop("finalists")
     arch, score = max(finalists, key=lambda final: task.score.gain(final[1], 0.0))
-    return {"architecture": arch, "score": score} | session.facts | {"seconds": session.seconds}
+    worth = session.facts["passed"] / images_of(how, task, recipe)
+    return (
+        {"architecture": arch, "score": score, "worth": worth} | session.facts | {"seconds": session.seconds}
+    )
 
 
 class _Session:

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_map_only
 from prunas.architecture import Architecture
 from prunas.costs.target import Target
 from prunas.files import read_json, write_json
+from prunas.proposers.evaluators import Evaluator, evaluator
 from prunas.proposers.supernet.autoslim import counts_after, steps
 from prunas.proposers.supernet.quanta import quanta_point, quantised
 from prunas.recipe import Recipe
@@ -25,7 +26,7 @@ from prunas.works.evaluate import computing, pays_last
 from prunas.works.runtime import choose_algorithms, device, side_by_side, space_of_spec, task_of_spec, weights
 from prunas.works.supernet import Slices
 
-__all__ = ["COUNTERS", "Batches", "run"]
+__all__ = ["COUNTERS", "Batches", "images_of", "run"]
 
 BATCH = 256
 """Images whose statistics batch norms use."""
@@ -46,18 +47,20 @@ def run(
 ) -> dict[str, Any] | None:
     """The steps of a greedy pass, as `prunas.works.trainings.Setting.work` writes it down.
 
-    Its options: `run`: the super-network's; `quanta`; `target`: the smallest, where it ends; `by`; `images` of the
-    validation split that every step is measured on. A pass that was stopped goes on after its last step.
+    Its options: `run`: the super-network's; `evaluator`: that which reads it; `target`: the smallest, where it
+    ends; `by`; `images` of the validation split that every step is measured on. A pass that was stopped goes on
+    after its last step.
 
     Returns:
-        `path`: the dimension of each step; `scores` after each; `evaluations`, images `passed`, `macs` and
-        `seconds`; None if `stop` said so.
+        `path`: the dimension of each step; `scores` after each; `evaluations`, images `passed`, what they are
+        `worth`, `macs` and `seconds`; None if `stop` said so.
     """
     options, where, started = spec["options"], device(), time.perf_counter()
     choose_algorithms(where)
     space, recipe, task = space_of_spec(spec), Recipe.from_json(spec["recipe"]), task_of_spec(spec)
+    how = evaluator(options["evaluator"]["name"], **options["evaluator"]["options"])
     target = Target.from_json(options["target"])
-    table = quantised(space, options["quanta"])
+    table = quantised(space, how.setting("quanta"))
     kept = folder / "path.json"
     done = (
         cast(dict[str, Any], read_json(kept))
@@ -94,7 +97,13 @@ def run(
         except _Stopped:
             return None
     done["seconds"] = spent + time.perf_counter() - started
-    return done | {name: getattr(batches, name) for name in COUNTERS}
+    counted = {name: getattr(batches, name) for name in COUNTERS}
+    return done | counted | {"worth": batches.passed / images_of(how, task, recipe)}
+
+
+def images_of(how: Evaluator, task: Task, recipe: Recipe) -> int:
+    """Images that one evaluation passes through a network."""
+    return how.images(len(task.members("val")), len(task.members("train", recipe.images)))
 
 
 def _channels_last(tensor: torch.Tensor) -> torch.Tensor:

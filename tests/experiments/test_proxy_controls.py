@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from prunas.data import load
 from prunas.errors import InputError
 from prunas.experiments.plan import make_plan, make_setting
 from prunas.experiments.record import record_of
@@ -31,7 +32,7 @@ def test_rivals_have_the_evaluator_and_the_evaluations_of_the_method(setting, tm
     store = Store(tmp_path)
     found = search(plan, store, lambda: executor("serial", store))
     assert found.problems == ()
-    val = setting.images["train+val"] - setting.images["train"]
+    val = load("digits").sizes["val"]
     how = evaluator("supernet", quanta=4, sampled=1)
     # By hand: four shapes on a batch of 128 images each, and two finalists by the whole evaluator: on the 128
     # training images that there are, and the validation split.

@@ -69,7 +69,7 @@ def spaces() -> dict[str, SearchSpace]:
 
 def greedy(space: SearchSpace, options: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
     """The greedy pass over a super-network whose shapes have made-up scores."""
-    table = quantised(space, options["quanta"])
+    table = quantised(space, 8)
     target = Target(**options["target"])
     return {"path": list(steps(space, table, target, made_up, options["by"]))}
 

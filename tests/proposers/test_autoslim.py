@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from prunas.experiments.plan import make_plan, make_setting
 from prunas.experiments.search import search
+from prunas.proposers.evaluators import evaluator
 from prunas.proposers.supernet.autoslim import answer, counts_after, steps
 from prunas.proposers.supernet.quanta import quantised
 from prunas.runs.execute import execute
@@ -154,7 +155,8 @@ def test_a_pass_that_was_stopped_takes_the_steps_of_an_undisturbed_one(setting, 
     trained = setting.supernet(0, {"quanta": 4, "sampled": 1, "lengths": 1.0})
     assert execute(trained.job, store).result is not None
     options = {
-        "run": trained.job.name, "quanta": 4, "by": "error", "images": 64,
+        "run": trained.job.name, "evaluator": evaluator("supernet", quanta=4, sampled=1).to_json(),
+        "by": "error", "images": 64,
         "target": setting.space.target(keep=0.4).to_json(),
     }  # fmt: skip
     undisturbed = execute(setting.work("supernet/greedy", options, 0), store).result

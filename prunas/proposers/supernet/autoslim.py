@@ -74,7 +74,9 @@ def steps(
         able = np.flatnonzero(places > 0)
         narrower = np.tile(counts, (len(able), 1))
         narrower[np.arange(len(able)), able] = table[able, places[able] - 1]
-        saved = cost - np.asarray(space.measures(narrower, target.metric), float) if len(able) else np.empty(0)
+        saved = (
+            cost - np.asarray(space.measures(narrower, target.metric), float) if len(able) else np.empty(0)
+        )
         before = gain(counts) if by == "ratio" else 0.0
         choices = []
         for i, candidate, less in zip(able.tolist(), narrower, saved.tolist(), strict=True):
@@ -166,7 +168,7 @@ class AutoSlim:
         space, smallest = brief.space, min(brief.targets, key=lambda target: target.value)
         options = {
             "run": brief.super_network(self.evaluator).run,
-            "quanta": self.quanta,
+            "evaluator": self.evaluator.to_json(),
             "target": smallest.to_json(),
             "by": self.by,
             "images": self.images,
