@@ -105,7 +105,7 @@ def _means(trials: Iterable[TrialRow]) -> dict[str, float]:
 def _proxy(name: str, asked: Target, cheap: Sequence[float], trained: Sequence[float], score: Score) -> Proxy:
     liked, gained = ([score.gain(value, 0.0) for value in values] for values in (cheap, trained))
     tau = float(kendalltau(liked, gained).statistic)
-    known = None if math.isnan(tau) else tau
+    known = None if math.isnan(tau) else round(tau, 12)  # ranks that agree give a little less than 1
     ends = None if known is None else tau_interval(known, len(cheap))
     chosen = [gain for like, gain in zip(liked, gained, strict=True) if like == max(liked)]
     return Proxy(
