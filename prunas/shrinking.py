@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunas import SCHEMA
-from prunas.api import Space, _setting, _several, _space, _store
 from prunas.errors import InputError
+from prunas.experiments.asked import Space, setting_of, several, space_of, store_of
 from prunas.experiments.forecast import Forecast
 from prunas.experiments.preflight import check_taught, preflight
 from prunas.experiments.prepared import Prepared, Watch, unwatched
 from prunas.experiments.record import setting_digest
 from prunas.experiments.shrink import shrink as carried_out
-from prunas.experiments.shrink_plan import ShrinkPlan, make_shrink_plan, parsed_time, usual_ways
+from prunas.experiments.shrink_plan import WAYS, ShrinkPlan, make_shrink_plan, parsed_time
 from prunas.experiments.steps import warnings_of
 from prunas.files import digest, read_json, write_json
 from prunas.protocols import BACKWARD
@@ -37,16 +37,21 @@ from prunas.spaces.space import SearchSpace
 if TYPE_CHECKING:
     from torch import nn
 
+    from prunas.surgery.given import GivenWeights
+
 __all__ = ["PreparedShrink", "Shrunk", "prepare_shrink", "shrink"]
 
 TRAINING_SHARE = 0.8
 """Share of a budget of time that goes into retraining; the rest is for pruning, scoring and writing files."""
 
+UNUSED = 0.75
+"""Share of a budget below which a plan says that it does not need all of it."""
+
 
 def shrink(
     space: "Space | Callable[[], nn.Module]",
     *,
-    weights: Any,
+    weights: "GivenWeights | None" = None,
     keep: float | None = None,
     progress: Report = silent,
     stop: Stop = never,
@@ -73,7 +78,7 @@ def shrink(
 def prepare_shrink(
     space: "Space | Callable[[], nn.Module]",
     *,
-    weights: Any,
+    weights: "GivenWeights | None" = None,
     keep: float | None = None,
     budget: str | None = None,
     metric: str | None = None,
@@ -84,7 +89,9 @@ def prepare_shrink(
     seed: int = 0,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     input: Sequence[int] | None = None,
-    task: Any = None,
+    task: str | Callable[..., Any] | None = None,
+    loss: str | Callable[..., Any] | None = None,
+    score: str | Callable[..., Any] | Mapping[str, Any] | None = None,
     recipe: str | Mapping[str, Any] | None = None,
     data: Any = None,
     download: bool = False,
@@ -98,7 +105,8 @@ def prepare_shrink(
 
     Args:
         space: As of `shrink`.
-        weights: Of the trained network: what `prunas.surgery.given.Weights.of` takes, or a state dict.
+        weights: Of the trained network: a file, a state dict or what else `prunas.surgery.given.Weights.of` takes;
+            the space's own by default.
         keep: The target as a fraction of the network, in (0, 1).
         budget: Or as a number, such as `1.2M`.
         metric: What the target counts; the space's own by default.
@@ -110,9 +118,11 @@ def prepare_shrink(
         seed: Of the retraining.
         options: Settings of proposers by name.
         input: Shape of one input without the batch, of a function that returns a network.
-        task: What is trained, instead of the space's own.
-        recipe: And all that follows, as of `prepare_search`.
-        data: Folder of the data sets; of a function that returns a network, the name of its data set.
+        task: And all that follows, as of `prepare_search`.
+        loss: Of the task.
+        score: Of the task.
+        recipe: Of the dense network's training; retraining is derived from it.
+        data: As of `prepare_search`; of a function that returns a network, the name of a data set too.
         download: Whether a data set that is not there may be fetched.
         out: Folder that holds all runs.
         executor: Name of what executes trainings.
@@ -126,13 +136,13 @@ def prepare_shrink(
     if time is not None and epochs is not None:
         raise InputError("a budget is --for or --epochs, not both")
     chosen, root = _network(space, input, data)
-    setting = _setting(chosen, recipe, root, download, weights=weights, task=task)
+    setting = setting_of(chosen, recipe, root, download, weights=weights, task=task, loss=loss, score=score)
     asked: dict[str, Any] = {
         "keep": keep,
         "budget": budget,
         "metric": metric,
-        "proposers": _several(proposers),
-        "protocols": _several(protocol),
+        "proposers": several(proposers),
+        "protocols": several(protocol),
         "seed": seed,
         "options": options,
     }
@@ -140,7 +150,7 @@ def prepare_shrink(
     return _ready(
         plan,
         Prepared(
-            store=_store(out, notice),
+            store=store_of(out, notice),
             executor=executor,
             workers=workers,
             executor_options=executor_options or {},
@@ -281,9 +291,9 @@ def _ready(
     """
     if epochs is not None and not (isinstance(epochs, int) and epochs > 0):
         raise InputError(f"--epochs must be a whole number above 0, not {epochs!r}")
-    prepared.check_executor()
     notes: tuple[str, ...] = ()
     plan = make(epochs=epochs)
+    prepared.check_executor(plan.setting.live)
     preflight(plan.search, prepared.store)
     if taught := [way for way in plan.ways if plan.way(way, 1).teacher is not None]:
         try:
@@ -292,13 +302,19 @@ def _ready(
             if asked["protocols"]:
                 raise
             notes = (f"{', '.join(taught)} left out: {error}",)
-            make = partial(make, protocols=[way for way in usual_ways() if way not in taught])
+            make = partial(make, protocols=[way for way in WAYS if way not in taught])
             plan = make(epochs=epochs)
     decision = None
     if seconds is not None:
         decision = _decided_epochs(plan, prepared.store, seconds, asked)
         plan = make(epochs=decision[1]["epochs"])
         preflight(plan.search, prepared.store)
+    longest = plan.allotment.epochs >= plan.setting.recipe.epochs
+    if plan.budget is not None and longest and plan.epochs < UNUSED * plan.budget:
+        notes += (
+            f"{plan.epochs} of {plan.budget} epochs are used: no training is longer than the recipe's "
+            f"{plan.setting.recipe.epochs}; see --recipe-set epochs=...",
+        )
     fields = {each.name: getattr(prepared, each.name) for each in dataclasses.fields(Prepared)}
     notes = (*notes, *warnings_of(plan.setting, ()))
     return PreparedShrink(**fields, plan=plan, decision=decision, notes=notes)
@@ -311,7 +327,7 @@ def _network(
     if isinstance(given, (str, Path, SearchSpace)):
         if input is not None:
             raise InputError("input= is for a function that returns a network; a space knows its own")
-        return _space(given), data
+        return space_of(given), data
     if not callable(given) or input is None:
         raise InputError(
             "give a space, or a function that returns a fresh network with the shape of one input, as in "

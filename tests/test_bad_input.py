@@ -285,7 +285,7 @@ def test_a_file_that_cannot_name_a_folder(refused: Refused, there: Path, command
     [
         ("input =", "inputs =", ":3: inputs: unknown key 'inputs'; did you mean input"),
         ("input = [1, 8, 8]\n", "", "input: Field required"),
-        ("[1, 8, 8]", "[1, 0, 8]", ":3: input.1: "),
+        ("[1, 8, 8]", "[1, 0, 8]", ":3: input: the input's shape [1, 0, 8] has sizes below 1"),
         ("[1, 8, 8]", "[3, 8, 8]", "does not accept an input of shape (3, 8, 8)"),
         ("keep = [0.5]", "keep = [nan]", ":6: keep.0: "),
         ("keep = [0.5]", "keep = [0.5, 2]", ":6: keep.1: "),

@@ -17,8 +17,10 @@ TYPES = {
     "designs": "module",
     "load_point": "function",
     "load_results": "function",
+    "load_run": "function",
     "load_space": "function",
     "search": "function",
+    "shrink": "function",
     "train": "function",
     "transfer": "function",
 }

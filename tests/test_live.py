@@ -75,7 +75,9 @@ def test_a_data_set_may_replace_the_spaces_own(small_space: Path, tmp_path: Path
         str(small_space), "uniform", data=load("digits"), out=tmp_path, executor="serial", **QUICK
     )
     assert (found.complete, found.record.data) == (True, "digits")
-    with pytest.raises(InputError, match="data must be a data set, with a name and an identity, not a list"):
+    with pytest.raises(
+        InputError, match="data: a list; give a DataSet, or train, val and test as arrays or Datasets"
+    ):
         prunas.search(str(small_space), "uniform", data=[1, 2], out=tmp_path, **QUICK)
 
 

@@ -1,11 +1,12 @@
 """The code and the files of docs/own-network.md, as they stand."""
 
 import re
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tomllib
 from torchvision.models.detection import FasterRCNN
 
 import prunas
@@ -13,7 +14,7 @@ from prunas.inputs import Inputs
 from prunas.spaces.load import load_space
 
 PAGE = (Path(prunas.__file__).parent.parent / "docs" / "own-network.md").read_text()
-PARTS, READER = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+MINE, PARTS, READER = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 (FILE,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
 FORMS = re.findall(r"^\| `(.*?)` \|", PAGE, re.MULTILINE)[1:]
 
@@ -24,7 +25,10 @@ def run(code: str) -> dict[str, Any]:
     return names
 
 
-def test_a_part(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_part(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
     names = run(PARTS)
     assert isinstance(names["net"], FasterRCNN)
     space = names["space"]
@@ -37,6 +41,7 @@ def test_a_part(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_file_is_a_space(tmp_path: Path) -> None:
     path = tmp_path / "detector.toml"
     path.write_text(FILE)
+    (tmp_path / "mine.py").write_text(MINE)
     space = load_space(str(path))
     assert space.dimensions
     assert all(d.name.startswith("backbone.body.") for d in space.dimensions)

@@ -1,6 +1,5 @@
 """`prunas shrink`."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,15 +21,27 @@ from prunas.cli.options import (
     Precision,
     Rate,
     RecipeName,
+    RecipeSet,
+    WeightsFile,
     Workers,
+    Yes,
     computing,
     listed,
     options_of,
     recipe_of,
 )
-from prunas.cli.output import FAILED, PREEMPTED, check_file, print_json, print_rows, say
+from prunas.cli.output import (
+    FAILED,
+    PREEMPTED,
+    at_terminal,
+    check_file,
+    confirm_long,
+    print_json,
+    print_rows,
+    say,
+)
 from prunas.cli.progress import progress, span
-from prunas.cli.search import ASK_ABOVE, DryRun, ProposerSet
+from prunas.cli.search import DryRun, ProposerSet
 from prunas.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,9 +52,7 @@ __all__ = ["shrink"]
 
 def shrink(
     space: Annotated[str, typer.Argument(help="Name of a bundled space, or a TOML file.")],
-    weights: Annotated[
-        str | None, typer.Option("--weights", help="Of the trained network: a file, run:ID or call:FUNCTION.")
-    ] = None,
+    weights: WeightsFile = None,
     keep: Annotated[float | None, typer.Option("--keep", help="Share that is kept, such as 0.5.")] = None,
     budget: Annotated[str | None, typer.Option("--budget", help="Or what is kept, such as 1.2M.")] = None,
     metric: Metric = None,
@@ -65,6 +74,7 @@ def shrink(
         "shrunk"
     ),
     recipe: RecipeName = None,
+    recipe_set: RecipeSet = None,
     batch: Batch = None,
     lr: Rate = None,
     images: Images = None,
@@ -78,7 +88,7 @@ def shrink(
     executor_set: ExecutorSet = None,
     deterministic: Deterministic = False,
     eager: Eager = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before long work.")] = False,
+    yes: Yes = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -102,7 +112,7 @@ def shrink(
         time=within,
         seed=seed,
         options=options_of(option or []),
-        recipe=recipe_of(recipe, None, batch, lr, images, precision, channels_last),
+        recipe=recipe_of(recipe, None, batch, lr, images, precision, channels_last, recipe_set),
         data=data,
         download=download,
         out=out,
@@ -142,9 +152,8 @@ def _carry_out(prepared: "PreparedShrink", to: Path, yes: bool, dry_run: bool, a
         return
     for line in lines:
         say(line)
-    asked = sys.stdin.isatty() and sys.stderr.isatty() and not yes
-    if asked and seconds > ASK_ABOVE and not typer.confirm("go on?", default=True, err=True):
-        raise typer.Exit(0)
+    if at_terminal() and not yes:
+        confirm_long(seconds)
     with stopping() as stop, progress(work.trainings, work.epochs) as tally:
         try:
             shrunk = prepared.run(tally, stop, tally.watch, side_by_side=True)

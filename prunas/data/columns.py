@@ -1,6 +1,6 @@
 """Data sets of Hugging Face's format, from disk: nothing is fetched from the hub."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +75,7 @@ def hugging_face(
     for split in (train, val):
         if split and split not in splits:
             raise unknown(f"split of data set {own!r}", split, splits)
-    for part in given.values():
-        for column in (*_several(image), *_several(label)):
-            if column not in part.column_names:
-                raise unknown(f"column of data set {own!r}", column, part.column_names)
+    _check_columns(own, given.values(), (*_several(image), *_several(label)))
     options = {
         "size": size,
         "resize": resize,
@@ -103,6 +100,14 @@ def hugging_face(
         split_seed=split_seed,
         workers=workers,
     )
+
+
+def _check_columns(name: str, parts: Iterable[Any], columns: Sequence[str]) -> None:
+    """Refuses columns that are not there."""
+    for part in parts:
+        for column in columns:
+            if column not in part.column_names:
+                raise unknown(f"column of data set {name!r}", column, part.column_names)
 
 
 def _splits(source: Any, train: str, name: str) -> tuple[Mapping[str, Any], str]:

@@ -8,17 +8,20 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+from torch import Tensor
+
 from prunas import data as registered
 from prunas import live
 from prunas.data.dataset import DataSet
-from prunas.data.make import wrapped
+from prunas.data.make import arrays, datasets
 from prunas.errors import InputError
 from prunas.files import canonical
 from prunas.plugins import foreign_code
 from prunas.spaces.factory import import_attribute
 from prunas.spaces.reference import Reference, find, versions_of
 
-__all__ = ["find_data", "load_data"]
+__all__ = ["find_data", "load_data", "wrapped"]
 
 
 def find_data(given: Any, folder: Path, options: Mapping[str, Any] | None = None) -> Reference:
@@ -26,7 +29,7 @@ def find_data(given: Any, folder: Path, options: Mapping[str, Any] | None = None
 
     Args:
         given: A registered name; "package.module:function" or "file.py:function"; a function; or an object:
-            a `DataSet`, or what `prunas.data.make.wrapped` makes one of. Objects are known in this process alone.
+            a `DataSet`, or what `wrapped` makes one of. Objects are known in this process alone.
         folder: Where a file is looked for.
         options: Settings of a registered data set, or arguments of the function.
 
@@ -40,13 +43,7 @@ def find_data(given: Any, folder: Path, options: Mapping[str, Any] | None = None
         if not live.is_live(reference.name):
             return reference
         given = given()  # a function that only this process knows is called here
-    try:
-        data = wrapped(given, "own")
-    except InputError as error:
-        if str(error).startswith("it gave"):
-            raise InputError(f"data: {str(error).removeprefix('it gave ')}") from error
-        raise
-    return Reference(live.name_of_data(data))
+    return Reference(live.name_of_data(wrapped(given, "own", "data:")))
 
 
 def load_data(reference: Reference, root: Path | None = None, download: bool = False) -> DataSet:
@@ -92,7 +89,8 @@ def _made(name: str, source: str, options: str, folder: Path) -> DataSet:
     try:
         with foreign_code(f"data set {name!r}"):
             value = make(**_arguments(make, json.loads(options), folder)) if callable(make) else make
-            return wrapped(value, Path(name.partition(":")[0]).stem.rpartition(".")[2])
+            called = Path(name.partition(":")[0]).stem.rpartition(".")[2]
+            return wrapped(value, called, f"data set {name!r}: it gave")
     except InputError as error:
         text = str(error)
         raise error if text.startswith("data set") else InputError(f"data set {name!r}: {text}") from error
@@ -114,3 +112,42 @@ def _arguments(make: Callable[..., Any], options: Mapping[str, Any], folder: Pat
         raise InputError(
             f"{error}; name its arguments in the table [data], and folder, which is given"
         ) from error
+
+
+def wrapped(value: Any, name: str, what: str) -> DataSet:
+    """What a user's function returned, as a data set.
+
+    Args:
+        value: A `DataSet`; a pair of arrays; a map-style Dataset; two or three of either (train, val, test); or
+            these by name.
+        name: Of the data set, if it has none yet.
+        what: Begins the message of a value that is none of these, such as `data:`.
+
+    Raises:
+        InputError: It is none of these.
+    """
+    if isinstance(value, DataSet):
+        return value
+    parts = value if isinstance(value, Mapping) else None
+    if parts is None:
+        several = isinstance(value, tuple | list) and not _is_pair(value)
+        parts = dict(zip(("train", "val", "test"), value if several else (value,), strict=False))
+    known = {"train", "val", "test"}
+    too_many = isinstance(value, tuple | list) and len(value) > len(known)
+    if not hasattr(parts.get("train"), "__getitem__") or not parts.keys() <= known or too_many:
+        raise InputError(
+            f"{what} a {type(value).__name__}; give a DataSet, or train, val and test as arrays or Datasets"
+        )
+    if all(_is_pair(part) for part in parts.values() if part is not None):
+        return arrays(name, **parts)
+    return datasets(**parts, name=name)
+
+
+def _is_pair(value: Any) -> bool:
+    """Whether something is inputs and targets as arrays."""
+    return (
+        isinstance(value, tuple | list)
+        and len(value) == 2
+        and isinstance(value[0], np.ndarray | Tensor)
+        and isinstance(value[1], np.ndarray | Tensor | Mapping)
+    )

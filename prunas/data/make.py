@@ -19,7 +19,7 @@ from prunas.data.streamed import Part, Reader, Stream, Streamed, usual_workers
 from prunas.errors import InputError
 from prunas.files import cache_folder, digest, read_json, write_json
 
-__all__ = ["arrays", "datasets", "wrapped"]
+__all__ = ["arrays", "datasets"]
 
 RESIDENT = 2 << 30
 """Bytes up to which arrays live on the device, unless the user says otherwise."""
@@ -73,13 +73,7 @@ def arrays(
     parts = {key: pair for key, pair in (("train", train), ("val", val), ("test", test)) if pair is not None}
     held = {key: _kept(name, key, pair) for key, pair in parts.items()}
     _check_alike(name, held)
-    census = Census()
-    for key, (x, y) in held.items():
-        for start in range(0, len(x), _BATCH):
-            at = slice(start, start + _BATCH)
-            some = {k: v[at] for k, v in y.items()} if isinstance(y, dict) else y[at]
-            if (problem := census.add(x[at], some)) is not None:
-                raise InputError(f"data set {name!r}: sample {start + problem[0]} of {key} {problem[1]}")
+    census = _census_of(name, held)
     sizes = tuple(len(held[key][0]) if key in held else None for key in ("train", "val", "test"))
     x = torch.cat([inputs for inputs, _ in held.values()])
     bytes_held = x.numel() * x.element_size()
@@ -175,6 +169,22 @@ def _kept(name: str, part: str, pair: Any) -> tuple[Tensor, Targets]:
         count = len(y["labels"] if isinstance(y, dict) else y)
         raise InputError(f"data set {name!r}: {part} has {len(x)} inputs and {count} targets; give one each")
     return x, y
+
+
+def _census_of(name: str, held: Mapping[str, tuple[Tensor, Targets]]) -> Census:
+    """What all samples of arrays say.
+
+    Raises:
+        InputError: One cannot be trained on.
+    """
+    census = Census()
+    for key, (x, y) in held.items():
+        for start in range(0, len(x), _BATCH):
+            at = slice(start, start + _BATCH)
+            some = {k: v[at] for k, v in y.items()} if isinstance(y, dict) else y[at]
+            if (problem := census.add(x[at], some)) is not None:
+                raise InputError(f"data set {name!r}: sample {start + problem[0]} of {key} {problem[1]}")
+    return census
 
 
 def _check_alike(name: str, held: Mapping[str, tuple[Tensor, Targets]]) -> None:
@@ -296,18 +306,7 @@ def datasets(
         InputError: Something is no map-style Dataset, or a sample cannot be trained on; the message names it.
     """
     given = {key: part for key, part in (("train", train), ("val", val), ("test", test)) if part is not None}
-    for key, part in {**given, **({"plain": plain} if plain is not None else {})}.items():
-        if not (hasattr(part, "__len__") and hasattr(part, "__getitem__")):
-            raise InputError(
-                f"data set {name!r}: {key} is a {type(part).__name__}; give a map-style Dataset, with __len__ and "
-                "__getitem__"
-            )
-    if plain is not None and len(plain) != len(train):
-        raise InputError(
-            f"data set {name!r}: plain has {len(plain)} samples and train {len(train)}; give the same ones"
-        )
-    if not len(train):
-        raise InputError(f"data set {name!r}: its train split is empty; give it samples")
+    _check_given(name, given, plain)
     parts = [
         Part(key, part) if key != "train" or plain is None else Part(key, plain, train)
         for key, part in given.items()
@@ -340,6 +339,22 @@ def datasets(
         std=scale[1],
         workers=usual,
     )
+
+
+def _check_given(name: str, given: Mapping[str, Any], plain: Any) -> None:
+    """Refuses what is no map-style Dataset, and a plain training set that is another one."""
+    for key, part in {**given, **({"plain": plain} if plain is not None else {})}.items():
+        if not (hasattr(part, "__len__") and hasattr(part, "__getitem__")):
+            raise InputError(
+                f"data set {name!r}: {key} is a {type(part).__name__}; give a map-style Dataset, with __len__ and "
+                "__getitem__"
+            )
+    if plain is not None and len(plain) != len(given["train"]):
+        raise InputError(
+            f"data set {name!r}: plain has {len(plain)} samples and train {len(given['train'])}; give the same"
+        )
+    if not len(given["train"]):
+        raise InputError(f"data set {name!r}: its train split is empty; give it samples")
 
 
 def _is_random(name: str, part: Part) -> bool:
@@ -450,41 +465,3 @@ def _form_of(batch: tuple[Tensor, ...]) -> tuple[Form, TargetForm | None]:
 
     x, *y = batch
     return Form.of(x), Form.of(seen(y[0])) if len(y) == 1 else None  # type: ignore[arg-type]  # a tensor stays one
-
-
-def wrapped(value: Any, name: str) -> DataSet:
-    """What a user's function returned, as a data set.
-
-    Args:
-        value: A `DataSet`; a pair of arrays; a map-style Dataset; two or three of either (train, val, test); or
-            these by name.
-        name: Of the data set, if it has none yet.
-
-    Raises:
-        InputError: It is none of these.
-    """
-    if isinstance(value, DataSet):
-        return value
-    parts = value if isinstance(value, Mapping) else None
-    if parts is None:
-        several = isinstance(value, tuple | list) and not _is_pair(value)
-        parts = dict(zip(("train", "val", "test"), value if several else (value,), strict=False))
-    known = {"train", "val", "test"}
-    too_many = isinstance(value, tuple | list) and len(value) > len(known)
-    if not hasattr(parts.get("train"), "__getitem__") or not parts.keys() <= known or too_many:
-        raise InputError(
-            f"it gave a {type(value).__name__}; give a DataSet, or train, val and test as arrays or Datasets"
-        )
-    if all(_is_pair(part) for part in parts.values() if part is not None):
-        return arrays(name, **parts)
-    return datasets(**parts, name=name)
-
-
-def _is_pair(value: Any) -> bool:
-    """Whether something is inputs and targets as arrays."""
-    return (
-        isinstance(value, tuple | list)
-        and len(value) == 2
-        and isinstance(value[0], np.ndarray | Tensor)
-        and isinstance(value[1], np.ndarray | Tensor | Mapping)
-    )

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from prunas import designs
 from prunas.costs.target import Target
-from prunas.data.find import find_data, load_data
 from prunas.errors import InputError
 from prunas.names import ANSWERS_OTHERS, FINDERS
 from prunas.plugins import foreign_code
@@ -155,6 +154,8 @@ def make_setting(
     usual = recipe(recipe_name) if recipe_name else space.study.default_recipe()
     chosen = usual.replace(**changed).settled(space.cost(space.dense).params)
     folder = None if root is None else root.expanduser().absolute()
+    from prunas.data.find import load_data
+
     found = _find_data(data, space)
     loaded = None if found is None else load_data(found, folder, download)
     made, reference = make_task(asked, loaded)
@@ -224,6 +225,8 @@ def _given(weights: "GivenWeights | None", space: SearchSpace) -> Weights | None
 
 def _find_data(data: Any, space: SearchSpace) -> Reference | None:
     """The data set that a user means, or else the one that the space names."""
+    from prunas.data.find import find_data
+
     if data is not None:
         return find_data(data, Path())
     study = space.study

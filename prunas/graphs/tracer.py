@@ -16,13 +16,15 @@ from prunas.graphs.layers import SELECTING, ChannelPad
 
 __all__ = ["ADDITIONS", "ARITHMETIC", "FRESH", "FUNCTIONS", "IN_PLACE", "WORKING", "Tracer", "graph_of"]
 
-ADDITIONS = frozenset({operator.add, operator.iadd, torch.add, "add", "add_"})
+aten = torch.ops.aten
+ADDITIONS = frozenset({operator.add, operator.iadd, torch.add, aten.add, aten.add_, "add", "add_"})
 IN_PLACE = frozenset({operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ipow})
 WORKING = (_ConvNd, nn.Linear, nn.MultiheadAttention)
 FRESH = (*WORKING, _NormBase, nn.LayerNorm, nn.GroupNorm)
 """Layers whose output shares no memory with their input."""
 ARITHMETIC = frozenset({
     operator.add, operator.sub, operator.mul, operator.truediv, torch.add, torch.sub, torch.mul, torch.div,
+    aten.add, aten.sub, aten.mul, aten.div,
 })  # fmt: skip
 """Functions of which the same is true."""
 CUTS: dict[str, tuple[str, ...]] = {
@@ -132,7 +134,7 @@ def _parts(node: fx.Node) -> int | None:
         node.args[1] if len(node.args) > 1 else next((node.kwargs[k] for k in keys if k in node.kwargs), None)
     )
     if isinstance(given, list | tuple):
-        return len(given) + (name == "tensor_split")  # positions of the cuts
+        return len(given) + 1 if name == "tensor_split" else len(given)  # that one is given where to cut
     return given if isinstance(given, int) and name in ("chunk", "tensor_split") else None
 
 

@@ -13,7 +13,7 @@ from prunas.spaces.space import SearchSpace
 from prunas.tasks.score import ACCURACY, Score
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 __all__ = [
     "Brief",
@@ -205,6 +205,7 @@ class Brief:
         supernet: Trains the super-network with these settings, or fetches the run that exists; raises `Pending`.
         short_training: Scores a point by a training from scratch over a share of the recipe's epochs; raises
             `Pending`.
+        loss: Mean loss of a network on such a batch, a scalar with a gradient. None if there is no task.
     """
 
     space: SearchSpace
@@ -225,6 +226,7 @@ class Brief:
     evaluator: Evaluator | None = None
     supernet: Callable[[Mapping[str, Any]], DenseNetwork] | None = None
     short_training: Callable[[Architecture, float], float] | None = None
+    loss: "Callable[[nn.Module, tuple[Tensor, Tensor]], Tensor] | None" = None
 
     def trained(self, penalty: Penalty | None = None) -> DenseNetwork:
         """The trained dense network; see `dense`."""
@@ -272,9 +274,10 @@ class Brief:
             arch: The point.
             evaluator: How, as `prunas.proposers.evaluators.evaluator("adaptive-bn", norms=640)` makes it; by
                 default the one that the search names, else `inherited`.
-            dense: Whose weights it inherits; by default the network that the evaluator reads, trained without a
-                penalty.
-            kept: Units of each narrowed group that stay; by default the evaluator chooses.
+            dense: Whose weights it inherits where the evaluator reads a dense network; by default that which is
+                trained without a penalty.
+            kept: Units of each narrowed group that stay; by default the evaluator chooses. Super-networks, whose
+                slices are their first channels, and short trainings do without.
 
         Raises:
             Pending: It, or the training of the network that it reads, is not finished.
@@ -286,7 +289,7 @@ class Brief:
             if self.short_training is None:
                 raise Pending
             return self.short_training(arch, how.setting("share"))
-        source = dense or (self.super_network(how) if how.entry.source == "supernet" else self.trained())
+        source = self.super_network(how) if how.entry.source == "supernet" else dense or self.trained()
         widths = {group: len(units) for group, units in (kept or {}).items()}
         for group, width in arch.widths if kept is not None else ():
             if widths.get(group) != width:
@@ -297,17 +300,28 @@ class Brief:
         return float(self.run("evaluate", how.request(arch, source.run, kept, self.seed))["score"])
 
     def evaluate_all(
-        self, archs: Sequence[Architecture], evaluator: Evaluator | None = None, **settings: Any
+        self,
+        archs: Sequence[Architecture],
+        evaluator: Evaluator | None = None,
+        *,
+        dense: DenseNetwork | None = None,
+        kept: Sequence[Mapping[str, Sequence[int]] | None] | None = None,
     ) -> list[float]:
         """As `evaluate` of each of several points, which are scored side by side where the executor can.
 
+        Args:
+            archs: The points.
+            evaluator: As there.
+            dense: As there, for all.
+            kept: As there, one for each point.
+
         Raises:
-            Pending: One of them is not finished.
+            Pending: One of them is not finished; all were asked for.
         """
         scores, waits = [], False
-        for arch in archs:
+        for arch, units in zip(archs, kept or [None] * len(archs), strict=True):
             try:
-                scores.append(self.evaluate(arch, evaluator, **settings))
+                scores.append(self.evaluate(arch, evaluator, dense=dense, kept=units))
             except Pending:
                 waits = True
         if waits:

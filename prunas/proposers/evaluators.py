@@ -203,12 +203,13 @@ class Evaluator:
         Args:
             arch: The point.
             run: The run whose weights it inherits.
-            kept: Units of each narrowed group that stay; None leaves that to the evaluator.
+            kept: Units of each narrowed group that stay; None leaves that to the evaluator. A super-network's
+                slices are its first channels, whatever is said here.
             seed: Of what a rebuild draws.
         """
         known = {option.name for option in self.entry.options}
         inherit: dict[str, Any] = {"run": run}
-        if kept is not None:
+        if kept is not None and self.entry.source == "dense":
             inherit["kept"] = {group: list(units) for group, units in kept.items()}
         else:
             inherit["select"] = self.setting("select") if "select" in known else "first"

@@ -179,7 +179,7 @@ def construct(
     return net
 
 
-class _Unexpected(Exception):
+class _Unexpected(InputError):  # `make_network` lets it pass
     """A layer is given another size than the dense network's."""
 
     def __init__(self, path: str) -> None:

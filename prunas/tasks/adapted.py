@@ -9,7 +9,18 @@ from torch import Tensor
 from prunas.data.dataset import Indices
 from prunas.errors import InputError
 from prunas.files import digest
-from prunas.tasks.base import Feed, Inputs, Network, Smoothable, Split, Task, Totals, joined
+from prunas.tasks.base import (
+    Distillable,
+    Feed,
+    Inputs,
+    Mixable,
+    Network,
+    Smoothable,
+    Split,
+    Task,
+    Totals,
+    joined,
+)
 from prunas.tasks.score import Averaged, Score, described
 
 __all__ = ["Adapted", "adapted"]
@@ -24,7 +35,14 @@ class Adapted:
     Attributes:
         task: Whose data it has, and all else that is not replaced. Its batches are pairs (inputs, targets).
         score: See `Task`.
+        smoothed_loss: See `Smoothable`; not there beside a loss of a user's.
+        distillation_loss: See `Distillable`; not there where nothing reads outputs in the task's way.
+        soft_classes: See `Mixable`; not there beside a user's function, which is given labels as they are.
     """
+
+    smoothed_loss: Callable[[Network, Any, float], Tensor]
+    distillation_loss: Callable[[Any, Any, float], Tensor]
+    soft_classes: int
 
     def __init__(
         self,
@@ -37,6 +55,12 @@ class Adapted:
     ) -> None:
         self.task, self.score = task, score
         self._loss, self._measure, self._of, self._parts = loss, measure, of, parts
+        if isinstance(task, Smoothable) and loss is None:
+            self.smoothed_loss = task.smoothed_loss
+        if isinstance(task, Distillable) and (loss is None or measure is None):
+            self.distillation_loss = task.distillation_loss
+        if isinstance(task, Mixable) and loss is None and measure is None:
+            self.soft_classes = task.soft_classes
 
     @property
     def name(self) -> str:
@@ -174,15 +198,6 @@ class Adapted:
         return self.task.example(images)
 
 
-class _Smoothable(Adapted):
-    """With the task's own loss, whose labels can be smoothed."""
-
-    def smoothed_loss(self, net: Network, batch: Any, smoothing: float) -> Tensor:
-        """That of the task."""
-        assert isinstance(self.task, Smoothable)
-        return self.task.smoothed_loss(net, batch, smoothing)
-
-
 def adapted(
     task: Task,
     loss: Function | None,
@@ -202,6 +217,4 @@ def adapted(
     Raises:
         InputError: The score is not described.
     """
-    score, of = described(measure, table, task.score)
-    kind = _Smoothable if loss is None and isinstance(task, Smoothable) else Adapted
-    return kind(task, loss, measure, score, of, parts)
+    return Adapted(task, loss, measure, *described(measure, table, task.score), parts)

@@ -39,8 +39,8 @@ Totals = Any
 """What a score is made of: the sum of a task's statistics (statistics,), float64 on the CPU; or, of a task that
 does not sum, a list of what `Task.totals` gave for each batch, tensors on the CPU."""
 
-LOOKED_AT = 1024
-"""Samples of a split that a task looks at before training."""
+LOOKED_AT = 256, 2**26
+"""Samples of a split that a task looks at before training; more where all their inputs are no more numbers."""
 
 _ROUNDING = 1e-9
 
@@ -287,8 +287,12 @@ class DataSetTask:
         """The first ones."""
         return self.members("train")[:images]
 
-    def look(self, split: Split, images: int = LOOKED_AT) -> "Iterator[Any]":
+    def look(self, split: Split, images: int = 0) -> "Iterator[Any]":
         """Targets of a split in batches on the CPU, of so many samples at most: always the same ones.
+
+        Args:
+            split: The split.
+            images: How many; 0 leaves it to `LOOKED_AT`.
 
         Raises:
             InputError: The split is empty.
@@ -298,13 +302,15 @@ class DataSetTask:
         members = self.members(split)
         if not len(members):
             raise InputError(f"task {self.name!r}: its data have no sample in {split}; give it some")
+        least, numbers = LOOKED_AT
+        images = images or max(least, numbers // math.prod(self.data.shape))
         if images < len(members):
             members = self.members(split, images)
         feed = self.feed(members, min(len(members), 64), device=torch.device("cpu"))
         for draw in feed.draws(None):
             yield feed.gather(draw)[1]
 
-    def targets(self, split: Split, images: int = LOOKED_AT) -> "Tensor":
+    def targets(self, split: Split, images: int = 0) -> "Tensor":
         """As `look`, in one tensor (samples, ...).
 
         Raises:
@@ -312,13 +318,22 @@ class DataSetTask:
         """
         import torch
 
-        batches = list(self.look(split, images))
-        if not isinstance(batches[0], torch.Tensor):
+        return torch.cat([self._tensor(targets) for targets in self.look(split, images)])
+
+    def _tensor(self, targets: Any) -> "Tensor":
+        """One tensor of targets.
+
+        Raises:
+            InputError: They are tensors by name.
+        """
+        import torch
+
+        if not isinstance(targets, torch.Tensor):
+            names = " and ".join(targets)
             raise InputError(
-                f"task {self.name!r}: its data have targets by name, {' and '.join(batches[0])}; one tensor "
-                "is wanted"
+                f"task {self.name!r}: its data have targets by name, {names}; one tensor is wanted"
             )
-        return torch.cat(batches)
+        return targets
 
 
 class SplitTask(DataSetTask):

@@ -1,5 +1,6 @@
 """The task `classification`: one label an image, cross entropy, top-1 accuracy."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,21 @@ from scipy.special import bdtr
 from torch import Tensor
 
 from prunas.data.dataset import Batch
+from prunas.data.samples import Kind, kind_of
+from prunas.data.splitting import only_class
 from prunas.tasks.base import DataSetTask, Network
 from prunas.tasks.distillation import softened_divergence
 from prunas.tasks.score import ACCURACY
 
 __all__ = ["Classification", "chance_ceiling"]
+
+TASKS: Mapping[Kind, str] = {
+    "multilabel": "multilabel",
+    "values": "regression",
+    "mask": "segmentation",
+    "boxes": "detection",
+}
+"""What targets of other kinds are for."""
 
 LEVEL = 0.95
 """Share of all tests in which guessing stays below `chance_ceiling`, or meets it."""
@@ -89,10 +100,11 @@ class Classification(DataSetTask):
 
     def unusable(self) -> str | None:
         """See `Task.unusable`."""
+        if (kind := kind_of(self.data.targets)) != "class":
+            return f'have targets of another kind; write task = "{TASKS[kind]}"'
         for split, members in self.data.splits.items():
-            there = np.unique(self.data.labels[members])
-            if len(there) == 1:
-                return f"have only class {there[0]} in {split}; nothing can be told apart there"
+            if (only := only_class(self.data.labels[members])) is not None:
+                return f"have only class {only} in {split}; nothing can be told apart there"
         return None
 
 

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from prunas.data.dataset import Batch
 from prunas.tasks.base import Network, SplitTask, shape_problem
+from prunas.tasks.distillation import softened_divergence
 from prunas.tasks.measures import mean_average_precision
 from prunas.tasks.score import Score
 
@@ -32,6 +34,11 @@ class Multilabel(SplitTask):
         """Binary cross entropy, mean over images and classes."""
         images, targets = batch
         return F.binary_cross_entropy_with_logits(net(images), targets.float())
+
+    def distillation_loss(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """See `prunas.tasks.distillation.softened_divergence`; every class is there or not."""
+        ours, theirs = (torch.stack((logits, torch.zeros_like(logits)), 1) for logits in (student, teacher))
+        return softened_divergence(ours, theirs, temperature)
 
     def measure(self, outputs: Tensor, targets: Tensor) -> float:
         """Mean average precision in percent."""

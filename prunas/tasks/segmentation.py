@@ -8,6 +8,7 @@ from torch import Tensor
 
 from prunas.data.dataset import Batch
 from prunas.tasks.base import DataSetTask, Network, shape_problem
+from prunas.tasks.distillation import softened_divergence
 from prunas.tasks.score import Score
 
 __all__ = ["Segmentation"]
@@ -40,8 +41,9 @@ class Segmentation(DataSetTask):
     def chance(self) -> float:
         """What answering the most frequent class everywhere reaches, in percent."""
         classes = self.data.classes
-        masks = self.targets("test")
-        there = torch.bincount(masks[masks != IGNORED], minlength=classes)
+        there = torch.zeros(classes, dtype=torch.int64)
+        for masks in map(self._tensor, self.look("test")):
+            there += torch.bincount(masks[masks != IGNORED], minlength=classes)
         return float(100 * there.max() / there.sum() / (there > 0).sum())
 
     def loss(self, net: Network, batch: Batch) -> Tensor:
@@ -65,6 +67,10 @@ class Segmentation(DataSetTask):
         if isinstance(outputs, dict) and "aux" in outputs:
             loss = loss + AUXILIARY * cross_entropy(outputs["aux"])
         return loss
+
+    def distillation_loss(self, student: Any, teacher: Any, temperature: float) -> Tensor:
+        """See `prunas.tasks.distillation.softened_divergence`; of the first head alone."""
+        return softened_divergence(_answer(student), _answer(teacher), temperature)
 
     def totals(self, net: Network, batch: Batch) -> Tensor:
         """Pixels by class (row) and answer (column), (classes * classes,)."""
@@ -104,11 +110,12 @@ class Segmentation(DataSetTask):
     def unusable(self) -> str | None:
         """See `Task.unusable`."""
         for split in ("train", "val", "test"):
-            masks = self.targets(split)
-            if masks.ndim != 3 or masks.is_floating_point():
-                kind = f"{str(masks.dtype).removeprefix('torch.')} of shape {tuple(masks.shape[1:])}"
-                return f"have targets of {kind}; a mask (H, W) of integer classes is wanted"
-            there = torch.unique(masks[masks != IGNORED])
+            there = torch.zeros(0, dtype=torch.int64)
+            for masks in map(self._tensor, self.look(split)):
+                if masks.ndim != 3 or masks.is_floating_point():
+                    kind = f"{str(masks.dtype).removeprefix('torch.')} of shape {tuple(masks.shape[1:])}"
+                    return f"have targets of {kind}; a mask (H, W) of integer classes is wanted"
+                there = torch.unique(torch.cat((there, masks[masks != IGNORED])))
             if len(there) < 2:
                 only = f"only class {int(there)}" if len(there) else "no judged pixel"
                 return f"have {only} in the masks of {split}; nothing can be told apart there"

@@ -1,7 +1,6 @@
 """The survey: trace, label, condense, describe, verify."""
 
 import copy
-import dataclasses
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -13,7 +12,7 @@ from prunas.errors import InputError
 from prunas.inputs import Inputs
 from prunas.surgery.assemble import shrink
 from prunas.surgery.construct import Factory, construction_order
-from prunas.survey import Frozen, Survey
+from prunas.survey import Survey
 from prunas.tracing.describe import describe
 from prunas.tracing.example import Example, sample
 from prunas.tracing.labels import alike
@@ -23,7 +22,17 @@ from prunas.tracing.part import check_rest, in_whole, look_at_rest, part_of
 from prunas.tracing.propagate import LabelPass, label
 from prunas.tracing.refusals import forbid_outside, forbid_shared, forbid_unmade
 from prunas.tracing.settle import settled
-from prunas.tracing.trace import BATCH, MODES, Trace, Untraceable, exported, on_meta, trace_mode, traced
+from prunas.tracing.trace import (
+    BATCH,
+    MODES,
+    Trace,
+    Untraceable,
+    exported,
+    given_to,
+    on_meta,
+    trace_mode,
+    traced,
+)
 from prunas.tracing.untouched import running, untouched
 from prunas.tracing.verify import named
 from prunas.tracing.work import work_of_one_image
@@ -45,7 +54,7 @@ def survey(
     every operation with the dense network's. Where they differ, the channels that met there are frozen and the
     comparison is repeated.
 
-    A network that torch.fx cannot trace is traced by torch.export; its blocks stay, and `Survey.frozen` says why.
+    A network that torch.fx cannot trace is traced by torch.export.
 
     Args:
         factory: Returns a fresh network; the same network at every call.
@@ -93,11 +102,17 @@ def _survey(
     if given is None:
         types = [p.dtype for p in net.parameters() if p.dtype.is_floating_point]
         given = sample(inputs, 1, dtype=types[0] if types else None, device="meta")
-    trace, passes, ledger, notes = _labelled(net, given.of(BATCH), ledger)
+    try:
+        given_to(net, given)
+    except TypeError as error:
+        raise InputError(
+            f"the network's forward is called with {inputs}, and that does not fit: {error}; name what it takes, "
+            "as in input = [{ x = [3, 32, 32] }, { y = [10] }]"
+        ) from error
+    trace, passes, ledger = _labelled(net, given.of(BATCH), ledger)
     work = work_of_one_image(net, trace, passes[False])
     draft = partial(describe, net, order, inputs, ledger, passes=[*passes.values()], work=work)
-    survey = settled(factory, ledger, trace, passes, draft, seed)
-    return dataclasses.replace(survey, frozen=(*survey.frozen, *notes))
+    return settled(factory, ledger, trace, passes, draft, seed)
 
 
 def _made(factory: Factory) -> tuple[nn.Module, tuple[str, ...]]:
@@ -131,7 +146,7 @@ def _survey_of_part(
 
 def _labelled(
     net: nn.Module, example: Example, ledger: Ledger
-) -> tuple[Trace, dict[bool, LabelPass], Ledger, tuple[Frozen, ...]]:
+) -> tuple[Trace, dict[bool, LabelPass], Ledger]:
     """Traces the network and labels its channels, by torch.export if torch.fx cannot follow it.
 
     Args:
@@ -140,8 +155,8 @@ def _labelled(
         ledger: The labels so far; it is left as it is.
 
     Returns:
-        The way of tracing, the passes by mode (train, eval; only the latter if they are alike), the ledger with
-        what the passes entered, and what is frozen because of the way.
+        The way of tracing, the passes by mode (train, eval; only the latter if they are alike), and the ledger
+        with what the passes entered.
     """
     refused: list[Untraceable] = []
     for trace in (traced, exported):
@@ -159,8 +174,7 @@ def _labelled(
         except Untraceable as error:
             refused.append(error)
             continue
-        why = "torch.fx cannot trace the network, and only there are blocks found: "
-        return trace, passes, entered, tuple(Frozen("every block", why + e.why, e.place) for e in refused)
+        return trace, passes, entered
     first, second = refused
     raise InputError(f"the network cannot be traced, not by torch.fx: {first}; nor by torch.export: {second}")
 

@@ -12,7 +12,7 @@ from torch import fx, nn
 from prunas.graphs.structure import structure
 from prunas.surgery.assemble import select_inputs, shrink
 from prunas.surgery.construct import Factory
-from prunas.surgery.remove import pass_through
+from prunas.surgery.remove import pass_through, without_branch
 from prunas.surgery.weights import gated_axes
 from prunas.survey import FIXED, Block, Survey
 from prunas.tracing.compare import detour, difference, reshaped
@@ -120,7 +120,7 @@ def failure(
             built = label(net, graph, ledger, dense.example, training, dense.memo, selecting)
             if (node := difference(dense, built)) is not None:
                 return Failure(COMPUTES_ELSE, where(named(node, dense.graph)), node)
-        return standing_blocks(net, draft, graphs, dense.example) if narrowest else None
+        return standing_blocks(net, draft, graphs, dense.example, trace) if narrowest else None
     except Mismatch as error:
         return Failure(OTHER_CHANNELS, where(named(error.node, graph)), error.node)
     except Untraceable as error:
@@ -192,7 +192,7 @@ def bisected(fails: Callable[[Sequence[T]], Any], things: Sequence[T]) -> list[T
 
 
 def standing_blocks(
-    net: nn.Module, draft: Survey, graphs: Mapping[bool, fx.Graph], example: Example
+    net: nn.Module, draft: Survey, graphs: Mapping[bool, fx.Graph], example: Example, trace: Trace
 ) -> Failure | None:
     """Finds blocks in whose absence a network does something else around them.
 
@@ -203,7 +203,12 @@ def standing_blocks(
         draft: Its survey.
         graphs: Its graphs by mode.
         example: Its arguments, on the meta device.
+        trace: How it was traced.
     """
+    if trace is not traced:  # a block is built without its branch by torch.fx, which must see the same one
+        unlike = {block.name: why for block in draft.blocks if (why := _unlike(net, block))}
+        if unlike:
+            return Failure(next(iter(unlike.values())), blocks=tuple(unlike))
 
     def fails(blocks: Sequence[Block]) -> str:
         inside = {path for block in blocks for path in block.chain or (block.name,)}
@@ -211,7 +216,7 @@ def standing_blocks(
         try:
             for block in blocks:
                 pass_through(net, block.chain or (block.name,))
-            rest = {training: trace_mode(traced, net, example, training) for training in graphs}
+            rest = {training: trace_mode(trace, net, example, training) for training in graphs}
         except Untraceable as error:
             return f"the network fails without it: {error}"
         finally:
@@ -226,6 +231,21 @@ def standing_blocks(
         return None
     blocks = bisected(fails, draft.blocks)
     return Failure(fails(blocks[:1]) or why, blocks=tuple(block.name for block in blocks))
+
+
+def _unlike(net: nn.Module, block: Block) -> str:
+    """Why a block that was found in a graph of torch.export is not built as it was found; empty if it is."""
+    if block.chain:
+        return ""
+    module = net.get_submodule(block.name)
+    try:
+        rest = without_branch(module)
+    except Exception as error:  # whatever torch.fx or a user's forward raises
+        return f"torch.fx cannot trace it: {str(error).partition(chr(10))[0]}"
+    every = {f"{block.name}.{name}" for name, _ in module.named_parameters()}
+    gone = every - {f"{block.name}.{name}" for name, _ in rest.named_parameters()}
+    inside = tuple(f"{name}." for name in block.branch)
+    return "" if gone == {n for n in every if f"{n}.".startswith(inside)} else "torch.fx sees another branch"
 
 
 def line_of(graph: fx.Graph, inside: set[str]) -> list[Any]:

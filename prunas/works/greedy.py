@@ -62,11 +62,9 @@ def run(
     target = Target.from_json(options["target"])
     table = quantised(space, how.setting("quanta"))
     kept = folder / "path.json"
-    done = (
-        cast(dict[str, Any], read_json(kept))
-        if kept.is_file()
-        else {"path": [], "scores": [], "seconds": 0.0}
-    )
+    done: dict[str, Any] = {"path": [], "scores": [], "seconds": 0.0}
+    if kept.is_file():
+        done |= cast(dict[str, Any], read_json(kept))
     spent = done["seconds"]
     with side_by_side(where, stop) as (_, stepped):
         batches = Batches(

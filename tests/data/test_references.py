@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import prunas
-from prunas.cli import main
 from prunas.data import arrays
 from prunas.data.find import find_data, load_data
 from prunas.errors import InputError
@@ -20,6 +19,7 @@ from prunas.runs.execute import execute
 from prunas.runs.store import Store
 from prunas.spaces.load import load_space
 from prunas.works.runtime import task_of_spec
+from tests.commands import command
 
 SOURCE = """
 import numpy as np
@@ -48,12 +48,6 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("own.toml").write_text(SPACE)
     Path("mine.py").write_text(SOURCE)
     return tmp_path
-
-
-def command(*words: str) -> int | str | None:
-    with pytest.raises(SystemExit) as ended:
-        main(list(words))
-    return ended.value.code
 
 
 def setting_of(**changes: Any) -> Any:
@@ -155,10 +149,10 @@ def test_data_are_given_in_python(there: Path, capsys: pytest.CaptureFixture[str
 def test_an_object_is_known_in_its_own_process_alone(there: Path) -> None:
     setting = setting_of(data=arrays("mine", (np.zeros((120, 1, 8, 8)), np.arange(120) % 10)))
     spec = setting.dense(0, None).job.spec
-    assert spec["data"]["name"].startswith("live:data-")
+    assert spec["data"]["name"].startswith("live:mine_")
     assert task_of_spec(spec).data.name == "mine"  # type: ignore[attr-defined]
-    with pytest.raises(InputError, match=r'executor="serial"'):
-        task_of_spec({**spec, "data": {**spec["data"], "name": "live:data-999"}})
+    with pytest.raises(InputError, match="was made in Python by another process"):
+        task_of_spec({**spec, "data": {**spec["data"], "name": "live:mine_0"}})
 
 
 def test_registered_data_name_their_runs_as_ever(small_space: Path) -> None:

@@ -154,7 +154,9 @@ def test_factors_decide_what_finetuning_starts_from(searched: tuple[Plan, Path, 
     inherit = {k: v for k, v in result["spec"]["inherit"].items() if k != "rebuild"}
     plain = work.run(result["spec"] | {"inherit": inherit}, folder=folder, **quiet)
     assert plain is not None
-    assert plain["losses"] != pytest.approx(again["losses"])  # the tolerance within which the same job repeats
+    assert plain["losses"] != pytest.approx(
+        again["losses"]
+    )  # the tolerance within which the same job repeats
 
 
 def test_a_killed_training_with_a_teacher_ends_as_one_that_was_not(

@@ -416,6 +416,13 @@ def test_the_measured_speed_decides_once_what_a_time_means(
     assert prepare_shrink(small_space, **asked | {"time": "2m"}).forecast.epochs > 4
 
 
+def test_a_budget_that_the_plan_does_not_need_is_said(small_space: Path, weights: Path) -> None:
+    asked: dict[str, Any] = {"weights": weights, "keep": 0.5, "proposers": "l1", "protocol": "finetune"}
+    (note,) = (note for note in prepare_shrink(small_space, epochs=100, **asked).notes if "are used" in note)
+    assert note.startswith("8 of 100 epochs are used: no training is longer than the recipe's 4")
+    assert not any("are used" in note for note in prepare_shrink(small_space, epochs=8, **asked).notes)
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("2h", 7200), ("30m", 1800), ("1h30m", 5400), ("45s", 45), ("90min", 5400), (12, 12)],
@@ -446,71 +453,6 @@ def test_a_penalty_is_trained_only_where_the_budget_allows_or_the_user_asks(
     assert names(epochs=31)[1] == ()
     assert names(epochs=32)[1] == ("slimming",)
     assert names(proposers=["slimming"], epochs=20) == (("slimming", "l1"), ("slimming",))
-
-
-# Bad input
-
-
-def refused(small_space: Path, weights: Any, **asked: Any) -> str:
-    with pytest.raises(InputError) as error:
-        prepare_shrink(small_space, weights=weights, **{"keep": 0.5} | asked)
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
-@pytest.mark.parametrize("keep", [0.0, 1.0, 1.5, -0.5, float("nan")])
-def test_a_share_that_is_no_share_is_refused(keep: float, small_space: Path, weights: Path) -> None:
-    assert "--keep must be above 0 and below 1" in refused(small_space, weights, keep=keep)
-
-
-@pytest.mark.parametrize(
-    ("asked", "reason"),
-    [
-        ({"keep": None}, "needs one target; give --keep"),
-        ({"budget": "1k"}, "needs one target"),
-        ({"keep": None, "budget": "36710"}, "no less than the network has already"),
-        ({"epochs": 5, "time": "2h"}, "a budget is --for or --epochs, not both"),
-        ({"epochs": 0}, "--epochs must be a whole number above 0"),
-        ({"seed": -1}, "--seed must be a whole number from 0"),
-        ({"protocol": "finetune:20"}, "epochs come from the budget; leave out :20"),
-        ({"protocol": "scratch-b"}, "its length is not a number of epochs"),
-        ({"protocol": "scratch-e"}, "none of these inherits the given weights; add finetune"),
-        ({"protocol": "finetuned"}, "finetune"),
-        ({"proposers": "magnitude"}, "decides kernel, and shrink narrows widths"),
-        ({"proposers": "tpe"}, "it needs trials"),
-        ({"proposers": "l2"}, "unknown proposer"),
-        ({"options": {"slimming": {"pull": 1.0}}}, "slimming"),
-        ({"input": (1, 8, 8)}, "input= is for a function"),
-    ],
-)
-def test_what_cannot_be_meant_is_refused_before_anything_is_trained(
-    asked: dict[str, Any], reason: str, small_space: Path, weights: Path
-) -> None:
-    assert reason in refused(small_space, weights, **asked)
-
-
-def test_a_network_without_weights_or_with_those_of_another_is_refused(
-    small_space: Path, weights: Path, tmp_path: Path
-) -> None:
-    assert "give its weights (--weights FILE)" in refused(small_space, None)
-    other = tmp_path / "other.pth"
-    torch.save(vgg11(channels=1, base=8, pools=2).state_dict(), other)
-    assert "does not fit the dense network: " in refused(small_space, other)
-
-
-def test_data_without_a_validation_split_are_refused(small_space: Path, weights: Path) -> None:
-    setting = make_setting(load_space(str(small_space)), weights=weights)
-    bare = replace(setting, images={"train": 1000, "train+val": 1000})
-    with pytest.raises(InputError, match="'digits' has no validation split, by which shrink picks"):
-        make_shrink_plan(bare, keep=0.5)
-
-
-def test_a_network_in_which_no_width_varies_is_refused(
-    tmp_path: Path, weights: Path, small_space: Path
-) -> None:
-    held = tmp_path / "held.toml"
-    held.write_text(small_space.read_text().partition("[proposers")[0] + '[vary]\nexclude = ["*"]\n')
-    assert "none vary there" in refused(held, weights)
 
 
 # The work

@@ -161,11 +161,11 @@ def test_two_lines_are_enough():
         ("keep = [0.5, 0.25]", "keep = [0.5, 25]", ":8: keep.1: Input should be less than or equal to 1"),
         ("keep = [0.5, 0.25]", "keep = [0.0]", ":8: keep.0: Input should be greater than 0"),
         ("cap = 2.0", "cap = -1", ":9: cap: Input should be greater than or equal to 1"),
-        ("input = [3, 32, 32]", "input = []", ":4: input: List should have at least 1 item"),
+        ("input = [3, 32, 32]", "input = []", ":4: input: the input [] is none; write "),
         (
             "input = [3, 32, 32]",
             "input = [3, 0, 32]",
-            ":4: input.1: Input should be greater than or equal to 1",
+            ":4: input: the input's shape [3, 0, 32] has sizes below 1",
         ),
         ("input = [3, 32, 32]\n", "", ": input: Field required"),
         ("mine.py:factory", "mine.py", ":2: network: String should match pattern"),

@@ -1,6 +1,7 @@
 """The bundled tasks: their scores against published and independent values, and what they refuse."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ from sklearn.metrics import jaccard_score, r2_score
 from torch import nn
 
 from examples.canvases import canvases
+from prunas.data.samples import Form
 from prunas.errors import InputError
 from prunas.recipe import recipe
 from prunas.tasks import measures
-from prunas.tasks.base import SplitTask, judge
+from prunas.tasks.base import Distillable, SplitTask, judge
 from prunas.tasks.classification import Classification
 from prunas.tasks.detection import Detection, objects
 from prunas.tasks.multilabel import Multilabel
@@ -245,6 +247,32 @@ def test_what_fits_is_accepted(name: str) -> None:
 def test_outputs_that_do_not_fit_targets_are_refused(name: str, output: Any, says: str) -> None:
     kind, targets, classes, _ = GOOD[name]
     assert says in kind(held(np.zeros((8, 1, 2, 2)), targets, classes)).unfit(output, 2)
+
+
+def test_a_teacher_is_followed_in_the_terms_of_the_task() -> None:
+    student, teacher = torch.randn(2, 4, 3, 2, 2, generator=torch.Generator().manual_seed(0)).unbind()
+    ours, theirs = ((z.double() / 2).softmax(1) for z in (student, teacher))
+    divergence = 4 * (theirs * (theirs / ours).log()).sum(1).mean()
+    data = held(np.zeros((8, 1, 2, 2)), MASK, 3)
+    segmented = Segmentation(data).distillation_loss({"out": student, "aux": 0}, {"out": teacher}, 2.0)
+    assert segmented.item() == pytest.approx(divergence.item(), rel=1e-5)
+    z, t = student[..., 0, 0], teacher[..., 0, 0]
+    p, q = ((logits.double() / 2).sigmoid() for logits in (z, t))
+    bernoulli = 4 * (q * (q / p).log() + (1 - q) * ((1 - q) / (1 - p)).log()).mean()
+    assert Multilabel(data).distillation_loss(z, t, 2.0).item() == pytest.approx(bernoulli.item(), rel=1e-5)
+    squares = (z.double() - t.double()).square().mean()
+    assert Regression(data).distillation_loss(z, t, 2.0).item() == pytest.approx(squares.item(), rel=1e-5)
+    assert [
+        isinstance(kind(data), Distillable) for kind in (Multilabel, Regression, Segmentation, Detection)
+    ] == [
+        *(True, True, True),
+        False,
+    ]
+
+
+def test_targets_of_another_task_are_told_apart() -> None:
+    numbers = replace(held(np.zeros((8, 1, 2, 2)), np.arange(8.0)[:, None]), targets=Form((1,), "float32"))
+    assert Classification(numbers).unusable() == 'have targets of another kind; write task = "regression"'
 
 
 def test_a_score_that_is_no_number_is_refused() -> None:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from prunas.cli import main
 from prunas.data import load
 from prunas.errors import InputError
 from prunas.experiments.plan import make_plan, make_setting
@@ -17,7 +16,7 @@ from prunas.experiments.repeat import command_of
 from prunas.spaces.load import load_space
 from prunas.spaces.study import Study
 from prunas.tasks import measures
-from prunas.tasks.base import training_loss
+from prunas.tasks.base import Distillable, Mixable, training_loss
 from prunas.tasks.load import (
     CLASSIFICATION,
     TaskReference,
@@ -29,6 +28,7 @@ from prunas.tasks.load import (
 )
 from prunas.tasks.score import Score
 from prunas.works import train
+from tests.commands import command
 
 MINE = """
 import torch
@@ -82,12 +82,6 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def command(*words: str) -> int | str | None:
-    with pytest.raises(SystemExit) as ended:
-        main(list(words))
-    return ended.value.code
-
-
 SHORT = ("--epochs", "1", "--images", "128", "--seeds", "1", "--no-controls", "--no-dense")
 
 
@@ -106,7 +100,7 @@ def test_a_search_learns_by_the_loss_and_ends_in_the_score(
     assert 0 < result["train_scores"][0] < 1
     assert result["losses"][0] < 1.5  # a margin loss of ten classes begins below 1; cross entropy at log 10
     spec = json.loads((folder / "job.json").read_text())["spec"]
-    assert spec["task"]["loss"] == {"name": "mine.py:loss", "source": MINE}
+    assert (spec["task"]["loss"]["name"], spec["task"]["loss"]["source"]) == ("mine.py:loss", MINE)
     assert command("search", "doubt.toml", "--proposer", "uniform", *SHORT, "--json") == 0
     assert json.loads(capsys.readouterr().out)["trained"] == 0
     assert command("compare", "doubt") == 0
@@ -186,6 +180,7 @@ def test_labels_are_smoothed_by_the_tasks_own_loss_alone(there: Path) -> None:
     own, _ = make_task(plain, data)
     smoothed = [training_loss(task, 0.1)(lambda x: outputs, batch).item() for task in (own, judged)]
     assert smoothed[0] == smoothed[1]
+    assert isinstance(judged, Distillable) and not isinstance(judged, Mixable)
     learnt, _ = make_task(with_loss(plain, "mine.py:loss", Path()), data)
     with pytest.raises(InputError, match="has no labels to smooth"):
         training_loss(learnt, 0.1)

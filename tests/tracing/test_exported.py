@@ -1,5 +1,6 @@
 """Networks that torch.fx cannot trace: what torch.export makes of them, and the numbers it hides."""
 
+import dataclasses
 import gc
 import logging
 import weakref
@@ -41,9 +42,6 @@ def widths(made: Survey) -> dict[str, int]:
 def reasons(made: Survey) -> dict[str, tuple[str, str]]:
     told = {frozen.what: (frozen.why, frozen.where) for frozen in made.frozen}
     assert told.pop("last")[0] == "the network's output"
-    assert told.pop("every block")[0].startswith(
-        "torch.fx cannot trace the network, and only there are blocks found"
-    )
     return told
 
 
@@ -61,9 +59,81 @@ def test_a_network_for_export_varies_as_it_would_for_fx() -> None:
         traced.rows,
     )
     assert reasons(made) == {}
-    (note,) = [frozen for frozen in made.frozen if frozen.what == "every block"]
-    assert "'len' is not supported in symbolic tracing" in note.why
-    assert note.where.startswith("test_exported.py:")
+
+
+class OwnNorm(nn.BatchNorm2d):
+    """A norm whose `forward` is its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, self.training, 0.1, self.eps
+        )
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(12, 12, 3, padding=1), OwnNorm(12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x + self.norm(self.conv(x))).relu()
+
+
+class Listed(nn.Module):
+    """Blocks in a list, called by `forward` itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 12, 3), OwnNorm(12)
+        self.blocks, self.last = nn.ModuleList([Block(), Block()]), nn.Conv2d(12, 4, 1)
+
+    def body(self, x: Tensor) -> Tensor:
+        x = self.norm(self.stem(x))
+        for block in self.blocks:
+            x = block(x)
+        return self.last(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+class ListedForExport(Listed):
+    def forward(self, x: Tensor) -> Tensor:
+        assert len(x) > 0
+        return self.body(x)
+
+
+def test_lists_of_modules_own_norms_and_blocks_are_found_as_by_fx() -> None:
+    made, traced = check_points(ListedForExport, SHAPE), survey(Listed, SHAPE)
+    assert widths(made) == {"stem": 12}
+    assert dataclasses.replace(made, frozen=(), blocks=()) == dataclasses.replace(
+        traced, frozen=(), blocks=()
+    )
+    for survey_of_blocks in (made, traced):
+        assert [block.name for block in survey_of_blocks.blocks] == ["blocks.0", "blocks.1"]
+    assert [set(block.branch) for block in made.blocks] == [set(block.branch) for block in traced.blocks]
+    assert reasons(made) == {}
+
+
+class Deaf(Block):
+    """Cannot be built without its branch, since torch.fx builds it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert len(x) > 0
+        return super().forward(x)
+
+
+def test_a_block_that_torch_fx_cannot_trace_stays() -> None:
+    class Case(Listed):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.ModuleList([Deaf(), Block()])
+
+    made = survey(Case, SHAPE)
+    assert [block.name for block in made.blocks] == ["blocks.1"]
+    ((what, (why, _)),) = reasons(made).items()
+    assert what == "blocks.0"
+    assert why.startswith("its branch cannot be removed: torch.fx cannot trace it: 'len' is not supported")
 
 
 def star_shape(x: Tensor) -> Tensor:

@@ -267,7 +267,9 @@ def test_a_second_input_needs_a_default() -> None:
             return self.last(self.stem(x) + self.stem(y))
 
     assert [group.name for group in survey(Masked, SHAPE).groups] == ["stem"]
-    with pytest.raises(InputError, match="forward also takes 'y', and one input is all that is given"):
+    with pytest.raises(
+        InputError, match="that does not fit: missing a required argument: 'y'; name what it takes"
+    ):
         survey(Two, SHAPE)
 
 

@@ -63,7 +63,7 @@ def test_torch_fx_follows_it_and_finds_the_blocks() -> None:
 
 def test_both_ways_see_the_same() -> None:
     one, other = surveyed("torch.fx"), surveyed("torch.export")
-    for name in ("groups", "gates", "order", "forms", "sites", "stages", "input"):
+    for name in ("groups", "gates", "blocks", "order", "forms", "layers", "sites", "rows", "stages", "input"):
         assert getattr(one, name) == getattr(other, name), name
 
 
