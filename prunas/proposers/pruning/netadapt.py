@@ -10,9 +10,10 @@ largest filters. The candidate with the least loss of score per saved cost is wh
 candidates of an iteration are scored side by side.
 
 Departures:
-    - A candidate is scored on validation images with the weights it inherits, batch norms estimated anew, or by the
-      search's evaluator, instead of after a short fine-tuning (the code's example: 500 steps); and the network
-      chosen keeps the trained weights. So the search is the greedy one of AutoSlim on a trained network, and costs forward passes alone.
+    - A candidate is scored on validation images with the weights it inherits, batch norms estimated anew, or by
+      the search's evaluator, instead of after a short fine-tuning (the code's example: 500 steps); and the
+      network chosen keeps the trained weights. So the search is the greedy one of AutoSlim on a trained network,
+      and costs forward passes alone.
     - Filters are ranked by the sum of their absolute weights, as in `l1`, not by that of their squares.
     - Of one search all targets are read off: where the next step would pass a target, the candidates are cut to
       the target for its answer, and the search goes on without that.
