@@ -57,6 +57,21 @@ THINET = (
     at_least(1, "images", 256, "images of the training split that are looked at"),
     at_least(1, "places", 10, "entries sampled of each, per reading layer"),
 )
+LOWER = Option(
+    "lower",
+    float,
+    None,
+    "least share of a dimension that stays; 0.2, or less where a budget needs it",
+    lambda share: 0 < share < 1,
+    "between 0 and 1",
+)
+REWARD = Option(
+    "reward",
+    str,
+    "score",
+    "what an episode is worth: its score, or its error times the logarithm of its MACs",
+    choices=("score", "error-cost"),
+)
 STARTUP = at_least(1, "startup", 5, "trials drawn at random before the model is used")
 SAMPLER = (
     Option("vary", str, "width", "what the profile scales", choices=DIMENSIONS),
@@ -87,6 +102,17 @@ SAMPLER = (
         "between 0 and 1",
     ),
 )
+
+
+def _before_learning(default: float) -> Option:
+    return Option(
+        "startup",
+        float,
+        default,
+        "share of the trials that come before the agent learns",
+        lambda share: 0 < share <= 1,
+        "above 0, at most 1",
+    )
 
 
 def _pull(default: float | None, help: str) -> Option:
@@ -267,6 +293,30 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             needs=("trials",),
             trainings_per_target=16,
             options=SAMPLER,
+            draws=True,
+        ),
+        "amc": Entry(
+            "prunas.proposers.agents.amc:AMC",
+            "sampler",
+            "an agent that learns from scores how much of each layer to keep (DDPG)",
+            "He et al., AMC: AutoML for Model Compression and Acceleration on Mobile Devices, ECCV 2018, "
+            "arXiv:1802.03494",
+            needs=("trials",),
+            least=2,
+            trainings_per_target=16,
+            options=(LOWER, _before_learning(1 / 3), REWARD),
+            draws=True,
+        ),
+        "amc-pocketflow": Entry(
+            "prunas.proposers.agents.amc:PocketFlow",
+            "sampler",
+            "PocketFlow's agent: as amc, with smaller networks and noise on their parameters",
+            "Wu et al., PocketFlow: An Automated Framework for Compressing and Accelerating Deep Neural Networks, "
+            "NeurIPS workshop CDNNRIA 2018",
+            needs=("trials",),
+            least=2,
+            trainings_per_target=16,
+            options=(LOWER, _before_learning(0.25), REWARD),
             draws=True,
         ),
         "guided": Entry(
