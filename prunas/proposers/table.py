@@ -227,6 +227,31 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             weights=("initial",),  # a branch without its scale is another branch
             look=Style(ORANGE, "P", SOLID),
         ),
+        "blockdrop": Entry(
+            "prunas.proposers.agents.blockdrop:BlockDrop",
+            "automatic",
+            "blocks that a policy, learnt image by image, keeps least on average",
+            "Wu et al., BlockDrop: Dynamic Inference Paths in Residual Networks, CVPR 2018, arXiv:1711.08393",
+            dimensions=("depth",),
+            needs=("dense",),
+            options=(
+                at_least(1, "epochs", 60, "passes of the policy's training over its images"),
+                at_least(2, "images", 2048, "images of the training split that it learns from, at most"),
+                Option(
+                    "penalty", float, 1.0, "what a wrong answer costs", lambda cost: cost >= 0, "0 or more"
+                ),
+                Option(
+                    "alpha",
+                    float,
+                    0.8,
+                    "how close what is drawn keeps to the policy",
+                    lambda share: 0.5 < share < 1,
+                    "above 0.5, below 1",
+                ),
+                Option("beta", float, 0.1, "weight of the entropy", lambda weight: weight >= 0, "0 or more"),
+            ),
+            look=Style(ORANGE, "d", SOLID),
+        ),
         "magnitude": Entry(
             "prunas.proposers.pruning.magnitude:Magnitude",
             "automatic",

@@ -97,12 +97,18 @@ def brief() -> Callable[..., Brief]:
             drawn = torch.randn(min(images, 24), *space.survey.input, generator=generator)
             return [(part, torch.zeros(len(part), dtype=torch.int64)) for part in drawn.split(16)]
 
+        def work(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+            """A policy that keeps early branches more often, and the same ones for every image."""
+            assert name == "blockdrop/policy"
+            means = [1 - i / 10 for i, _ in enumerate(options["branches"])]
+            return {"means": means, "commonest": 1.0}
+
         def initial() -> dict[str, Tensor]:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 return {name: t.detach() for name, t in space.build().state_dict().items()}
 
-        told = {"space": space, "targets": (), "seed": 0, "lr_sum": 100.0, "dense": dense}
+        told = {"space": space, "targets": (), "seed": 0, "lr_sum": 100.0, "dense": dense, "work": work}
         return Brief(**told | {"calibration": calibration, "initial": initial} | changes)
 
     return make
