@@ -28,6 +28,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -201,11 +202,11 @@ class _Learning:
     def learnt(self) -> dict[str, Any]:
         """What the policies are like: see `run`."""
         batch, self.policy = self.options["batch"], self.policy.eval()
-        keep = torch.cat([self.policy(images) for images in self.images.split(batch)])
+        keep = torch.cat([self.policy(images) for images in torch.split(self.images, batch)])
         used = (keep >= 0.5).float()
-        parts = zip(self.images.split(batch), self.labels.split(batch), used.split(batch), strict=True)
+        parts = zip(*(torch.split(of, batch) for of in (self.images, self.labels, used)), strict=True)
         right = torch.cat([self.right(*part) for part in parts])
-        policies, counts = used.cpu().unique(dim=0, return_counts=True)
+        policies, counts = np.unique(used.cpu().numpy(), axis=0, return_counts=True)
         number = used.sum(1).double()
         return {
             "means": keep.double().mean(0).tolist(),

@@ -127,7 +127,8 @@ def removal_order(space: SearchSpace, means: dict[str, float]) -> list[str]:
     left: dict[int, int] = {}
     for block in space.survey.blocks:
         left[block.stage] = left.get(block.stage, 0) + 1
-    order, last = [], []
+    order: list[str] = []
+    last: list[str] = []
     for name in ranked:
         stage = space.survey.blocks[place[name]].stage
         (order if left[stage] > 1 else last).append(name)
