@@ -45,6 +45,7 @@ LUO = (
     "arXiv:1707.06342"
 )
 HE = "He et al., Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017, arXiv:1707.06168"
+WU = "Wu et al., BlockDrop: Dynamic Inference Paths in Residual Networks, CVPR 2018, arXiv:1711.08393"
 
 PRESET = Option(
     "preset", str, None, "a preset of the space whose widths are used, instead of uniform ones at each target"
@@ -71,6 +72,19 @@ REWARD = Option(
     "score",
     "what an episode is worth: its score, or its error times the logarithm of its MACs",
     choices=("score", "error-cost"),
+)
+POLICY = (
+    at_least(2, "images", 2048, "images of the training split that the policy learns from, at most"),
+    Option("penalty", float, 1.0, "what a wrong answer costs", lambda cost: cost >= 0, "0 or more"),
+    Option(
+        "alpha",
+        float,
+        0.8,
+        "how close what is drawn keeps to the policy",
+        lambda share: 0.5 < share < 1,
+        "above 0.5, below 1",
+    ),
+    Option("beta", float, 0.1, "weight of the entropy", lambda weight: weight >= 0, "0 or more"),
 )
 STARTUP = at_least(1, "startup", 5, "trials drawn at random before the model is used")
 SAMPLER = (
@@ -231,25 +245,10 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "prunas.proposers.agents.blockdrop:BlockDrop",
             "automatic",
             "blocks that a policy, learnt image by image, keeps least on average",
-            "Wu et al., BlockDrop: Dynamic Inference Paths in Residual Networks, CVPR 2018, arXiv:1711.08393",
+            WU,
             dimensions=("depth",),
             needs=("dense",),
-            options=(
-                at_least(1, "epochs", 60, "passes of the policy's training over its images"),
-                at_least(2, "images", 2048, "images of the training split that it learns from, at most"),
-                Option(
-                    "penalty", float, 1.0, "what a wrong answer costs", lambda cost: cost >= 0, "0 or more"
-                ),
-                Option(
-                    "alpha",
-                    float,
-                    0.8,
-                    "how close what is drawn keeps to the policy",
-                    lambda share: 0.5 < share < 1,
-                    "above 0.5, below 1",
-                ),
-                Option("beta", float, 0.1, "weight of the entropy", lambda weight: weight >= 0, "0 or more"),
-            ),
+            options=(at_least(0, "epochs", 60, "passes of the policy's training over its images"), *POLICY),
             look=Style(ORANGE, "d", SOLID),
         ),
         "magnitude": Entry(
@@ -489,6 +488,17 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
         "reconstruction-global-untrained": _untrained("reconstruction-global", HE, draws=True),
         "sss-unpenalised": _unpenalised(
             "prunas.proposers.pruning.sss:SparseStructureSelection", "sss", SSS, dimension="depth"
+        ),
+        "blockdrop-untaught": Entry(
+            "prunas.proposers.agents.blockdrop:BlockDrop",
+            "control",
+            "what blockdrop proposes if its policy has learnt nothing",
+            WU,
+            dimensions=("depth",),
+            needs=("dense",),
+            controls="blockdrop",
+            fixed=MappingProxyType({"epochs": 0}),
+            options=POLICY,
         ),
         "magnitude-untrained": _untrained("magnitude", HAN, dimension="kernel"),
     }
