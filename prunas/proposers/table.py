@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from prunas.names import DIMENSIONS, Decision
+from prunas.proposers.agents.options import LOWER, POLICY, REWARD, before_learning
 from prunas.proposers.entry import Entry
 from prunas.proposers.look import (
     BLACK,
@@ -58,34 +59,6 @@ THINET = (
     at_least(1, "images", 256, "images of the training split that are looked at"),
     at_least(1, "places", 10, "entries sampled of each, per reading layer"),
 )
-LOWER = Option(
-    "lower",
-    float,
-    None,
-    "least share of a dimension that stays; 0.2, or less where a budget needs it",
-    lambda share: 0 < share < 1,
-    "between 0 and 1",
-)
-REWARD = Option(
-    "reward",
-    str,
-    "score",
-    "what an episode is worth: its score, or its error times the logarithm of its MACs",
-    choices=("score", "error-cost"),
-)
-POLICY = (
-    at_least(2, "images", 2048, "images of the training split that the policy learns from, at most"),
-    Option("penalty", float, 1.0, "what a wrong answer costs", lambda cost: cost >= 0, "0 or more"),
-    Option(
-        "alpha",
-        float,
-        0.8,
-        "how close what is drawn keeps to the policy",
-        lambda share: 0.5 < share < 1,
-        "above 0.5, below 1",
-    ),
-    Option("beta", float, 0.1, "weight of the entropy", lambda weight: weight >= 0, "0 or more"),
-)
 STARTUP = at_least(1, "startup", 5, "trials drawn at random before the model is used")
 SAMPLER = (
     Option("vary", str, "width", "what the profile scales", choices=DIMENSIONS),
@@ -116,17 +89,6 @@ SAMPLER = (
         "between 0 and 1",
     ),
 )
-
-
-def _before_learning(default: float) -> Option:
-    return Option(
-        "startup",
-        float,
-        default,
-        "share of the trials that come before the agent learns",
-        lambda share: 0 < share <= 1,
-        "above 0, at most 1",
-    )
 
 
 def _pull(default: float | None, help: str) -> Option:
@@ -328,7 +290,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             needs=("trials",),
             least=2,
             trainings_per_target=16,
-            options=(LOWER, _before_learning(1 / 3), REWARD),
+            options=(LOWER, before_learning(1 / 3), REWARD),
             draws=True,
         ),
         "amc-pocketflow": Entry(
@@ -340,7 +302,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             needs=("trials",),
             least=2,
             trainings_per_target=16,
-            options=(LOWER, _before_learning(0.25), REWARD),
+            options=(LOWER, before_learning(0.25), REWARD),
             draws=True,
         ),
         "guided": Entry(
