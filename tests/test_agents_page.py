@@ -29,7 +29,7 @@ def test_the_code_of_the_page_runs(
     assert "blockdrop" in printed
     policy = ast.literal_eval(printed.splitlines()[-1])
     assert set(re.findall(r"\(`(\w+)`\)", PAGE)) - {"amc.startup"} <= policy.keys()
-    assert len(policy["means"]) == 7 and all(0 < mean < 1 for mean in policy["means"])
+    assert len(policy["means"]) == 9 and all(0 < mean < 1 for mean in policy["means"])
     assert policy["macs"] > 0
 
 

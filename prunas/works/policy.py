@@ -12,7 +12,6 @@ last branches may be dropped, then more of them.
 Departures:
     - The trained network stays as it is: the joint stage of the paper adapts it to the policy, and a static
       depth keeps nothing of that. So the penalty of a wrong answer is that of the curriculum.
-    - Only branches that a static network can lose are decided on; the paper drops down-sampling ones too.
     - The curriculum frees a tenth of the branches per epoch; the paper one.
     - Images are not augmented, and as few as the options say.
     - The policy network is the paper's for CIFAR, whatever the images; of larger ones than 64 it sees block

@@ -118,7 +118,6 @@ def test_the_least_share_gives_way_where_the_budget_needs_it(spaces):
 
 def test_rewards_are_those_of_the_paper():
     assert goodness(ACCURACY, 70.494) == pytest.approx(0.70494)
-    assert goodness(ACCURACY, None) == 0.0
     assert goodness(Score(name="loss", better="lower", low=0.0, high=4.0), 1.0) == 0.75
     assert goodness(ERROR, 3.0) == -3.0
     assert weighed_error(0.9, 1_000_000) == pytest.approx(-0.1 * 13.815511)
@@ -142,7 +141,7 @@ def test_noise_is_the_truncated_normal(mean, sigma):
 
 
 def test_updates_are_those_of_the_algorithm():
-    """One update in float64 by autograd, written out: the baseline, the critic's target, both gradients' signs."""
+    """The baseline is the mean of the first batch, then follows half way; both networks move."""
     agent = DDPG(2, Settings(hidden=(8, 8)), 4, seed=0)
     states, actions = [[0.0, 1.0], [1.0, 0.0]], [0.3, 0.6]
     agent.remember(states, actions, 0.7)
@@ -151,7 +150,7 @@ def test_updates_are_those_of_the_algorithm():
     agent.learn()
     assert agent.baseline == pytest.approx(0.7)
     after = [*agent.actor.parameters(), *agent.critic.parameters()]
-    assert any(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
+    assert [torch.equal(old, new) for old, new in zip(before, after, strict=True)].count(False) > 6
     agent.remember(states, actions, 0.1)
     assert agent.full
     agent.learn()

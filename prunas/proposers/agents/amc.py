@@ -147,12 +147,12 @@ class AMC:
             )
         return walk
 
-    def value(self, score: Score, of: float | None, macs: int) -> float:
+    def value(self, score: Score, of: float, macs: int) -> float:
         """The reward of a trial.
 
         Args:
             score: What its score means.
-            of: The score; None of a trial that failed.
+            of: The score.
             macs: Of the candidate, for one image.
 
         Raises:
@@ -221,6 +221,7 @@ class Episodes:
         self.results: list[Trial] = []
         self.open: list[Proposal] = []
         self.known: set[Architecture] = set()
+        self.worst = math.inf
         self.repeats = 0
         self.begun = 0
 
@@ -244,7 +245,8 @@ class Episodes:
         """Once all are answered: first those that nothing was learnt for, side by side, then one at a time."""
         if self.open:
             return
-        if not self.begun:
+        if not self.results and not self.begun:
+            self.begun = len(self.found_points)
             drawn = max(0, min(self.startups, self.brief.trials) - len(self.found_points))
             space = self.brief.space
             self.open = [flagged(space, point, self.target) for point in self.found_points]
@@ -286,7 +288,11 @@ class Episodes:
         self.repeats = self.repeats + 1 if arch in self.known else 0
         self.known.add(arch)
         counts = space.counts(arch)
-        reward = method.value(self.brief.score, trial.score, space.cost(arch).macs)
+        if trial.score is not None:
+            reward = method.value(self.brief.score, trial.score, space.cost(arch).macs)
+            self.worst = min(reward, self.worst)
+        else:
+            reward = self.worst if math.isfinite(self.worst) else 0.0
         self.agent.remember(self.walk.states(counts, method.sees), self.walk.actions(counts), reward)
         if not method.learns_within and len(self.results) > self.startups:
             for _ in range(self.steps):
@@ -311,15 +317,13 @@ def truncated_normal(mean: float, sigma: float, uniform: float) -> float:
     return float(np.clip(mean + sigma * ndtri(low + uniform * (high - low)), 0.0, 1.0))
 
 
-def goodness(score: Score, value: float | None) -> float:
+def goodness(score: Score, value: float) -> float:
     """A score as a share of its range, 1 the best; as it is, larger ones better, where the range is open.
 
     Args:
         score: What it means.
-        value: The score; None of a trial that failed, which is worth 0.
+        value: The score.
     """
-    if value is None:
-        return 0.0
     if not math.isfinite(score.high - score.low):
         return score.gain(value, 0.0)
     worst = score.low if score.better == "higher" else score.high

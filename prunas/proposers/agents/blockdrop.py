@@ -13,7 +13,8 @@ Departures:
       from scratch at it. Where no single policy serves half of the images, the proposal is flagged
       `policies_differ`: the paper finds 469 policies on CIFAR-10 and only 10 on ImageNet. Their number, and
       how much they vary in length, stand in the result of the run `blockdrop-policy` beside the trainings.
-    - A stage keeps one of its blocks, unless the budget cannot be met otherwise.
+    - A stage keeps its first block, which may change the shape of what passes, unless the budget cannot be
+      met otherwise. The paper's policies drop those too.
     - Depth offers few points: the largest one within the budget is proposed, whatever it misses the target
       by.
 """
@@ -114,7 +115,7 @@ class BlockDrop:
 
 
 def removal_order(space: SearchSpace, means: dict[str, float]) -> list[str]:
-    """The removable blocks, those first that are kept least; the last one of a stage behind all others.
+    """The removable blocks, those first that are kept least; the first block of every stage behind all others.
 
     Of equals the later one goes first.
 
@@ -123,14 +124,8 @@ def removal_order(space: SearchSpace, means: dict[str, float]) -> list[str]:
         means: Mean probability of staying, by block.
     """
     place = space.survey.block_index
-    ranked = sorted(means, key=lambda name: (means[name], -place[name]))
-    left: dict[int, int] = {}
+    begins: dict[int, str] = {}
     for block in space.survey.blocks:
-        left[block.stage] = left.get(block.stage, 0) + 1
-    order: list[str] = []
-    last: list[str] = []
-    for name in ranked:
-        stage = space.survey.blocks[place[name]].stage
-        (order if left[stage] > 1 else last).append(name)
-        left[stage] -= 1
-    return order + last
+        begins.setdefault(block.stage, block.name)
+    held = set(begins.values())
+    return sorted(means, key=lambda name: (name in held, means[name], -place[name]))

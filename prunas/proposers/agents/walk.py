@@ -62,10 +62,7 @@ class Walk:
     def __init__(self, space: SearchSpace, target: Target, lower: float, method: str) -> None:
         self.space, self.target = space, target
         place = {layer.path: i for i, layer in enumerate(space.survey.layers)}
-        first = [
-            min(layers, key=lambda layer: place[layer.path])
-            for layers in readers(space, f"{method} decides by")
-        ]
+        first = [min(layers, key=lambda layer: place[layer.path]) for layers in readers(space, method)]
         self.order: Counts = np.argsort([place[layer.path] for layer in first], kind="stable")
         self.layers = [first[at] for at in self.order]
         self.least = self._rounded(lower * space.dense_counts.astype(float))
