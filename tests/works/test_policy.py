@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from prunas.works.policy import _learn, _Learning, bounded, free_branches, rewards, surrogate
 
-OPTIONS = {"epochs": 40, "batch": 64, "penalty": 1.0, "alpha": 0.8, "beta": 0.1, "images": 256}
+OPTIONS = {"epochs": 80, "batch": 64, "penalty": 1.0, "alpha": 0.8, "beta": 0.1, "images": 256}
 
 
 def test_the_reward_is_that_of_the_paper() -> None:
