@@ -113,6 +113,11 @@ class AMC:
                 f"{self.name} decides one dimension after another, and space {space.name!r} lets "
                 f"{len(space.dimensions)} vary; uniform has the only width that meets a target there"
             )
+        if self.reward != "score" and not math.isfinite(brief.score.high - brief.score.low):
+            raise InputError(
+                f"{self.name}: reward {self.reward} wants a score with a worst and a best value, and "
+                f"{brief.score.name} has none; use reward = score"
+            )
         with one_thread():
             for target in brief.targets:
                 results = [trial for trial in trials if trial.proposal.target == target]
@@ -154,18 +159,10 @@ class AMC:
             score: What its score means.
             of: The score.
             macs: Of the candidate, for one image.
-
-        Raises:
-            InputError: `error-cost` is asked for, and the score has no bounds that say what an error is.
         """
         share = goodness(score, of)
         if self.reward == "score":
             return share
-        if not math.isfinite(score.high - score.low):
-            raise InputError(
-                f"{self.name}: reward error-cost wants a score with a worst and a best value, and {score.name} "
-                "has none; use reward = score"
-            )
         return weighed_error(share, macs, self.least_error)
 
     def startups(self, trials: int) -> int:
