@@ -124,10 +124,6 @@ def test_rewards_are_those_of_the_paper():
     assert weighed_error(0.9, 1_000_000, 0.15) == pytest.approx(-0.15 * 13.815511)
     assert AMC(reward="error-cost").value(ACCURACY, 90.0, 1_000_000) == pytest.approx(-1.3815511)
     assert PocketFlow(reward="error-cost").value(ACCURACY, 90.0, 1_000_000) == pytest.approx(-2.0723266)
-    with pytest.raises(
-        InputError, match=r"amc: reward error-cost wants .* RMSE has none; use reward = score"
-    ):
-        AMC(reward="error-cost").value(ERROR, 1.0, 10)
 
 
 @pytest.mark.parametrize(("mean", "sigma"), [(0.5, 0.5), (0.05, 0.5), (0.9, 0.1), (1.0, 1e-4)])
@@ -248,6 +244,14 @@ def test_a_search_that_is_killed_ends_as_one_that_is_not(tmp_path, monkeypatch):
 
 
 # Refusals
+
+
+def test_a_reward_without_a_best_value_is_refused(spaces, brief):
+    told = brief(spaces["vgg"], targets=(spaces["vgg"].target(keep=0.1),), trials=3, score=ERROR)
+    with pytest.raises(
+        InputError, match=r"amc: reward error-cost wants .* RMSE has none; use reward = score"
+    ):
+        AMC(reward="error-cost").propose(told, [])
 
 
 def test_a_wall_that_cannot_be_met_is_refused_in_a_line(spaces, brief):
