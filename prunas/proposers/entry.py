@@ -26,6 +26,7 @@ class Entry:
         description: For listings.
         reference: Where the method comes from.
         dimensions: What it can decide: `width`, `depth`, `kernel`; one at a time, by default the first.
+        least: How many dimensions must vary for it to have anything to decide.
         needs: What it asks of its brief; see `prunas.names.Need`.
         trainings_per_target: Trainings of its own that one more target costs; those that serve all targets
             alike do not count.
@@ -48,6 +49,7 @@ class Entry:
     description: str
     reference: str
     dimensions: tuple[Decision, ...] = ("width",)
+    least: int = 1
     needs: tuple[Need, ...] = ()
     trainings_per_target: int = 0
     starts: tuple[str, ...] = ()

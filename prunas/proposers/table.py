@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from prunas.names import DIMENSIONS, Decision
+from prunas.proposers.agents.options import LOWER, POLICY, REWARD, before_learning
 from prunas.proposers.entry import Entry
 from prunas.proposers.evaluators import SUPERNET
 from prunas.proposers.look import (
@@ -65,6 +66,7 @@ LUO = (
     "arXiv:1707.06342"
 )
 HE = "He et al., Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017, arXiv:1707.06168"
+WU = "Wu et al., BlockDrop: Dynamic Inference Paths in Residual Networks, CVPR 2018, arXiv:1711.08393"
 MOLCHANOV = "Molchanov et al., Importance Estimation for Neural Network Pruning, CVPR 2019, arXiv:1906.10771"
 YANG = (
     "Yang et al., NetAdapt: Platform-Aware Neural Network Adaptation for Mobile Applications, ECCV 2018, "
@@ -245,6 +247,16 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             weights=("initial",),  # a branch without its scale is another branch
             look=Style(ORANGE, "P", SOLID),
         ),
+        "blockdrop": Entry(
+            "prunas.proposers.agents.blockdrop:BlockDrop",
+            "automatic",
+            "blocks that a policy, learnt image by image, keeps least on average",
+            WU,
+            dimensions=("depth",),
+            needs=("dense",),
+            options=(at_least(0, "epochs", 60, "passes of the policy's training over its images"), *POLICY),
+            look=Style(ORANGE, "d", SOLID),
+        ),
         "magnitude": Entry(
             "prunas.proposers.pruning.magnitude:Magnitude",
             "automatic",
@@ -349,6 +361,30 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             evaluates=True,
             draws=True,
             look=Style(SKY, ">", SOLID),
+        ),
+        "amc": Entry(
+            "prunas.proposers.agents.amc:AMC",
+            "sampler",
+            "an agent that learns from scores how much of each layer to keep (DDPG)",
+            "He et al., AMC: AutoML for Model Compression and Acceleration on Mobile Devices, ECCV 2018, "
+            "arXiv:1802.03494",
+            needs=("trials",),
+            least=2,
+            trainings_per_target=16,
+            options=(LOWER, before_learning(1 / 3), REWARD),
+            draws=True,
+        ),
+        "amc-pocketflow": Entry(
+            "prunas.proposers.agents.amc:PocketFlow",
+            "sampler",
+            "PocketFlow's agent: as amc, with smaller networks and noise on their parameters",
+            "Wu et al., PocketFlow: An Automated Framework for Compressing and Accelerating Deep Neural Networks, "
+            "NeurIPS workshop CDNNRIA 2018",
+            needs=("trials",),
+            least=2,
+            trainings_per_target=16,
+            options=(LOWER, before_learning(0.25), REWARD),
+            draws=True,
         ),
         "guided": Entry(
             "prunas.proposers.baselines.carried:Guided",
@@ -536,6 +572,17 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
         "reconstruction-global-untrained": _untrained("reconstruction-global", HE, draws=True),
         "sss-unpenalised": _unpenalised(
             "prunas.proposers.pruning.sss:SparseStructureSelection", "sss", SSS, dimension="depth"
+        ),
+        "blockdrop-untaught": Entry(
+            "prunas.proposers.agents.blockdrop:BlockDrop",
+            "control",
+            "what blockdrop proposes if its policy has learnt nothing",
+            WU,
+            dimensions=("depth",),
+            needs=("dense",),
+            controls="blockdrop",
+            fixed=MappingProxyType({"epochs": 0}),
+            options=POLICY,
         ),
         "magnitude-untrained": _untrained("magnitude", HAN, dimension="kernel"),
     }

@@ -96,7 +96,17 @@ def evaluate(space: SearchSpace, options: Mapping[str, Any], seed: int) -> Mappi
     return {"score": 50.0 + int(digest, 16) % 40}
 
 
-WORKS = {"supernet/greedy": greedy, "supernet/controller": controller, "evaluate": evaluate}
+def policy(space: SearchSpace, options: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
+    """A policy that keeps early branches more often, and the same ones for every image."""
+    return {"means": [1 - i / 10 for i, _ in enumerate(options["branches"])], "commonest": 1.0}
+
+
+WORKS = {
+    "supernet/greedy": greedy,
+    "supernet/controller": controller,
+    "evaluate": evaluate,
+    "blockdrop/policy": policy,
+}
 
 
 @pytest.fixture
