@@ -53,9 +53,9 @@ class EvaluatorEntry:
 SELECT = Option(
     "select",
     str,
-    "l1",
+    "largest",
     "which channels a candidate keeps where nobody says: those of the largest absolute weights, or the first",
-    choices=("l1", "first"),
+    choices=("largest", "first"),
 )
 VALIDATION = at_least(0, "images", 0, "validation images that are scored; 0 means all")
 SUPERNET = (
@@ -173,7 +173,7 @@ class Evaluator:
                 f"evaluator {self.name!r} measures batch norms again, and the network of space {space.name!r} has "
                 f"none; these can score it: {able}"
             )
-        if self.entry.source == "dense" and self.setting("select") == "l1":
+        if self.entry.source == "dense" and self.setting("select") == "largest":
             from prunas.proposers.pruning.channels import (
                 weighing,
             )  # which imports briefs, and they this module

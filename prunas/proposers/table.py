@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from prunas.names import DIMENSIONS, Decision
+from prunas.names import DIMENSIONS
 from prunas.proposers.agents.options import LOWER, POLICY, REWARD, before_learning
 from prunas.proposers.entry import Entry
 from prunas.proposers.evaluators import SUPERNET
@@ -23,6 +23,20 @@ from prunas.proposers.look import (
     Style,
 )
 from prunas.proposers.options import Option, at_least
+from prunas.proposers.references import (
+    GORDON,
+    HAN,
+    HE,
+    HU,
+    LI,
+    LUO,
+    MOLCHANOV,
+    SLIMMING,
+    SSS,
+    STUDY,
+    WU,
+    YANG,
+)
 from prunas.proposers.settings import (
     CHANNEL_COST,
     FORM,
@@ -39,79 +53,13 @@ from prunas.proposers.settings import (
     THINET,
     pull,
 )
+from prunas.proposers.unlearnt import UNLEARNT
 
 __all__ = ["PROPOSERS", "PROXY_CONTROLS"]
 
 
 PROXY_CONTROLS = ("random", "tpe")
 """Who is given the evaluator and the number of evaluations of an agent: `random@enas` and its like."""
-
-STUDY = "Liu et al., Rethinking the Value of Network Pruning, ICLR 2019, arXiv:1810.05270"
-
-SLIMMING = (
-    "Liu et al., Learning Efficient Convolutional Networks through Network Slimming, ICCV 2017, "
-    "arXiv:1708.06519"
-)
-SSS = (
-    "Huang & Wang, Data-Driven Sparse Structure Selection for Deep Neural Networks, ECCV 2018, "
-    "arXiv:1707.01213"
-)
-HAN = (
-    "Han et al., Learning both Weights and Connections for Efficient Neural Networks, NeurIPS 2015, "
-    "arXiv:1506.02626"
-)
-LI = "Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017, arXiv:1608.08710"
-LUO = (
-    "Luo et al., ThiNet: A Filter Level Pruning Method for Deep Neural Network Compression, ICCV 2017, "
-    "arXiv:1707.06342"
-)
-HE = "He et al., Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017, arXiv:1707.06168"
-WU = "Wu et al., BlockDrop: Dynamic Inference Paths in Residual Networks, CVPR 2018, arXiv:1711.08393"
-MOLCHANOV = "Molchanov et al., Importance Estimation for Neural Network Pruning, CVPR 2019, arXiv:1906.10771"
-YANG = (
-    "Yang et al., NetAdapt: Platform-Aware Neural Network Adaptation for Mobile Applications, ECCV 2018, "
-    "arXiv:1804.03230"
-)
-GORDON = (
-    "Gordon et al., MorphNet: Fast & Simple Resource-Constrained Structure Learning of Deep Networks, CVPR 2018, "
-    "arXiv:1711.06798"
-)
-HU = "Hu et al., Squeeze-and-Excitation Networks, CVPR 2018, arXiv:1709.01507"
-
-
-def _untrained(method: str, reference: str, dimension: Decision = "width", draws: bool = False) -> Entry:
-    return Entry(
-        "prunas.proposers.baselines.untrained:Untrained",
-        "control",
-        f"what {method} proposes if nobody has trained the network it reads",
-        reference,
-        dimensions=(dimension,),
-        needs=("initial",),
-        controls=method,
-        fixed=MappingProxyType({"method": method}),
-        draws=draws,
-    )
-
-
-def _unpenalised(
-    path: str,
-    method: str,
-    reference: str,
-    dimension: Decision = "width",
-    options: tuple[Option, ...] | None = None,
-) -> Entry:
-    return Entry(
-        path,
-        "control",
-        f"what {method} proposes if its penalty does not pull",
-        reference,
-        dimensions=(dimension,),
-        needs=("dense",),
-        controls=method,
-        fixed=MappingProxyType({"pull": 0.0}),
-        options=options,
-    )
-
 
 PROPOSERS: Mapping[str, Entry] = MappingProxyType(
     {
@@ -530,60 +478,6 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             draws=True,
             look=Style(GREY, "X", DOTTED),
         ),
-        "slimming-unpenalised": _unpenalised(
-            "prunas.proposers.pruning.slimming:Slimming", "slimming", SLIMMING, options=(SCOPE,)
-        ),
-        "netadapt-random": Entry(
-            "prunas.proposers.pruning.netadapt:NetAdapt",
-            "control",
-            "what netadapt proposes if it takes any candidate",
-            YANG,
-            needs=("dense",),
-            controls="netadapt",
-            fixed=MappingProxyType({"rule": "random"}),
-            options=NETADAPT,
-            draws=True,
-        ),
-        "se-unlearnt": Entry(
-            "prunas.proposers.pruning.se:SqueezeExcitation",
-            "control",
-            "what se proposes if its gates do not learn",
-            HU,
-            needs=("dense",),
-            controls="se",
-            fixed=MappingProxyType({"rate": 0.0}),
-            options=GATES,
-            weights=("initial",),
-            draws=True,
-        ),
-        "morphnet-unweighted": Entry(
-            "prunas.proposers.pruning.morphnet:MorphNet",
-            "control",
-            "what morphnet proposes if its penalty does not know what a channel costs",
-            GORDON,
-            needs=("dense",),
-            controls="morphnet",
-            fixed=MappingProxyType({"cost": "channels"}),
-            options=(MORPHNET_PULL,),
-        ),
-        "l1-global-untrained": _untrained("l1-global", LI),
-        "taylor-untrained": _untrained("taylor", MOLCHANOV),
-        "thinet-global-untrained": _untrained("thinet-global", LUO, draws=True),
-        "reconstruction-global-untrained": _untrained("reconstruction-global", HE, draws=True),
-        "sss-unpenalised": _unpenalised(
-            "prunas.proposers.pruning.sss:SparseStructureSelection", "sss", SSS, dimension="depth"
-        ),
-        "blockdrop-untaught": Entry(
-            "prunas.proposers.agents.blockdrop:BlockDrop",
-            "control",
-            "what blockdrop proposes if its policy has learnt nothing",
-            WU,
-            dimensions=("depth",),
-            needs=("dense",),
-            controls="blockdrop",
-            fixed=MappingProxyType({"epochs": 0}),
-            options=POLICY,
-        ),
-        "magnitude-untrained": _untrained("magnitude", HAN, dimension="kernel"),
+        **UNLEARNT,
     }
 )

@@ -72,10 +72,11 @@ class Controller(nn.Module):
         return logs, entropies
 
     def _passed(self, count: int, choose: Callable[[int, Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        heard = torch.zeros(count, UNITS)
-        state = torch.zeros(count, UNITS), torch.zeros(count, UNITS)
+        weight = self.width.weight
+        heard = weight.new_zeros(count, UNITS)
+        state = weight.new_zeros(count, UNITS), weight.new_zeros(count, UNITS)
         choices: list[Tensor] = []
-        logs, entropies = torch.zeros(count), torch.zeros(count)
+        logs, entropies = weight.new_zeros(count), weight.new_zeros(count)
         for t, block in enumerate(self.decisions):
             state = self.cell(heard, state)
             logits = TANH * torch.tanh((self.block if block else self.width)(state[0]))
@@ -134,7 +135,7 @@ class Learner:
         for i, parameter in enumerate(self.controller.parameters()):
             for name, tensor in self._optimiser.state.get(parameter, {}).items():
                 tensors[f"adam.{i}.{name}"] = tensor.clone()
-        return tensors | {"mean": self._mean.clone(), "random": self.generator.get_state()}
+        return tensors | {"mean": self._mean.clone(), "generator": self.generator.get_state()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Goes back to a state."""
@@ -146,7 +147,7 @@ class Learner:
             if kept:
                 self._optimiser.state[parameter] = kept
         self._mean = tensors["mean"]
-        self.generator.set_state(tensors["random"])
+        self.generator.set_state(tensors["generator"])
 
 
 @dataclass(frozen=True, slots=True)

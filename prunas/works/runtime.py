@@ -311,7 +311,7 @@ def chosen_units(
         space: The search space.
         arch: The point.
         state: State dict of the dense network, on the CPU.
-        select: `l1`: those of the largest absolute weights (Li et al., ICLR 2017); `first`: the first ones.
+        select: `largest`: those of the largest absolute weights (Li et al., ICLR 2017); `first`: the first ones.
     """
     if select == "first" or not arch.widths:
         return {group: list(range(width)) for group, width in arch.widths}

@@ -43,7 +43,7 @@ def best_arm(lr: float) -> float:
         choices = learner.controller.sample(20, learner.generator)
         learner.learn(choices, worth[choices[:, 0]])
     arms = torch.arange(8)[:, None]
-    return float(learner.controller.log_probabilities(arms)[0].exp()[5])
+    return float(learner.controller.log_probabilities(arms)[0].detach().exp()[5])
 
 
 def test_a_controller_finds_the_best_arm_and_one_that_does_not_learn_does_not() -> None:

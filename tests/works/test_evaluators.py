@@ -102,7 +102,7 @@ def test_filters_of_the_largest_weights_are_kept() -> None:
     weight.zero_()
     weight[[1, 5, 6]] = 1.0
     arch = space.point(widths={group.name: 3})
-    assert chosen_units(space, arch, state, "l1") == {group.name: [1, 5, 6]}
+    assert chosen_units(space, arch, state, "largest") == {group.name: [1, 5, 6]}
     assert chosen_units(space, arch, state, "first") == {group.name: [0, 1, 2]}
 
 

@@ -115,6 +115,7 @@ def test_an_evaluation_is_that_of_the_inherited_weights(plan: Plan, tmp_path: Pa
         "architecture": point.architecture.to_json(),
         "inherit": {"run": folder.name, "kept": kept},
         "norms": 64,
+        "images": 1000,
     }
     stored = Store(tmp_path).result(plan.setting.work("evaluate", options, 0))
     assert stored is not None
