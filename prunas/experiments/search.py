@@ -11,7 +11,7 @@ once. Search seed i goes with training seed i, so that proposers are compared in
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from prunas.architecture import Architecture
 from prunas.costs.target import Target
@@ -22,7 +22,7 @@ from prunas.experiments.preflight import bounds_of, check_unedited, preflight
 from prunas.experiments.sessions import Aligned, Session, aligned, proposer_of
 from prunas.files import write_json
 from prunas.names import ANSWERS_OTHERS, FINDERS
-from prunas.proposers.brief import Brief, DenseNetwork, Penalty, Pending, Proposal, Trial
+from prunas.proposers.brief import Brief, DenseNetwork, Evaluating, Penalty, Pending, Proposal, Trial
 from prunas.proposers.evaluators import Evaluator
 from prunas.protocols import Protocol
 from prunas.runs.execute import Outcome
@@ -168,7 +168,7 @@ class _Search:
         if not session.entry.rivals:
             return plan.trials.get(session.name, 1), plan.evaluator
         method = self._rival(session)
-        how = getattr(method.proposer, "evaluator", None) or plan.evaluator
+        how = cast(Evaluating, method.proposer).scored_by(plan.setting.space, plan.evaluator)
         if method.error:
             return 0, how
         made = sum(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Brief",
     "DenseNetwork",
+    "Evaluating",
     "Penalty",
     "Pending",
     "Proposal",
@@ -363,4 +364,16 @@ class Proposer(Protocol):
         Raises:
             Pending: A training it needs is not finished.
             InputError: The method cannot serve this space; the message says which can.
+        """
+
+
+class Evaluating(Proposer, Protocol):
+    """A proposer that searches by evaluations, and says by which; see `Entry.evaluates`."""
+
+    def scored_by(self, space: SearchSpace, named: Evaluator | None = None) -> Evaluator:
+        """The evaluator of its candidates, which its rivals are given too.
+
+        Args:
+            space: The space.
+            named: The one that the search names, if it names any.
         """

@@ -34,7 +34,8 @@ class Entry:
         controls: Of a control that repeats a method without what the method finds by: that method. Its settings
             are the control's too.
         joins: Of a bundled control: whether it joins every search of what it decides, unless told otherwise.
-        evaluates: Whether it searches by evaluations, so that others can be given as many: see `rivals`.
+        evaluates: Whether it searches by evaluations, so that others can be given as many, see `rivals`; it is a
+            `prunas.proposers.brief.Evaluating` then.
         rivals: Of a control with the evaluator and the number of evaluations of a method: that method.
         fixed: Settings that nobody may change.
         options: Its settings; None: those that its constructor takes, which then checks their values itself.

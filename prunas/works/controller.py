@@ -255,7 +255,7 @@ def run(
         for step in range(len(session.facts["rewards"]), options["steps"]):
             if not session.learn(batches, step, options["samples"]):
                 return None
-            progress({"epoch": step + 1, "epochs": options["steps"]})
+            progress({"step": step + 1, "steps": options["steps"]})
         scorer = Scorer(space, task, recipe, how, state, seed=spec["seed"], device=where)
         while len(session.facts["finalists"]) < options["finalists"]:
             if not session.judge_one(scorer):

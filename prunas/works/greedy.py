@@ -91,7 +91,7 @@ def run(
                 done |= {name: getattr(batches, name) for name in COUNTERS}
                 done["seconds"] = spent + time.perf_counter() - started
                 write_json(kept, done)
-                progress({"epoch": len(done["path"]), "epochs": int((table.shape[1] - 1) * len(table))})
+                progress({"step": len(done["path"]), "steps": int((table.shape[1] - 1) * len(table))})
         except _Stopped:
             return None
     done["seconds"] = spent + time.perf_counter() - started

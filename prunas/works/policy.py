@@ -320,7 +320,7 @@ def _learn(
         learning.step()
         if learning.done % learning.steps_per_epoch == 0:
             epochs = learning.done // learning.steps_per_epoch
-            progress({"epoch": epochs, "epochs": learning.options["epochs"]})
+            progress({"step": epochs, "steps": learning.options["epochs"]})
         if stop():
             save()
             return None

@@ -178,13 +178,13 @@ def test_it_learns_which_action_each_state_of_a_bandit_wants(settings):
 
 @pytest.fixture(scope="module")
 def planted():
-    """A space, the place of a layer that nobody needs, and an accuracy that falls with the others' widths."""
+    """A space, the place of a layer that nobody needs, and an accuracy that wants half of every other layer."""
     space = load_space("vgg11-digits")
     useless = int(np.argmax([d.dense for d in space.dimensions]))
 
     def accuracy(proposal):
         ratios = np.delete(designs.ratios(space, proposal.architecture), useless)
-        return 40 + 50 * float(ratios.mean())
+        return 40 + 50 * float(np.minimum(1.0, 2 * ratios).mean())
 
     return space, useless, accuracy
 
@@ -199,8 +199,10 @@ def test_a_useless_layer_is_narrowed_and_nobody_narrows_it_who_has_not_learnt(pl
     told = brief(space, targets=(space.target(keep=0.3, metric="macs"),), trials=100, seed=1)
     _, learnt = ended(AMC(), told, accuracy)
     _, drawn = ended(AMC(startup=1.0), told, accuracy)
-    assert late(space, useless, learnt) < late(space, useless, drawn) - 0.15
-    assert np.mean([t.score for t in learnt[-15:]]) > np.mean([t.score for t in drawn]) + 2
+    # Shares drawn uniformly average 80 points and 0.58 of the layer; whatever the seed, the agent ends above 89
+    # points of 90, with less than half of the layer.
+    assert np.mean([t.score for t in learnt[-15:]]) > np.mean([t.score for t in drawn]) + 5
+    assert late(space, useless, learnt) < 0.5 < late(space, useless, drawn)
 
 
 @pytest.mark.parametrize("make", [AMC, PocketFlow])

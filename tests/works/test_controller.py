@@ -128,7 +128,7 @@ def test_a_search_answers_every_target(setting, tmp_path: Path) -> None:
 
 def test_learning_that_was_stopped_answers_as_an_undisturbed_one(setting, tmp_path: Path) -> None:
     store = Store(tmp_path)
-    how = ENAS(**QUICK).evaluator
+    how = ENAS(**QUICK).scored_by(setting.space)
     trained = setting.supernet(0, how.supernet)
     assert execute(trained.job, store).result is not None
     options = {key: QUICK[key] for key in ("steps", "samples", "finalists", "images")} | {

@@ -112,8 +112,10 @@ class NetAdapt:
         choose = in_order_of(sums(brief.space, dense.weights())[0])
         return list(_Walk(self, brief, dense, choose).answers())
 
-    def evaluator(self, space: SearchSpace) -> Evaluator:
-        """What scores candidates where the search names no evaluator."""
+    def scored_by(self, space: SearchSpace, named: Evaluator | None = None) -> Evaluator:
+        """What scores candidates: the evaluator that the search names, if it does."""
+        if named is not None:
+            return named
         if self.images and has_batch_norms(space):
             return evaluator("adaptive-bn", norms=self.images, images=0)
         return INHERITED
@@ -136,7 +138,7 @@ class _Walk:
     def __init__(self, settings: NetAdapt, brief: Brief, dense: DenseNetwork, choose: Choose) -> None:
         self.settings, self.brief, self.dense, self.choose = settings, brief, dense, choose
         self.space = brief.space
-        self.evaluator = brief.evaluator or settings.evaluator(brief.space)
+        self.evaluator = settings.scored_by(brief.space, brief.evaluator)
 
     def answers(self) -> Iterator[Proposal]:
         """The proposals, in the order of the targets; those of each metric from a search of its own."""

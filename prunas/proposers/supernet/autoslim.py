@@ -156,9 +156,8 @@ class AutoSlim:
         self.by, self.images = by, images
         self.quanta, self.sampled, self.lengths = quanta, sampled, lengths
 
-    @property
-    def evaluator(self) -> Evaluator:
-        """What scores single points of the same super-network."""
+    def scored_by(self, space: SearchSpace, named: Evaluator | None = None) -> Evaluator:
+        """What scores single points of the same super-network, whatever the search names."""
         return evaluator("supernet", quanta=self.quanta, sampled=self.sampled, lengths=self.lengths)
 
     def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:
@@ -166,9 +165,10 @@ class AutoSlim:
         if trials:
             return []
         space, smallest = brief.space, min(brief.targets, key=lambda target: target.value)
+        how = self.scored_by(space)
         options = {
-            "run": brief.super_network(self.evaluator).run,
-            "evaluator": self.evaluator.to_json(),
+            "run": brief.super_network(how).run,
+            "evaluator": how.to_json(),
             "target": smallest.to_json(),
             "by": self.by,
             "images": self.images,

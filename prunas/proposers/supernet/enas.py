@@ -27,6 +27,7 @@ from prunas.proposers.baselines.controls import flagged
 from prunas.proposers.brief import Brief, Pending, Proposal, Trial
 from prunas.proposers.evaluators import Evaluator, evaluator
 from prunas.proposers.registry import check_values
+from prunas.spaces.space import SearchSpace
 
 __all__ = ["ENAS"]
 
@@ -61,16 +62,16 @@ class ENAS:
         self.steps, self.samples, self.finalists, self.lr = steps, samples, finalists, lr
         self.images, self.quanta, self.sampled, self.lengths = images, quanta, sampled, lengths
 
-    @property
-    def evaluator(self) -> Evaluator:
-        """What scores single points of the same super-network."""
+    def scored_by(self, space: SearchSpace, named: Evaluator | None = None) -> Evaluator:
+        """What scores single points of the same super-network, whatever the search names."""
         return evaluator("supernet", quanta=self.quanta, sampled=self.sampled, lengths=self.lengths)
 
     def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:
         """One point per target, each from a controller of its own."""
         if trials:
             return []
-        run, how = brief.super_network(self.evaluator).run, self.evaluator
+        how = self.scored_by(brief.space)
+        run = brief.super_network(how).run
         results, waits = [], False
         for target in brief.targets:
             options = {
