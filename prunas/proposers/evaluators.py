@@ -19,12 +19,14 @@ References:
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from prunas.architecture import Architecture
 from prunas.errors import InputError, unknown
 from prunas.proposers.options import Option, at_least, check_options
-from prunas.spaces.space import SearchSpace
+
+if TYPE_CHECKING:  # the command line names evaluators in its help, without numpy
+    from prunas.architecture import Architecture
+    from prunas.spaces.space import SearchSpace
 
 __all__ = ["EVALUATORS", "INHERITED", "Evaluator", "EvaluatorEntry", "evaluator", "has_batch_norms"]
 
@@ -161,7 +163,7 @@ class Evaluator:
         """Both fields by name."""
         return {"name": self.name, "options": dict(self.options)}
 
-    def check(self, space: SearchSpace) -> None:
+    def check(self, space: "SearchSpace") -> None:
         """Refuses a space whose points it cannot score.
 
         Raises:
@@ -193,7 +195,7 @@ class Evaluator:
 
     def request(
         self,
-        arch: Architecture,
+        arch: "Architecture",
         run: str,
         kept: Mapping[str, Sequence[int]] | None = None,
         seed: int = 0,
@@ -246,7 +248,7 @@ def evaluator(given: "str | Mapping[str, Any] | Evaluator", **options: Any) -> E
     return Evaluator(given, {key: value for key, value in options.items() if value != usual[key]})
 
 
-def has_batch_norms(space: SearchSpace) -> bool:
+def has_batch_norms(space: "SearchSpace") -> bool:
     """Whether statistics of some layer's channels are measured, as batch norms do."""
     return any(site.tensor.endswith(".running_mean") for site in space.survey.sites)
 

@@ -203,7 +203,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             dimensions=("depth",),
             needs=("dense",),
             options=(at_least(0, "epochs", 60, "passes of the policy's training over its images"), *POLICY),
-            look=Style(ORANGE, "d", SOLID),
+            look=Style(ORANGE, "*", SOLID),
         ),
         "magnitude": Entry(
             "prunas.proposers.pruning.magnitude:Magnitude",

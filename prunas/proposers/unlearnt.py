@@ -102,7 +102,7 @@ UNLEARNT = {
     "sss-unpenalised": _unpenalised(
         "prunas.proposers.pruning.sss:SparseStructureSelection", "sss", SSS, dimension="depth"
     ),
-    "blockdrop-untaught": Entry(
+    "blockdrop-unlearnt": Entry(
         "prunas.proposers.agents.blockdrop:BlockDrop",
         "control",
         "what blockdrop proposes if its policy has learnt nothing",
