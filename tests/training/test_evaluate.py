@@ -18,8 +18,8 @@ class Brightness(nn.Module):
 
 
 def test_percent_of_a_split_over_several_batches():
-    # At most 128 images a batch, which stay in a processor's cache. Images 0..599 are labelled as they look, the rest
-    # are not.
+    # At most 128 images a batch, which stay in a processor's cache. Images 0..599 are labelled as they look, the
+    # rest are not.
     n = 1500
     bright = np.arange(n) % 2
     pixels = (bright[:, None, None, None] * np.ones((1, 32, 32, 1)) * 255).astype(np.uint8)
