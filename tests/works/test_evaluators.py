@@ -1,5 +1,6 @@
 """Evaluators: candidates scored without being trained whole, alike for samplers, agents and methods."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -54,10 +55,22 @@ def test_a_sampler_is_steered_by_every_evaluator_and_pays_for_it(name: str, tmp_
     assert found(plan_of(how), tmp_path).trained == 0  # all of it is there
 
 
-@pytest.mark.parametrize("name", ["random", "cmaes", "nsga2", "qmc"])
+@pytest.mark.parametrize("name", ["random", "cmaes", "nsga2", "qmc", "amc", "amc-pocketflow"])
 def test_other_searchers_take_an_evaluator_too(name: str, tmp_path: Path) -> None:
     result = found(plan_of(evaluator("inherited"), name, 2), tmp_path)
     assert (result.problems, len(result.trials)) == ((), 2)
+
+
+@pytest.mark.parametrize(("named", "norms"), [(None, 64), ("inherited", 0), ("adaptive-bn", 640)])
+def test_netadapt_scores_its_candidates_as_the_search_says_and_by_measured_norms_otherwise(
+    named: str | None, norms: int, tmp_path: Path
+) -> None:
+    how = None if named is None else evaluator(named)
+    options = {"netadapt": {"step": 0.4, "images": 64}}
+    result = found(plan_of(how, "netadapt", None, options=options), tmp_path)
+    assert result.problems == ()
+    jobs = [json.loads(path.read_text()) for path in tmp_path.glob("vgg11-digits/evaluate-*/job.json")]
+    assert {job["spec"]["options"]["norms"] for job in jobs} == {norms}
 
 
 def test_the_network_that_candidates_inherit_from_is_trained_once(tmp_path: Path) -> None:
