@@ -27,23 +27,21 @@ BARS_FROM, MOST_BARS = 76, 6
 
 @dataclass(slots=True)
 class _Running:
-    """One training under way.
+    """One training under way, or another work that counts steps instead of epochs.
 
     Attributes:
-        label: How its run is called.
+        text: What it is, and how far.
         epochs: Of all of it.
         first: Epochs that were behind it when it was first heard of.
         done: Epochs behind it now.
-        loss: Of the last one.
         began: When it was first heard of.
         at: When the last epoch ended.
     """
 
-    label: str
+    text: str
     epochs: int
     first: int
     done: int
-    loss: float
     began: float
     at: float
 
@@ -87,6 +85,7 @@ class Tally:
         self._trainings, self._epochs, self._clock = trainings, epochs, clock
         self._start = clock()
         self._running: dict[str, _Running] = {}
+        self._works: dict[str, _Running] = {}  # what is no training counts steps, and has no epochs
         self._ended = 0
         self._behind = 0  # epochs of the trainings that ended, however they did
         self._made = 0  # epochs trained by this command in trainings that ended
@@ -96,19 +95,28 @@ class Tally:
         """Takes a message of a running training."""
         if "epoch" in message:
             epoch, epochs, loss = int(message["epoch"]), int(message["epochs"]), float(message["loss"])
-            now = self._clock()
-            running = self._running.setdefault(
-                job.id, _Running(job.label, epochs, epoch - 1, epoch, loss, now, now)
-            )
-            running.done, running.loss, running.at = epoch, loss, now
-            self.state = f"{job.label} epoch {epoch}/{epochs} loss {loss:.3f}"
+            self._heard(self._running, job, epoch, epochs, f" loss {loss:.3f}", "epoch")
+        elif "steps" in message:
+            step, steps = int(message["step"]), int(message["steps"])
+            self._heard(self._works, job, step, steps, "", "step")
         elif "waiting" in message:
             self.state = f"{job.label} {message['waiting']}"
+
+    def _heard(
+        self, jobs: "dict[str, _Running]", job: "Job", done: int, total: int, more: str, unit: str
+    ) -> None:
+        """Takes a sign of life of a job: so many of its epochs or steps are done."""
+        now = self._clock()
+        running = jobs.setdefault(job.id, _Running("", total, done - 1, done, now, now))
+        running.text = f"{job.label} {unit} {done}/{total}{more}"
+        running.done, running.at = done, now
+        self.state = running.text
 
     def end(self, outcome: "Outcome") -> None:
         """Takes the end of a training."""
         job = outcome.job
         running = self._running.pop(job.id, None)
+        self._works.pop(job.id, None)
         first, last = (running.first, running.done) if running else (0, 0)
         self._made += last - first
         self._behind += int(job.spec.get("epochs", last))
@@ -143,15 +151,15 @@ class Tally:
 
     @property
     def rows(self) -> list["Row"]:
-        """The trainings under way, the longest first."""
+        """The trainings and other works under way, in the order in which they were heard of."""
         now = self._clock()
         return [
             Row(
-                f"{each.label} epoch {each.done}/{each.epochs} loss {each.loss:.3f}",
+                each.text,
                 (each.done + each.within(now)) / max(1, each.epochs),
                 each.left(now),
             )
-            for each in list(self._running.values())
+            for each in [*self._running.values(), *self._works.values()]
         ]
 
     @property
