@@ -64,7 +64,7 @@ def budget_figure(courses: Sequence[RetrainingCurve], *, setting: str) -> Figure
         for course in own:
             look = looks[course.family]
             place = sidestep(ax, figure, order.index(course.family), len(order))
-            draw_means(ax, course.epochs, course.scores, look, place)
+            draw_means(ax, course.epochs, course.scores, look, place, name=course.family)
             aside = offset_copy(place, figure, x=_BESIDE, units="points")
             for x, points in zip(course.epochs, course.points, strict=True):
                 if len(points) > 1:

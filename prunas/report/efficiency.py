@@ -41,12 +41,13 @@ _SINGLE = 2.3  # size of a single training in points
 _AXIS = {"params": "parameters", "macs": "MACs per image"}
 
 
-def record_figure(record: Record, metric: Metric = "params") -> Figure | None:
+def record_figure(record: Record, metric: Metric = "params", left_out: Sequence[str] = ()) -> Figure | None:
     """The efficiency figure of a record; None if no run has been tested.
 
     Args:
         record: The record.
         metric: What the x axis counts.
+        left_out: What was taken out of the record before, for the caption.
     """
     drawn = curves_of(record.rows, record.score, metric)
     if not drawn:
@@ -60,7 +61,7 @@ def record_figure(record: Record, metric: Metric = "params") -> Figure | None:
         epochs=record.epochs,
         score=record.score,
         dense=dense.mean if dense else None,
-        left_out=undrawn(record.rows, record.score),
+        left_out=(*left_out, *undrawn(record.rows, record.score)),
     )
 
 
@@ -89,7 +90,7 @@ def draw_efficiency(
     dense: float | None = None,
     left_out: Sequence[str] = (),
     name: str = "efficiency",
-) -> tuple[Path, Path]:
+) -> tuple[Path, ...]:
     """Draws the curves into `folder` as SVG and PNG, the same bytes for the same input.
 
     There is one panel for each protocol and sort of network (masked or narrow). A mark with a white face
@@ -201,7 +202,7 @@ def _panel(
         look = looks[curve.proposer]
         place = sidestep(ax, figure, order.index(curve.proposer), len(order))
         hollow = [any(point.hollow for point in points) for points in curve.points]
-        draw_means(ax, curve.xs, curve.scores, look, place, hollow)
+        draw_means(ax, curve.xs, curve.scores, look, place, hollow, curve.proposer)
         singles = list(chain.from_iterable(curve.points))
         beside = _BESIDE if len(singles) > len(curve.points) else 0  # a lone training is its own mean
         for point in singles:

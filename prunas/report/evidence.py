@@ -127,6 +127,7 @@ class Evidence:
         maps: Size of each stage's maps, such as `32x32`, () likewise.
         uniform: Widths of the uniform shape at each target at which widths were searched.
         runs: What the folders say, by id of the run, dense runs included.
+        space: The search space, None if it cannot be loaded any more.
     """
 
     record: Record
@@ -135,6 +136,21 @@ class Evidence:
     maps: tuple[str, ...]
     uniform: Mapping[Target, tuple[int, ...]]
     runs: Mapping[str, RunFolder]
+    space: SearchSpace | None = None
+
+    def picture(self, run: str) -> str:
+        """The shape of a run as an SVG document; empty if its space cannot be loaded any more, or it does not fit.
+
+        Args:
+            run: Its id.
+        """
+        document = self.runs[run].spec.get("architecture")
+        if self.space is None or document is None:
+            return ""
+        try:
+            return str(self.space.picture(Architecture.from_json(document)))
+        except InputError:
+            return ""
 
     @property
     def rows(self) -> tuple[TrainingRow, ...]:
@@ -299,6 +315,7 @@ def gather(out: Path, record: Record) -> Evidence:
         maps=tuple("x".join(map(str, size)) or "head" for size in loaded.survey.stages) if loaded else (),
         uniform=_uniform(loaded, [row.asked for row in rows if not row.masked]) if loaded else {},
         runs=runs,
+        space=loaded,
     )
 
 

@@ -11,8 +11,10 @@ from typing import Any, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
@@ -30,6 +32,7 @@ __all__ = [
     "COLUMN",
     "FAINT",
     "FLAGGED",
+    "FORMATS",
     "GRID",
     "INK",
     "as_svg",
@@ -38,6 +41,7 @@ __all__ = [
     "flag_sentences",
     "line_look",
     "mark_look",
+    "mark_series",
     "nice_ticks",
     "save",
     "score_axis",
@@ -116,26 +120,32 @@ def styled(make: Callable[_P, Figure]) -> Callable[_P, Figure]:
 _FORMATS: Mapping[str, Mapping[str, Any]] = {
     ".svg": {"format": "svg", "metadata": {"Date": None}},
     ".png": {"format": "png", "dpi": 300, "metadata": {"Software": None}},
+    ".pdf": {"format": "pdf", "metadata": {"CreationDate": None, "Creator": None, "Producer": None}},
 }
 
+FORMATS = tuple(suffix.removeprefix(".") for suffix in _FORMATS)
+"""What a figure can be written as."""
 
-def save(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
-    """Writes a figure as `name`.svg and `name`.png.
+
+def save(
+    figure: Figure, folder: Path, name: str, formats: Sequence[str] = ("svg", "png")
+) -> tuple[Path, ...]:
+    """Writes a figure as `name`.svg and `name`.png, or in other formats.
 
     Raises:
         InputError: A file cannot be written.
     """
-    return save_as(figure, folder / f"{name}.svg"), save_as(figure, folder / f"{name}.png")
+    return tuple(save_as(figure, folder / f"{name}.{form}") for form in formats)
 
 
 def save_as(figure: Figure, path: Path) -> Path:
     """Writes a figure as one file, the same bytes for the same figure; its suffix decides the format.
 
     Raises:
-        InputError: It is neither `.svg` nor `.png`, or cannot be written.
+        InputError: It is none of `.svg`, `.png` and `.pdf`, or cannot be written.
     """
     if path.suffix not in _FORMATS:
-        raise InputError(f"a figure is written as .svg or .png, not as {path.name!r}")
+        raise InputError(f"a figure is written as .svg, .png or .pdf, not as {path.name!r}")
     with _own_style():
         write_atomic(path, lambda file: figure.savefig(file, **_FORMATS[path.suffix]))
     return path
@@ -251,6 +261,22 @@ def sidestep(ax: Axes, figure: Figure, index: int, curves: int) -> Transform:
     return offset_copy(ax.transData, figure, x=(index - (curves - 1) / 2) * gap, units="points")
 
 
+def mark_series(ax: Axes, name: str, *artists: Artist | ErrorbarContainer) -> None:
+    """Has the SVG say whose drawing this is, so that a page can hide and show it.
+
+    Args:
+        ax: Where it is drawn.
+        name: Of the proposer, or what else a curve is called.
+        artists: What draws it.
+    """
+    figure = ax.figure
+    assert figure is not None
+    for container in artists:
+        for artist in container.get_children() if isinstance(container, ErrorbarContainer) else [container]:
+            place = ax.get_children().index(artist)
+            artist.set_gid(f"series-{figure.axes.index(ax)}.{place}-{name}")
+
+
 def draw_means(
     ax: Axes,
     xs: Sequence[float],
@@ -258,6 +284,7 @@ def draw_means(
     look: Style,
     place: Transform,
     hollow: Sequence[bool] | None = None,
+    name: str = "",
 ) -> None:
     """A line through means with bars of one standard deviation.
 
@@ -268,9 +295,10 @@ def draw_means(
         look: Of the curve.
         place: See `sidestep`.
         hollow: Which marks are white inside.
+        name: Of the curve, for `mark_series`.
     """
     means = [spread.mean for spread in scores]
-    ax.errorbar(
+    bars = ax.errorbar(
         xs,
         means,
         yerr=[spread.std or 0 for spread in scores],
@@ -281,9 +309,10 @@ def draw_means(
         transform=place,
         zorder=2,
     )
-    ax.plot(xs, means, color=look.color, transform=place, zorder=4, **line_look(look))
+    drawn = ax.plot(xs, means, color=look.color, transform=place, zorder=4, **line_look(look))
     for x, mean, white in zip(xs, means, hollow or [False] * len(means), strict=True):
-        ax.plot([x], [mean], color=look.color, transform=place, zorder=5, **mark_look(look, white))
+        drawn += ax.plot([x], [mean], color=look.color, transform=place, zorder=5, **mark_look(look, white))
+    mark_series(ax, name, bars, *drawn)
 
 
 def score_axis(ax: Axes, heights: Sequence[float], score: Score) -> None:

@@ -8,7 +8,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from prunas.errors import InputError
 from prunas.report.evidence import Losses
-from prunas.report.figure import line_look, mark_look, nice_ticks, sheet, styled
+from prunas.report.figure import line_look, mark_look, mark_series, nice_ticks, sheet, styled
 from prunas.statistics.summary import grouped
 from prunas.statistics.text import asked_text
 
@@ -20,7 +20,7 @@ def learning_figure(logs: Sequence[Losses], *, setting: str) -> Figure:
     """Draws the mean loss per proposer and the range of its seeds, one panel per protocol and target.
 
     Args:
-        logs: In the order of the panels; those without an epoch are ignored.
+        logs: In the order of the panels; of those without an epoch the caption tells.
         setting: Space, data set and recipe, for the caption.
 
     Raises:
@@ -29,12 +29,14 @@ def learning_figure(logs: Sequence[Losses], *, setting: str) -> Figure:
     begun = [log for log in logs if log.losses]
     if not begun:
         raise InputError("nothing to plot: no run has a log yet")
+    silent = len(logs) - len(begun)
+    left_out = f" Left out: {silent} run{'s' if silent > 1 else ''} without a log." if silent else ""
     panels = grouped(begun, lambda log: (log.protocol, log.asked))
     several = len({protocol for protocol, _ in panels}) > 1
     figure, axes, looks = sheet(
         [log.proposer for log in begun],
         f"{setting}. Lines are means over seeds, bands their range; a line ends with the shortest of its "
-        "trainings. Training loss says how well a shape can be fitted, not how well it generalises.",
+        f"trainings. Training loss says how well a shape can be fitted, not how well it generalises.{left_out}",
         panels=len(panels),
         across=2,
         panel=(3.5, 2.0),
@@ -47,11 +49,12 @@ def learning_figure(logs: Sequence[Losses], *, setting: str) -> Figure:
             table = np.array([log.losses[:length] for log in group])
             epochs = np.arange(1, length + 1)
             if len(table) > 1:
-                ax.fill_between(
+                band = ax.fill_between(
                     epochs, table.min(axis=0), table.max(axis=0), color=look.color, alpha=0.15, linewidth=0
                 )
+                mark_series(ax, proposer, band)
             every = max(1, length // 5)
-            ax.plot(
+            drawn = ax.plot(
                 epochs,
                 table.mean(axis=0),
                 color=look.color,
@@ -59,6 +62,7 @@ def learning_figure(logs: Sequence[Losses], *, setting: str) -> Figure:
                 **line_look(look),
                 **mark_look(look, size=3.4),
             )
+            mark_series(ax, proposer, *drawn)
         ax.set_title(f"{asked_text(asked)}, {protocol}" if several else asked_text(asked))
         ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         ax.set_xlabel("epoch")

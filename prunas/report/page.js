@@ -33,6 +33,44 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
+/** Hands out a text as a file; nothing leaves the browser. */
+function download(name, text, type) {
+  const link = element("a", { download: name, href: URL.createObjectURL(new Blob([text], { type })) });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+/** A table as comma-separated values, its rows in the order in which they stand. */
+function csv(table) {
+  const cell = (text) => (/[",\n]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text);
+  return [...table.rows].map((row) => [...row.cells].map((one) => cell(one.textContent.trim())).join(",")).join("\n") + "\n";
+}
+
+for (const table of document.querySelectorAll("table[data-file]")) {
+  const button = element("button", { type: "button", ariaLabel: `${table.dataset.file} as CSV` }, "CSV");
+  const name = `${table.dataset.file.replace(/[^\w]+/g, "-").toLowerCase()}.csv`;
+  button.addEventListener("click", () => download(name, csv(table), "text/csv"));
+  table.parentNode.after(element("p", { className: "downloads" }, button));
+}
+
+// Figures
+
+const SIZES = [100, 150, 225, 340];
+for (const figure of document.querySelectorAll("main figure")) {
+  const svg = figure.querySelector("svg"), buttons = [...figure.querySelectorAll("[data-zoom]")];
+  let size = 0;
+  for (const button of buttons) {
+    button.addEventListener("click", () => {
+      size = Math.max(0, Math.min(SIZES.length - 1, size + Number(button.dataset.zoom)));
+      svg.style.width = size ? `${SIZES[size]}%` : "";
+      svg.style.maxWidth = size ? "none" : "";
+      buttons[0].disabled = size === 0;
+      buttons[1].disabled = size === SIZES.length - 1;
+      dispatchEvent(new Event("resize"));
+    });
+  }
+}
+
 // Shapes behind points
 
 function element(tag, attributes = {}, ...children) {
@@ -56,7 +94,14 @@ function bars(layers, run) {
   return grid;
 }
 
-function shape(data, id) {
+/** A drawing that the page holds as text: it was made with the page, and has no scripts. */
+function picture(run) {
+  const box = element("div", { className: "drawn" });
+  box.append(new DOMParser().parseFromString(run.picture, "image/svg+xml").documentElement);
+  return box;
+}
+
+function shape(data, id, brief = false) {
   const run = data.runs[id];
   const parts = [element("h4", {}, run.score === null ? run.status : run.score)];
   const list = element("dl");
@@ -70,11 +115,42 @@ function shape(data, id) {
   if (run.stored) facts.push(["shape", run.stored]);
   for (const [name, value] of facts) list.append(element("dt", {}, name), element("dd", {}, String(value)));
   parts.push(list);
-  if (run.widths.length) parts.push(bars(data.layers, run));
+  if (run.picture) parts.push(picture(run));
+  if (run.widths.length && !(brief && run.picture)) parts.push(bars(data.layers, run));
   return parts;
 }
 
-const tip = document.getElementById("tip");
+/** Buttons that hand out the shape of a run: its drawing, and the file that prunas reads. */
+function downloads(data, id) {
+  const run = data.runs[id], row = element("p", { className: "downloads" });
+  const offer = (text, name, content, type) => {
+    const button = element("button", { type: "button" }, text);
+    button.addEventListener("click", () => download(name, content, type));
+    row.append(button);
+  };
+  if (run.picture) offer("drawing (SVG)", `${id}.svg`, run.picture, "image/svg+xml");
+  if (run.architecture) offer("shape (JSON)", `${id}.json`, JSON.stringify(run.architecture, null, 1), "application/json");
+  return row;
+}
+
+const tip = document.getElementById("tip"), said = document.getElementById("said");
+
+/** Shows the card of a run beside a place of the window, where it hides neither that place nor its neighbours. */
+function place(x, y) {
+  const beside = [x + 16, x - tip.offsetWidth - 16].find((left) => left >= 4 && left + tip.offsetWidth <= innerWidth - 4);
+  const middle = Math.max(4, Math.min(y + 16, innerHeight - tip.offsetHeight - 4));
+  const below = y + 24 + tip.offsetHeight <= innerHeight ? y + 24 : Math.max(4, y - tip.offsetHeight - 24);
+  tip.style.left = `${beside ?? Math.max(4, Math.min(x - tip.offsetWidth / 2, innerWidth - tip.offsetWidth - 4))}px`;
+  tip.style.top = `${beside === undefined ? below : middle}px`;
+}
+
+function hide() {
+  tip.hidden = true;
+  for (const one of document.querySelectorAll(".run.here")) one.classList.remove("here");
+}
+
+addEventListener("scroll", hide, { passive: true, capture: true });
+addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
 
 for (const section of document.querySelectorAll(".setting")) {
   const data = JSON.parse(section.querySelector("script.runs").textContent);
@@ -88,18 +164,34 @@ for (const section of document.querySelectorAll(".setting")) {
       aside.hidden = true;
       for (const old of section.querySelectorAll(".run.picked")) old.classList.remove("picked");
     });
-    aside.replaceChildren(...shape(data, id), close);
+    aside.replaceChildren(close, ...shape(data, id), downloads(data, id));
     aside.hidden = false;
     mark.after(aside);
     aside.scrollIntoView({ block: "nearest" });
   };
+
+  const off = new Set();
+  for (const button of section.querySelectorAll(".series-choice button")) {
+    button.addEventListener("click", () => {
+      const name = button.dataset.name, hidden = !off.delete(name);
+      if (hidden) off.add(name);
+      button.ariaPressed = String(!hidden);
+      for (const one of section.querySelectorAll(".series")) {
+        if (one.dataset.series === name) one.classList.toggle("off", hidden);
+      }
+      for (const one of section.querySelectorAll(".run")) {
+        one.classList.toggle("off", data.runs[one.dataset.run].proposers.every((who) => off.has(who)));
+      }
+      dispatchEvent(new Event("resize"));
+    });
+  }
 
   for (const figure of section.querySelectorAll("[data-pick]")) {
     const svg = figure.querySelector("svg");
     let centres = null;
     const measure = () => {
       const origin = svg.getBoundingClientRect();
-      centres = [...svg.querySelectorAll(".run")].map((run) => {
+      centres = [...svg.querySelectorAll(".run:not(.off)")].map((run) => {
         const box = run.getBoundingClientRect();
         return [(box.left + box.right) / 2 - origin.left, (box.top + box.bottom) / 2 - origin.top, run.dataset.run];
       });
@@ -120,17 +212,43 @@ for (const section of document.querySelectorAll(".setting")) {
       const id = nearest(event);
       tip.hidden = !id;
       if (!id) return;
-      if (tip.dataset.run !== id) tip.replaceChildren(...shape(data, id));
+      if (tip.dataset.run !== id) tip.replaceChildren(...shape(data, id, true));
       tip.dataset.run = id;
-      const left = event.clientX + 16, top = event.clientY + 16;
-      tip.style.left = `${Math.max(4, left + tip.offsetWidth > innerWidth ? event.clientX - tip.offsetWidth - 16 : left)}px`;
-      tip.style.top = `${Math.max(4, Math.min(top, innerHeight - tip.offsetHeight - 4))}px`;
+      place(event.clientX, event.clientY);
     });
     svg.addEventListener("pointerleave", () => { tip.hidden = true; });
     svg.addEventListener("click", (event) => {
       const id = nearest(event);
       if (id) keep(id, figure.closest(".pair"));
     });
+
+    // By keys: marks in the order of their cost, one at a time.
+    let here = null;
+    figure.querySelector(".scroll").addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 }[event.key];
+      if (step === undefined && event.key !== "Enter") return;
+      measure();
+      const order = [...centres].sort((a, b) => a[0] - b[0] || a[1] - b[1]);
+      if (!order.length) return;
+      event.preventDefault();
+      let at = order.findIndex((mark) => mark[2] === here);
+      if (event.key === "Enter") {
+        if (at >= 0) keep(here, figure.closest(".pair"));
+        return;
+      }
+      at = at < 0 ? (step > 0 ? 0 : order.length - 1) : (at + step + order.length) % order.length;
+      const [x, y, id] = order[at];
+      here = id;
+      const origin = svg.getBoundingClientRect(), run = data.runs[id];
+      hide();
+      for (const one of svg.querySelectorAll(".run")) one.classList.toggle("here", one.dataset.run === id);
+      tip.replaceChildren(...shape(data, id, true));
+      tip.dataset.run = id;
+      tip.hidden = false;
+      place(origin.left + x, origin.top + y);
+      said.textContent = `${run.score === null ? run.status : run.score}, ${run.as[0]}, ${run.params.toLocaleString("en")} parameters`;
+    });
+    figure.querySelector(".scroll").addEventListener("blur", hide);
   }
 
   for (const button of section.querySelectorAll("button.open[data-run]")) {

@@ -26,8 +26,10 @@ from prunas.report.kernels import kernels_figure
 from prunas.report.learning import learning_figure
 from prunas.report.pareto import pareto_figure
 from prunas.report.price import price_figure
+from prunas.report.styles import styles
 from prunas.report.widths import widths_figure
 from prunas.results.rows import TrainingRow
+from prunas.spaces.picture import LEGEND
 from prunas.statistics.curves import curves, undrawn
 from prunas.statistics.patterns import pattern_table
 from prunas.statistics.prices import prices
@@ -49,6 +51,10 @@ _COLOURS = {  # a figure's own colours become those of the page, which change wi
     "#000000": "black",
     "#0072b2": "blue",
 }
+
+
+PICTURES, SHAPE = 3_000_000, 20_000
+"""Characters of all pictures of shapes in a section, and of an architecture that its page can hand out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,7 @@ def page(evidence: Sequence[Evidence], out: Path) -> str:
 
 def _section(evidence: Evidence, out: Path, index: int) -> dict[str, Any]:
     found = findings(evidence.rows, evidence.dense_mean, evidence.score)
+    drawings = list(_drawings(evidence, f"s{index}"))
     return {
         "id": f"s{index}",
         "evidence": evidence,
@@ -93,7 +100,9 @@ def _section(evidence: Evidence, out: Path, index: int) -> dict[str, Any]:
         ],
         "crossings": [each.sentence for each in crossings(evidence.budgets())],
         "tuned": only_tuned(evidence.rows),
-        "drawings": list(_drawings(evidence, f"s{index}")),
+        "drawings": [each for each in drawings if isinstance(each, _Drawing)],
+        "undrawn": [each for each in drawings if isinstance(each, str)],
+        "series": list(styles(row.proposer for row in evidence.rows)),
         "tables": list(_tables(evidence)),
         "rows": evidence.rows,
         "asked": asked_text,
@@ -110,7 +119,8 @@ def _section(evidence: Evidence, out: Path, index: int) -> dict[str, Any]:
 # Figures
 
 
-def _drawings(evidence: Evidence, prefix: str) -> Iterable[_Drawing]:
+def _drawings(evidence: Evidence, prefix: str) -> Iterable[_Drawing | str]:
+    """Every figure; where there is nothing to draw, a line that says why."""
     setting, score = evidence.setting, evidence.score
     named: Any = {
         "space": evidence.record.space,
@@ -139,8 +149,9 @@ def _drawings(evidence: Evidence, prefix: str) -> Iterable[_Drawing]:
     for index, (title, make) in enumerate(makers.items()):
         try:
             figure = make()
-        except InputError:
-            continue  # nothing to draw; the tables say what is missing
+        except InputError as error:
+            yield f"{title}: {error}"
+            continue
         svg = inline(figure, f"{prefix}f{index}")
         yield _Drawing(title, svg, figure.get_figwidth() > 4, "data-run=" in svg)
 
@@ -153,6 +164,7 @@ def inline(figure: Figure, prefix: str) -> Markup:
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'id="run-([^"]*)"', r'class="run" data-run="\1"', svg)
+    svg = re.sub(r'id="series-[\d.]*-([^"]*)"', r'class="series" data-series="\1"', svg)
     svg = re.sub(r'(?<=[ \n])id="', f'id="{prefix}-', svg)
     svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{prefix}-", svg)
     for colour, name in _COLOURS.items():
@@ -265,6 +277,7 @@ def _machines(evidence: Evidence) -> list[tuple[str, int]]:
 def _embedded(evidence: Evidence) -> Markup:
     """What the script shows of every run, as JSON that can stand inside a script element."""
     runs: dict[str, Any] = {}
+    pictures = _pictures(evidence)
     for row in evidence.rows:
         run = evidence.runs[row.id]
         entry = runs.setdefault(
@@ -280,16 +293,37 @@ def _embedded(evidence: Evidence) -> Markup:
                 else f"{value_text(row.score, evidence.score)} test {evidence.score.name}",
                 "status": row.status,
                 "seed": row.train_seed,
+                "proposers": [],
+                "picture": pictures.get(row.architecture, ""),
+                "architecture": _small(run.spec.get("architecture")),
                 "as": [],
             },
         )
         entry["as"].append(_role(row))
+        entry["proposers"].append(row.proposer)
     document = {
         "layers": [[layer.name, layer.stage, layer.dense] for layer in evidence.layers],
         "runs": runs,
+        "legend": LEGEND,
     }
     text = json.dumps(document, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _pictures(evidence: Evidence) -> dict[str, str]:
+    """A drawing of every shape by its digest, as many as the page has room for."""
+    pictures: dict[str, str] = {}
+    room = PICTURES
+    for row in evidence.rows:
+        if row.architecture not in pictures and (svg := evidence.picture(row.id)):
+            room -= len(svg)
+            pictures[row.architecture] = svg if room > 0 else ""
+    return pictures
+
+
+def _small(document: Any) -> Any:
+    """An architecture that the page can hand out; None of one whose masks are too large for that."""
+    return document if document is not None and len(json.dumps(document)) <= SHAPE else None
 
 
 def _more(spec: Mapping[str, Any]) -> bool:

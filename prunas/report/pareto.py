@@ -14,6 +14,7 @@ from prunas.report.figure import (
     cost_axis,
     flag_sentences,
     mark_look,
+    mark_series,
     score_axis,
     sheet,
     styled,
@@ -101,7 +102,7 @@ def _panel(ax: Axes, lines: Sequence[Line], looks: Any, metric: str, score: Scor
         assert line.score is not None
         look, on = looks[line.proposer], i in best
         if on:
-            ax.errorbar(
+            bars = ax.errorbar(
                 *points[i],
                 yerr=line.score.std or 0,
                 fmt="none",
@@ -110,13 +111,15 @@ def _panel(ax: Axes, lines: Sequence[Line], looks: Any, metric: str, score: Scor
                 capsize=0,
                 zorder=3,
             )
-        ax.plot(
+            mark_series(ax, line.proposer, bars)
+        marks = ax.plot(
             *points[i],
             linestyle="none",
             alpha=1 if on else 0.5,
             zorder=5 if on else 4,
             **mark_look(look, bool(doubts(line.flags)), size=5.2 if on else 3.4),
         )
+        mark_series(ax, line.proposer, *marks)
         if i in labelled:  # on the side where no point of the front is in the way: that of the better scores
             up = 1 if score.better == "higher" else -1
             ax.annotate(

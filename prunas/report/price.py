@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, NullLocator
 
 from prunas.errors import InputError
-from prunas.report.figure import FAINT, GRID, mark_look, nice_ticks, score_axis, sheet, styled
+from prunas.report.figure import FAINT, GRID, mark_look, mark_series, nice_ticks, score_axis, sheet, styled
 from prunas.report.styles import Style
 from prunas.statistics.prices import Price
 from prunas.statistics.summary import grouped
@@ -88,7 +88,7 @@ def _panel(ax: Axes, prices: Sequence[Price], looks: Mapping[str, Style], unit: 
     for price, cost in zip(prices, costs, strict=True):
         look = looks[price.proposer]
         x = cost or places[price.proposer]
-        ax.errorbar(
+        bars = ax.errorbar(
             x,
             price.score.mean,
             yerr=price.score.std or 0,
@@ -98,4 +98,5 @@ def _panel(ax: Axes, prices: Sequence[Price], looks: Mapping[str, Style], unit: 
             capsize=0,
             zorder=3,
         )
-        ax.plot(x, price.score.mean, linestyle="none", zorder=4, **mark_look(look, size=5.0))
+        marks = ax.plot(x, price.score.mean, linestyle="none", zorder=4, **mark_look(look, size=5.0))
+        mark_series(ax, price.proposer, bars, *marks)

@@ -51,28 +51,28 @@ def _known() -> dict[str, Style]:
 STYLES: Mapping[str, Style] = MappingProxyType(_known())
 """Known proposers in the order of a legend; behind them what is no proposer."""
 
-_SPARE = tuple(
-    Style(color, marker, DASHDOTDOT)
-    for color, marker in zip(
-        (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILLION, BLACK, GREY),
-        ("o", "s", "^", "D", "v", "P", "X", "p"),
-        strict=True,
-    )
-)
+_COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILLION, BLACK, GREY)
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+
+
+def _spare(index: int) -> Style:
+    """The look of the proposer at `index` among those without one: 64 pairs of colour and marker."""
+    turn, place = divmod(index, len(_COLORS))
+    return Style(_COLORS[place], _MARKERS[(place + turn) % len(_MARKERS)], DASHDOTDOT)
 
 
 def styles(proposers: Iterable[str]) -> dict[str, Style]:
     """A style for each proposer, in the order of a legend: known ones first, then the others by name.
 
     A plug-in has the look of its entry. Proposers without one share a dash and differ by marker and colour; from
-    the ninth on they repeat.
+    the 65th on they repeat.
     """
     names = set(proposers)
     known = {name: style for name, style in STYLES.items() if name in names}
     others = sorted(names - known.keys())
     looks = {name: look for name in others if (look := _offered(name)) is not None}
     spare = [name for name in others if name not in looks]
-    return known | looks | {name: _SPARE[index % len(_SPARE)] for index, name in enumerate(spare)}
+    return known | looks | {name: _spare(index) for index, name in enumerate(spare)}
 
 
 def _offered(name: str) -> Style | None:

@@ -10,7 +10,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from prunas.errors import InputError
-from prunas.report.figure import COLUMN, FAINT, GRID, line_look, mark_look, nice_ticks, sheet, styled
+from prunas.report.figure import (
+    COLUMN,
+    FAINT,
+    GRID,
+    line_look,
+    mark_look,
+    mark_series,
+    nice_ticks,
+    sheet,
+    styled,
+)
 from prunas.report.styles import Style, styles
 from prunas.statistics.summary import grouped
 from prunas.statistics.text import asked_text
@@ -89,8 +99,9 @@ def _profile(
     shares = np.where(shares > 0, shares, np.nan)  # a layer that is gone has no place on the axis
     for stage in dict.fromkeys(stages):
         inside = np.array(stages) == stage
-        ax.plot(xs[inside], shares[inside], color=look.color, zorder=3, **line_look(look))
-    ax.errorbar(
+        lines = ax.plot(xs[inside], shares[inside], color=look.color, zorder=3, **line_look(look))
+        mark_series(ax, spread.proposer, *lines)
+    bars_drawn = ax.errorbar(
         xs,
         shares,
         # On a logarithmic axis a bar must end above 0.
@@ -102,7 +113,8 @@ def _profile(
         zorder=2,
     )
     size = 3.4 if len(stages) <= _WIDE else 2.4
-    ax.plot(xs, shares, linestyle="none", color=look.color, zorder=4, **mark_look(look, size=size))
+    marks = ax.plot(xs, shares, linestyle="none", color=look.color, zorder=4, **mark_look(look, size=size))
+    mark_series(ax, spread.proposer, bars_drawn, *marks)
 
 
 def _places(stages: Sequence[int]) -> np.ndarray:

@@ -132,3 +132,82 @@ def test_dark_scheme_is_followed_by_page_and_figures(browser: Browser) -> None:
     assert light == ["rgb(255, 255, 255)", "rgb(34, 34, 34)"]
     assert schemes() == ["rgb(22, 24, 27)", "rgb(228, 228, 225)"]
     prefer("light")
+
+
+def press(browser: Browser, *keys: str) -> None:
+    """Presses keys one after the other, wherever the focus is."""
+    for key in keys:
+        steps = [{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]
+        browser.call("/actions", {"actions": [{"type": "key", "id": "keys", "actions": steps}]})
+
+
+RIGHT, ENTER, ESCAPE = "\ue014", "\ue007", "\ue00c"
+
+
+def test_marks_are_reached_kept_and_let_go_by_keys(browser: Browser) -> None:
+    browser.run("document.querySelector('[data-pick] .scroll').focus({preventScroll: true})")
+    press(browser, RIGHT)
+    first = browser.run("return tip.dataset.run")
+    assert browser.run("return !tip.hidden && document.querySelectorAll('.run.here').length") == 1
+    assert "slimming, 5 %" in browser.run("return said.textContent")  # the smallest network
+    press(browser, RIGHT)
+    second = browser.run("return tip.dataset.run")
+    assert second != first
+    press(browser, ESCAPE)
+    assert browser.run("return tip.hidden && document.querySelectorAll('.run.here').length === 0")
+    press(browser, ENTER)
+    kept = browser.run("return document.querySelector('.run.picked').dataset.run")
+    assert kept == second
+    assert browser.complaints() == []
+
+
+def test_a_series_is_hidden_everywhere_and_comes_back(browser: Browser) -> None:
+    shown = """
+        const visible = (one) => getComputedStyle(one).display !== 'none';
+        return [...document.querySelectorAll('.series, .run')].filter(visible).length;
+    """
+    of_taper = "return document.querySelectorAll('[data-series=taper]').length"
+    before, taper = browser.run(shown), browser.run(of_taper) + 2 * 6  # each training in two figures
+    toggle = """
+        const button = document.querySelector('.series-choice [data-name=taper]');
+        button.click();
+        return button.ariaPressed;
+    """
+    assert browser.run(toggle) == "false"
+    assert browser.run(shown) == before - taper
+    assert browser.run(toggle) == "true"
+    assert browser.run(shown) == before
+
+
+def test_a_figure_grows_inside_its_own_window(browser: Browser) -> None:
+    width = "return document.querySelector('figure svg').getBoundingClientRect().width"
+    before = browser.run(width)
+    browser.run("document.querySelector('figure [data-zoom=\"1\"]').click()")
+    assert browser.run(width) == pytest.approx(1.5 * before, rel=0.02)
+    assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
+    browser.run("document.querySelector('figure [data-zoom=\"-1\"]').click()")
+    assert browser.run(width) == pytest.approx(before, rel=0.02)
+
+
+def test_tables_and_shapes_are_handed_out(browser: Browser) -> None:
+    handed = """
+        const files = [];
+        HTMLAnchorElement.prototype.click = function () { files.push(this.download); };
+        document.querySelector('.downloads button').click();
+        document.querySelector('.every button.open').click();
+        for (const one of document.querySelectorAll('.shape .downloads button')) one.click();
+        return [files, csv(document.querySelector('table[data-file]')).split('\\n')[0]];
+    """
+    files, head = browser.run(handed)
+    assert files == ["results.csv", "000000000000.svg", "000000000000.json"]
+    assert head.startswith("asked,proposer,kind,params,MACs,test %")
+    assert browser.run("return document.querySelectorAll('.shape .drawn svg').length") == 1
+
+
+def test_the_contents_lead_somewhere(browser: Browser) -> None:
+    missing = """
+        return [...document.querySelectorAll('nav a')].map(a => a.hash)
+            .filter(hash => !document.querySelector(hash));
+    """
+    assert browser.run(missing) == []
+    assert browser.run("return document.querySelectorAll('nav a').length") == 7

@@ -29,3 +29,9 @@ def test_the_main_curves_stand_out_from_white_paper(name: str) -> None:
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     assert 1.05 / (luminance + 0.05) >= 3
+
+
+def test_a_crowd_of_proposers_without_a_look_can_be_told_apart() -> None:
+    names = [f"other-{n:02}" for n in range(64)]
+    looks = styles(names)
+    assert len({(look.color, look.marker) for look in looks.values()}) == 64

@@ -1,0 +1,65 @@
+"""`prunas plot`: who is drawn, into which file, in which format; what a figure leaves out it says."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.commands import command
+from tests.report.made_runs import SPACE, made
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("finished")
+    made(root)
+    return root
+
+
+def words(path: Path) -> str:
+    """The words of an SVG, line breaks as spaces."""
+    return " ".join(re.findall(r"<text[^>]*>([^<]*)<", path.read_text()))
+
+
+@pytest.mark.parametrize("what", ["efficiency", "widths", "pareto", "cost", "curves"])
+def test_only_some_are_drawn_and_the_caption_names_the_others(
+    what: str, finished: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "few.svg"
+    asked = ["--proposer", "slimming,taper", "--to", str(file), "--out", str(finished)]
+    assert command("plot", what, *asked) == 0
+    said = words(file).replace("; ", " ")
+    assert "uniform, random (not asked for)" in said
+
+
+def test_formats_and_where_they_go(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("plot", "cost", "--format", "pdf,svg", "--out", str(finished)) == 0
+    folder = finished / SPACE / "figures"
+    assert capsys.readouterr().out.splitlines() == [f"{folder}/cost.pdf", f"{folder}/cost.svg"]
+    assert command("plot", "cost", "--to", str(tmp_path / "c.pdf"), "--out", str(finished)) == 0
+    first = (tmp_path / "c.pdf").read_bytes()
+    assert first.startswith(b"%PDF")
+    assert first == (folder / "cost.pdf").read_bytes()  # the same bytes for the same figure
+    assert (
+        command("plot", "cost", "--to", str(tmp_path / "d"), "--format", "png", "--out", str(finished)) == 0
+    )
+    assert (tmp_path / "d.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--format", "tiff"], "unknown format of a figure 'tiff'"),
+        (["--to", "a.svg", "--format", "pdf"], "do not go together"),
+        (["--to", "a.bmp"], "no suffix of a figure"),
+        (["--proposer", "slimmin"], "did you mean slimming?"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_in_one_line(
+    options: list[str], says: str, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("plot", "efficiency", "--out", str(finished), *options) == 2
+    err = capsys.readouterr().err
+    assert says in err and err.count("\n") == 1
