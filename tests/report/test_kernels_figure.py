@@ -100,7 +100,8 @@ def test_the_page_shows_patterns_where_some_were_found(
     assert "plot kernels" in html
     assert "Kernels: centre and edges against corners" in html
     narrow = page([made(tmp_path)], tmp_path)
-    assert "Kernel patterns" not in narrow
+    assert "<figcaption>Kernel patterns" not in narrow
+    assert "Kernel patterns: nothing to plot" in narrow  # and it says why
     assert "plot kernels" not in narrow
     assert "Widths: do searches agree?" in narrow
 
