@@ -22,10 +22,10 @@ from prunas.proposers.look import (
 )
 from prunas.proposers.options import Option, at_least
 from prunas.proposers.settings import (
-    CHANNEL_COST,
     FORM,
     GATES,
-    MORPHNET_PULL,
+    MORPHNET,
+    MORPHNET_UNWEIGHTED,
     NETADAPT,
     PRESET,
     RESPONSES,
@@ -203,10 +203,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "L1 penalty on batch-norm scales by what their channel costs, then one factor up to the budget",
             GORDON,
             needs=("dense",),
-            options=(
-                MORPHNET_PULL,
-                CHANNEL_COST,
-            ),
+            options=MORPHNET,
         ),
         "se": Entry(
             "prunas.proposers.pruning.se:SqueezeExcitation",
@@ -485,7 +482,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             needs=("dense",),
             controls="morphnet",
             fixed=MappingProxyType({"cost": "channels"}),
-            options=(MORPHNET_PULL,),
+            options=MORPHNET_UNWEIGHTED,
         ),
         "l1-global-untrained": _untrained("l1-global", LI),
         "taylor-untrained": _untrained("taylor", MOLCHANOV),
