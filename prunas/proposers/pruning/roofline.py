@@ -70,9 +70,9 @@ class Roofline:
         """Nanoseconds that the operations, and the bytes, of every layer take, shape (layers,) each."""
         extended = np.append(np.asarray(counts, float), 1.0)
         products = (self.reads @ extended) * (self.writes @ extended)
-        operations, weights = (
-            np.bincount(self.layer, of * products, len(self.maps)) for of in (self.operations, self.weights)
-        )
+        operations, weights = np.zeros((2, len(self.maps)))
+        np.add.at(operations, self.layer, self.operations * products)
+        np.add.at(weights, self.layer, self.weights * products)
         return operations, weights + self.maps @ extended
 
     def time(self, counts: npt.ArrayLike) -> float:
