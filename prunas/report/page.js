@@ -84,7 +84,7 @@ function bars(layers, run) {
   layers.forEach(([name, stage, dense], i) => {
     if (i && stage !== layers[i - 1][1]) grid.append(element("span", { className: "stage" }));
     const filled = element("i");
-    filled.style.width = `${(100 * run.widths[i]) / dense}%`;
+    filled.style.width = `${Math.min(100, (100 * run.widths[i]) / dense)}%`;
     grid.append(
       element("span", {}, name),
       element("span", { className: "n" }, `${run.widths[i]} / ${dense}`),

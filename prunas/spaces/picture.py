@@ -20,7 +20,8 @@ __all__ = ["LEGEND", "Bar", "Picture", "bars_of", "picture"]
 
 LEGEND = (
     "Outlines are the dense network's widths, their height by the square root; filled is the share that is kept, "
-    "grey where the space holds it. Stripes: the inputs that a gate passes. Dashed: in a removed block."
+    "beyond the outline where a layer is wider, grey where the space holds it. Stripes: the inputs that a gate "
+    "passes. Dashed: in a removed block."
 )
 """What a reader of a picture must know."""
 
@@ -43,7 +44,7 @@ class Bar:
         kind: Which of the two.
         stage: Ordinal of its feature-map size.
         dense: Its number in the dense network.
-        kept: Its number here; 0 inside a removed branch.
+        kept: Its number here, above `dense` where the space lets widths grow; 0 inside a removed branch.
         varies: Whether the space lets it vary.
         removed: Whether it lies in a removed branch.
         passing: Of a gate that selects, the shares of its height at which inputs pass, in [0, 1); else empty.
@@ -123,7 +124,7 @@ def picture(space: "SearchSpace", arch: Architecture) -> Picture:
         arch: The point.
     """
     bars = bars_of(space, arch)
-    widest = max((bar.dense for bar in bars), default=1)
+    widest = max((max(bar.dense, bar.kept) for bar in bars), default=1)
     labelled = len(bars) <= _LABELLED
     unit = _FULL if labelled else _THIN
     below = _names_height(bars) if labelled else 18.0
@@ -132,7 +133,7 @@ def picture(space: "SearchSpace", arch: Architecture) -> Picture:
     parts, spans, x, stage = [], dict[str, tuple[float, float]](), left, -1
     for bar in bars:
         if bar.stage != stage:
-            x += unit * _STAGE * (stage >= 0)
+            x += unit * _STAGE if stage >= 0 else 0.0
             parts.append(_stage_label(space, bar.stage, x, middle))
             stage = bar.stage
         width = unit * (_GATE if bar.kind == "gate" else 1)
@@ -160,7 +161,10 @@ def picture(space: "SearchSpace", arch: Architecture) -> Picture:
 def _summary(space: "SearchSpace", arch: Architecture, bars: Sequence[Bar]) -> str:
     """The picture in words, for who cannot see it."""
     narrowed = sum(bar.kept < bar.dense and not bar.removed for bar in bars)
+    wider = sum(bar.kept > bar.dense for bar in bars)
     parts = [f"{narrowed} of {len(bars)} widths and gates are below the dense network's"]
+    if wider:
+        parts.append(f"{wider} are above")
     if arch.removed:
         parts.append(f"{len(arch.removed)} of {len(space.survey.blocks)} blocks are removed")
     if arch.kernels is not None:
@@ -177,7 +181,8 @@ def _bar(bar: Bar, x: float, middle: float, width: float, height: float) -> str:
         if bar.passing:
             inside = _stripes(bar.passing, x, middle - height / 2, width, height, color)
         else:
-            filled = height * min(1.0, bar.kept / bar.dense)
+            share = bar.kept / bar.dense
+            filled = height * (share if share <= 1 else share**0.5)  # beyond the outline, as outlines grow
             inside = _rect(x, middle - filled / 2, width, filled, f'fill="{color}"')
     outline = _rect(
         x, middle - height / 2, width, height, f'fill="none" stroke="currentColor" stroke-width="0.8"{dash}'

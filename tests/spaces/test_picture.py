@@ -1,6 +1,7 @@
 """A point drawn: every width is there, at its size, and a reader is told what it is."""
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -119,3 +120,17 @@ def test_notebooks_show_short_texts_and_pictures(vgg: SearchSpace) -> None:
     assert len(repr(vgg)) < 200
     assert vgg._repr_html_().count("<svg") == 1
     assert vgg.picture(arch)._repr_svg_().startswith("<svg")
+
+
+def test_a_layer_that_is_wider_than_the_dense_one_reaches_beyond_its_outline(vgg: SearchSpace) -> None:
+    wide = replace(vgg, ceiling=4.0)
+    picture = drawn(wide, wide.point({"features.0": 64}))  # of 16
+    (group,) = (
+        group
+        for group in picture.iter(f"{SVG}g")
+        if "".join(group.itertext()).startswith("features.0: 64 of 16 ")
+    )
+    filled, outline = rectangles(group)
+    assert filled is not None
+    assert float(filled.attrib["height"]) == pytest.approx(2 * float(outline.attrib["height"]), abs=0.2)
+    assert "1 are above" in picture.attrib["aria-label"]
