@@ -89,7 +89,13 @@ def _command(line: str) -> None:
     if not words:
         return
     if words[0] != "prunas":
-        print(subprocess.run(line, shell=True, check=True, capture_output=True, text=True).stdout, end="")
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # python is this one
+        ended = subprocess.run(
+            line, shell=True, capture_output=True, text=True, env=os.environ | {"PATH": path}
+        )
+        if ended.returncode:
+            raise RuntimeError(f"{line} ended with {ended.returncode}: {ended.stderr}")
+        print(ended.stdout, end="")
         return
     from prunas.cli import main
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from links import ROOT
 
-__all__ = ["EXTRACTS", "PAGES", "commands"]
+__all__ = ["EXTRACTS", "PAGES", "commands", "keys"]
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -93,7 +93,8 @@ def _form(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
     return words.get(str(kind), "see below")
 
 
-def _keys(kind: Any) -> str:
+def keys(kind: Any) -> str:
+    """The table of the keys of a model, with what its docstring says of each."""
     schema = kind.model_json_schema()
     described = _attributes(kind)
     rows = []
@@ -137,7 +138,7 @@ with its line.
 
 ## Keys
 
-{_keys(SpaceFile)}
+{keys(SpaceFile)}
 What `input` takes: [Networks that need a word more](../own-network.md). `data`: [your own data](../own-data.md).
 `task`, `loss`, `score`: [tasks](../tasks.md). `weights`: [weights of your own](../own-weights.md). A table
 `[recipe]` holds [any setting of a recipe](../recipes.md), a table `[proposers.NAME]`
@@ -145,13 +146,13 @@ What `input` takes: [Networks that need a word more](../own-network.md). `data`:
 
 ## `[vary]`
 
-{_keys(Vary)}
+{keys(Vary)}
 ## `finetune`
 
-{_keys(FineTuningEntry)}
+{keys(FineTuningEntry)}
 ## `[presets.NAME]`
 
-{_keys(PresetEntry)}"""
+{keys(PresetEntry)}"""
 
 
 def _space() -> type:
