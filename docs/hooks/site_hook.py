@@ -1,11 +1,12 @@
 """Makes the site: pages of files elsewhere in the repository, generated reference, tutorials that are run."""
 
+import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def _add(files: Files, config: Any, page: str, content: str | bytes) -> None:
 
 def _run_tutorials(files: Files, config: Any) -> None:
     """Runs every tutorial in a folder and a process of its own, and takes its figures along."""
-    scratch = Path(tempfile.mkdtemp(prefix="prunas-site-"))
+    scratch = ROOT / "build" / "tutorials"
     tutorials = [file for file in files.documentation_pages() if file.src_uri.startswith("tutorials/")]
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         for file, outcome in zip(
@@ -95,9 +96,16 @@ def _run_tutorials(files: Files, config: Any) -> None:
 
 
 def _run(page: str, scratch: Path) -> tuple[Path, list[str | None]]:
-    folder = scratch / Path(page).stem
-    folder.mkdir()
+    """A tutorial's folder and outputs; of one that was run already, by the same code, what is kept."""
+    told = hashlib.sha256()
+    for path in (ROOT / "docs" / page, *sorted((ROOT / "prunas").rglob("*.py"))):
+        told.update(path.read_bytes())
+    folder = scratch / f"{Path(page).stem}-{told.hexdigest()[:12]}"
     result = scratch / f"{folder.name}.json"
+    if result.is_file():
+        return folder, json.loads(result.read_text(encoding="utf-8"))
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     script = Path(__file__).with_name("execute.py")
     given = {
         "MPLBACKEND": "Agg",
