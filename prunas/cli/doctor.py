@@ -46,6 +46,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "dashboard": ("optuna-dashboard",),
     "slurm": ("submitit",),
     "datasets": ("datasets",),
+    "docs": ("mkdocs", "mkdocs-material", "mkdocstrings"),
 }
 """Packages of each extra, `pip install 'prunas[EXTRA]'`."""
 
