@@ -174,12 +174,16 @@ def _proposers() -> str:
         for name, entry in PROPOSERS.items():
             if entry.kind != kind:
                 continue
-            parts.append(f"#### {name}\n\n{_sentence(entry.description)} Decides {_list(entry.dimensions)}.")
-            parts.append(f"{_sentence(entry.reference)}\n" if entry.reference else "\n")
-            rows = [_option_row(option.to_json()) for option in entry.options or ()]
-            if rows:
-                parts.append(_table(("`--set` " + name + ".", "default", "may be", "what it sets"), rows))
+            lines = f"{entry.description}. Decides {_list(entry.dimensions)}. {entry.reference or ''}"
+            parts.append(_entry(name, lines, entry.options or (), f"`--set {name}.`"))
     return "\n".join(parts)
+
+
+def _entry(name: str, text: str, options: Iterable[Any], set_by: str) -> str:
+    """A heading with a sentence and the table of its settings."""
+    rows = [_option_row(option.to_json()) for option in options]
+    table = _table((set_by, "default", "may be", "what it sets"), rows) if rows else ""
+    return f"#### {name}\n\n{_sentence(text.strip())}\n\n{table}"
 
 
 def _option_row(option: Mapping[str, Any]) -> tuple[str, str, str, str]:
@@ -204,11 +208,16 @@ def _catalogue_page() -> str:
     from prunas.costs.metrics import METRICS
     from prunas.names import REGISTERED
     from prunas.plugins import resolve
+    from prunas.proposers.evaluators import EVALUATORS
     from prunas.protocols import PROTOCOLS
     from prunas.recipe import RECIPES, Recipe
     from prunas.runs.executors import EXECUTORS
     from prunas.spaces.file import parse
 
+    evaluators = "\n".join(
+        _entry(name, each.description, each.options, f"`--evaluator-set` with `--evaluator {name}`")
+        for name, each in EVALUATORS.items()
+    )
     metrics = [(f"`{each.name}`", each.unit) for each in METRICS.values()]
     protocols = [(f"`{name}`", _first(type(each))) for name, each in PROTOCOLS.items()]
     tasks = [(f"`{name}`", _first(resolve("prunas.tasks", name))) for name in REGISTERED["prunas.tasks"]]
@@ -247,6 +256,11 @@ list the same with what installed packages add.
 
 {_proposers()}
 
+## Evaluators
+
+[Scoring candidates without training them](../evaluators.md).
+
+{evaluators}
 ## Protocols
 
 [Which one when](../retraining.md).

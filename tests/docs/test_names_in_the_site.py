@@ -14,6 +14,7 @@ from links import ROOT, site_pages
 import prunas
 from prunas.costs.metrics import METRICS
 from prunas.names import REGISTERED
+from prunas.proposers.evaluators import EVALUATORS
 from prunas.proposers.table import PROPOSERS
 from prunas.protocols import PROTOCOLS
 from prunas.recipe import RECIPES, Recipe
@@ -75,6 +76,7 @@ def test_entries_of_the_reference_exist(page: str) -> None:
     "names",
     [
         PROPOSERS,
+        EVALUATORS,
         PROTOCOLS,
         METRICS,
         RECIPES,
@@ -82,7 +84,7 @@ def test_entries_of_the_reference_exist(page: str) -> None:
         REGISTERED["prunas.tasks"],
         REGISTERED["prunas.data"],
     ],
-    ids=["proposers", "protocols", "metrics", "recipes", "executors", "tasks", "data"],
+    ids=["proposers", "evaluators", "protocols", "metrics", "recipes", "executors", "tasks", "data"],
 )
 def test_what_there_is_stands_in_the_catalogue(names: dict[str, object]) -> None:
     page = MADE["reference/catalogue.md"]
