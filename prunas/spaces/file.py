@@ -95,7 +95,7 @@ class SpaceFile(BaseModel):
         metric: What default targets are fractions of.
         keep: Default targets, each above 0 and at most 1.
         cap: Largest factor of the epochs of `scratch-b`.
-        finetune: How this space fine-tunes; otherwise for a quarter of the recipe's epochs at a hundredth of its rate.
+        finetune: How this space fine-tunes; else for a quarter of the recipe's epochs at a hundredth of its rate.
         weights: Of the dense network, which is then not trained; a file lies beside this one.
         vary: What a search may change.
         proposers: Settings of proposers by name.
