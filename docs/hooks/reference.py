@@ -103,7 +103,7 @@ def keys(kind: Any) -> str:
             "required" if entry.is_required() else _default(entry.get_default(call_default_factory=True))
         )
         form = _form(schema["properties"][name], schema.get("$defs", {}))
-        rows.append((f"`{name}`", form, default, described[name]))
+        rows.append((f"`{name}`", form, default, described.get(name, "")))
     return _table(("key", "value", "default", "what it says"), rows)
 
 

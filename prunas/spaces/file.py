@@ -32,6 +32,7 @@ class Vary(BaseModel):
         exclude: Patterns of groups, gates and blocks that do not vary after all.
         floor: Fewest units of a group, and fewest channels that pass a gate.
         step: Widths are multiples of it, or dense.
+        ceiling: Most units of a group, in multiples of the dense network's; above 1, a search may widen.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
