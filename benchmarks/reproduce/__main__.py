@@ -13,8 +13,6 @@ from typing import Any
 
 from prunas.errors import InputError
 
-MARKS = "<!-- reproduce -->", "<!-- end reproduce -->"
-
 
 def main(arguments: list[str] | None = None) -> int:
     """0 if everything asked for is there, 1 if something is missing, 2 on bad input."""
@@ -68,17 +66,13 @@ def _train(chosen: argparse.Namespace) -> bool:
 
 
 def write() -> None:
-    """Writes the figures, this folder's README, and the part of the repository's README that tells of it."""
+    """Writes the figures and this folder's README."""
     from benchmarks.reproduce import page
 
     for name in page.retire():
         print(f"early/{name}: removed, for reduced has this cell")
     page.draw()
     page.README.write_text(page.page(), encoding="utf-8")
-    readme = page.HERE.parent.parent / "README.md"
-    before, rest = readme.read_text(encoding="utf-8").split(MARKS[0])
-    after = rest.split(MARKS[1])[1]
-    readme.write_text(f"{before}{MARKS[0]}\n{page.summary()}{MARKS[1]}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

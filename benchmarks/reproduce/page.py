@@ -18,7 +18,7 @@ from prunas.statistics.retraining import courses, retraining_table
 from prunas.statistics.summary import comparisons, table
 from prunas.statistics.text import Table, as_markdown, difference_table, duration, interval_text, result_table
 
-__all__ = ["README", "draw", "judged", "page", "retire", "summary"]
+__all__ = ["README", "draw", "judged", "page", "retire"]
 
 HERE = Path(__file__).parent
 README = HERE / "README.md"
@@ -64,23 +64,6 @@ def judged() -> dict[str, list[Verdict]]:
     alone = {name: verdicts(claims, cells(name), load_results(name), margins.of(name)) for name in ORDER}
     together = iter(corrected([verdict for some in alone.values() for verdict in some]))
     return {name: [next(together) for _ in some] for name, some in alone.items()}
-
-
-def summary(cell: str = "efficiency-left") -> str:
-    """What the repository's README tells of one cell: how far it is, its results, the claims judged on it."""
-    name = next(name for name in ORDER if cell in load_results(name))
-    result = load_results(name)[cell]
-    some = [each for each in judged()[name] if each.cell == cell and each.judgement != "not run"]
-    record = result.record
-    shown = next(each.shows for each in cells(name) if each.name == cell)
-    parts = [f"Protocol `{name}`: {protocols()[name].says}. {far(result)} {unpruned(result)}".rstrip() + "\n"]
-    if _figure(result) is not None:
-        parts.append(f"![{', '.join(shown)}](benchmarks/reproduce/figures/{name}-{cell}.png)\n")
-    if record.rows:
-        parts.append(as_markdown(result_table(table(record.rows, record.score), record.score)))
-    if some:
-        parts.append(as_markdown(_verdict_table(some)))
-    return "\n".join(parts)
 
 
 def retire(results: Path = HERE / "results", figures: Path = HERE / "figures") -> list[str]:

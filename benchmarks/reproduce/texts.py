@@ -21,7 +21,7 @@ python -m benchmarks.reproduce --protocol fast --minutes 25 --data DIR --out DIR
 python -m benchmarks.reproduce --protocol paper --minutes 25 --data DIR --out DIR
 python -m benchmarks.reproduce plan --data DIR       # how fast this machine is, and hours of every cell
 python -m benchmarks.reproduce collect --out DIR     # what is finished so far, while another process trains
-python -m benchmarks.reproduce report                # this page, its figures, and the README's table
+python -m benchmarks.reproduce report                # this page and its figures
 ```
 
 A run trains what is missing, tells the hours left, and writes a cell's file whenever one of its trainings

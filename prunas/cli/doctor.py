@@ -47,6 +47,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "slurm": ("submitit",),
     "datasets": ("datasets",),
     "frames": ("pandas",),
+    "docs": ("mkdocs", "mkdocs-material", "mkdocstrings"),
 }
 """Packages of each extra, `pip install 'prunas[EXTRA]'`."""
 

@@ -23,7 +23,17 @@ NETWORK = r"^[\w./-]+:\w+$"
 
 
 class Vary(BaseModel):
-    """The table `[vary]`: what a search may change."""
+    """The table `[vary]`: what a search may change.
+
+    Attributes:
+        groups: Shell patterns of the groups whose widths vary, over what `prunas show` lists.
+        gates: Patterns of the gates whose inputs are selected.
+        blocks: Patterns of the blocks that may be removed.
+        exclude: Patterns of groups, gates and blocks that do not vary after all.
+        floor: Fewest units of a group, and fewest channels that pass a gate.
+        step: Widths are multiples of it, or dense.
+        ceiling: Most units of a group, in multiples of the dense network's; above 1, a search may widen.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -39,7 +49,12 @@ class Vary(BaseModel):
 class PresetEntry(BaseModel):
     """One table `[presets.NAME]`.
 
-    `selected` names the channels that pass a gate, or says how many, evenly spaced.
+    Attributes:
+        slug: A second, shorter name of letters and digits.
+        source: Where the shape was published.
+        widths: Of the groups that vary, in order; or by name, and all others are dense.
+        selected: By gate, the channels that pass, or how many, evenly spaced.
+        removed: Blocks that are removed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,7 +67,12 @@ class PresetEntry(BaseModel):
 
 
 class FineTuningEntry(BaseModel):
-    """The table `finetune`: how the space's own recipe fine-tunes."""
+    """The table `finetune`: how the space's own recipe fine-tunes.
+
+    Attributes:
+        epochs: Passes over the training images.
+        lr: The constant learning rate.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -61,7 +81,28 @@ class FineTuningEntry(BaseModel):
 
 
 class SpaceFile(BaseModel):
-    """A whole file; see `prunas.spaces.space` for an example."""
+    """A whole file; see `prunas.spaces.space` for an example.
+
+    Attributes:
+        network: The function that makes the network: an import path, or a Python file beside this one.
+        arguments: Arguments of that function.
+        input: What `forward` is called with, without the batch; see `prunas.inputs`.
+        part: The submodule that varies, if not all of the network does.
+        part_input: What the part is called with, where the network cannot be run to see it.
+        data: A data set by name, or a function that makes one; or a table of `name` and its settings.
+        task: A task by name, or a function that makes one of the data set.
+        loss: Function of (outputs, targets) that replaces the task's loss.
+        score: Function that replaces the task's score; or a table that describes what it returns.
+        recipe: A recipe by name; or a table of `name` and the settings that differ.
+        metric: What default targets are fractions of.
+        keep: Default targets, each above 0 and at most 1.
+        cap: Largest factor of the epochs of `scratch-b`.
+        finetune: How this space fine-tunes; else for a quarter of the recipe's epochs at a hundredth of its rate.
+        weights: Of the dense network, which is then not trained; a file lies beside this one.
+        vary: What a search may change.
+        proposers: Settings of proposers by name.
+        presets: Shapes with a name.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -138,6 +138,17 @@ def test_the_readme_lists_every_example() -> None:
             assert file.suffix != ".py" or ast.get_docstring(ast.parse(file.read_text()))
 
 
+def test_every_space_of_the_examples_has_its_picture() -> None:
+    gallery = pytest.importorskip("gallery")
+    text = (EXAMPLES / "README.md").read_text()
+    assert {path.stem for path in gallery.FOLDER.glob("*.png")} == gallery.PICTURES.keys()
+    for name, example in gallery.PICTURES.items():
+        assert f"](pictures/{name}.png)" in text
+        assert not example.space.endswith(".toml") or f"`{example.space}`" in text
+    spaces = {path.name for path in EXAMPLES.glob("*.toml")}
+    assert spaces <= {example.space for example in gallery.PICTURES.values()}
+
+
 @pytest.mark.slow
 def test_the_notebook_runs_from_top_to_bottom(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbformat = pytest.importorskip("nbformat")
