@@ -134,7 +134,7 @@ class Layer:
 
     Attributes:
         path: Module path.
-        kind: `conv`, `linear`, `norm`, `prelu` or `pad`.
+        kind: `conv`, `linear`, `norm`, `prelu`, `pad` or `transposed` (a transposed convolution).
         stage: Its stage; layers behind the last feature map have the last stage plus one.
         reads: Index of the form of its input channels.
         writes: Index of the form of its output channels.
@@ -145,7 +145,7 @@ class Layer:
     """
 
     path: str
-    kind: Literal["conv", "linear", "norm", "prelu", "pad"]
+    kind: Literal["conv", "linear", "norm", "prelu", "pad", "transposed"]
     stage: int
     reads: int
     writes: int

@@ -52,7 +52,7 @@ Factory = Callable[[], nn.Module]
 Kept = Mapping[str, Sequence[int]]
 SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
 READERS = (_ConvNd, nn.Linear, nn.MultiheadAttention)
-MIXING = (nn.LayerNorm, nn.GroupNorm)
+MIXING = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 class Point(NamedTuple):
@@ -308,7 +308,7 @@ class KeptNorms(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Takes over the two functions that matter."""
+        """Takes over the three functions that matter."""
         options = dict(kwargs or {})
         if func in (F.layer_norm, F.group_norm):
             x, what, *rest = args
@@ -322,6 +322,10 @@ class KeptNorms(TorchFunctionMode):
                 size = what if func is F.group_norm else [len(kept)]
                 some_weight, shift = (None if v is None else v[kept] for v in (weight, bias))
                 return torch.zeros_like(x).index_copy_(axis, kept, func(some, size, some_weight, shift, eps))
+        if func is F.rms_norm and id(weight := options.get("weight")) in self.kept:
+            x, kept = args[0], self.kept[id(weight)]
+            some = func(x.index_select(-1, kept), [len(kept)], weight[kept], options.get("eps"))
+            return torch.zeros_like(x).index_copy_(-1, kept, some)
         return func(*args, **options)
 
 

@@ -128,7 +128,7 @@ def _counts(survey: Survey, widths: Sequence[int], selected: Mapping[str, int]) 
     counts: dict[str, dict[str, int]] = {}
     for layer in survey.layers:
         reads, writes = selected.get(layer.path, sizes[layer.reads]), sizes[layer.writes]
-        if layer.kind == "conv":
+        if layer.kind in ("conv", "transposed"):
             counts[layer.path] = {"in_channels": reads, "out_channels": writes}
             if layer.depthwise:
                 counts[layer.path]["groups"] = reads

@@ -39,6 +39,7 @@ CONSTRUCTORS: Mapping[type[nn.Module], tuple[str, ...]] = {
     nn.Linear: ("in_features", "out_features"),
     _NormBase: ("num_features",),
     nn.LayerNorm: ("normalized_shape",),
+    nn.RMSNorm: ("normalized_shape",),
     nn.GroupNorm: ("num_channels",),
     nn.PReLU: ("num_parameters",),
     ChannelPad: ("extra",),

@@ -14,7 +14,7 @@ from prunas.tracing.blocks import find_blocks
 from prunas.tracing.gates import find_gates
 from prunas.tracing.labels import Work
 from prunas.tracing.ledger import Grouping, Ledger
-from prunas.tracing.operations import CONVOLUTIONS
+from prunas.tracing.operations import CONVOLUTIONS, TRANSPOSED
 from prunas.tracing.propagate import LabelPass
 from prunas.tracing.refusals import unfollowed
 from prunas.tracing.stages import Stages, find_stages
@@ -65,13 +65,13 @@ def describe(
     for path in called:
         reads, writes = (form(grouping.forms[path, side]) for side in ("reads", "writes"))
         module, positions = passes[-1].modules[path], work.positions.get(path, 0)
-        depthwise = isinstance(module, CONVOLUTIONS) and ledger.is_depthwise(path, module)
+        depthwise = isinstance(module, CONVOLUTIONS + TRANSPOSED) and ledger.is_depthwise(path, module)
         layers.append(_layer(path, module, stages.of(path), reads, writes, depthwise, positions))
     norms, closed_gates = find_gates(called, ledger, grouping, passes, closed)
     gates = [
         Gate(path, norm, form(grouping.forms[path, "reads"]), stages.of(path)) for path, norm in norms.items()
     ]
-    terms = Terms(net, grouping, form, gates, blocks)
+    terms = Terms(net, grouping, form, gates, blocks, work.read)
     for layer in layers:
         terms.add_layer(layer)
     terms.add_rest()
@@ -125,6 +125,18 @@ def _layer(
     if isinstance(module, CONVOLUTIONS):
         kernel = tuple(module.kernel_size)
         return Layer(path, "conv", stage, reads, writes, kernel, module.groups, depthwise, positions)
+    if isinstance(module, TRANSPOSED):
+        return Layer(
+            path,
+            "transposed",
+            stage,
+            reads,
+            writes,
+            tuple(module.kernel_size),
+            module.groups,
+            depthwise,
+            positions,
+        )
     if isinstance(module, nn.Linear):
         return Layer(path, "linear", stage, reads, writes, positions=positions)
     if isinstance(module, ChannelPad):

@@ -11,8 +11,10 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.modules.padding import _CircularPadNd, _ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd
 
 __all__ = [
+    "ALONG",
     "ATTENTION",
     "BINARY",
+    "COMPARISON",
     "CONCATENATION",
     "CONVOLUTIONS",
     "CREATION",
@@ -30,6 +32,8 @@ __all__ = [
     "RESHAPING",
     "SHAPELESS",
     "SHAPE_KEEPING",
+    "STATISTICS",
+    "TRANSPOSED",
     "TRANSPOSITIONS",
     "VIEWS",
     "along",
@@ -41,6 +45,7 @@ __all__ = [
 ]
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 NORMS = (_BatchNorm, _InstanceNorm)
 """Norms that treat every channel by itself."""
 
@@ -56,6 +61,8 @@ POINTWISE = frozenset({
     "dropout1d", "dropout3d", "alpha_dropout", "feature_alpha_dropout",
     "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "sigmoid", "tanh", "hardswish",
     "hardsigmoid", "hardtanh", "softplus", "dropout", "dropout2d", "abs", "neg", "exp", "log", "sqrt", "rsqrt",
+    "sin", "cos", "tan", "sign", "erf", "log1p", "log2", "expm1", "reciprocal", "logsigmoid", "softsign",
+    "hardshrink", "softshrink", "tanhshrink", "threshold", "nan_to_num", "round", "floor", "ceil",
     "square", "clamp", "clip", "float", "half", "double", "to", "clone", "contiguous", "detach",
     "stochastic_depth", "feature_dropout", "alias", "fill", "zero", "zeros_like", "ones_like", "empty_like",
 })  # fmt: skip
@@ -65,11 +72,16 @@ RANDOM = frozenset({
 """Element-wise functions that draw numbers in training and scale nothing by channel counts."""
 BINARY = frozenset({
     "add", "iadd", "sub", "isub", "mul", "imul", "div", "itruediv", "truediv", "maximum", "minimum", "pow",
-    "copy",
+    "copy", "rsub", "atan2", "fmod", "remainder",
 })  # fmt: skip
+COMPARISON = frozenset({
+    "where", "gt", "ge", "lt", "le", "eq", "ne", "greater", "less", "masked_fill", "lerp", "addcmul", "addcdiv",
+    "expand_as",
+})  # fmt: skip
+"""Functions of several tensors, element by element, whose result may look like none of them."""
 VIEWS = frozenset({
     "flatten", "view", "reshape", "permute", "transpose", "unsqueeze", "squeeze", "expand", "movedim", "swapaxes",
-    "swapdims", "moveaxis", "t", "unflatten", "channel_shuffle",
+    "swapdims", "moveaxis", "t", "unflatten", "channel_shuffle", "repeat", "tile", "reshape_as", "view_as",
 })  # fmt: skip
 """Movement that keeps every element and says where it goes by sizes and axes alone."""
 TRANSPOSITIONS = frozenset({
@@ -84,13 +96,17 @@ POOLING = frozenset({
     "upsample_nearest2d", "upsample_nearest3d", "upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d",
     "upsample_trilinear3d",
 })  # fmt: skip
-REDUCTION = frozenset({"mean", "sum", "amax", "amin"})
+REDUCTION = frozenset({"mean", "sum", "amax", "amin", "var", "std", "norm", "prod", "logsumexp"})
+STATISTICS = frozenset({"mean", "var", "std", "amax", "amin", "max", "min", "norm"})
+"""Reductions that may run over channels, if the result scales or shifts these again, as in a norm."""
+ALONG = frozenset({"softmax", "log_softmax", "cumsum", "cumprod", "softmin"})
+"""Functions that combine the elements along one axis and keep its extent."""
 CONCATENATION = frozenset({"cat", "concat", "concatenate"})
 DIFFERING = frozenset({"float", "half", "double", "to", "clone", "contiguous", "detach"})
 SHAPE_KEEPING = POINTWISE - DIFFERING
 """Functions whose result looks like their only tensor."""
 CREATION = frozenset({"new_zeros", "new_ones", "zeros", "ones"})
-RESHAPING = frozenset({"view", "reshape", "expand", "unflatten"})
+RESHAPING = frozenset({"view", "reshape", "expand", "unflatten", "reshape_as", "view_as"})
 SPLITTING = frozenset({"split", "split_with_sizes", "tensor_split", "chunk", "narrow"})
 """Movement that cuts along one axis."""
 MEASURED = RESHAPING | {"getitem", "split", "narrow"}
@@ -111,6 +127,8 @@ FUNCTIONAL: dict[str, tuple[type[nn.Module] | tuple[type[nn.Module], ...], tuple
     "batch_norm": (_BatchNorm, ("input", "running_mean", "running_var", "weight", "bias")),
     "layer_norm": (nn.LayerNorm, ("input", "normalized_shape", "weight", "bias")),
     "group_norm": (nn.GroupNorm, ("input", "num_groups", "weight", "bias")),
+    "rms_norm": (nn.RMSNorm, ("input", "normalized_shape", "weight", "eps")),
+    "instance_norm": (_InstanceNorm, ("input", "running_mean", "running_var", "weight", "bias")),
 }
 """Functions that do a layer's work, the layer whose parameters they may take, and the names of their arguments."""
 

@@ -26,6 +26,7 @@ class PassState:
     Attributes:
         modules: The network's modules by path.
         called: Layers met, in order, with the number of output positions in the batch summed over their calls.
+        read: The same of input positions, for the layers that multiply these.
         calls: The nodes that call each layer.
         values: Value of each node on the meta device.
         labels: Labels of each node.
@@ -45,6 +46,7 @@ class PassState:
         self.selecting = selecting
         self.modules = dict(net.named_modules())
         self.called: dict[str, int] = {}
+        self.read: dict[str, int] = {}
         self.calls: dict[str, list[fx.Node]] = {}
         self.values: dict[fx.Node, Any] = {}
         self.labels: dict[fx.Node, Labels] = {}

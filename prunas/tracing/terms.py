@@ -24,6 +24,7 @@ class Terms:
         form: The index of a form.
         gates: Where layers select their inputs.
         blocks: Which branches can be removed.
+        read: Input positions of the layers that multiply these, for one image.
 
     Attributes:
         axes: The channel axes, in the order of the layers.
@@ -37,7 +38,9 @@ class Terms:
         form: Callable[[ChannelMap], int],
         gates: Sequence[Gate],
         blocks: Sequence[Block],
+        read: Mapping[str, int],
     ) -> None:
+        self.read = read
         self.net, self.grouping, self.form = net, grouping, form
         self.modules = dict(net.named_modules())
         self.gates = {gate.name for gate in gates}
@@ -60,12 +63,12 @@ class Terms:
         path, within = layer.path, self.within.get(layer.path, ())
         module = self.modules[path]
         parameters = dict(module.named_parameters(recurse=False))
-        multiplies = layer.kind in ("conv", "linear")
+        multiplies = layer.kind in ("conv", "linear", "transposed")
         vectors = 0
         for name, tensor in (*parameters.items(), *module.named_buffers(recurse=False)):
             if name not in FOLLOWING:
                 continue
-            if tensor.ndim:
+            if tensor.ndim and not (layer.kind == "transposed" and name == "weight"):
                 self.axes.append(ChannelAxis(f"{path}.{name}", 0, layer.writes))
             first = self.first_met(tensor)
             if name == "weight" and multiplies:
@@ -83,9 +86,12 @@ class Terms:
     def add_weight(self, layer: Layer, first: bool) -> None:
         """The weight of a convolution or linear layer; `first` says whether it adds parameters."""
         path, reads, area = layer.path, self.inner(layer.path), math.prod(layer.kernel)
-        if (path, "inner") in self.grouping.forms:
-            self.axes.append(ChannelAxis(f"{path}.weight", 1, reads))
-        params, macs = area if first else 0, area * layer.positions
+        transposed, full = layer.kind == "transposed", (path, "inner") in self.grouping.forms
+        if transposed:  # its weight has the inputs first
+            self.axes.append(ChannelAxis(f"{path}.weight", 0, reads if full else layer.writes))
+        if full:
+            self.axes.append(ChannelAxis(f"{path}.weight", 1, layer.writes if transposed else reads))
+        params, macs = area if first else 0, area * (self.read[path] if transposed else layer.positions)
         gate = path if path in self.gates else None
         within, conv = self.within.get(path, ()), layer.kind == "conv"
         self.products.append(CostTerm(path, reads, layer.writes, params, macs, gate, None, within, conv))

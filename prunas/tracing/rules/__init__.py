@@ -13,7 +13,9 @@ from torch import Tensor, fx, nn
 from prunas.graphs.layers import ChannelPad
 from prunas.tracing.labels import Labels
 from prunas.tracing.operations import (
+    ALONG,
     BINARY,
+    COMPARISON,
     CONCATENATION,
     CONVOLUTIONS,
     CREATION,
@@ -24,6 +26,7 @@ from prunas.tracing.operations import (
     POOLING,
     POOLING_MODULES,
     REDUCTION,
+    TRANSPOSED,
     VIEWS,
 )
 from prunas.tracing.rules import elementwise, layers, movement, reduction
@@ -46,11 +49,15 @@ MODULES: tuple[tuple[tuple[type[nn.Module], ...], ModuleRule], ...] = (
     ((nn.Flatten,), movement.flatten),
     ((nn.Unflatten,), movement.unflatten),
     ((nn.ChannelShuffle,), movement.shuffle),
+    ((nn.PixelShuffle,), movement.pixel_shuffle),
+    ((nn.PixelUnshuffle,), movement.pixel_unshuffle),
+    ((nn.Softmax, nn.LogSoftmax), reduction.softmax),
     (CONVOLUTIONS, layers.convolution),
+    (TRANSPOSED, layers.transposed),
     ((nn.Linear,), layers.linear),
     (NORMS, layers.channel_norm),
     ((nn.PReLU,), layers.prelu),
-    ((nn.LayerNorm,), layers.layer_norm),
+    ((nn.LayerNorm, nn.RMSNorm), layers.layer_norm),
     ((nn.GroupNorm,), layers.group_norm),
     ((ChannelPad,), layers.channel_pad),
 )
@@ -58,7 +65,13 @@ MODULES: tuple[tuple[tuple[type[nn.Module], ...], ModuleRule], ...] = (
 
 FUNCTIONS: dict[str, FunctionRule] = {
     **dict.fromkeys(POINTWISE, elementwise.pointwise),
-    **dict.fromkeys(BINARY, elementwise.combine),
+    **dict.fromkeys(BINARY | COMPARISON, elementwise.combine),
+    **dict.fromkeys(("max", "min"), reduction.extreme),
+    **dict.fromkeys(ALONG, reduction.along),
+    "normalize": reduction.normalize,
+    "stack": movement.stack,
+    "pixel_shuffle": movement.depth_to_space,
+    "pixel_unshuffle": movement.space_to_depth,
     **dict.fromkeys(CREATION, elementwise.create),
     **dict.fromkeys(CONCATENATION, movement.concatenate),
     **dict.fromkeys(VIEWS | PARTS, movement.move),
@@ -72,6 +85,6 @@ FUNCTIONS: dict[str, FunctionRule] = {
 
 def rule_of(module: nn.Module) -> ModuleRule | None:
     """The rule of a module, or None if it is not understood."""
-    if isinstance(module, nn.LayerNorm) and len(module.normalized_shape) > 1:
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm) and len(module.normalized_shape) > 1:
         return None  # its channels are not along the last axis alone
     return next((rule for classes, rule in MODULES if isinstance(module, classes)), None)

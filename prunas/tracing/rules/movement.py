@@ -11,12 +11,24 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from prunas.tracing.labels import Channels, Labels, Refused, Spread, axes_of, vectors
+from prunas.tracing.labels import Bare, Channels, Labels, Refused, Spread, axes_of, vectors
 from prunas.tracing.ledger import Vector
 from prunas.tracing.operations import PARTS, RESHAPING, TRANSPOSITIONS, operation, where
+from prunas.tracing.rules import parameters
 from prunas.tracing.state import PassState
 
-__all__ = ["concatenate", "flatten", "move", "shuffle", "unflatten"]
+__all__ = [
+    "concatenate",
+    "depth_to_space",
+    "flatten",
+    "move",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "shuffle",
+    "space_to_depth",
+    "stack",
+    "unflatten",
+]
 
 
 def move(state: PassState, node: fx.Node, value: Any) -> Labels:
@@ -30,6 +42,8 @@ def move(state: PassState, node: fx.Node, value: Any) -> Labels:
             raise Refused(f"{name} of several tensors")
         return labels[rest[0]]
     options = {key: option for key, option in named.items() if key != "input"}
+    if name in ("reshape_as", "view_as"):
+        return _like(state, node, value)
     if name == "channel_shuffle":
         return _shuffled(state, node, *rest, **options)
     if name == "getattr":
@@ -71,6 +85,7 @@ def concatenate(state: PassState, node: fx.Node, value: Tensor) -> Channels:
     if not operands or any(isinstance(labels, Spread) for labels, _ in operands):
         raise Refused("what it concatenates cannot be followed")
     axis = cast(int, dim) % value.ndim
+    operands = _met(state, node, operands, axis)
     labelled = [labels for labels, _ in operands if isinstance(labels, Channels)]
     if all(labels.axis == axis for labels in labelled):
         pieces = [
@@ -88,6 +103,111 @@ def concatenate(state: PassState, node: fx.Node, value: Tensor) -> Channels:
     for labels in labelled[1:]:
         state.ledger.tie(labelled[0].labels, labels.labels, node.name)
     return labelled[0]
+
+
+def stack(state: PassState, node: fx.Node, value: Tensor) -> Labels:
+    """Tensors stacked along a new axis: their channels are tied."""
+    parts = node.args[0] if node.args else node.kwargs.get("tensors")
+    dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+    if not isinstance(parts, list | tuple):
+        raise Refused("what it stacks cannot be followed")
+    new = cast(int, dim) % value.ndim
+    before = [(state.labels[part], state.values[part]) for part in cast(Sequence[fx.Node], parts)]
+    labelled = [labels for labels, _ in _met(state, node, before, None)]
+    first = labelled[0]
+    if not isinstance(first, Channels) or any(
+        not isinstance(labels, Channels) or labels.axis != first.axis for labels in labelled
+    ):
+        raise Refused("stacked with tensors of fixed size")
+    for labels in labelled[1:]:
+        assert isinstance(labels, Channels)
+        state.ledger.tie(first.labels, labels.labels, node.name)
+    return Channels(first.axis + (new <= first.axis), first.labels)
+
+
+def _met(
+    state: PassState, node: fx.Node, operands: list[tuple[Labels, Any]], joined: int | None
+) -> list[tuple[Labels, Any]]:
+    """Operands that are joined along another axis than their channels: parameters among them take the channels.
+
+    Args:
+        state: The pass.
+        node: The node that joins them.
+        operands: Labels and values.
+        joined: The axis along which they are joined; None if it is a new one.
+    """
+    first = next((labels for labels, _ in operands if isinstance(labels, Channels)), None)
+    if first is None or first.axis == joined:
+        return operands
+    met = []
+    for labels, tensor in operands:
+        if isinstance(labels, Bare):
+            parameters.meet(state, node, labels, first.axis, first.labels)
+            labels = first
+        met.append((labels, tensor))
+    return met
+
+
+def pixel_shuffle(state: PassState, node: fx.Node, value: Tensor, path: str) -> Channels:
+    """An `nn.PixelShuffle`."""
+    return _to_space(state, node, int(cast(Any, state.modules[path]).upscale_factor))
+
+
+def pixel_unshuffle(state: PassState, node: fx.Node, value: Tensor, path: str) -> Channels:
+    """An `nn.PixelUnshuffle`."""
+    return _to_depth(state, node, int(cast(Any, state.modules[path]).downscale_factor))
+
+
+def depth_to_space(state: PassState, node: fx.Node, value: Tensor) -> Channels:
+    """The function `pixel_shuffle`."""
+    return _to_space(state, node, _factor(node, "upscale_factor"))
+
+
+def space_to_depth(state: PassState, node: fx.Node, value: Tensor) -> Channels:
+    """The function `pixel_unshuffle`."""
+    return _to_depth(state, node, _factor(node, "downscale_factor"))
+
+
+def _factor(node: fx.Node, name: str) -> int:
+    factor = node.args[1] if len(node.args) > 1 else node.kwargs.get(name)
+    if not isinstance(factor, int):
+        raise Refused("pixels are shuffled by a computed factor")
+    return factor
+
+
+def _to_space(state: PassState, node: fx.Node, factor: int) -> Channels:
+    """Every r * r channels become one: they are a unit."""
+    labels = _before_positions(state, node)
+    rows = labels.labels.reshape(-1, factor * factor)
+    for column in rows.T[1:]:
+        state.ledger.pair(rows[:, 0], column, node.name)
+    return Channels(labels.axis, rows[:, 0])
+
+
+def _to_depth(state: PassState, node: fx.Node, factor: int) -> Channels:
+    """Every channel becomes r * r: each stands r * r times."""
+    labels = _before_positions(state, node)
+    return Channels(labels.axis, np.repeat(labels.labels, factor * factor))
+
+
+def _before_positions(state: PassState, node: fx.Node) -> Channels:
+    """The labels of channels that lie before the two axes of positions."""
+    source = state.source(node)
+    labels = state.labels[source]
+    if not isinstance(labels, Channels) or labels.axis != state.values[source].ndim - 3:
+        raise Refused("pixels are shuffled along another axis than the channels")
+    return labels
+
+
+def _like(state: PassState, node: fx.Node, value: Tensor) -> Labels:
+    """A view in the shape of another tensor, whose channels it must have then."""
+    other = state.labels[cast(fx.Node, node.args[1])]
+    after = _moved(state, node, "reshape", lambda tensor: tensor.reshape(value.shape), list(value.shape))
+    if isinstance(other, Channels):
+        if not isinstance(after, Channels) or after.axis != other.axis:
+            raise Refused("it takes the shape of a tensor whose channels lie elsewhere")
+        state.ledger.pair(other.labels, after.labels, node.name)
+    return after
 
 
 def _shuffled(state: PassState, node: fx.Node, groups: int) -> Channels:

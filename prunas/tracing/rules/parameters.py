@@ -12,6 +12,7 @@ from prunas.tracing.operations import (
     CONVOLUTIONS,
     NORMS,
     POINTWISE,
+    TRANSPOSED,
     VIEWS,
     functional,
     operation,
@@ -21,7 +22,7 @@ from prunas.tracing.state import PassState
 
 __all__ = ["follow", "hold_reduced", "meet", "read"]
 
-LAYERS = (*CONVOLUTIONS, *NORMS, nn.Linear, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
+LAYERS = (*CONVOLUTIONS, *TRANSPOSED, *NORMS, nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.PReLU)
 
 
 def read(state: PassState, node: fx.Node, value: Any) -> Bare | None:
