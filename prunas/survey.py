@@ -24,6 +24,7 @@ from prunas.inputs import Inputs
 
 __all__ = [
     "FIXED",
+    "Attribute",
     "Block",
     "ChannelAxis",
     "ChannelMap",
@@ -171,6 +172,21 @@ class ChannelAxis:
 
 
 @dataclass(frozen=True, slots=True)
+class Attribute:
+    """A number of channels, or of heads, that a module keeps and its `forward` reads.
+
+    Attributes:
+        module: Module path.
+        name: Name of the attribute; of a list, with the place, as in `splits[1]`.
+        form: Index of the form that it counts.
+    """
+
+    module: str
+    name: str
+    form: int
+
+
+@dataclass(frozen=True, slots=True)
 class CostTerm:
     """One product of the cost: params * size(reads) * size(writes) while no block in `blocks` is removed.
 
@@ -245,6 +261,7 @@ class Survey:
         rows: The cost.
         inputs: What the network is called with, where that is more than one tensor of its own type.
         part: The submodule that varies, where that is not the network.
+        attributes: Numbers that modules keep and that follow their channels, if there are any.
     """
 
     input: tuple[int, ...]
@@ -261,6 +278,7 @@ class Survey:
     rows: tuple[CostTerm, ...]
     inputs: Inputs | None = None
     part: Part | None = None
+    attributes: tuple[Attribute, ...] | None = None
 
     @property
     def called_with(self) -> Inputs:
@@ -387,6 +405,7 @@ RECORDS: Mapping[str, type] = {
     "layers": Layer,
     "sites": ChannelAxis,
     "rows": CostTerm,
+    "attributes": Attribute,
 }
 """Fields of a survey that hold records, which JSON keeps as lists."""
 

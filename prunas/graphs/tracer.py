@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from prunas.graphs.layers import SELECTING, ChannelPad
+from prunas.graphs.layers import SELECTING, ChannelPad, HeadAttention
 
 __all__ = ["ADDITIONS", "ARITHMETIC", "FRESH", "FUNCTIONS", "IN_PLACE", "WORKING", "Tracer", "graph_of"]
 
@@ -121,7 +121,7 @@ class Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a module is one node of the graph."""
-        ours: tuple[type[nn.Module], ...] = (ChannelPad, *SELECTING.values())
+        ours: tuple[type[nn.Module], ...] = (ChannelPad, HeadAttention, *SELECTING.values())
         return isinstance(m, ours) or super().is_leaf_module(m, module_qualified_name)
 
 

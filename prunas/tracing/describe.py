@@ -1,7 +1,7 @@
 """Writes down what a grouping means: groups, layers, gates, blocks, stages, costs and all, as plain data."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from torch import nn
@@ -9,7 +9,7 @@ from torch import nn
 from prunas.graphs.layers import ChannelPad
 from prunas.inputs import Inputs
 from prunas.surgery.assemble import fingerprint
-from prunas.survey import Block, ChannelMap, Frozen, Gate, Group, Layer, Survey
+from prunas.survey import FIXED, Attribute, Block, ChannelMap, Frozen, Gate, Group, Layer, Survey
 from prunas.tracing.blocks import find_blocks
 from prunas.tracing.gates import find_gates
 from prunas.tracing.labels import Work
@@ -76,6 +76,7 @@ def describe(
         terms.add_layer(layer)
     terms.add_rest()
     terms.add_operations(work.macs, [branch.branch.nodes for branch in branches])
+    attributes = _attributes(grouping, form)
     surveyed = {axis.tensor for axis in terms.axes}
     return Survey(
         input=inputs.shapes[0],
@@ -96,7 +97,18 @@ def describe(
         layers=tuple(layers),
         sites=tuple(terms.axes),
         rows=tuple(terms.products),
+        attributes=attributes,
     )
+
+
+def _attributes(grouping: Grouping, form: Callable[[ChannelMap], int]) -> tuple[Attribute, ...] | None:
+    """The attributes of modules that count channels which vary."""
+    attributes = tuple(
+        Attribute(path, side.removeprefix("attribute "), form(channels))
+        for (path, side), channels in grouping.forms.items()
+        if side.startswith("attribute ") and any(run.group != FIXED for run in channels)
+    )
+    return attributes or None
 
 
 def _groups(grouping: Grouping, stages: Stages) -> list[Group]:

@@ -112,6 +112,17 @@ class Ledger:
         else:
             self.axes[axis] = labels
 
+    def follow(self, axis: Axis, labels: Vector, node: str) -> None:
+        """Notes that a number counts `labels`; others that it counts come and go with them."""
+        if axis in self.axes:
+            self.pair(self.axes[axis], labels, node)
+        else:
+            self.axes[axis] = labels
+
+    def count(self, axis: Axis, labels: Vector, node: str) -> None:
+        """Notes that the work of a node is proportional to the number of `labels`."""
+        self.axes.setdefault(axis, labels)
+
     def produce(self, axis: Axis, count: int, tiles: int, node: str) -> Vector:
         """The labels that `axis` produces, the same at every call: `count` fresh ones, repeated `tiles` times."""
         if axis not in self.axes:
@@ -236,6 +247,14 @@ class Expectation(Ledger):
         if axis not in self.expected:
             raise Mismatch(node)
         self.tie(self.expected[axis], labels, node)
+
+    def follow(self, axis: Axis, labels: Vector, node: str) -> None:
+        """Compares where something is expected: another attribute may hold the same number by chance."""
+        if axis in self.expected:
+            self.tie(self.expected[axis], labels, node)
+
+    def count(self, axis: Axis, labels: Vector, node: str) -> None:
+        """Compares the number."""
 
     def produce(self, axis: Axis, count: int, tiles: int, node: str) -> Vector:
         """The expected labels."""

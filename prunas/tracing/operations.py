@@ -27,6 +27,7 @@ __all__ = [
     "POINTWISE_MODULES",
     "POOLING",
     "POOLING_MODULES",
+    "PRODUCTS",
     "RANDOM",
     "REDUCTION",
     "RESHAPING",
@@ -112,9 +113,10 @@ SPLITTING = frozenset({"split", "split_with_sizes", "tensor_split", "chunk", "na
 MEASURED = RESHAPING | {"getitem", "split", "narrow"}
 """Movement that may take channel counts as arguments."""
 ATTENTION = frozenset({
-    "MultiheadAttention", "multi_head_attention_forward", "scaled_dot_product_attention",
-    "shifted_window_attention",
+    "MultiheadAttention", "multi_head_attention_forward", "shifted_window_attention",
 })  # fmt: skip
+PRODUCTS = frozenset({"matmul", "bmm", "scaled_dot_product_attention"})
+"""Functions that multiply tensors as matrices."""
 SHAPELESS = frozenset({
     "dim", "ndim", "dtype", "device", "layout", "is_cuda", "requires_grad", "is_floating_point", "get_device",
 })  # fmt: skip

@@ -22,6 +22,7 @@ class PassState:
         graph: Its graph.
         ledger: Where labels are entered; a checking ledger raises `Mismatch`.
         selecting: Positions of the inputs that pass, by the module path of the layer that selects them.
+        counting: Whether multiply-accumulates are counted, which takes time.
 
     Attributes:
         modules: The network's modules by path.
@@ -30,6 +31,7 @@ class PassState:
         calls: The nodes that call each layer.
         values: Value of each node on the meta device.
         labels: Labels of each node.
+        macs: Multiply-accumulates in the batch of operations that are no layer's, by node; if counted.
         counts: Which scalars are channel counts; for a whole shape, one entry per axis.
     """
 
@@ -39,7 +41,10 @@ class PassState:
         graph: fx.Graph,
         ledger: Ledger,
         selecting: Mapping[str, Sequence[int]] = MappingProxyType({}),
+        counting: bool = False,
     ) -> None:
+        self.counting = counting
+        self.macs: dict[fx.Node, int] = {}
         self.net = net
         self.graph = graph
         self.ledger = ledger

@@ -103,19 +103,24 @@ class Terms:
 
     def add_rest(self) -> None:
         """The parameters and buffers of no layer: some have a channel axis, such as a layer scale."""
-        bare = {
-            name: (int(axis), form) for (name, axis), form in self.grouping.forms.items() if axis.isdigit()
-        }
+        bare: dict[str, dict[int, ChannelMap]] = {}
+        for (name, side), channels in self.grouping.forms.items():
+            if side.isdigit():
+                bare.setdefault(name, {})[int(side)] = channels
         rest: Counter[tuple[int, ...]] = Counter()
         for name, tensor in (*self.net.named_parameters(), *self.net.named_buffers()):
             within = self.within.get(name, self.within.get(name.rpartition(".")[0], ()))
             first = self.first_met(tensor)
             if name in bare:
-                axis, form = bare[name]
-                self.axes.append(ChannelAxis(name, axis, self.form(form)))
+                axes = {axis: self.form(channels) for axis, channels in sorted(bare[name].items())}
+                self.axes += [ChannelAxis(name, axis, form) for axis, form in axes.items()]
+                size = tensor.numel() // math.prod(tensor.shape[axis] for axis in axes)
+                writes, reads = (*axes.values(), FIXED)[:2]
                 if first:
-                    size = tensor.numel() // tensor.shape[axis]
-                    self.products.append(CostTerm(name, FIXED, self.form(form), size, 0, blocks=within))
+                    self.products.append(CostTerm(name, reads, writes, size, 0, blocks=within))
+                if name in self.read:  # a projection of queries, keys or values, or of all three
+                    heads = self.form(self.grouping.forms[name.rpartition(".")[0], "writes"])
+                    self.products.append(CostTerm(name, reads, heads, 0, self.read[name], blocks=within))
             elif first:
                 rest[within] += tensor.numel()
         self.products += [
@@ -124,7 +129,13 @@ class Terms:
         ]
 
     def add_operations(self, macs: Mapping[fx.Node, int], branches: Sequence[Sequence[fx.Node]]) -> None:
-        """The multiply-accumulates of operations that are not understood; `branches` are those of the blocks."""
+        """The multiply-accumulates of operations that are no layer's; `branches` are those of the blocks."""
         for node, count in macs.items():
             within = tuple(i for i, nodes in enumerate(branches) if node in nodes)
-            self.products.append(CostTerm(node.name, FIXED, FIXED, 0, count, blocks=within))
+            channels = self.grouping.forms.get((node.name, "product"))
+            if channels is None:
+                self.products.append(CostTerm(node.name, FIXED, FIXED, 0, count, blocks=within))
+                continue
+            size = sum(run.length * run.repeat for run in channels)
+            form = self.form(channels)
+            self.products.append(CostTerm(node.name, FIXED, form, 0, count // size, blocks=within))

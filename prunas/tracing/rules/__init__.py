@@ -2,7 +2,7 @@
 
 A rule returns the labels of a node's value from those of its operands, enters in the ledger what it ties, pairs
 or freezes, and raises `Refused` where the channels cannot be followed. Operations in neither table freeze the
-channels they meet; attention is among them, because its heads stay.
+channels they meet.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ from prunas.tracing.operations import (
     TRANSPOSED,
     VIEWS,
 )
-from prunas.tracing.rules import elementwise, layers, movement, reduction
+from prunas.tracing.rules import attention, elementwise, layers, movement, reduction
 from prunas.tracing.state import PassState
 
 __all__ = ["FUNCTIONS", "MODULES", "rule_of"]
@@ -60,6 +60,7 @@ MODULES: tuple[tuple[tuple[type[nn.Module], ...], ModuleRule], ...] = (
     ((nn.LayerNorm, nn.RMSNorm), layers.layer_norm),
     ((nn.GroupNorm,), layers.group_norm),
     ((ChannelPad,), layers.channel_pad),
+    ((nn.MultiheadAttention,), attention.multihead),
 )
 """The rule of every module that is understood, by its classes."""
 
@@ -77,6 +78,8 @@ FUNCTIONS: dict[str, FunctionRule] = {
     **dict.fromkeys(VIEWS | PARTS, movement.move),
     **dict.fromkeys(POOLING, reduction.pool),
     **dict.fromkeys(REDUCTION, reduction.reduce),
+    **dict.fromkeys(("matmul", "bmm"), attention.product),
+    "scaled_dot_product_attention": attention.attend,
     "glu": reduction.gate,
     "pad": reduction.pad,
 }

@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from prunas.tracing.labels import Bare, Channels, Labels, Refused, Spread, axes_of, vectors
 from prunas.tracing.ledger import Vector
 from prunas.tracing.operations import PARTS, RESHAPING, TRANSPOSITIONS, operation, where
-from prunas.tracing.rules import parameters
+from prunas.tracing.rules import numbers, parameters
 from prunas.tracing.state import PassState
 
 __all__ = [
@@ -252,8 +252,12 @@ def _moved(
         landed = [Channels(part.axis, part.labels[:1]) for part in landed if isinstance(part, Channels)]
     if name in PARTS:
         _take(state, node, name, labels, landed)
-    elif isinstance(landed[0], Spread) and name in RESHAPING:
+    elif isinstance(landed[0], Spread) and name in RESHAPING and not isinstance(labels, Spread):
         _cut(state, node, name, landed[0], sizes)
+    elif isinstance(landed[0], Channels) and name in RESHAPING:
+        size = _sizes(state, node, name, sizes)
+        if isinstance(size, list | tuple) and landed[0].axis < len(size):
+            numbers.follow(state, node, size[landed[0].axis], landed[0].labels)
     return landed[0] if leaves[0] is result else [*landed]
 
 
@@ -283,6 +287,8 @@ def _take(
     """Elements taken by position: all channels, or equal parts that follow their number, else they are frozen."""
     (channels,) = vectors(before)
     follows = name == "chunk" or any(n in state.counts for n in node.all_input_nodes)
+    if isinstance(before, Spread) and name in ("getitem", "unbind", "chunk", "split"):
+        return  # queries, keys and values, say; the verification sees whether what is taken follows
     for part in parts:
         (labels,) = vectors(part)
         times, size = len(labels) // len(channels), len(labels)
@@ -296,13 +302,24 @@ def _take(
         return
 
 
-def _cut(state: PassState, node: fx.Node, name: str, after: Spread, sizes: Any) -> None:
-    """Channels that a view spreads over several axes: one axis must follow their number, else they are frozen."""
-    axes = axes_of(after)
+def _sizes(state: PassState, node: fx.Node, name: str, sizes: Any) -> Any:
+    """The sizes that a view is given, one for every axis as far as they are known."""
     if sizes is None:
         sizes = node.args[1] if len(node.args) == 2 else node.args[1:]
     if name == "unflatten" and len(sizes) == 2 and isinstance(sizes[0], int):
         sizes = [*[None] * (sizes[0] % state.values[state.source(node)].ndim), *sizes[1]]
+    return sizes
+
+
+def _cut(state: PassState, node: fx.Node, name: str, after: Spread, sizes: Any) -> None:
+    """Channels that a view spreads over several axes: one axis must follow their number, else they are frozen."""
+    axes = axes_of(after)
+    sizes = _sizes(state, node, name, sizes)
+    if (heads := numbers.heads_axis(state, node, sizes, axes)) is not None:
+        rows = after.labels.movedim(heads, -1).flatten(0, -2).numpy()
+        state.tile(rows.ravel(), len(rows), node)
+        numbers.follow(state, node, sizes[heads], rows[0], heads=True)
+        return
     if isinstance(sizes, fx.Node):  # another tensor's shape
         shape = state.counts.get(sizes)
         free = [axis for axis in axes if isinstance(shape, tuple) and shape[axis] is not None]

@@ -22,7 +22,7 @@ from prunas.tracing.state import PassState
 
 __all__ = ["follow", "hold_reduced", "meet", "read"]
 
-LAYERS = (*CONVOLUTIONS, *TRANSPOSED, *NORMS, nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.PReLU)
+LAYERS = (*CONVOLUTIONS, *TRANSPOSED, *NORMS, nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.PReLU, nn.MultiheadAttention)
 
 
 def read(state: PassState, node: fx.Node, value: Any) -> Bare | None:
@@ -94,7 +94,9 @@ def _landed(state: PassState, node: fx.Node, name: str, axis: int) -> int | None
     if shape[axis] == 1:
         return None
     try:
-        if name == "getitem":
+        if name == "getitem" and isinstance(rest[0], Tensor) and axis:
+            moved = positions[torch.zeros(rest[0].shape, dtype=torch.int64)]  # rows of a table, whichever
+        elif name == "getitem":
             moved = positions[rest[0]]
         elif name == "getattr":
             moved = getattr(positions, rest[0])
