@@ -178,6 +178,8 @@ def refit_attention(module: nn.MultiheadAttention) -> None:
     if packed is not None and inner == reads == written:
         module.embed_dim = inner
         return
+    if inner == reads == written == module.embed_dim:
+        return
     module.embed_dim = reads
     # torch's shortcuts for inference ask for this, and compute with widths that are equal.
     module._qkv_same_embed_dim = False

@@ -148,14 +148,14 @@ def _counts(survey: Survey, widths: Sequence[int], selected: Mapping[str, int]) 
 def _fit(net: nn.Module, survey: Survey, widths: Sequence[int]) -> None:
     """Slices what no constructor made as wide: parameters such as a layer scale, and layers that were copied."""
     dense = [group.units for group in survey.groups]
-    counts = _counts(survey, widths, {})
+    counts, made = _counts(survey, widths, {}), set(survey.order)
     for site in survey.sites:
         path, _, name = site.tensor.rpartition(".")
         owner = net.get_submodule(path)
         tensor, size = getattr(owner, name), survey.size(site.form, widths)
         if tensor.shape[site.axis] == size or tensor.shape[site.axis] != survey.size(site.form, dense):
             continue
-        if path in survey.layer_at and path in survey.order:
+        if path in survey.layer_at and path in made:
             continue  # the factory gave it another size, which is for the verification to see
         narrow = tensor.detach().narrow(site.axis, 0, size).clone()
         if isinstance(tensor, nn.Parameter):

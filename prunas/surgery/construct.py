@@ -24,6 +24,7 @@ from prunas.plugins import foreign_code
 
 __all__ = [
     "CONSTRUCTORS",
+    "DerivedSize",
     "Factory",
     "construct",
     "constructed_layers",
@@ -165,7 +166,7 @@ def construct(
     def visit(module: nn.Module, arguments: dict[str, Any]) -> None:
         path = order[len(constructed)] if len(constructed) < len(order) else ""
         constructed.append(module)
-        if not _as_expected(arguments, dense.get(path, {})):
+        if not _as_expected(arguments, dense.get(path, {}), counts.get(path, {})):
             raise _Unexpected(path)
         arguments.update(counts.get(path, {}))
 
@@ -180,6 +181,10 @@ def construct(
     return net
 
 
+class DerivedSize(InputError):
+    """A factory computes a size from the width of a layer that it made before, and not as that width itself."""
+
+
 class _Unexpected(Exception):
     """A layer is given another size than the dense network's."""
 
@@ -188,10 +193,16 @@ class _Unexpected(Exception):
         self.path = path
 
 
-def _as_expected(arguments: Mapping[str, Any], dense: Mapping[str, int]) -> bool:
-    """Whether a constructor is given the dense network's numbers."""
+def _as_expected(arguments: Mapping[str, Any], *expected: Mapping[str, int]) -> bool:
+    """Whether each number that a constructor is given is one of those expected.
+
+    That is the dense network's, or the new one, where the factory asks a layer that it made before for its width.
+    """
     return all(
-        dense.get(name, given) in (given, *(given if isinstance(given, Sequence) else ()))
+        any(
+            counts.get(name, given) in (given, *(given if isinstance(given, Sequence) else ()))
+            for counts in expected
+        )
         for name, given in arguments.items()
     )
 
@@ -221,7 +232,7 @@ def _different(
         _as_expected(arguments, dense.get(layer, {})) for layer, arguments in zip(order, given, strict=True)
     ):
         what = f"a size of {path!r}" if path else "which layers it makes"
-        return InputError(
+        return DerivedSize(
             f"the network's factory computes {what} from the size of a layer that it made before, and that one is "
             "narrowed; give it the sizes as numbers"
         )

@@ -174,7 +174,10 @@ class LabelPass(PassState):
         rule = rule_of(module) if isinstance(value, Tensor) or isinstance(module, nn.MultiheadAttention) else None
         if rule is None:
             raise self._not_understood(node, type(module).__name__)
-        labels = rule(self, node, value, path)
+        try:
+            labels = rule(self, node, value, path)
+        except Refused as why:
+            raise self._refused(node, str(why)) from None
         derived = altered(module) or parametrize.is_parametrized(module)
         if self.counting and derived and node.op == "call_module" and node in self.calls.get(path, ()):
             # What a hook multiplies, or what makes the weight.
@@ -257,7 +260,7 @@ class LabelPass(PassState):
 
 def known(name: str) -> bool:
     """Whether a function moves, reduces or maps elements, or reads its weights element by element."""
-    return name in FUNCTIONS or name in ELEMENTWISE_WEIGHTS
+    return (name in FUNCTIONS and name not in PRODUCTS) or name in ELEMENTWISE_WEIGHTS
 
 
 def _summands(layer: nn.Module) -> int:

@@ -206,16 +206,16 @@ class OneMore(nn.Module):
         return self.layers(x)
 
 
-@pytest.mark.parametrize(
-    ("factory", "what"), [(FlattenedOf, "a size of 'last'"), (OneMore, "which layers it makes")]
-)
-def test_a_factory_that_reads_a_layer_it_made_is_told_so(factory: type[nn.Module], what: str) -> None:
-    with pytest.raises(InputError) as caught:
-        survey(factory, SHAPE)
-    assert str(caught.value) == (
-        f"the network's factory computes {what} from the size of a layer that it made before, and that one is "
-        "narrowed; give it the sizes as numbers"
-    )
+def test_a_factory_may_ask_a_layer_for_its_width() -> None:
+    made = check_points(FlattenedOf, SHAPE)
+    assert [group.units for group in made.groups] == [12]
+    assert not reasons(made)
+
+
+def test_a_width_that_decides_which_layers_there_are_is_held() -> None:
+    made = survey(OneMore, SHAPE)
+    assert not [group for group in made.groups if group.name == "layers.0"]
+    assert reasons(made)["layers.0"].startswith("the network's factory computes the size of another layer")
 
 
 # Weights that are not surveyed
@@ -259,10 +259,6 @@ class Product(nn.Module):
     ("layer", "why"),
     [
         (Equalised, {"weight": "conv2d reads it and is not followed"}),
-        (
-            partial(nn.ConvTranspose2d, kernel_size=2),
-            {"weight": "ConvTranspose2d reads it and is not followed"},
-        ),
         (partial(Standardised, kernel_size=3), {"weight": "forward reads its weight besides calling it"}),
         (Product, dict.fromkeys(("left", "right"), "matmul reads it and is not followed")),
     ],

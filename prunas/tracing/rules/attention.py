@@ -7,7 +7,6 @@ so that what is left of a product over them are the labels of the heads.
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, fx, nn
 
@@ -16,12 +15,9 @@ from prunas.tracing.labels import Bare, Channels, Labels, Refused, Spread
 from prunas.tracing.ledger import Vector
 from prunas.tracing.operations import where
 from prunas.tracing.rules import parameters
-from prunas.tracing.state import PassState
+from prunas.tracing.state import Grid, PassState
 
 __all__ = ["attend", "multihead", "product"]
-
-Grid = npt.NDArray[np.int64]
-"""Labels along all axes of a tensor, with extent 1 where they do not vary."""
 
 
 def product(state: PassState, node: fx.Node, value: Tensor) -> Labels:
@@ -29,9 +25,13 @@ def product(state: PassState, node: fx.Node, value: Tensor) -> Labels:
     nodes = [n for n in node.all_input_nodes if isinstance(state.values[n], Tensor)]
     if len(nodes) != 2 or any(state.values[n].ndim < 3 for n in nodes):
         raise Refused("a product of other things than two stacks of matrices")
-    grids = [_grid(state, n, value.ndim) for n in nodes]
+    grids = [state.grid(n, value.ndim) for n in nodes]
     if any(grid is None and isinstance(state.labels[n], Bare) for n, grid in zip(nodes, grids, strict=True)):
         raise Refused("they are multiplied by a parameter as a matrix")
+    for grid, other, rows in ((*grids, -2), (*reversed(grids), -1)):
+        if grid is not None and (other is None or other.size == 1) and grid.size == grid.shape[rows] > 1:
+            _count(state, node, grid)  # sums over positions, for every channel by itself
+            return _labels(grid)
     for grid, other, factor in zip(grids, reversed(grids), reversed(nodes), strict=True):
         if grid is not None and other is None:
             _alone(grid, state.values[factor])
@@ -56,7 +56,7 @@ def attend(state: PassState, node: fx.Node, value: Tensor) -> Labels:
     """torch's `scaled_dot_product_attention`."""
     given = dict(zip(("query", "key", "value", "attn_mask"), node.args, strict=False)) | dict(node.kwargs)
     operands = [cast(fx.Node, given[name]) for name in ("query", "key", "value")]
-    grids = [_grid(state, n, value.ndim) for n in operands]
+    grids = [state.grid(n, value.ndim) for n in operands]
     if any(grid is None for grid in grids) or value.ndim < 3:
         raise Refused("attention to what has no heads")
     query, key, values = (_heads(state, node, grid) for grid in grids if grid is not None)
@@ -75,28 +75,20 @@ def attend(state: PassState, node: fx.Node, value: Tensor) -> Labels:
 def _meet(state: PassState, node: fx.Node, mask: fx.Node, heads: Grid) -> None:
     """A mask or bias that is added for every head."""
     labels, tensor = state.labels[mask], state.values[mask]
-    (axis,) = [axis - heads.ndim for axis in np.flatnonzero(np.array(heads.shape) > 1)] or (0,)
-    if not axis or tensor.ndim < -axis or tensor.shape[axis] == 1:
+    axes = [axis - heads.ndim for axis, extent in enumerate(heads.shape) if extent > 1]
+    axes = [axis for axis in axes if tensor.ndim >= -axis and tensor.shape[axis] > 1]
+    if not axes:
         return
+    if len(axes) > 1:
+        raise Refused("channels of two axes meet")
+    (axis,) = axes
     if isinstance(labels, Bare):
         parameters.meet(state, node, labels, tensor.ndim + axis, heads.ravel())
         return
-    grid = _grid(state, mask, heads.ndim)
+    grid = state.grid(mask, heads.ndim)
     if grid is None:
         raise Refused("they meet a tensor of fixed size")
     _pair(state, node, heads, grid)
-
-
-def _grid(state: PassState, node: fx.Node, ndim: int) -> Grid | None:
-    """The labels of a tensor along all axes, with leading ones where it has fewer than `ndim`."""
-    labels, own = state.labels[node], state.values[node].ndim
-    if isinstance(labels, Channels):
-        grid = labels.labels.reshape([-1 if axis == labels.axis else 1 for axis in range(own)])
-    elif isinstance(labels, Spread):
-        grid = labels.labels.numpy()
-    else:
-        return None
-    return grid.reshape((*(1,) * (ndim - own), *grid.shape))
 
 
 def _heads(state: PassState, node: fx.Node, grid: Grid) -> Grid:
@@ -126,7 +118,7 @@ def _labels(heads: Grid) -> Labels:
 def _count(state: PassState, node: fx.Node, heads: Grid) -> None:
     """Notes that the multiply-accumulates of a node are proportional to the number of heads."""
     if not state.net.training and heads.size > 1:
-        state.ledger.count((node.name, "product"), heads.ravel(), node.name)
+        state.ledger.count((node.name, "product"), np.unique(heads), node.name)
 
 
 def multihead(state: PassState, node: fx.Node, value: Any, path: str) -> Labels:

@@ -66,11 +66,14 @@ def _by_heads(state: PassState, node: fx.Node, source: Channels | Spread, channe
     that `c` counts.
     """
     (labels,) = vectors(source)
-    if isinstance(source, Channels) and not any(
-        numbers.has_heads(state, node, size) for size in (*node.args[1:], *node.kwargs.values())
-    ):
+    sizes = node.args[1] if isinstance(node.args[1], list | tuple) else node.args[1:]
+    if not len(channels):
         return False
-    if not len(channels) or len(labels) % len(channels):
-        return False
-    state.ledger.pair(channels, labels[: len(channels)], node.name)
-    return True
+    if any(numbers.has_heads(state, node, size) for size in sizes) and not len(labels) % len(channels):
+        state.ledger.pair(channels, labels[: len(channels)], node.name)
+        return True
+    shape, size = state.values[state.source(node)].shape, len(channels) // len(labels)
+    if isinstance(source, Channels) and size > 1 and shape[source.axis + 1 :] == (size,):
+        state.ledger.pair(channels, np.repeat(labels, size), node.name)
+        return True
+    return False

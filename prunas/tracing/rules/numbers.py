@@ -61,7 +61,9 @@ def heads_axis(state: PassState, node: fx.Node, sizes: Any, axes: list[int]) -> 
     if not isinstance(sizes, list | tuple):
         return None
     named = [axis for axis in axes if axis < len(sizes) and has_heads(state, node, sizes[axis])]
-    return named[0] if len(named) == 1 else None
+    if len(named) > 1 and named[-1] == axes[-1]:
+        named.pop()  # as many heads as a head has channels, which lie last
+    return named[-1] if named else None  # three heads: behind the three of queries, keys and values
 
 
 def follow(state: PassState, node: fx.Node, size: Any, labels: Vector, heads: bool = False) -> bool:

@@ -9,6 +9,7 @@ from prunas.tracing.labels import Bare, Channels, Refused
 from prunas.tracing.ledger import Vector
 from prunas.tracing.operations import (
     BINARY,
+    COMPARISON,
     CONVOLUTIONS,
     NORMS,
     POINTWISE,
@@ -94,7 +95,9 @@ def _landed(state: PassState, node: fx.Node, name: str, axis: int) -> int | None
     if shape[axis] == 1:
         return None
     try:
-        if name == "getitem" and isinstance(rest[0], Tensor) and axis:
+        if name == "getitem" and isinstance(rest[0], Tensor):
+            if not axis:
+                return None
             moved = positions[torch.zeros(rest[0].shape, dtype=torch.int64)]  # rows of a table, whichever
         elif name == "getitem":
             moved = positions[rest[0]]
@@ -120,7 +123,10 @@ def meet(state: PassState, node: fx.Node, bare: Bare, axis: int, channels: Vecto
     met = {name: axes[axis] for name, axes in bare.axes.items() if axes[axis] is not None}
     if not met:
         raise Refused("they meet a tensor of fixed size")
+    state.met.update((node, name) for name in met)
     for name, own in met.items():
+        if own == 0 and name in state.indexed:
+            state.ledger.keep_whole(name, f"its rows are looked up in {name}", where(node))
         state.ledger.occur((name, str(own)), channels, node.name)
         if any(owner == name and side != str(own) for owner, side in state.ledger.axes):
             state.ledger.keep_whole(name, "its channels lie along two axes", where(node))
@@ -134,9 +140,15 @@ def hold_reduced(state: PassState, node: fx.Node) -> None:
     after, name = state.labels[node], operation(node)
     for before in node.all_input_nodes:
         bare = state.labels[before]
-        if not isinstance(bare, Bare) or (name in BINARY and isinstance(after, Channels)):
+        if not isinstance(bare, Bare) or (name in BINARY | COMPARISON and isinstance(after, Channels)):
             continue
         followed = after.axes if isinstance(after, Bare) else {}
+        looked_up = name == "getitem" and isinstance(node.args[1], fx.Node) and node.args[0] is before
         for tensor, axes in bare.axes.items():
+            if (node, tensor) in state.met:
+                continue
+            if looked_up and (tensor, "0") not in state.ledger.axes:
+                state.indexed.add(tensor)
+                axes = axes[1:]
             if any(axis is not None and axis not in followed.get(tensor, ()) for axis in axes):
                 state.ledger.keep_whole(tensor, f"{name} reads {tensor} as a whole", where(node))
