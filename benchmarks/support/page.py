@@ -51,11 +51,10 @@ was counts as wrong, because it shows nothing.
   the number of living modules as they were; a built network is of the factory's class and its state dict
   holds tensors only.
 
-The heads of an attention never vary; the MLPs around it do. torch's and torchvision's attentions, and the
-usual one written out, have the number of heads as an attribute and cut the channels of the stream into that
-many: fewer heads would need the attribute changed, which no channel count reaches, and narrower ones change
-the scale (the root of their size), and so what the channels that stay compute. A module that reshapes by -1
-into heads of a fixed size would allow fewer; that is not followed yet.
+A head of an attention is a unit and goes as a whole, in torch's own attention and where it is written out with the
+number of heads in an attribute, which the built network has changed. Its size stays, and so does the scale, the
+root of that size. torchvision's windowed attention is one function that knows no such attribute: its heads stay,
+and the stream with them.
 
 A constant that a factory computes from a width and keeps in a buffer outside the state dict is the narrowed
 network's own. No shape shows that; numbers that stand in the graph, and channels it multiplies, are checked.

@@ -172,7 +172,9 @@ def refit_attention(module: nn.MultiheadAttention) -> None:
     packed = module.in_proj_weight
     reads = (module.q_proj_weight if packed is None else packed).shape[1]
     module.kdim, module.vdim = (
-        (reads, reads) if packed is not None else (module.k_proj_weight.shape[1], module.v_proj_weight.shape[1])
+        (reads, reads)
+        if packed is not None
+        else (module.k_proj_weight.shape[1], module.v_proj_weight.shape[1])
     )
     written = module.out_proj.weight.shape[0]
     if packed is not None and inner == reads == written:

@@ -171,7 +171,11 @@ class LabelPass(PassState):
         module = self.modules[path]
         if (why := altered(module)) and not isinstance(module, tuple(CONSTRUCTORS)):  # those are forbidden
             raise self._refused(node, why)
-        rule = rule_of(module) if isinstance(value, Tensor) or isinstance(module, nn.MultiheadAttention) else None
+        rule = (
+            rule_of(module)
+            if isinstance(value, Tensor) or isinstance(module, nn.MultiheadAttention)
+            else None
+        )
         if rule is None:
             raise self._not_understood(node, type(module).__name__)
         try:
@@ -239,7 +243,12 @@ class LabelPass(PassState):
         if not node.all_input_nodes or not is_tensor([*args, *kwargs.values()]):
             with torch.device("meta"):  # what it makes has no values either
                 return target(*args, **kwargs)
-        if (name in FUNCTIONS and name not in PRODUCTS) or name in FUNCTIONAL or name == "getattr" or not is_tensor(args):
+        if (
+            (name in FUNCTIONS and name not in PRODUCTS)
+            or name in FUNCTIONAL
+            or name == "getattr"
+            or not is_tensor(args)
+        ):
             return target(*args, **kwargs)
         key = f"{id(target)} {fx.node.map_aggregate((args, kwargs), _described)}"
         if key not in self.memo:

@@ -91,7 +91,7 @@ class PassState:
                 self.ledger.freeze(labels, why, where(node))
 
     def grid(self, node: fx.Node, ndim: int) -> Grid | None:
-        """The labels of a tensor along all axes, with leading ones where it has fewer than `ndim`; None without."""
+        """The labels of a tensor along all axes, leading ones added up to `ndim`; None if it has none."""
         labels = self.labels[node]
         if isinstance(labels, Channels):
             extents = [1] * self.values[node].ndim

@@ -1,8 +1,10 @@
 """Attention: heads go as a whole, the stream and the layers around them vary, and what is built is exact."""
 
 import random
+import re
 from collections.abc import Callable
 from functools import cache, partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -74,7 +76,9 @@ class Separate(nn.Module):
         self.out, self.head_dim = nn.Linear(24, 24), 6
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (f(x).view(*x.shape[:2], -1, self.head_dim).transpose(1, 2) for f in (self.q, self.k, self.v))
+        q, k, v = (
+            f(x).view(*x.shape[:2], -1, self.head_dim).transpose(1, 2) for f in (self.q, self.k, self.v)
+        )
         x = F.scaled_dot_product_attention(q, k, v)
         return self.out(x.transpose(1, 2).flatten(2))
 
@@ -168,3 +172,41 @@ def test_its_cost_is_torchs_and_its_weights_load(name: str) -> None:
         net = build(factory, made, arch)
         build(factory, made, arch).load_state_dict(net.state_dict())
         assert model.of(arch)[2:] == counted(net, [SHAPE])
+
+
+def test_the_page_shows_what_is_so(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "attention.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(code, "docs/attention.md", "exec"), {"__name__": "page"})
+    assert capsys.readouterr().out.strip() == code.rpartition("# ")[2].strip()
+
+
+def test_a_head_goes_with_the_stream_where_its_width_is_taken_for_that_of_all_heads() -> None:
+    class Tied(Unfused):
+        def __init__(self) -> None:
+            super().__init__(24, 4, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            b, n, c = x.shape
+            q, k, v = self.qkv(x).reshape(b, n, 3, self.num_heads, c // self.num_heads).permute(2, 0, 3, 1, 4)
+            x = ((q * self.scale) @ k.transpose(-2, -1)).softmax(-1) @ v
+            return self.proj(x.transpose(1, 2).reshape(b, n, c))
+
+    factory = partial(Transformer, Tied)
+    made = survey(factory, SHAPE)
+    assert [(group.name, group.units) for group in made.groups] == [
+        ("embed", 4), ("mlps.0.0", 32), ("mlps.1.0", 32),
+    ]  # fmt: skip
+    oracle = Oracle(factory, made, batch_of([SHAPE], 4))
+    assert oracle.difference(point(made, random_kept(made, random.Random(0)))).eval <= 1e-9
+
+
+def test_heads_whose_weights_are_read_stay() -> None:
+    class Read(OfTorch):
+        def forward(self, x: Tensor) -> Tensor:
+            y, weights = self.attention(x, x, x)
+            return y * weights.mean(-1, keepdim=True)
+
+    made = survey(partial(Transformer, Read), SHAPE)
+    assert not [group for group in made.groups if group.units == 4]
+    assert "its attention weights are read" in {frozen.why for frozen in made.frozen}

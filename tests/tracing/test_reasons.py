@@ -9,7 +9,6 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from prunas.architecture import Architecture
-from prunas.errors import InputError
 from prunas.graphs.tracer import Tracer
 from prunas.surgery.assemble import build
 from prunas.survey import Survey

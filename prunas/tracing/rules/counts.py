@@ -50,7 +50,11 @@ def follow(state: PassState, node: fx.Node, name: str, value: Any) -> bool:
     source = state.labels[state.source(node)] if name in MEASURED else None
     if isinstance(source, Channels | Spread) and np.isin(channels, vectors(source)[0]).all():
         return True
-    if name in RESHAPING and isinstance(source, Channels | Spread) and _by_heads(state, node, source, channels):
+    if (
+        name in RESHAPING
+        and isinstance(source, Channels | Spread)
+        and _by_heads(state, node, source, channels)
+    ):
         return True
     if isinstance(source, Channels) and len(source.labels) == len(channels):
         state.ledger.tie(source.labels, channels, node.name)  # one stream takes another one's shape

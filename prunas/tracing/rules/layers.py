@@ -13,7 +13,16 @@ from prunas.tracing.labels import Channels, Labels, Refused
 from prunas.tracing.operations import CONVOLUTIONS, TRANSPOSED, has_batch
 from prunas.tracing.state import PassState
 
-__all__ = ["channel_norm", "channel_pad", "convolution", "group_norm", "layer_norm", "linear", "prelu", "transposed"]
+__all__ = [
+    "channel_norm",
+    "channel_pad",
+    "convolution",
+    "group_norm",
+    "layer_norm",
+    "linear",
+    "prelu",
+    "transposed",
+]
 
 
 def linear(state: PassState, node: fx.Node, value: Tensor, path: str) -> Channels:

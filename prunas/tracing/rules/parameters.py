@@ -23,7 +23,17 @@ from prunas.tracing.state import PassState
 
 __all__ = ["follow", "hold_reduced", "meet", "read"]
 
-LAYERS = (*CONVOLUTIONS, *TRANSPOSED, *NORMS, nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.PReLU, nn.MultiheadAttention)
+LAYERS = (
+    *CONVOLUTIONS,
+    *TRANSPOSED,
+    *NORMS,
+    nn.Linear,
+    nn.LayerNorm,
+    nn.RMSNorm,
+    nn.GroupNorm,
+    nn.PReLU,
+    nn.MultiheadAttention,
+)
 
 
 def read(state: PassState, node: fx.Node, value: Any) -> Bare | None:
