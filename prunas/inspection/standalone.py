@@ -225,8 +225,8 @@ def _tensors(module: _Module, dense: nn.Module, small: nn.Module, constructed: s
             continue
         if isinstance(counterpart, HeadAttention):
             raise InputError(
-                f"{path!r} has another number of heads, or a narrower stream, than torch's attention can have, and "
-                "its code is not written out yet; build the network with prunas, or export it to ONNX"
+                f"{path!r} has another number of heads, or a narrower stream, than torch's attention can have, "
+                "and its code is not written out yet; build the network with prunas, or export it to ONNX"
             )
         for name, tensor in (*owner.named_parameters(recurse=False), *owner.named_buffers(recurse=False)):
             smaller = getattr(counterpart, name, tensor)
