@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 CELL = 16
-"""Height and width of a cell in pixels; a digit is 8 to 14 pixels high and wide."""
+"""Height and width of a cell in pixels before `zoom`; a digit is 8 to 14 pixels high and wide."""
 
 BACKGROUND = 0
 ABSENT = -1
@@ -58,17 +58,19 @@ def canvases(
     seed: int = 0,
     share: tuple[float, float] = (0.0, 1.0),
     filled: float = 0.75,
+    zoom: int = 1,
 ) -> Canvases:
     """So many canvases.
 
     Args:
         count: At least 1.
-        cells: Along each side; a canvas is `cells * CELL` pixels high and wide.
+        cells: Along each side; a canvas is `zoom * cells * CELL` pixels high and wide.
         channels: 1, or 3 for digits in colour.
         seed: Of everything that is drawn.
         share: Which of the 1,797 digits are drawn from, for example (0.0, 0.6) to train with and (0.8, 1.0) to
             test with: they are ordered by writer.
         filled: Probability that a cell holds a digit; one does in every canvas.
+        zoom: Every pixel becomes a square of so many pixels, high and wide; masks and boxes follow.
     """
     random = np.random.default_rng(seed)
     bunch = load_digits()
@@ -93,4 +95,6 @@ def canvases(
             boxes[n, slot, :2] = column + columns.min(), row + rows.min()
             boxes[n, slot, 2:] = column + columns.max() + 1, row + rows.max() + 1
             labels[n, slot] = bunch.target[digit]
-    return Canvases(images.astype(np.uint8), masks, boxes, labels)
+    square = np.ones((1, zoom, zoom), np.uint8)
+    enlarged = np.kron(images.astype(np.uint8), square[..., None])
+    return Canvases(enlarged, np.kron(masks, square), zoom * boxes, labels)

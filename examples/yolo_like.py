@@ -16,6 +16,8 @@ REG = 16
 """Bins of the distribution over each side of a box (Li et al. 2020)."""
 STRIDES = (8, 16, 32)
 """Pixels of the image per position of each map."""
+UNLIKELY = -4.0
+"""Class logits at first: most positions hold nothing (Lin et al. 2017, arXiv:1708.02002, section 3.3)."""
 
 
 class Conv(nn.Module):
@@ -91,6 +93,8 @@ class Head(nn.Module):
             nn.Sequential(Conv(c, label, 3), Conv(label, label, 3), nn.Conv2d(label, classes, 1))
             for c in channels
         )
+        for labels in self.cv3:
+            nn.init.constant_(labels[-1].bias, UNLIKELY)
 
     def forward(self, x: list[Tensor]) -> list[Tensor]:
         """One map for every map it is given."""

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from prunas.architecture import Architecture
 from prunas.costs.target import Target
 from prunas.errors import InputError
-from prunas.experiments.plan import Plan, check_cap, make_plan, make_setting
+from prunas.experiments.asked import Space, setting_of, several, space_of, store_of
+from prunas.experiments.plan import Plan, check_cap, make_plan
 from prunas.experiments.preflight import check_given, check_setting
 from prunas.experiments.prepared import PreparedSearch, PreparedTraining, inherited, ready_search
 from prunas.experiments.record import load_records
@@ -28,11 +29,8 @@ from prunas.proposers.brief import Proposal, Source
 from prunas.protocols import protocol as protocol_named
 from prunas.runs.execute import Stop, never
 from prunas.runs.executors import Report, silent
-from prunas.runs.store import Store
-from prunas.spaces.load import load_point, load_space
-from prunas.spaces.reference import PATH
+from prunas.spaces.load import load_point
 from prunas.spaces.space import SearchSpace
-from prunas.works.trainings import Setting
 
 if TYPE_CHECKING:
     from prunas.designs.align import Rounding
@@ -54,8 +52,6 @@ __all__ = [
     "train",
     "transfer",
 ]
-
-Space = str | Path | SearchSpace
 
 
 def search(
@@ -153,14 +149,14 @@ def prepare_search(
     Raises:
         InputError: Something does not exist, or could only fail later.
     """
-    setting = _setting(space, recipe, data, download, dense_training, weights, task, loss, score)
+    setting = setting_of(space, recipe, data, download, dense_training, weights, task, loss, score)
     plan = make_plan(
         setting,
-        _several(proposers),
-        keep=_several(keep),
-        budgets=_several(budget),
+        several(proposers),
+        keep=several(keep),
+        budgets=several(budget),
         metric=metric,
-        protocols=_several(protocol),
+        protocols=several(protocol),
         seeds=seeds,
         trials=trials,
         options=options,
@@ -169,10 +165,10 @@ def prepare_search(
         cap=cap,
         keep_weights=keep_weights,
         align=align,
-        warm_start=_several(warm_start),
+        warm_start=several(warm_start),
     )
     _check_trials(trials, plan)
-    return ready_search(plan, _store(out, notice), executor, workers, executor_options)
+    return ready_search(plan, store_of(out, notice), executor, workers, executor_options)
 
 
 def transfer(
@@ -253,20 +249,20 @@ def prepare_transfer(
         InputError: As `prepare_search`, or the stages of the two networks cannot be matched.
     """
     designs = designs_of(proposer)
-    setting = _setting(target, recipe, data, download, weights=weights)
-    found_in = _space(source)
+    setting = setting_of(target, recipe, data, download, weights=weights)
+    found_in = space_of(source)
     common: dict[str, Any] = {
-        "keep": _several(keep) or list(setting.space.study.keep),
+        "keep": several(keep) or list(setting.space.study.keep),
         "metric": metric,
         "seeds": seeds,
     }
-    names = (proposer, *designs, *_several(beside))
+    names = (proposer, *designs, *several(beside))
     # Both plans are made before anything is trained, so that what cannot be reached is said at once.
     shipped = load_source(found_in, proposer) if from_found else None
     plan = make_plan(
         setting,
         names,
-        protocols=_several(protocol),
+        protocols=several(protocol),
         dense=dense,
         controls=controls,
         options=options,
@@ -276,9 +272,11 @@ def prepare_transfer(
     first = None
     if shipped is None:
         finding = {proposer: options[proposer]} if options and proposer in options else {}
-        finder = make_plan(_setting(found_in, recipe, data, download), (proposer,), options=finding, **common)
+        finder = make_plan(
+            setting_of(found_in, recipe, data, download), (proposer,), options=finding, **common
+        )
         first = source_plan(finder, proposer)
-    store = _store(out, notice)
+    store = store_of(out, notice)
     noted = partial(stage_notes, found_in, setting.space, names)
     return ready_search(plan, store, executor, workers, executor_options, source_plan=first, noted=noted)
 
@@ -348,15 +346,15 @@ def prepare_train(
     how = protocol_named(protocol)
     check_cap(cap, [how])
     if architecture is not None:
-        found = _space(space)
+        found = space_of(space)
         found.check(architecture)
         arch = found.canonical(architecture)
     elif isinstance(space, SearchSpace):
         found, arch = space, space.dense
     else:
         found, arch = load_point(str(space))
-    setting = _setting(found, recipe, data, download, weights=weights, task=task, loss=loss, score=score)
-    store = _store(out, notice)
+    setting = setting_of(found, recipe, data, download, weights=weights, task=task, loss=loss, score=score)
+    store = store_of(out, notice)
     point, given = Proposal(Target("params", found.cost(arch).params), arch), None
     if how.weights == "sliced":
         given, point = inherited(setting, point, how)
@@ -418,49 +416,3 @@ def _check_trials(trials: int | None, plan: Plan) -> None:
         raise InputError(
             "--trials is for samplers and random, and none is in this search; add one, such as --proposer tpe"
         )
-
-
-def _several(given: Any) -> list[Any]:
-    """One value or several, as a list."""
-    return [given] if isinstance(given, (str, int, float)) else list(given)
-
-
-def _space(given: Space) -> SearchSpace:
-    return given if isinstance(given, SearchSpace) else load_space(str(given))
-
-
-def _store(out: Path | str, notice: Callable[[str], object] | None) -> Store:
-    return Store(Path(out)) if notice is None else Store(Path(out), notice=notice)
-
-
-def _is_folder(data: Any) -> bool:
-    """Whether data are a folder, not a data set: a function's path has a colon."""
-    return isinstance(data, Path) or (isinstance(data, str) and not PATH.fullmatch(data))
-
-
-def _setting(
-    space: Space,
-    recipe: str | Mapping[str, Any] | None,
-    data: Any,
-    download: bool,
-    dense_training: str = "scratch-e",
-    weights: "GivenWeights | None" = None,
-    task: str | Callable[..., Any] | None = None,
-    loss: str | Callable[..., Any] | None = None,
-    score: str | Callable[..., Any] | Mapping[str, Any] | None = None,
-) -> Setting:
-    changes = dict(recipe) if isinstance(recipe, Mapping) else {"name": recipe}
-    name = changes.pop("name", None)
-    return make_setting(
-        _space(space),
-        recipe_name=name,
-        changes=changes,
-        root=Path(data) if _is_folder(data) else None,
-        data=None if _is_folder(data) else data,
-        download=download,
-        dense_training=dense_training,
-        weights=weights,
-        task=task,
-        loss=loss,
-        score=score,
-    )

@@ -45,6 +45,8 @@ _TABLES: dict[Registry, dict[str, str]] = {
     },
     "prunas.penalties": {
         "slimming/scale": "prunas.proposers.pruning.slimming:ScalePenalty",
+        "morphnet/cost": "prunas.proposers.pruning.morphnet:CostWeightedScales",
+        "se/gates": "prunas.proposers.pruning.se:TrainedGates",
         "sss/branch": "prunas.proposers.pruning.sss:BranchScales",
     },
     "prunas.phases": {"dsd": "prunas.training.phases:DenseSparseDense"},

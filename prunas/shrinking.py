@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunas import SCHEMA
-from prunas.api import Space, _setting, _several, _space, _store
 from prunas.errors import InputError
+from prunas.experiments.asked import Space, setting_of, several, space_of, store_of
 from prunas.experiments.forecast import Forecast
 from prunas.experiments.preflight import check_taught, preflight
 from prunas.experiments.prepared import Prepared, Watch, unwatched
 from prunas.experiments.record import setting_digest
 from prunas.experiments.shrink import shrink as carried_out
-from prunas.experiments.shrink_plan import ShrinkPlan, make_shrink_plan, parsed_time, usual_ways
+from prunas.experiments.shrink_plan import WAYS, ShrinkPlan, make_shrink_plan, parsed_time
 from prunas.experiments.steps import warnings_of
 from prunas.files import digest, read_json, write_json
 from prunas.protocols import BACKWARD
@@ -136,13 +136,13 @@ def prepare_shrink(
     if time is not None and epochs is not None:
         raise InputError("a budget is --for or --epochs, not both")
     chosen, root = _network(space, input, data)
-    setting = _setting(chosen, recipe, root, download, weights=weights, task=task, loss=loss, score=score)
+    setting = setting_of(chosen, recipe, root, download, weights=weights, task=task, loss=loss, score=score)
     asked: dict[str, Any] = {
         "keep": keep,
         "budget": budget,
         "metric": metric,
-        "proposers": _several(proposers),
-        "protocols": _several(protocol),
+        "proposers": several(proposers),
+        "protocols": several(protocol),
         "seed": seed,
         "options": options,
     }
@@ -150,7 +150,7 @@ def prepare_shrink(
     return _ready(
         plan,
         Prepared(
-            store=_store(out, notice),
+            store=store_of(out, notice),
             executor=executor,
             workers=workers,
             executor_options=executor_options or {},
@@ -302,7 +302,7 @@ def _ready(
             if asked["protocols"]:
                 raise
             notes = (f"{', '.join(taught)} left out: {error}",)
-            make = partial(make, protocols=[way for way in usual_ways() if way not in taught])
+            make = partial(make, protocols=[way for way in WAYS if way not in taught])
             plan = make(epochs=epochs)
     decision = None
     if seconds is not None:
@@ -327,7 +327,7 @@ def _network(
     if isinstance(given, (str, Path, SearchSpace)):
         if input is not None:
             raise InputError("input= is for a function that returns a network; a space knows its own")
-        return _space(given), data
+        return space_of(given), data
     if not callable(given) or input is None:
         raise InputError(
             "give a space, or a function that returns a fresh network with the shape of one input, as in "

@@ -1,7 +1,5 @@
 """What `shrink` gives back: the smaller network, the tables that say why, and files that need no prunas."""
 
-import importlib.util
-import io
 import json
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -11,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 from prunas import SCHEMA
 from prunas.errors import InputError
 from prunas.files import read_json, write_atomic
+from prunas.report import can_draw
 from prunas.results.shrunk import ShrinkRecord
 from prunas.spaces.space import SearchSpace
 from prunas.statistics.shrunk import sentence, shape_table, training_table
@@ -83,8 +82,8 @@ class Shrunk:
         """Writes the network, its shape and the page that says why, as plain files.
 
         `weights.safetensors` and `weights.pth`: the state dict; `network.py`: makes the smaller network where
-        prunas is not installed; `network.onnx`, where the packages are there; `architecture.json`; `result.json`;
-        `report.html`. Files of the same names are replaced.
+        prunas is not installed, with copies of the files that its factory is made from; `network.onnx`, where the
+        packages are there; `architecture.json`; `result.json`; `report.html`. Files of these names are replaced.
 
         Args:
             folder: Made if it is not there.
@@ -96,10 +95,7 @@ class Shrunk:
         Raises:
             InputError: The folder cannot be written to.
         """
-        import torch
-
-        from prunas.inspection.export import Network, export
-        from prunas.inspection.standalone import standalone_code
+        from prunas.inspection.export import Network, export, python_files
 
         folder = Path(folder)
         try:
@@ -116,17 +112,14 @@ class Shrunk:
                 files.append(export(exported, form, file).file)
             except InputError as error:
                 missing.append(f"no {file.name}: {error}")
-        buffer = io.BytesIO()
-        torch.save(self.network.state_dict(), buffer)
         timed = self._latency() if latency else None
         document = self.document | ({"latency": timed.to_json()} if timed else {})
         texts = {
-            "network.py": standalone_code(self.space, self.architecture),
             "architecture.json": json.dumps(self.architecture.to_json(), indent=1) + "\n",
             "result.json": json.dumps(document, indent=1, allow_nan=False) + "\n",
         }
-        contents = {name: text.encode() for name, text in texts.items()} | {"weights.pth": buffer.getvalue()}
-        if importlib.util.find_spec("matplotlib") is None:
+        contents = {name: text.encode() for name, text in texts.items()} | python_files(exported)
+        if not can_draw():
             missing.append("no report.html: it needs matplotlib")
         else:
             from prunas.report.shrink_page import shrink_page

@@ -1,6 +1,7 @@
 """The code of docs/shrink.md, run as it stands: only the budget is made small."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a user's network and its weights."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)  # another test's file of that name
     (tmp_path / "mine.py").write_text(MINE)
     with torch.random.fork_rng(devices=[]):
         torch.save(vgg11(channels=1, base=4, pools=2).state_dict(), tmp_path / "mine.pth")

@@ -1,12 +1,15 @@
 """Trains the grid, or writes what came of it.
 
-python -m benchmarks.reproduce --minutes 25 --data DIR --out DIR [--protocol reduced|short|paper]
+python -m benchmarks.reproduce --minutes 25 --data DIR --out DIR [--protocol reduced|fast|paper]
+python -m benchmarks.reproduce plan --data DIR      # images per second of this machine, hours of every cell
+python -m benchmarks.reproduce collect --out DIR    # writes what is finished, while another process trains
 python -m benchmarks.reproduce report
 """
 
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from prunas.errors import InputError
 
@@ -17,43 +20,59 @@ def main(arguments: list[str] | None = None) -> int:
     """0 if everything asked for is there, 1 if something is missing, 2 on bad input."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reproduce", description=__doc__)
     parser.add_argument(
-        "report", nargs="?", choices=("report",), help="train nothing; write pages and figures"
+        "what", nargs="?", choices=("plan", "collect", "report"), help="train nothing, but do this"
     )
-    parser.add_argument("--protocol", default="reduced", help="reduced (a CPU), short or paper (a GPU)")
-    parser.add_argument("--minutes", type=float, default=25, help="when trainings are to save and stop")
+    parser.add_argument("--protocol", help="reduced (a CPU; the default), fast or paper (a GPU)")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="after which trainings stop")
     parser.add_argument("--data", type=Path, help="folder of the data sets; PRUNAS_DATA does the same")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder that holds all runs")
+    parser.add_argument("--into", type=Path, help="folder that results are written to; by default this one")
     parser.add_argument("--cell", help="only this cell")
-    parser.add_argument("--executor", default="serial", help="as of prunas search")
+    parser.add_argument("--executor", help="as of prunas search; by default a process for every core")
     parser.add_argument("--workers", type=int, help="trainings at a time, as of prunas search")
     parser.add_argument("--executor-set", action="append", default=[], help="setting of the executor")
     chosen = parser.parse_args(arguments)
-    if chosen.report:
+    if chosen.what == "report":
         write()
         return 0
-    from benchmarks.reproduce.run import run
-
     try:
-        complete = run(
-            chosen.protocol,
-            minutes=chosen.minutes,
-            data=chosen.data,
-            out=chosen.out,
-            executor=chosen.executor,
-            workers=chosen.workers,
-            settings=chosen.executor_set,
-            only=chosen.cell,
-        )
+        complete = _train(chosen)
     except InputError as error:
         print(f"reproduce: {error}", file=sys.stderr)
         return 2
     return 0 if complete else 1
 
 
+def _train(chosen: argparse.Namespace) -> bool:
+    """Whether everything asked for is there."""
+    from benchmarks.reproduce.plan import foresee
+    from benchmarks.reproduce.run import collect, run
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    common: dict[str, Any] = {"data": chosen.data, "out": chosen.out, "only": chosen.cell, "say": say}
+    common |= {} if chosen.into is None else {"into": chosen.into}
+    if chosen.what == "plan":
+        return foresee(chosen.data, chosen.protocol, say)
+    if chosen.what == "collect":
+        return collect(chosen.protocol or "reduced", **common)
+    return run(
+        chosen.protocol or "reduced",
+        minutes=chosen.minutes,
+        executor=chosen.executor,
+        workers=chosen.workers,
+        settings=chosen.executor_set,
+        **common,
+    )
+
+
 def write() -> None:
     """Writes the figures, this folder's README, and the part of the repository's README that tells of it."""
     from benchmarks.reproduce import page
 
+    for name in page.retire():
+        print(f"early/{name}: removed, for reduced has this cell")
     page.draw()
     page.README.write_text(page.page(), encoding="utf-8")
     readme = page.HERE.parent.parent / "README.md"

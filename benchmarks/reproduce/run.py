@@ -1,30 +1,24 @@
 """Trains cell after cell until the time is up; the next call continues where this one stopped."""
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from benchmarks.reproduce.cells import Cell, cells, plan_of
+from benchmarks.reproduce.cells import AnyCell, Cell, every_cell, foreseen, plan_of, trainings_of
+from benchmarks.reproduce.documents import HERE, Done, dense_done, plan_done
+from benchmarks.reproduce.share import Shared, Stored
 from prunas.errors import InputError
+from prunas.experiments.forecast import forecast
 from prunas.experiments.record import save
 from prunas.experiments.search import Plan, search
-from prunas.files import write_json
-from prunas.report.evidence import Evidence, gather
-from prunas.results.record import Record
-from prunas.results.rows import FINISHED
 from prunas.runs.executors import chosen, parsed_options, silent
 from prunas.runs.executors import executor as open_executor
+from prunas.runs.job import Job
 from prunas.runs.signals import stopping
 from prunas.runs.store import Store
-from prunas.statistics import tables
-from prunas.statistics.retraining import crossings
+from prunas.works import processor
 
-__all__ = ["RESULTS", "evidence_json", "run"]
-
-RESULTS = Path(__file__).parent / "results"
+__all__ = ["collect", "run"]
 
 
 def run(
@@ -33,23 +27,27 @@ def run(
     minutes: float,
     data: Path | None,
     out: Path,
-    executor: str,
+    executor: str | None,
     workers: int | None,
     settings: list[str],
     only: str | None = None,
+    into: Path = HERE,
     say: Callable[[str], None] = print,
 ) -> bool:
     """Trains what is missing of a protocol's cells, in their order, and writes one JSON file for each.
 
+    A cell's file is written whenever one of its trainings has ended.
+
     Args:
-        protocol: `short`, `paper` or `reduced`.
+        protocol: `reduced`, `early`, `fast` or `paper`.
         minutes: After so long trainings are asked to save and stop.
         data: Folder of the data sets.
         out: Folder that holds all runs.
-        executor: Who executes trainings, as of `prunas search`.
+        executor: Who executes trainings, as of `prunas search`; by default a process for every core, or one GPU.
         workers: Trainings at a time.
         settings: `KEY=VALUE` settings of the executor.
         only: Name of the only cell to train.
+        into: Folder that results are written to.
         say: Told what goes on.
 
     Returns:
@@ -58,84 +56,173 @@ def run(
     Raises:
         InputError: Something cannot be read, or there is no such cell.
     """
-    wanted = [cell for cell in cells(protocol) if only in (None, cell.name)]
-    if not wanted:
-        raise InputError(f"protocol {protocol!r} has no cell {only!r}")
-    name, chosen_options = chosen(executor, workers, parsed_options(settings))
+    grid = _Grid(_wanted(protocol, only), data, Store(out, notice=say), into, say)
+    name, options = chosen(executor, workers, parsed_options(settings), processor.cores())
     end = time.monotonic() + 60 * minutes
-    store, complete = Store(out, notice=say), True
     with stopping() as stopped:
 
         def stop() -> bool:
             return stopped() or time.monotonic() >= end
 
-        def make() -> Any:
-            return open_executor(name, store, silent, stop, **chosen_options)
+        if stop():
+            return False
+        with open_executor(name, grid.store, silent, stop, **options) as inner:
+            return grid.run(Shared(inner, grid.later, grid.ended), stop)
 
-        for cell in wanted:
+
+def collect(
+    protocol: str,
+    *,
+    data: Path | None,
+    out: Path,
+    only: str | None = None,
+    into: Path = HERE,
+    say: Callable[[str], None] = print,
+) -> bool:
+    """Writes what is finished of a protocol's cells, and trains nothing; another process may be training.
+
+    Args:
+        protocol: As of `run`.
+        data: Folder of the data sets.
+        out: Folder that holds all runs.
+        only: Name of the only cell.
+        into: Folder that results are written to.
+        say: Told how far each cell is.
+
+    Returns:
+        Whether all of it is there.
+
+    Raises:
+        InputError: Something cannot be read, or there is no such cell.
+    """
+    grid = _Grid(_wanted(protocol, only), data, Store(out, notice=say), into, say)
+    done = [grid.written(cell) for cell in grid.cells]
+    return all(done)
+
+
+def _wanted(protocol: str, only: str | None) -> list[AnyCell]:
+    wanted = [cell for cell in every_cell(protocol) if only in (None, cell.name)]
+    if not wanted:
+        raise InputError(f"protocol {protocol!r} has no cell {only!r}")
+    return wanted
+
+
+class _Grid:
+    """Cells at work, in their order."""
+
+    def __init__(
+        self,
+        cells: Sequence[AnyCell],
+        data: Path | None,
+        store: Store,
+        into: Path,
+        say: Callable[[str], None],
+    ) -> None:
+        self.cells, self.data, self.store, self.into, self.say = cells, data, store, into, say
+        self._at: AnyCell = cells[0]
+        self._plans: dict[str, Plan] = {}
+        self._ahead: dict[str, float] = {}
+        self._workers = 1
+
+    def run(self, shared: Shared, stop: Callable[[], bool]) -> bool:
+        """Trains what is missing; whether nothing is missing any more."""
+        complete, self._workers = True, shared.inner.capacity
+        for cell in self.cells:
             if stop():
                 return False
+            self._at = cell
+            done = False
             try:
-                done = _cell(cell, data, store, make)
+                self._train(cell, shared, stop)
+                done = not stop() or self._known(cell)
             except InputError as error:
                 if not stop():
-                    say(f"{cell.name_in_full}: {error}")
-                done = False
+                    self.say(f"{cell.name_in_full}: {error}")
+            else:
+                done = done and self.written(cell, quiet=True)
             complete &= done
-            say(f"{cell.name_in_full}: {'complete' if done else 'not complete'}")
-    return complete
+            self.say(f"{cell.name_in_full}: {'complete' if done else 'not complete'}")
+        return complete
+
+    def _known(self, cell: AnyCell) -> bool:
+        return not isinstance(cell, Cell) or cell.name in self._plans
+
+    def _train(self, cell: AnyCell, shared: Shared, stop: Callable[[], bool]) -> None:
+        if isinstance(cell, Cell):
+            plan, _ = plan_of(cell, self.data, self.store, shared.share)
+            if stop():
+                return
+            self._plans[cell.name] = plan
+            save(search(plan, self.store, shared.share).record, self.store.root)
+            return
+        with shared.share() as executor:
+            for *_, training in trainings_of(cell, self.data):
+                executor.submit(training.job)
+            for outcome in executor.completed():
+                if outcome.status in ("failed", "lost"):
+                    self.say(f"{cell.name_in_full}: run {outcome.job.name}: {outcome.error}")
+
+    def ended(self, job: Job) -> None:
+        """Writes the file of the cell at work, and tells how much is left."""
+        if self._known(self._at):
+            self.written(self._at)
+
+    def written(self, cell: AnyCell, quiet: bool = False) -> bool:
+        """Writes what is finished of a cell; whether that is all of it."""
+        if (done := self._done(cell)) is None:
+            return False
+        if not quiet:
+            hours = _hours(done, self._whole(cell), self._workers)
+            left = "" if hours is None else f", about {hours:.1f} hours left of it"
+            when = time.strftime("%H:%M", time.gmtime())
+            self.say(f"{when} {cell.name_in_full}: {done.trainings} trainings finished{left}")
+        return done.complete
+
+    def _done(self, cell: AnyCell) -> Done | None:
+        """How far a cell is; None while it is not known what it will train."""
+        if not isinstance(cell, Cell):
+            return dense_done(cell, self.data, self.store, self.into)
+        plan = self._plans.get(cell.name) or self._stored_plan(cell)
+        return None if plan is None else plan_done(cell, plan, self.store, self.into)
+
+    def _stored_plan(self, cell: Cell) -> Plan | None:
+        """The plan of a cell if its source is there, or it has none."""
+        try:
+            plan, _ = plan_of(cell, self.data, self.store, lambda: Stored(self.store))
+        except InputError:
+            return None
+        if plan.source is not None and set(plan.source.seeds) != set(range(cell.seeds)):
+            return None
+        self._plans[cell.name] = plan
+        return plan
+
+    def _whole(self, cell: AnyCell) -> float:
+        """Multiply-accumulates of all of a cell, as far as they can be foreseen."""
+        if cell.name not in self._ahead:
+            if isinstance(cell, Cell):
+                whole = float(sum(forecast(plan).macs for plan in foreseen(cell, self.data)[-1:]))
+            else:
+                whole = float(sum(training.macs for *_, training in trainings_of(cell, self.data)))
+            self._ahead[cell.name] = whole
+        return self._ahead[cell.name]
+
+    def later(self) -> Iterator[Job]:
+        """Jobs that the cells behind the one at work will ask for, and that rest on nothing."""
+        for cell in self.cells[self.cells.index(self._at) + 1 :]:
+            try:
+                if not isinstance(cell, Cell):
+                    jobs = [training.job for *_, training in trainings_of(cell, self.data)]
+                else:
+                    stored = Stored(self.store)
+                    search(foreseen(cell, self.data)[0], self.store, lambda stored=stored: stored)
+                    jobs = stored.missing
+            except InputError:
+                continue
+            yield from (job for job in jobs if self.store.result(job) is None)
 
 
-def _cell(cell: Cell, data: Path | None, store: Store, make: Callable[[], Any]) -> bool:
-    plan, _ = plan_of(cell, data, store, make)
-    record = search(plan, store, make).record
-    save(record, store.root)
-    rows = [row for row in record.rows if row.status == FINISHED]
-    if rows:
-        document = evidence_json(cell, plan, record, gather(store.root, record))
-        write_json(RESULTS / cell.protocol.name / f"{cell.name}.json", document)
-    return bool(rows) and len(rows) == len(record.rows) and not record.problems
-
-
-def evidence_json(cell: Cell, plan: Plan, record: Record, evidence: Evidence) -> dict[str, Any]:
-    """What is kept of a cell: every row, and what the run folders add. Nothing in it depends on where they lie."""
-    document = tables.document(record)
-    for key in ("figures", "trained", "problems", "table", "differences"):
-        del document[key]  # the page is made of the rows
-    document["plan"] = {key: value for key, value in record.plan.items() if key != "command"}
-    for row in (*document["runs"], *document["dense"]):
-        row["folder"] = Path(row["folder"]).name
-    results = [run.result for run in evidence.runs.values() if run.result]
-    machines = [result.get("machine", {}) for result in results]
-    document["cell"] = {
-        "name": cell.name,
-        "protocol": cell.protocol.name,
-        "planned": (1 if cell.preset else len(plan.targets))
-        * (len(plan.proposers) * len(plan.protocols) * plan.seeds),
-        "seconds": round(sum(result["result"]["seconds"] for result in results), 1),
-        "device": sorted({str(result["result"].get("device")) for result in results}),
-        "versions": sorted({_versions(machine) for machine in machines}),
-        "written": datetime.now(UTC).date().isoformat(),
-    }
-    document["agreement"] = [each.to_json() for each in evidence.agreements()]
-    document["patterns"] = [each.to_json() for each in evidence.patterns()]
-    document["crossings"] = [each.to_json() for each in crossings(evidence.budgets())]
-    document["widths"] = [
-        {
-            "proposer": each.proposer,
-            "asked": each.asked.to_json(),
-            "n": each.n,
-            "mean": each.mean,
-            "std": each.std,
-        }
-        for each in evidence.spreads()
-        if each.proposer != "uniform"
-    ]
-    return document
-
-
-def _versions(machine: Mapping[str, Any]) -> str:
-    named = [f"{key} {machine[key]}" for key in ("prunas", "torch", "python") if key in machine]
-    with suppress(KeyError):
-        named.append(f"{machine['cpus']} CPUs")
-    return ", ".join(named)
+def _hours(done: Done, whole: float, workers: int) -> float | None:
+    """Hours that the rest of a cell takes at the pace of what is finished; None before anything is."""
+    if not done.macs:
+        return None
+    return done.seconds * max(0.0, whole / done.macs - 1) / workers / 3600

@@ -51,7 +51,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--draw", action="store_true", help="train nothing: tables and figure anew")
     given = parser.parse_args()
-    results = given.out / f"{given.space}.json"
+    space = load_space(given.space)
+    results = given.out / f"{space.name}.json"
     if not given.draw:
         changes = {name: getattr(given, name) for name in ("epochs", "images", "batch", "lr", "precision")}
         question = Question(
@@ -63,7 +64,7 @@ def main() -> int:
             proxy=given.proxy,
         )
         until = time.monotonic() + 60 * given.minutes
-        setting = make_setting(load_space(given.space), changes=changes, root=given.data)
+        setting = make_setting(space, changes=changes, root=given.data)
         store = Store(given.runs)
 
         def stop() -> bool:
@@ -96,7 +97,7 @@ def main() -> int:
     about = (
         f"{asked['space']} at {100 * asked['keep']:g} % of the parameters, {asked['recipe']['epochs']} epochs"
     )
-    save(draw(found, about), given.out, given.space)
+    save(draw(found, about), given.out, space.name)
     print(markdown(found), end="")
     return 0
 

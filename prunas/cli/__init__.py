@@ -7,6 +7,7 @@ is immediate.
 
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -74,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Args:
         arguments: Instead of those of the process.
     """
+    if (here := str(Path.cwd())) not in sys.path:  # a user's modules, as `python -m prunas` finds them
+        sys.path.insert(0, here)
     try:
         code = app(arguments, standalone_mode=False)
         if code == INTERRUPTED:  # typer turns Ctrl-C into this code

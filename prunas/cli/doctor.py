@@ -39,6 +39,7 @@ NEEDED = (
 
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "export": ("onnx", "onnxscript", "onnxruntime"),
+    "detection": ("torchmetrics", "pycocotools"),
     "ray": ("ray",),
     "samplers": ("cmaes", "greenlet"),
     "postgres": ("psycopg",),

@@ -55,6 +55,7 @@ __all__ = [
     "sizes",
 ]
 
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before long work.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder that holds all runs.")]
 Data = Annotated[

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ import typer
 from prunas.errors import InputError
 
 __all__ = [
+    "ASK_ABOVE",
     "BAD_INPUT",
     "FAILED",
     "INTERRUPTED",
     "PREEMPTED",
+    "at_terminal",
     "check_file",
     "check_folder",
+    "confirm_long",
     "print_json",
     "print_rows",
     "say",
@@ -25,10 +29,28 @@ __all__ = [
 FAILED, BAD_INPUT, PREEMPTED, INTERRUPTED = 1, 2, 75, 130
 """Exit codes."""
 
+ASK_ABOVE = 600
+"""Seconds of estimated work above which a person at a terminal is asked."""
+
 
 def say(message: str) -> None:
     """Tells a person something, on standard error."""
     typer.echo(message, err=True)
+
+
+def at_terminal() -> bool:
+    """Whether a person can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def confirm_long(seconds: float) -> None:
+    """Asks the person at the terminal before work that is estimated to take longer than `ASK_ABOVE`.
+
+    Raises:
+        typer.Exit: The answer is no.
+    """
+    if seconds > ASK_ABOVE and not typer.confirm("go on?", default=True, err=True):
+        raise typer.Exit(0)
 
 
 def check_file(path: Path, flag: str) -> None:

@@ -1,6 +1,5 @@
 """`prunas search`, `prunas transfer` and `prunas train`."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +29,7 @@ from prunas.cli.options import (
     RecipeSet,
     WeightsFile,
     Workers,
+    Yes,
     alignment,
     computing,
     listed,
@@ -37,7 +37,7 @@ from prunas.cli.options import (
     options_of,
     recipe_of,
 )
-from prunas.cli.output import FAILED, PREEMPTED, print_json, print_rows, say
+from prunas.cli.output import FAILED, PREEMPTED, at_terminal, confirm_long, print_json, print_rows, say
 from prunas.cli.progress import progress
 from prunas.protocols import PROTOCOLS
 from prunas.report import can_draw
@@ -73,7 +73,6 @@ DryRun = Annotated[
     ),
 ]
 NO_FIGURE = "no figure: matplotlib is not installed; with it, `prunas plot efficiency` draws what is stored"
-ASK_ABOVE = 600  # seconds of estimated work above which a terminal is asked
 
 
 def search(
@@ -122,7 +121,7 @@ def search(
     executor_set: ExecutorSet = None,
     deterministic: Deterministic = False,
     eager: Eager = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before long work.")] = False,
+    yes: Yes = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -348,12 +347,11 @@ def _carry_out(prepared: "PreparedSearch", yes: bool, dry_run: bool, as_json: bo
 
 def _confirm(prepared: "PreparedSearch") -> None:
     """Asks a person at a terminal before work that is estimated to take longer than ten minutes."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not at_terminal():
         return
     seconds = prepared.forecasts[-1].seconds(prepared.plan)
     say(f"about {max(1, round(seconds / 60))} minutes if nothing is finished yet")
-    if seconds > ASK_ABOVE and not typer.confirm("go on?", default=True, err=True):
-        raise typer.Exit(0)
+    confirm_long(seconds)
 
 
 def _print_plan(prepared: "PreparedSearch", as_json: bool) -> None:

@@ -1,6 +1,5 @@
 """`prunas shrink`."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,14 +24,24 @@ from prunas.cli.options import (
     RecipeSet,
     WeightsFile,
     Workers,
+    Yes,
     computing,
     listed,
     options_of,
     recipe_of,
 )
-from prunas.cli.output import FAILED, PREEMPTED, check_file, print_json, print_rows, say
+from prunas.cli.output import (
+    FAILED,
+    PREEMPTED,
+    at_terminal,
+    check_file,
+    confirm_long,
+    print_json,
+    print_rows,
+    say,
+)
 from prunas.cli.progress import progress, span
-from prunas.cli.search import ASK_ABOVE, DryRun, ProposerSet
+from prunas.cli.search import DryRun, ProposerSet
 from prunas.errors import InputError
 
 if TYPE_CHECKING:
@@ -79,7 +88,7 @@ def shrink(
     executor_set: ExecutorSet = None,
     deterministic: Deterministic = False,
     eager: Eager = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before long work.")] = False,
+    yes: Yes = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -143,9 +152,8 @@ def _carry_out(prepared: "PreparedShrink", to: Path, yes: bool, dry_run: bool, a
         return
     for line in lines:
         say(line)
-    asked = sys.stdin.isatty() and sys.stderr.isatty() and not yes
-    if asked and seconds > ASK_ABOVE and not typer.confirm("go on?", default=True, err=True):
-        raise typer.Exit(0)
+    if at_terminal() and not yes:
+        confirm_long(seconds)
     with stopping() as stop, progress(work.trainings, work.epochs) as tally:
         try:
             shrunk = prepared.run(tally, stop, tally.watch, side_by_side=True)

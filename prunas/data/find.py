@@ -43,13 +43,7 @@ def find_data(given: Any, folder: Path, options: Mapping[str, Any] | None = None
         if not live.is_live(reference.name):
             return reference
         given = given()  # a function that only this process knows is called here
-    try:
-        data = wrapped(given, "own")
-    except InputError as error:
-        if str(error).startswith("it gave"):
-            raise InputError(f"data: {str(error).removeprefix('it gave ')}") from error
-        raise
-    return Reference(live.name_of_data(data))
+    return Reference(live.name_of_data(wrapped(given, "own", "data:")))
 
 
 def load_data(reference: Reference, root: Path | None = None, download: bool = False) -> DataSet:
@@ -95,7 +89,8 @@ def _made(name: str, source: str, options: str, folder: Path) -> DataSet:
     try:
         with foreign_code(f"data set {name!r}"):
             value = make(**_arguments(make, json.loads(options), folder)) if callable(make) else make
-            return wrapped(value, Path(name.partition(":")[0]).stem.rpartition(".")[2])
+            called = Path(name.partition(":")[0]).stem.rpartition(".")[2]
+            return wrapped(value, called, f"data set {name!r}: it gave")
     except InputError as error:
         text = str(error)
         raise error if text.startswith("data set") else InputError(f"data set {name!r}: {text}") from error
@@ -119,13 +114,14 @@ def _arguments(make: Callable[..., Any], options: Mapping[str, Any], folder: Pat
         ) from error
 
 
-def wrapped(value: Any, name: str) -> DataSet:
+def wrapped(value: Any, name: str, what: str) -> DataSet:
     """What a user's function returned, as a data set.
 
     Args:
         value: A `DataSet`; a pair of arrays; a map-style Dataset; two or three of either (train, val, test); or
             these by name.
         name: Of the data set, if it has none yet.
+        what: Begins the message of a value that is none of these, such as `data:`.
 
     Raises:
         InputError: It is none of these.
@@ -140,7 +136,7 @@ def wrapped(value: Any, name: str) -> DataSet:
     too_many = isinstance(value, tuple | list) and len(value) > len(known)
     if not hasattr(parts.get("train"), "__getitem__") or not parts.keys() <= known or too_many:
         raise InputError(
-            f"it gave a {type(value).__name__}; give a DataSet, or train, val and test as arrays or Datasets"
+            f"{what} a {type(value).__name__}; give a DataSet, or train, val and test as arrays or Datasets"
         )
     if all(_is_pair(part) for part in parts.values() if part is not None):
         return arrays(name, **parts)

@@ -11,7 +11,7 @@ import numpy as np
 from prunas.data.dataset import Indices, Split, stratified
 from prunas.errors import InputError
 
-__all__ = ["check_splits", "split_up"]
+__all__ = ["check_splits", "only_class", "split_up"]
 
 TEST_SEED = 0
 """Of a test split that is made: the same whatever the validation split is."""
@@ -74,6 +74,13 @@ def _divided(name: str, members: Indices, into: int, labels: Indices, seed: int)
     return np.sort(order[:first]), np.sort(order[first:])
 
 
+def only_class(labels: Indices) -> int | None:
+    """The one class of several samples, among which nothing can be told apart; None if there are more classes."""
+    if len(labels) < 2 or (labels != labels[0]).any():
+        return None
+    return int(labels[0])
+
+
 def check_splits(
     name: str, splits: Mapping[Split, Indices], labels: Indices, classes: Sequence[str] = ()
 ) -> None:
@@ -86,14 +93,13 @@ def check_splits(
         classes: Their names, if they have any.
 
     Raises:
-        InputError: A split is empty, or all of its samples are of one class.
+        InputError: A split is empty, or all of its samples, of which there are several, are of one class.
     """
     for split, members in splits.items():
         if not len(members):
             raise InputError(f"data set {name!r}: its split {split!r} is empty; give it samples")
-        first = int(labels[members[0]])
-        if (labels[members] == first).all():
-            called = classes[first] if classes else first
+        if (only := only_class(labels[members])) is not None:
+            called = classes[only] if classes else only
             raise InputError(
                 f"data set {name!r}: all {len(members)} samples of its split {split!r} are of class {called!r}; "
                 "give it samples of others"

@@ -58,25 +58,25 @@ class Forecast:
         """
         import torch
 
-        from prunas.tracing.example import sample
-        from prunas.training.step import arithmetic, autocast
-        from prunas.works.runtime import device
+        from prunas.training.step import Step, arithmetic
+        from prunas.works.runtime import device, task_of
 
         setting = plan.setting
-        recipe = setting.recipe
+        recipe, space = setting.recipe, setting.space
         where = device()
         with torch.random.fork_rng(devices=[]):
-            net = setting.space.build().to(where)
-        torch.set_num_threads(processor.threads(setting.space.cost(setting.space.dense).macs * recipe.batch))
-        example = sample(setting.space.survey.called_with, recipe.batch, device=where)
+            net = space.build().to(where)
+        torch.set_num_threads(processor.threads(space.cost(space.dense).macs * recipe.batch))
+        task = task_of(setting.task, setting.data_reference, setting.root)
+        feed = task.feed(task.members("train")[: recipe.batch], recipe.batch, device=where)
+        draw = next(iter(feed.draws(None)))
         arithmetic(recipe, where)
-        context = autocast(recipe, where)
+        step = Step(net, task, feed.gather, recipe, where)
         best = float("inf")
         for _ in range(3):
             start = time.perf_counter()
-            with context:
-                output = example.call(net)
-            output.sum().backward()
+            with torch.random.fork_rng():
+                step(draw)
             if where.type == "cuda":
                 torch.cuda.synchronize()
             best = min(best, time.perf_counter() - start)

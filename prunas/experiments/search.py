@@ -122,6 +122,7 @@ class _Search:
             dense=lambda penalty: self._dense(session, penalty),
             initial=lambda: self._initial(session.seed),
             calibration=lambda images: self._calibration(images, session.seed),
+            loss=lambda net, batch: self._task().loss(net, batch),
         )
         tried = "trials" in session.entry.needs and (brief.trials > 1 or bool(session.entry.starts))
         try:
@@ -163,11 +164,15 @@ class _Search:
         return initial(self.plan.setting.space, seed)
 
     def _calibration(self, images: int, seed: int) -> Any:
-        from prunas.works.runtime import calibration, task_of
+        from prunas.works.runtime import calibration
+
+        return calibration(self._task(), images, seed, self.plan.setting.recipe.images)
+
+    def _task(self) -> Any:
+        from prunas.works.runtime import task_of
 
         setting = self.plan.setting
-        task = task_of(setting.task, setting.data_reference, setting.root)
-        return calibration(task, images, seed, setting.recipe.images)
+        return task_of(setting.task, setting.data_reference, setting.root)
 
     def _work(self, session: Session, name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
         request = WorkRequest(self.plan.setting.work(name, options, session.seed))

@@ -33,7 +33,6 @@ __all__ = [
     "allot",
     "make_shrink_plan",
     "parsed_time",
-    "usual_ways",
 ]
 
 CONTROL = "l1"
@@ -43,7 +42,7 @@ MATCHED = "taper"
 """A shape without a method's hand, matched to what the methods found."""
 
 WAYS = ("finetune", "finetune-large", "finetune-large+distill", "finetune-rewound", "scratch-e")
-"""Ways to retrain, the plainest first; those that this version has are tried."""
+"""Ways to retrain, the plainest first."""
 
 RUNGS = ((3, 3, True), (2, 2, True), (2, 1, False), (1, 1, False))
 """From the richest plan to the poorest: shapes retrained shortly, pairs retrained in full, ways from scratch."""
@@ -267,11 +266,11 @@ def make_shrink_plan(
 
     search = searched(names)
     target = search.targets[0]
-    if target.value >= space.measure(space.dense, target.metric):
+    share = target.value / space.measure(space.dense, target.metric)
+    if share >= 1:
         raise InputError(
             f"--budget {target.label} of {target.metric} is no less than the network has already"
         )
-    share = target.value / space.measure(space.dense, target.metric)
     penalised = tuple(name for name in names if "dense" in entry(name).needs and asks_penalty(search, name))
     penalty = setting.recipe.epochs / share
     if not proposers:
@@ -323,7 +322,7 @@ def _ways(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     Raises:
         InputError: One does not exist or its length is not a number of epochs, or none inherits weights.
     """
-    chosen = dict.fromkeys(names or usual_ways())
+    chosen = dict.fromkeys(names or WAYS)
     made = {}
     for name in chosen:
         if ":" in name:
@@ -331,10 +330,10 @@ def _ways(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
                 f"--protocol {name}: epochs come from the budget; leave out :{name.partition(':')[2]}"
             )
         protocol(name)  # refuses an unknown one with the nearest names
-        if not _known(name):
+        if not _takes_epochs(name):
             raise InputError(
                 f"--protocol {name}: its length is not a number of epochs that a budget could give; there are: "
-                f"{', '.join(usual_ways())}"
+                f"{', '.join(WAYS)}"
             )
         made[name] = protocol(f"{name}:1")
     inheriting = tuple(name for name, how in made.items() if how.weights == "sliced")
@@ -344,13 +343,8 @@ def _ways(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return inheriting, fresh
 
 
-def usual_ways() -> tuple[str, ...]:
-    """Those of `WAYS` that this version has."""
-    return tuple(filter(_known, WAYS))
-
-
-def _known(name: str) -> bool:
-    """Whether there is a way to retrain of that name that lasts as many epochs as it is given."""
+def _takes_epochs(name: str) -> bool:
+    """Whether a way to retrain lasts as many epochs as it is given."""
     try:
         return protocol(f"{name}:1").epochs == 1
     except InputError:

@@ -123,19 +123,18 @@ class HeadAttention(nn.MultiheadAttention):
         tensors = [query, key, value] if batched else [t.unsqueeze(0) for t in (query, key, value)]
         if batched and not self.batch_first:
             tensors = [t.transpose(0, 1) for t in tensors]
-        inner, size = self.num_heads * self.head_dim, self.head_dim
-        biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.split(inner)
-        if self.in_proj_weight is not None:
-            weights = self.in_proj_weight.split(inner)
-        else:
-            weights = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
+        size = self.head_dim
+        biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
+        packed = self._parameters["in_proj_weight"]
+        apart = self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
+        weights = apart if packed is None else packed.chunk(3)
         q, k, v = (
-            F.linear(t, weight, bias).unflatten(-1, (self.num_heads, size)).transpose(1, 2)
+            F.linear(t, weight, bias).view(*t.shape[:2], self.num_heads, size).transpose(1, 2)
             for t, weight, bias in zip(tensors, weights, biases, strict=True)
         )
         mask = _added(attn_mask, q.dtype)
         if mask is not None and mask.dim() == 3:
-            mask = mask.unflatten(0, (-1, self.num_heads))
+            mask = mask.view(-1, self.num_heads, *mask.shape[1:])
         if key_padding_mask is not None:
             padding = _added(key_padding_mask if batched else key_padding_mask.unsqueeze(0), q.dtype)
             assert padding is not None

@@ -6,15 +6,17 @@ state dict, with the architecture and that module's text in the metadata. The fi
 in evaluation mode.
 """
 
+import contextlib
 import importlib.util
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -33,8 +35,10 @@ from prunas.files import canonical, write_atomic
 from prunas.inspection.dense_source import dense_source
 from prunas.inspection.standalone import WEIGHTS, standalone_code
 from prunas.inspection.trained import load_run, run_folder
+from prunas.spaces.factory import texts_beside
 from prunas.spaces.load import load_point
 from prunas.spaces.space import SearchSpace
+from prunas.surgery.given import state_bytes
 
 __all__ = ["FORMATS", "TOLERANCE", "Exported", "Format", "Network", "export", "find", "form_of"]
 
@@ -43,6 +47,9 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 TOLERANCE = 1e-4
 """Largest difference from torch's outputs, relative to the largest of them, that rounding in float32 explains."""
+
+READABLE = 200
+"""Characters of torch's own reason that a message repeats."""
 
 TRACED, CHECKED = 2, 3
 """Inputs that a network is traced with, and run with to check: a file that had learnt its batch size fails."""
@@ -173,7 +180,7 @@ def export(network: Network, form: Format, file: Path) -> Exported:
     traced, inputs = (_inputs(network.space, n, generator) for n in (TRACED, CHECKED))
     with torch.no_grad():
         wanted = _tensors(network.net(*inputs))
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _silent():
         warnings.simplefilter("ignore")  # torch's, about its own future
         if form == "python":
             contents, computed = _python(network, inputs)
@@ -192,6 +199,18 @@ def export(network: Network, form: Format, file: Path) -> Exported:
         write_atomic(file / name if name else file, lambda handle, part=part: handle.write(part))  # type: ignore[misc]
     point = network.architecture
     return Exported(file, form, network.space.name, point.digest, network.origin, difference)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keeps torch from printing graphs that it could not follow: what matters is in the error."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _inputs(space: SearchSpace, batch: int, generator: torch.Generator) -> Tensors:
@@ -219,7 +238,8 @@ def _program(network: Network, inputs: Tensors) -> torch.export.ExportedProgram:
     try:
         program = torch.export.export(network.net, inputs, dynamic_shapes=shapes, strict=False)
     except Exception as error:  # torch.export raises what it likes about a user's network
-        why = str(error).strip().partition("\n")[0]
+        why = str(error).strip().partition("\n")[0].partition(" (unhinted")[0]
+        why = why if len(why) <= READABLE else f"{why[:READABLE]}..."
         raise InputError(
             f"torch.export cannot follow the network of space {network.space.name!r} for any batch size: {why}; "
             "use --to python or safetensors"
@@ -280,22 +300,32 @@ def _output_names(outputs: Any) -> list[str] | None:
     return [name if name[0].isalpha() else f"output_{name}" for name in map("_".join, parts)]
 
 
-def _python(network: Network, inputs: Tensors) -> tuple[dict[str, bytes], list[Tensor]]:
-    """The files of the form `python` by name, and what they compute in a process that cannot import prunas."""
-    space, source = network.space, dense_source(network.space)
+def python_files(network: Network) -> dict[str, bytes]:
+    """The files of the form `python` by name: the module first, the weights, and what the factory is made from."""
+    source = dense_source(network.space)
     module = next(name for name in MODULES if f"{name}.py" != source.file)
-    code, state = standalone_code(space, network.architecture), io.BytesIO()
+    state = io.BytesIO()
     torch.save(network.net.state_dict(), state)
+    code = standalone_code(network.space, network.architecture)
     contents = {f"{module}.py": code.encode(), WEIGHTS: state.getvalue()}
     if source.file:
         contents[source.file] = source.content.encode()
+        contents |= texts_beside(source.file, source.content)
+    return contents
+
+
+def _python(network: Network, inputs: Tensors) -> tuple[dict[str, bytes], list[Tensor]]:
+    """The files of the form `python` by name, and what they compute in a process that cannot import prunas."""
+    space, source, contents = network.space, dense_source(network.space), python_files(network)
+    file, module = next(iter(contents)), next(iter(contents)).removesuffix(".py")
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         for name, content in contents.items():
+            (folder / name).parent.mkdir(exist_ok=True, parents=True)
             (folder / name).write_bytes(content)
         if not source.function:  # nobody else can call the factory
-            names: dict[str, Any] = {"__file__": str(folder / f"{module}.py")}
-            exec(compile(code, f"{module}.py", "exec"), names)
+            names: dict[str, Any] = {"__file__": str(folder / file)}
+            exec(compile(contents[file].decode(), file, "exec"), names)
             with torch.random.fork_rng(devices=[]), torch.no_grad():
                 return contents, _tensors(names["load"](factory=space.factory)(*inputs))
         torch.save(inputs, folder / "inputs.pt")
@@ -315,7 +345,6 @@ def _python(network: Network, inputs: Tensors) -> tuple[dict[str, bytes], list[T
 
 def _safetensors(network: Network, traced: Tensors, inputs: Tensors) -> Written:
     space, arch = network.space, network.architecture
-    tensors = {name: tensor.contiguous().clone() for name, tensor in network.net.state_dict().items()}
     metadata = {
         "format": "pt",
         "written_by": f"prunas {__version__}",
@@ -324,7 +353,7 @@ def _safetensors(network: Network, traced: Tensors, inputs: Tensors) -> Written:
         "architecture": canonical(arch.to_json()),
         "python": standalone_code(space, arch),
     }
-    content = safetensors.torch.save(tensors, metadata)
+    content = state_bytes(network.net.state_dict(), metadata)
     with torch.random.fork_rng(devices=[]):
         again = space.build(arch)
     again.load_state_dict(safetensors.torch.load(content))

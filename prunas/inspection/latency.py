@@ -5,7 +5,9 @@ process, turn by turn, and what counts is the ratio of neighbours. Odd widths ca
 from.
 """
 
+import logging
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -14,7 +16,6 @@ from statistics import fmean, median
 from typing import Any
 
 import torch
-from torch.utils.benchmark import Timer
 
 from prunas.architecture import Architecture
 from prunas.errors import InputError
@@ -29,6 +30,12 @@ from prunas.tracing.example import sample
 from prunas.training.capture import WARM_UP, Recorder, cuda_recorder
 from prunas.training.precision import algorithm_search, float32_arithmetic
 from prunas.works.runtime import device as training_device
+
+# torch's timer comes with what builds extensions, which speaks of compilers that nobody asked for.
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from torch.utils.benchmark import Timer
 
 __all__ = ["Latency", "latency_of", "latency_of_rows", "latency_text", "place", "with_latency"]
 

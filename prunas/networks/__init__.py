@@ -1,6 +1,8 @@
-"""The study's networks as plain PyTorch modules: no width lists, no knowledge of pruning."""
+"""Networks of the study and of published shapes as plain PyTorch modules: no width lists, nothing of pruning."""
 
 from prunas.networks.densenet import DenseNet, densenet40, densenetbc100
+from prunas.networks.mobilenet import MobileNetV1, mobilenet_v1
+from prunas.networks.projected import ProjectedResNet, projected_resnet
 from prunas.networks.resnet import (
     PreResNet,
     ResNet,
@@ -16,13 +18,17 @@ from prunas.networks.vgg import VGG, vgg11, vgg16, vgg19
 __all__ = [
     "VGG",
     "DenseNet",
+    "MobileNetV1",
     "PreResNet",
+    "ProjectedResNet",
     "ResNet",
     "densenet40",
     "densenetbc100",
+    "mobilenet_v1",
     "preresnet20",
     "preresnet110",
     "preresnet164",
+    "projected_resnet",
     "resnet20",
     "resnet56",
     "resnet110",

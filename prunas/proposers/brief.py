@@ -12,7 +12,7 @@ from prunas.spaces.space import SearchSpace
 from prunas.tasks.score import ACCURACY, Score
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 __all__ = [
     "Brief",
@@ -200,6 +200,7 @@ class Brief:
         initial: Draws the weights that the dense network of this seed is born with, on the CPU.
         calibration: Batches (images, labels) of so many images of the training split, without augmentation, on
             the CPU; always the same ones for a seed. None if there are no data.
+        loss: Mean loss of a network on such a batch, a scalar with a gradient. None if there is no task.
     """
 
     space: SearchSpace
@@ -217,6 +218,7 @@ class Brief:
     dense: Callable[[Penalty | None], DenseNetwork] | None = None
     initial: "Callable[[], Mapping[str, Tensor]] | None" = None
     calibration: "Callable[[int], Iterable[tuple[Tensor, Tensor]]] | None" = None
+    loss: "Callable[[nn.Module, tuple[Tensor, Tensor]], Tensor] | None" = None
 
     def trained(self, penalty: Penalty | None = None) -> DenseNetwork:
         """The trained dense network; see `dense`."""

@@ -21,9 +21,24 @@ from prunas.proposers.look import (
     Style,
 )
 from prunas.proposers.options import Option, at_least
+from prunas.proposers.settings import (
+    CHANNEL_COST,
+    FORM,
+    GATES,
+    MORPHNET_PULL,
+    NETADAPT,
+    PRESET,
+    RESPONSES,
+    SAMPLER,
+    SCOPE,
+    STARTUP,
+    STEP_RULE,
+    TAYLOR,
+    THINET,
+    pull,
+)
 
 __all__ = ["PROPOSERS"]
-
 
 STUDY = "Liu et al., Rethinking the Value of Network Pruning, ICLR 2019, arXiv:1810.05270"
 
@@ -45,52 +60,16 @@ LUO = (
     "arXiv:1707.06342"
 )
 HE = "He et al., Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017, arXiv:1707.06168"
-
-PRESET = Option(
-    "preset", str, None, "a preset of the space whose widths are used, instead of uniform ones at each target"
+MOLCHANOV = "Molchanov et al., Importance Estimation for Neural Network Pruning, CVPR 2019, arXiv:1906.10771"
+YANG = (
+    "Yang et al., NetAdapt: Platform-Aware Neural Network Adaptation for Mobile Applications, ECCV 2018, "
+    "arXiv:1804.03230"
 )
-FORM = Option(
-    "form", str, "fitted", "fitted to the target by one number, or as-found", choices=("fitted", "as-found")
+GORDON = (
+    "Gordon et al., MorphNet: Fast & Simple Resource-Constrained Structure Learning of Deep Networks, CVPR 2018, "
+    "arXiv:1711.06798"
 )
-RESPONSES = at_least(1, "responses", 400, "responses sampled of every reading layer, each in another image")
-THINET = (
-    at_least(1, "images", 256, "images of the training split that are looked at"),
-    at_least(1, "places", 10, "entries sampled of each, per reading layer"),
-)
-STARTUP = at_least(1, "startup", 5, "trials drawn at random before the model is used")
-SAMPLER = (
-    Option("vary", str, "width", "what the profile scales", choices=DIMENSIONS),
-    Option("level", str, "stage", "one parameter per stage or per layer", choices=("stage", "layer")),
-    Option(
-        "neighbourhood",
-        float,
-        0.0,
-        "if above 0, ratios lie within this share of those of the best found point",
-        lambda share: 0 <= share < 1,
-        "at least 0 and below 1",
-    ),
-    at_least(1, "batch", 1, "candidates per target that may be trained at the same time"),
-    Option(
-        "halving",
-        int,
-        0,
-        "if not 0, trials are stopped early by successive halving at this rate",
-        lambda rate: rate == 0 or 2 <= rate <= 10,
-        "0 (off) or 2 to 10",
-    ),
-    Option(
-        "shortest",
-        float,
-        0.1,
-        "the shortest schedule of halving, as a share of the whole one",
-        lambda share: 0 < share < 1,
-        "between 0 and 1",
-    ),
-)
-
-
-def _pull(default: float | None, help: str) -> Option:
-    return Option("pull", float, default, help, lambda pull: pull >= 0, "0 or more")
+HU = "Hu et al., Squeeze-and-Excitation Networks, CVPR 2018, arXiv:1709.01507"
 
 
 def _untrained(method: str, reference: str, dimension: Decision = "width", draws: bool = False) -> Entry:
@@ -107,7 +86,13 @@ def _untrained(method: str, reference: str, dimension: Decision = "width", draws
     )
 
 
-def _unpenalised(path: str, method: str, reference: str, dimension: Decision = "width") -> Entry:
+def _unpenalised(
+    path: str,
+    method: str,
+    reference: str,
+    dimension: Decision = "width",
+    options: tuple[Option, ...] | None = None,
+) -> Entry:
     return Entry(
         path,
         "control",
@@ -117,6 +102,7 @@ def _unpenalised(path: str, method: str, reference: str, dimension: Decision = "
         needs=("dense",),
         controls=method,
         fixed=MappingProxyType({"pull": 0.0}),
+        options=options,
     )
 
 
@@ -129,7 +115,8 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             SLIMMING,
             needs=("dense",),
             options=(
-                _pull(None, "total pull of the penalty on one scale; 6.6, or 0.66 where there are gates"),
+                pull(None, "total pull of the penalty on one scale; 6.6, or 0.66 where there are gates"),
+                SCOPE,
             ),
             look=Style(VERMILLION, "o", SOLID),
         ),
@@ -148,6 +135,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "one threshold on the mean absolute weight of filters",
             LI,
             needs=("dense",),
+            options=(SCOPE,),
             look=Style(GREEN, "D", SOLID),
         ),
         "thinet": Entry(
@@ -166,7 +154,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "one threshold on the next layer's relative error, channels in ThiNet's order",
             LUO,
             needs=("dense",),
-            options=THINET,
+            options=(*THINET, SCOPE),
             draws=True,
             look=Style(SKY, "p", SOLID),
         ),
@@ -186,9 +174,59 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "one threshold on the next layer's relative error, channels in the order of the Lasso's path",
             HE,
             needs=("dense",),
-            options=(RESPONSES,),
+            options=(RESPONSES, SCOPE),
             draws=True,
             look=Style(PURPLE, "h", SOLID),
+        ),
+        "taylor": Entry(
+            "prunas.proposers.pruning.taylor:Taylor",
+            "automatic",
+            "one threshold on the squared first-order change of the loss if a channel went",
+            MOLCHANOV,
+            needs=("dense",),
+            options=TAYLOR,
+        ),
+        "netadapt": Entry(
+            "prunas.proposers.pruning.netadapt:NetAdapt",
+            "automatic",
+            "greedy: of all single layers narrowed by a step, the one that costs least score per saved cost",
+            YANG,
+            needs=("dense",),
+            options=(
+                *NETADAPT,
+                STEP_RULE,
+            ),
+        ),
+        "morphnet": Entry(
+            "prunas.proposers.pruning.morphnet:MorphNet",
+            "automatic",
+            "L1 penalty on batch-norm scales by what their channel costs, then one factor up to the budget",
+            GORDON,
+            needs=("dense",),
+            options=(
+                MORPHNET_PULL,
+                CHANNEL_COST,
+            ),
+        ),
+        "se": Entry(
+            "prunas.proposers.pruning.se:SqueezeExcitation",
+            "automatic",
+            "gates trained beside the network, one threshold on what they let pass; trained on without them",
+            HU,
+            needs=("dense",),
+            options=(
+                *GATES,
+                Option(
+                    "rate",
+                    float,
+                    1.0,
+                    "rate of the gates' steps, as a share of the network's",
+                    lambda rate: rate >= 0,
+                    "0 or more",
+                ),
+            ),
+            weights=("initial",),  # a network without its gates is another network
+            draws=True,
         ),
         "sss": Entry(
             "prunas.proposers.pruning.sss:SparseStructureSelection",
@@ -197,7 +235,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             SSS,
             dimensions=("depth",),
             needs=("dense",),
-            options=(_pull(10.0, "total pull of the penalty on one scale, in units of its initial 1"),),
+            options=(pull(10.0, "total pull of the penalty on one scale, in units of its initial 1"),),
             weights=("initial",),  # a branch without its scale is another branch
             look=Style(ORANGE, "P", SOLID),
         ),
@@ -385,6 +423,13 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             draws=True,
             look=Style(BLUE, "v", DASHDOT),
         ),
+        "precrop": Entry(
+            "prunas.proposers.pruning.precrop:PreCrop",
+            "control",
+            "widths that maximise the expected paths at initialisation, by a convex programme",
+            "Cai et al., Structured Pruning is All You Need for Pruning CNNs at Initialization, 2022, "
+            "arXiv:2203.02549",
+        ),
         "shuffled": Entry(
             "prunas.proposers.baselines.controls:Shuffled",
             "control",
@@ -407,9 +452,43 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             look=Style(GREY, "X", DOTTED),
         ),
         "slimming-unpenalised": _unpenalised(
-            "prunas.proposers.pruning.slimming:Slimming", "slimming", SLIMMING
+            "prunas.proposers.pruning.slimming:Slimming", "slimming", SLIMMING, options=(SCOPE,)
+        ),
+        "netadapt-random": Entry(
+            "prunas.proposers.pruning.netadapt:NetAdapt",
+            "control",
+            "what netadapt proposes if it takes any candidate",
+            YANG,
+            needs=("dense",),
+            controls="netadapt",
+            fixed=MappingProxyType({"rule": "random"}),
+            options=NETADAPT,
+            draws=True,
+        ),
+        "se-unlearnt": Entry(
+            "prunas.proposers.pruning.se:SqueezeExcitation",
+            "control",
+            "what se proposes if its gates do not learn",
+            HU,
+            needs=("dense",),
+            controls="se",
+            fixed=MappingProxyType({"rate": 0.0}),
+            options=GATES,
+            weights=("initial",),
+            draws=True,
+        ),
+        "morphnet-unweighted": Entry(
+            "prunas.proposers.pruning.morphnet:MorphNet",
+            "control",
+            "what morphnet proposes if its penalty does not know what a channel costs",
+            GORDON,
+            needs=("dense",),
+            controls="morphnet",
+            fixed=MappingProxyType({"cost": "channels"}),
+            options=(MORPHNET_PULL,),
         ),
         "l1-global-untrained": _untrained("l1-global", LI),
+        "taylor-untrained": _untrained("taylor", MOLCHANOV),
         "thinet-global-untrained": _untrained("thinet-global", LUO, draws=True),
         "reconstruction-global-untrained": _untrained("reconstruction-global", HE, draws=True),
         "sss-unpenalised": _unpenalised(

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 from typing import Protocol as Interface
 
-from prunas.architecture import Architecture
 from prunas.errors import InputError
 from prunas.recipe import Recipe
 
 if TYPE_CHECKING:
+    from prunas.architecture import Architecture
     from prunas.spaces.space import SearchSpace
 
 __all__ = ["BACKWARD", "TAUGHT", "Distillation", "Protocol", "family_of", "untaught"]
@@ -161,7 +161,7 @@ class Protocol:
         return dataclasses.replace(self, name=f"{family}{teacher.suffix}{colon}{number}", teacher=teacher)
 
     def schedule(
-        self, recipe: Recipe, space: "SearchSpace", arch: Architecture, cap: float | None = None
+        self, recipe: Recipe, space: "SearchSpace", arch: "Architecture", cap: float | None = None
     ) -> tuple[Recipe, int]:
         """The recipe of a training, and its epochs.
 

@@ -4,12 +4,12 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from prunas.architecture import Architecture
 from prunas.errors import InputError
 from prunas.protocols.base import BACKWARD, Protocol
 from prunas.recipe import Recipe, scratch_b_epochs
 
 if TYPE_CHECKING:
+    from prunas.architecture import Architecture
     from prunas.spaces.space import SearchSpace
 
 __all__ = [
@@ -70,7 +70,7 @@ class WholeSchedule(Protocol):
         return made
 
     def schedule(
-        self, recipe: Recipe, space: "SearchSpace", arch: Architecture, cap: float | None = None
+        self, recipe: Recipe, space: "SearchSpace", arch: "Architecture", cap: float | None = None
     ) -> tuple[Recipe, int]:
         """See `Protocol.schedule`."""
         length = self.epochs or recipe.epochs
@@ -107,7 +107,7 @@ class EqualComputation(Protocol):
         return dataclasses.replace(self, name=f"{self.family}:{value:g}", cap=value)
 
     def schedule(
-        self, recipe: Recipe, space: "SearchSpace", arch: Architecture, cap: float | None = None
+        self, recipe: Recipe, space: "SearchSpace", arch: "Architecture", cap: float | None = None
     ) -> tuple[Recipe, int]:
         """See `Protocol.schedule`."""
         dense, macs = space.cost(space.dense).macs, space.cost(arch).macs
@@ -140,7 +140,7 @@ class EqualCost(Protocol):
     way: Protocol
 
     def schedule(
-        self, recipe: Recipe, space: "SearchSpace", arch: Architecture, cap: float | None = None
+        self, recipe: Recipe, space: "SearchSpace", arch: "Architecture", cap: float | None = None
     ) -> tuple[Recipe, int]:
         """See `Protocol.schedule`; no cap, or the cost would not be equal."""
         dense, macs = space.cost(space.dense).macs, space.cost(arch).macs
@@ -171,7 +171,7 @@ class FineTuned(Protocol):
         return made
 
     def schedule(
-        self, recipe: Recipe, space: "SearchSpace", arch: Architecture, cap: float | None = None
+        self, recipe: Recipe, space: "SearchSpace", arch: "Architecture", cap: float | None = None
     ) -> tuple[Recipe, int]:
         """See `Protocol.schedule`."""
         tuning, rate = finetuning(recipe, space)
@@ -195,7 +195,7 @@ class OneCycle(FineTuned):
     """
 
     def schedule(
-        self, recipe: Recipe, space: "SearchSpace", arch: Architecture, cap: float | None = None
+        self, recipe: Recipe, space: "SearchSpace", arch: "Architecture", cap: float | None = None
     ) -> tuple[Recipe, int]:
         """See `Protocol.schedule`."""
         length = self.epochs or finetuning(recipe, space)[0]
@@ -235,7 +235,7 @@ class DenseSparseDense(Protocol):
         return dataclasses.replace(self, name=f"{self.family}:{value:g}", sparsity=value)
 
     def schedule(
-        self, recipe: Recipe, space: "SearchSpace", arch: Architecture, cap: float | None = None
+        self, recipe: Recipe, space: "SearchSpace", arch: "Architecture", cap: float | None = None
     ) -> tuple[Recipe, int]:
         """See `Protocol.schedule`."""
         return recipe, recipe.epochs + 2 * max(1, recipe.epochs // 4)

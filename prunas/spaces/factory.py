@@ -1,11 +1,13 @@
 """A network's factory: imported by its path or from a user's file, called, told apart by version."""
 
+import ast
 import hashlib
 import importlib.metadata
 import importlib.util
 import pkgutil
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType
@@ -25,8 +27,32 @@ __all__ = [
     "import_attribute",
     "import_factory",
     "import_path",
+    "imported_beside",
     "make_network",
+    "read_source",
+    "texts_beside",
 ]
+
+
+def read_source(what: str, path: Path) -> str:
+    """The text of a user's Python file; what lies beside it can be imported from now on, as when Python runs it.
+
+    Args:
+        what: The file is for, in messages.
+        path: Of the file.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{what}: cannot read {path}: {why}") from error
+    beside = str(path.parent.resolve())
+    if beside not in sys.path:
+        sys.path.insert(0, beside)
+    return text
 
 
 def make_network(network: str, source: str, arguments: Mapping[str, Any]) -> "nn.Module":
@@ -53,6 +79,43 @@ def import_factory(network: str, source: str) -> Callable[..., Any]:
             "that returns a fresh network at every call"
         )
     return cast(Callable[..., Any], found)
+
+
+def imported_beside(path: Path) -> list[Path]:
+    """Python files beside a user's file that it imports, and those that these import, sorted.
+
+    Args:
+        path: Of the user's file.
+    """
+    waiting, seen = [path], {path}
+    while waiting:
+        try:
+            tree = ast.parse(waiting.pop().read_text(encoding="utf-8"))
+        except (SyntaxError, ValueError):  # whoever imports it says so
+            continue
+        names = [
+            alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+        ]
+        names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        for top in {name.partition(".")[0] for name in names} - {"", "prunas"}:
+            package = path.parent / top
+            files = package.rglob("*.py") if package.is_dir() else [package.with_suffix(".py")]
+            new = {other for other in files if other.is_file()} - seen
+            waiting, seen = [*waiting, *new], seen | new
+    return sorted(seen - {path})
+
+
+def texts_beside(name: str, source: str) -> dict[str, bytes]:
+    """What a user's file imports from beside it, by path from there; empty if it is not where it was.
+
+    Args:
+        name: Of the file.
+        source: Its text.
+    """
+    file = Path(_place(name, source))
+    if not file.is_absolute():
+        return {}
+    return {other.relative_to(file.parent).as_posix(): other.read_bytes() for other in imported_beside(file)}
 
 
 def import_attribute(path: str, source: str, what: str) -> Any:
@@ -83,11 +146,20 @@ def _is_network(found: Any) -> bool:
     return torch is not None and isinstance(found, torch.nn.Module)
 
 
+def _place(name: str, source: str) -> str:
+    """Where a user's file lies, if it is still there as it was; else its name alone."""
+    for file in (Path(folder, name) for folder in sys.path):
+        with suppress(OSError, ValueError):
+            if file.read_text(encoding="utf-8") == source:
+                return str(file.resolve())
+    return name
+
+
 @lru_cache
 def _module(name: str, source: str) -> ModuleType:
     """A user's Python file as a module; the same one while the file does not change."""
     module = ModuleType(f"prunas_network_{Path(name).stem}_{digest(source)}")
-    module.__file__ = name
+    module.__file__ = _place(name, source)
     sys.modules[module.__name__] = module  # dataclasses and pickle look their module up
     exec(compile(source, name, "exec"), module.__dict__)
     return module

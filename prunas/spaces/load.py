@@ -17,7 +17,14 @@ from prunas.files import canonical, digest, read_json
 from prunas.inputs import Inputs
 from prunas.plugins import Plugin, load_all, plugins
 from prunas.spaces.cache import cached_survey
-from prunas.spaces.factory import distribution_versions, import_path, make_network
+from prunas.spaces.factory import (
+    distribution_versions,
+    file_hash,
+    import_path,
+    imported_beside,
+    make_network,
+    read_source,
+)
 from prunas.spaces.file import NETWORK, Vary, parse
 from prunas.spaces.presets import slug
 from prunas.spaces.space import SearchSpace
@@ -194,11 +201,9 @@ def _content(
     place, _, attribute = network.partition(":")
     content: dict[str, Any] = {"name": name, "network": network, "arguments": dict(arguments)}
     if place.endswith(".py"):
-        try:
-            content["source"] = (folder / place).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else error
-            raise InputError(f"network {network!r}: cannot read {folder / place}: {why}") from error
+        content["source"] = read_source(f"network {network!r}", folder / place)
+        if beside := [file_hash(file) for file in imported_beside(folder / place)]:
+            content["versions"] = beside
         content["network"] = f"{Path(place).name}:{attribute}"  # where it lies does not matter
     else:
         content["versions"] = distribution_versions(place)

@@ -10,7 +10,13 @@ from typing import Any
 
 from prunas import live
 from prunas.errors import InputError
-from prunas.spaces.factory import distribution_versions, import_path
+from prunas.spaces.factory import (
+    distribution_versions,
+    file_hash,
+    import_path,
+    imported_beside,
+    read_source,
+)
 
 __all__ = ["PATH", "Reference", "find", "versions_of"]
 
@@ -77,12 +83,9 @@ def find(what: str, given: str | Callable[..., Any], folder: Path) -> Reference:
     place, _, attribute = given.partition(":")
     if not place.endswith(".py"):
         return Reference(given, versions=versions_of(what, given))
-    try:
-        source = (folder / place).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{what} {given!r}: cannot read {folder / place}: {why}") from error
-    return Reference(f"{Path(place).name}:{attribute}", source=source)  # where it lies does not matter
+    source = read_source(f"{what} {given!r}", folder / place)
+    beside = tuple(file_hash(file) for file in imported_beside(folder / place))
+    return Reference(f"{Path(place).name}:{attribute}", source=source, versions=beside)  # wherever it lies
 
 
 def _of_function(what: str, function: Callable[..., Any]) -> Reference:

@@ -44,6 +44,7 @@ class Observation:
         recipe_epochs: Epochs of the recipe, which the dense network had.
         difference: Gain of the first over the second in the test score, one value per seed.
         score: What the scores mean.
+        against: How the second side of scratch or fine-tune was retrained; "" says nothing more than the question.
     """
 
     question: Question
@@ -57,6 +58,7 @@ class Observation:
     recipe_epochs: int
     difference: Summary
     score: Score
+    against: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -111,7 +113,9 @@ def observations(
     """
     found: list[Observation] = []
 
-    def add(question: Question, proposer: str, asked: Target, epochs: int, difference: Summary) -> None:
+    def add(
+        question: Question, proposer: str, asked: Target, epochs: int, difference: Summary, against: str = ""
+    ) -> None:
         reached = [row.reached.params for row in rows if row.asked == asked and row.proposer == proposer]
         dense = whole or (asked.value / asked.keep if asked.metric == "params" and asked.keep else None)
         if dense:
@@ -128,13 +132,13 @@ def observations(
                     recipe_epochs=recipe_epochs,
                     difference=difference,
                     score=score,
+                    against=against,
                 )
             )
 
     for crossing in crossings(courses(rows, score)):
-        if crossing.family == "finetune":
-            for epochs, difference in zip(crossing.epochs, crossing.differences, strict=True):
-                add(FINETUNE, crossing.proposer, crossing.asked, epochs, difference)
+        for epochs, difference in zip(crossing.epochs, crossing.differences, strict=True):
+            add(FINETUNE, crossing.proposer, crossing.asked, epochs, difference, crossing.family)
     finders = dict.fromkeys(row.proposer for row in rows if row.kind in FINDERS)
     for asked, epochs, protocol in dict.fromkeys(
         (row.asked, row.epochs, row.protocol) for row in rows if family_of(row.protocol) == _SCRATCH
@@ -148,7 +152,7 @@ def observations(
             for question, left, right in pairs:
                 paired = compared(rows, left, right, asked, score=score)
                 if paired is not None:
-                    add(question, proposer, asked, epochs, paired)
+                    add(question, proposer, asked, epochs, paired, "finetune" if question == FINETUNE else "")
     return found
 
 
@@ -196,7 +200,7 @@ def observation_table(evidence: Sequence[Observation]) -> Table:
     """One row per observation."""
     rows = [
         (
-            *(each.question, each.where, f"{each.space}, {each.data}", each.proposer),
+            *(_asked(each), each.where, f"{each.space}, {each.data}", each.proposer),
             *(f"{100 * each.keep:.3g} %", f"{each.epochs} of {each.recipe_epochs}"),
             number(each.difference.mean, each.score, "+"),
             interval_text(each.difference, "+", digits=decimals(each.score)),
@@ -221,10 +225,19 @@ def observation_table(evidence: Sequence[Observation]) -> Table:
     )
 
 
+def _asked(each: Observation) -> str:
+    """The question, with the way of fine-tuning that is meant."""
+    plain = each.against in ("", "finetune")
+    return each.question if plain else each.question.replace("fine-tune", each.against)
+
+
 def _nearest(
     known: Sequence[Observation], keep: float, epochs: int, recipe_epochs: int
 ) -> Observation | None:
-    """The observation that lies nearest, own ones first; None if none is near enough."""
+    """The observation that lies nearest, own ones first; None if none is near enough.
+
+    Of equally near fine-tunings the best one is compared: a worse one would be beaten for nothing.
+    """
 
     def distances(each: Observation) -> tuple[float, float]:
         asked, seen = (
@@ -234,7 +247,12 @@ def _nearest(
 
     limit = math.log(NEAR) + 1e-9
     near = [each for each in known if max(distances(each)) <= limit]
-    return min(near, key=lambda each: (not each.own, sum(distances(each)), each.where), default=None)
+
+    def order(each: Observation) -> tuple[bool, float, float, str]:
+        gained = each.difference.mean if each.question == FINETUNE else 0.0
+        return not each.own, sum(distances(each)), gained, each.where
+
+    return min(near, key=order, default=None)
 
 
 def _sentence(question: Question, seen: Observation | None) -> str:
@@ -251,6 +269,8 @@ def _sentence(question: Question, seen: Observation | None) -> str:
     }[seen.verdict]
     if question == UNIFORM:
         words = words.replace("found", f"what {seen.proposer} found")
+    if seen.against not in ("", "finetune"):
+        words = words.replace(second, f"{second} ({seen.against})")
     difference = seen.difference
     interval = interval_text(difference, "+", digits=decimals(seen.score))
     spread = f" {interval}" if difference.low is not None else ""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 from prunas.costs.target import Target
 from prunas.names import FINDERS
@@ -20,6 +20,7 @@ __all__ = [
     "Side",
     "Verdict",
     "apart",
+    "chances",
     "compared",
     "controls_of",
     "jointly",
@@ -31,7 +32,7 @@ __all__ = [
 Relation = Literal["more", "at-least", "tie"]
 Judgement = Literal["holds", "fails", "undecided"]
 Verdict = Literal["ahead", "behind", "level", "undecided"]
-_WITHOUT_CAUSE = ("unpenalised", "untrained")
+_WITHOUT_CAUSE = ("unpenalised", "untrained", "unweighted", "unlearnt", "random")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,43 @@ def judge(difference: Summary, relation: Relation, margin: float) -> Judgement:
     if above and high < margin:
         return "holds"
     return "fails" if below or low > margin else "undecided"
+
+
+def chances(
+    difference: Summary, relation: Relation, margin: float, error: float | None = None
+) -> tuple[float, float] | None:
+    """How surprising a sample is if a claim does not hold, and if it does: two p values of t tests.
+
+    Each is twice that of a one-sided test, so that it lies below 1 - `LEVEL` where `judge` says `holds`, or
+    `fails`.
+
+    Args:
+        difference: Gains of left over right.
+        relation: As in `judge`.
+        margin: Likewise.
+        error: Standard error of the mean where it is not that of one sample, as that of `apart`.
+
+    Returns:
+        The p values; None where the sample has no spread to test against.
+    """
+    if error is None and difference.std is not None:
+        error = float(difference.std / difference.n**0.5)
+    if not error:
+        return None
+    spread, freedom = error, difference.n - 1
+
+    def above(bound: float) -> float:
+        """p value of the mean being no more than the bound."""
+        return min(1.0, 2 * float(stdtr(freedom, (bound - difference.mean) / spread)))
+
+    def below(bound: float) -> float:
+        """p value of the mean being no less."""
+        return min(1.0, 2 * float(stdtr(freedom, (difference.mean - bound) / spread)))
+
+    if relation == "tie":
+        return max(above(-margin), below(margin)), min(below(-margin), above(margin))
+    floor = margin if relation == "more" else -margin
+    return above(floor), below(floor)
 
 
 def jointly(judgements: Iterable[Judgement]) -> Judgement:

@@ -187,7 +187,7 @@ def crossings(found: Sequence[RetrainingCurve]) -> list[Crossing]:
 
 
 def retraining_table(found: Sequence[RetrainingCurve]) -> Table:
-    """One row per target, proposer and budget: the score of every way, and what scratch gains on fine-tuning.
+    """One row per target, proposer and budget: the score of every way, and what scratch gains on the first.
 
     Args:
         found: At least one, all of one score.
@@ -196,6 +196,7 @@ def retraining_table(found: Sequence[RetrainingCurve]) -> Table:
     score = found[0].score
     crossed = crossings(found)
     families = ordered(course.family for course in found)
+    usual = next((family for family in families if family != SCRATCH), FAMILIES[0])
     differences = {
         (each.proposer, each.asked, each.family, epochs): difference
         for each in crossed
@@ -208,7 +209,7 @@ def retraining_table(found: Sequence[RetrainingCurve]) -> Table:
             for epochs, summary in zip(course.epochs, course.scores, strict=True)
         }
         for epochs in sorted({epochs for _, epochs in means}):
-            against = differences.get((proposer, asked, FAMILIES[0], epochs))
+            against = differences.get((proposer, asked, usual, epochs))
             rows.append(
                 (
                     *(asked_text(asked), proposer, str(epochs)),
@@ -217,7 +218,7 @@ def retraining_table(found: Sequence[RetrainingCurve]) -> Table:
                     "-" if against is None else interval_text(against, "+", digits=decimals(score)),
                 )
             )
-    gained = (SCRATCH, FAMILIES[0])
+    gained = (SCRATCH, usual)
     shown = quantity(score)
     return Table(
         columns=(

@@ -185,7 +185,7 @@ class DerivedSize(InputError):
     """A factory computes a size from the width of a layer that it made before, and not as that width itself."""
 
 
-class _Unexpected(Exception):
+class _Unexpected(InputError):  # `make_network` lets it pass
     """A layer is given another size than the dense network's."""
 
     def __init__(self, path: str) -> None:

@@ -370,9 +370,10 @@ def _tensors_digest(state: "Mapping[str, Tensor]") -> str:
     return hashlib.sha256(state_bytes(state)).hexdigest()
 
 
-def state_bytes(state: "Mapping[str, Tensor]") -> bytes:
-    """A state dict as the bytes of a safetensors file, the same for the same tensors."""
+def state_bytes(state: "Mapping[str, Tensor]", metadata: dict[str, str] | None = None) -> bytes:
+    """A state dict as the bytes of a safetensors file, the same for the same tensors and metadata."""
     import safetensors.torch
 
     # Copies, because tied parameters share storage, which the format does not allow.
-    return safetensors.torch.save({name: tensor.contiguous().clone() for name, tensor in state.items()})
+    tensors = {name: tensor.contiguous().clone() for name, tensor in state.items()}
+    return safetensors.torch.save(tensors, metadata)

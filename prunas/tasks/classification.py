@@ -11,6 +11,7 @@ from torch import Tensor
 
 from prunas.data.dataset import Batch
 from prunas.data.samples import Kind, kind_of
+from prunas.data.splitting import only_class
 from prunas.tasks.base import DataSetTask, Network
 from prunas.tasks.distillation import softened_divergence
 from prunas.tasks.score import ACCURACY
@@ -102,9 +103,8 @@ class Classification(DataSetTask):
         if (kind := kind_of(self.data.targets)) != "class":
             return f'have targets of another kind; write task = "{TASKS[kind]}"'
         for split, members in self.data.splits.items():
-            there = np.unique(self.data.labels[members])
-            if len(there) == 1:
-                return f"have only class {there[0]} in {split}; nothing can be told apart there"
+            if (only := only_class(self.data.labels[members])) is not None:
+                return f"have only class {only} in {split}; nothing can be told apart there"
         return None
 
 

@@ -8,7 +8,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -17,6 +16,7 @@ from prunas.data.dataset import Draw, Indices, fingerprint, stream_seed
 from prunas.errors import InputError
 from prunas.files import write_atomic
 from prunas.recipe import Recipe
+from prunas.surgery.given import state_bytes
 from prunas.tasks.base import Feed, Task, judge
 from prunas.training.capture import RunnerFactory, StepRunner, eager, random_layers
 from prunas.training.determinism import refusal
@@ -420,6 +420,5 @@ class _Pause:
 
 
 def _write_weights(net: nn.Module, path: Path) -> None:
-    # Copies, because tied parameters share storage, which the format does not allow.
-    weights = {k: v.detach().cpu().contiguous().clone() for k, v in net.state_dict().items()}
-    write_atomic(path, lambda f: f.write(safetensors.torch.save(weights)))
+    weights = {name: tensor.detach().cpu() for name, tensor in net.state_dict().items()}
+    write_atomic(path, lambda file: file.write(state_bytes(weights)))

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import prunas
-from prunas.cli import main
 from prunas.data import arrays
 from prunas.data.find import find_data, load_data
 from prunas.errors import InputError
@@ -20,6 +19,7 @@ from prunas.runs.execute import execute
 from prunas.runs.store import Store
 from prunas.spaces.load import load_space
 from prunas.works.runtime import task_of_spec
+from tests.commands import command
 
 SOURCE = """
 import numpy as np
@@ -48,12 +48,6 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("own.toml").write_text(SPACE)
     Path("mine.py").write_text(SOURCE)
     return tmp_path
-
-
-def command(*words: str) -> int | str | None:
-    with pytest.raises(SystemExit) as ended:
-        main(list(words))
-    return ended.value.code
 
 
 def setting_of(**changes: Any) -> Any:

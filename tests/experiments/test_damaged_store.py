@@ -64,7 +64,7 @@ def test_commands_that_only_read_change_nothing(
     for run in store.glob("*/*-*/"):
         damage(run / file)
     before = contents(store)
-    refused = name == "export" and file in ("job.json", "weights.safetensors")
+    refused = name == "export" and file in ("job.json", "result.json", "weights.safetensors")
     assert reading(name, store, small_space, tmp_path / "elsewhere") == (2 if refused else 0)
     assert contents(store) == before
 

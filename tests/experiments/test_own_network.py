@@ -22,7 +22,7 @@ class Mine(nn.Module):
         self.conv, self.head = nn.Conv2d(width, 2 * width, 3, stride=2), nn.Linear(2 * width, 10)
 
     def forward(self, x):
-        n, *rest = x.shape  # torch.fx stops here
+        n, *rest = x.shape
         x = self.conv(torch.relu(self.norm(self.stem(x))))
         return self.head(torch.relu(x).mean((2, 3)).reshape(n, -1))
 
@@ -94,8 +94,6 @@ def test_any_network_is_shown_by_its_import_path(own: Path, capsys: pytest.Captu
     assert run("show", f"{own}/nets/net.py:make", "--input", "1,8,8") == 0
     text = capsys.readouterr().out
     assert "stem" in text
-    assert "torch.fx cannot trace the network" in text
-    assert "[net.py:13]" in text
     for arguments, says in (
         (("torchvision.models:resnet18",), "show it with --input"),
         (

@@ -115,7 +115,9 @@ def test_a_file_with_a_table_of_its_recipe_is_enough(
 def test_data_that_lie_somewhere_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = small()
     monkeypatch.setenv("PRUNAS_DATA", "/somewhere/else")
-    setting = dataclasses.replace(plan.setting, data="cifar10")
+    study = dataclasses.replace(plan.setting.space.study, data="cifar10")
+    space = dataclasses.replace(plan.setting.space, study=study)
+    setting = dataclasses.replace(plan.setting, space=space, data="cifar10", data_from=None)
     words = command_of(dataclasses.replace(plan, setting=setting))
     assert words is not None
     assert words[-2:] == ["--data", "/somewhere/else"]

@@ -55,7 +55,10 @@ PRESETS = {
     ("vgg19-c10", "VGG-19 (slimming)"): (20_035_018, 398_136_320),
     ("vgg19-c100", "VGG-19 (slimming, 100 classes)"): (20_081_188, 398_182_400),
 }
-WITHOUT_PRESETS = {"preresnet20-digits", "preresnet20-c10", "resnet20-c10", "vgg11-digits"}
+WITHOUT_PRESETS = {"preresnet20-digits", "preresnet20-c10", "resnet20-c10", "vgg11-digits"} | {
+    *("mobilenet-v1-imagenet", "mobilenet-v1-wide-imagenet", "resnet50-streams-imagenet"),
+    *("tas-resnet20-c10", "tas-resnet32-c10"),
+}
 IMAGENET = sorted({space for space, _ in PRESETS if space.endswith("imagenet")})
 
 

@@ -21,7 +21,11 @@ EXCEPTIONS = {
     "prunas/cli/search.py": "whose shapes `prunas transfer` carries unless told otherwise",
     "prunas/recipe.py": "sss is also the name of that paper's recipe",
     "prunas/training/journal.py": "random is Python's generator",
+    "prunas/proposers/pruning/netadapt.py": "random is also how its control chooses",
+    "prunas/proposers/settings.py": "as above",
+    "prunas/experiments/shrink_plan.py": "what `shrink` is compared with, and what matches its shapes",
     "prunas/experiments/forecast.py": "a dry run shows the cost of uniform shapes, which need no search",
+    "prunas/statistics/claims.py": "random is also how a method's control chooses",
     "prunas/statistics/summary.py": "differences are taken against the taper unless told otherwise",
     "prunas/statistics/widths.py": "agreement of searches is compared with that of uniform shapes",
     "prunas/statistics/advice.py": "one of its questions is: found or uniform?",
@@ -36,6 +40,7 @@ METHODS_NAMED = {
     "prunas/api.py": {"slimming"},
     "prunas/cli/search.py": {"slimming"},
     "prunas/cli/doctor.py": {"cmaes"},
+    "prunas/experiments/shrink_plan.py": {"l1"},
     "prunas/recipe.py": {"sss"},
 }
 

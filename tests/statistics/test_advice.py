@@ -126,3 +126,32 @@ def test_a_dense_network_nobody_knows_leaves_only_targets_in_fractions() -> None
     assert [each.keep for each in gathered(rows, whole=None)] == [0.0995]
     plain = [a_row(who, asked=keeping(0.1).__class__("params", 100_000)) for who in ("slimming", "uniform")]
     assert gathered(plain, whole=None) == []
+
+
+def test_scratch_must_beat_the_best_way_to_fine_tune() -> None:
+    """Ahead of the small constant rate, behind one cycle: the answer is the latter."""
+    weak, strong = seen(TUNED, AHEAD, against="finetune"), seen(TUNED, BEHIND, against="finetune-large")
+    for known in ([weak, strong], [strong, weak]):
+        advice = advise(known, keep=0.1, epochs=40, recipe_epochs=160)
+        assert (advice.answer, advice.evidence) == ("fine-tune", (strong,))
+        assert advice.reasons[0].startswith("Training from scratch is behind fine-tuning (finetune-large): ")
+    assert [row[0] for row in observation_table([weak, strong]).rows] == [TUNED, "scratch or finetune-large"]
+
+
+def test_every_way_to_fine_tune_is_observed() -> None:
+    ways = ("finetune-large", "finetune-rewound", "finetune-large+distill", "scratch-e")
+    rows = [
+        a_row(
+            "slimming",
+            test_score=80 + place + epochs + seed,
+            seed=seed,
+            protocol=f"{way}:{epochs}",
+            epochs=epochs,
+            id=f"{way}{epochs}{seed}",
+        )
+        for place, way in enumerate(ways)
+        for epochs in (5, 10)
+        for seed in range(2)
+    ]
+    found = {(each.against, each.epochs): each.difference.mean for each in gathered(rows)}
+    assert found == {(way, n): 3 - place for place, way in enumerate(ways[:-1]) for n in (5, 10)}

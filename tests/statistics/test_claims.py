@@ -1,8 +1,17 @@
 import pytest
-from scipy.stats import ttest_ind
+from scipy.stats import ttest_1samp, ttest_ind
 
 from prunas.proposers.table import PROPOSERS
-from prunas.statistics.claims import Side, apart, compared, controls_of, jointly, judge, standard_errors
+from prunas.statistics.claims import (
+    Side,
+    apart,
+    chances,
+    compared,
+    controls_of,
+    jointly,
+    judge,
+    standard_errors,
+)
 from prunas.statistics.inference import LEVEL
 from prunas.statistics.summary import Summary, summarise
 from prunas.tasks.score import ACCURACY
@@ -110,3 +119,39 @@ def test_every_control_of_a_method_is_found_by_its_name() -> None:
         assert name in controls_of(method)
         assert PROPOSERS[name].kind == "control"
         assert PROPOSERS[name].dimensions == PROPOSERS[method].dimensions
+
+
+SAMPLES = ([0.9, 1.1, 1.3], [0.1, 0.4, -0.2], [-2.0, -2.2, -1.7], [0.45, 0.5, 0.55, 0.61])
+
+
+@pytest.mark.parametrize("values", SAMPLES)
+def test_chances_are_those_of_one_sided_t_tests(values: list[float]) -> None:
+    def p(bound: float, side: str) -> float:
+        return min(1.0, 2 * float(ttest_1samp(values, bound, alternative=side).pvalue))
+
+    sample = summarise(values)
+    assert chances(sample, "more", 0.5) == pytest.approx((p(0.5, "greater"), p(0.5, "less")))
+    assert chances(sample, "at-least", 0.5) == pytest.approx((p(-0.5, "greater"), p(-0.5, "less")))
+    tie = max(p(-0.5, "greater"), p(0.5, "less")), min(p(-0.5, "less"), p(0.5, "greater"))
+    assert chances(sample, "tie", 0.5) == pytest.approx(tie)
+
+
+@pytest.mark.parametrize("values", SAMPLES)
+@pytest.mark.parametrize("relation", ["more", "at-least", "tie"])
+def test_chances_say_what_the_interval_says(values: list[float], relation) -> None:
+    sample = summarise(values)
+    holds, fails = chances(sample, relation, 0.5)
+    said = "holds" if holds < 1 - LEVEL else "fails" if fails < 1 - LEVEL else "undecided"
+    assert said == judge(sample, relation, 0.5)
+
+
+def test_nothing_is_tested_without_a_spread() -> None:
+    assert chances(summarise([1.0]), "more", 0.0) is None
+    assert chances(summarise([1.0, 1.0]), "more", 0.0) is None
+
+
+def test_the_standard_error_of_a_difference_of_samples_can_be_given() -> None:
+    difference = apart(summarise([1.0, 1.2, 1.4]), summarise([0.1, 0.2, 0.3]))
+    holds, _ = chances(difference, "more", 0.0, difference.std)
+    # Two degrees of freedom are fewer than Welch's, so the p value is no smaller than his.
+    assert holds >= float(ttest_ind([1.0, 1.2, 1.4], [0.1, 0.2, 0.3], equal_var=False).pvalue)

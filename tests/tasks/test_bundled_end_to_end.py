@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import prunas
+from prunas.api import prepare_search
 from prunas.cli import main
 from prunas.errors import InputError
 from prunas.tasks import measures
@@ -160,6 +161,11 @@ def test_functions_given_in_python_learn_and_judge(write: Any) -> None:
         write("regression"), score="prunas.tasks.measures:r2", recipe={"epochs": 1, "batch": 8}
     )
     assert trained.row.score is not None and trained.row.score <= 1
+
+
+def test_a_step_is_timed_whatever_the_network_returns(write: Any) -> None:
+    prepared = prepare_search(write("segmentation"), "uniform", seeds=1, recipe={"epochs": 1, "batch": 8})
+    assert prepared.forecasts[-1].seconds(prepared.plan) > 0
 
 
 def test_results_hold_the_tasks_score(write: Any) -> None:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from prunas.cli import main
 from prunas.data import load
 from prunas.errors import InputError
 from prunas.experiments.plan import make_plan, make_setting
@@ -29,6 +28,7 @@ from prunas.tasks.load import (
 )
 from prunas.tasks.score import Score
 from prunas.works import train
+from tests.commands import command
 
 MINE = """
 import torch
@@ -80,12 +80,6 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("doubt.toml").write_text(SPACE)
     Path("mine.py").write_text(MINE)
     return tmp_path
-
-
-def command(*words: str) -> int | str | None:
-    with pytest.raises(SystemExit) as ended:
-        main(list(words))
-    return ended.value.code
 
 
 SHORT = ("--epochs", "1", "--images", "128", "--seeds", "1", "--no-controls", "--no-dense")

@@ -13,7 +13,6 @@ import pytest
 import safetensors.torch
 import torch
 
-from prunas.cli import main
 from prunas.data import load
 from prunas.errors import InputError
 from prunas.experiments.plan import make_plan, make_setting
@@ -24,6 +23,7 @@ from prunas.spaces.load import load_space
 from prunas.tasks.base import training_loss
 from prunas.tasks.load import CLASSIFICATION, load_task
 from prunas.works import train
+from tests.commands import command
 from tests.tasks.brightness import Brightness
 
 SOURCE = Path(__file__).with_name("brightness.py").read_text()
@@ -45,12 +45,6 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("bright.toml").write_text(SPACE)
     Path("mine.py").write_text(SOURCE)
     return tmp_path
-
-
-def command(*words: str) -> int | str | None:
-    with pytest.raises(SystemExit) as ended:
-        main(list(words))
-    return ended.value.code
 
 
 def grey_levels(pixels: np.ndarray) -> np.ndarray:

@@ -139,4 +139,4 @@ def test_a_forecast_is_timed_in_the_precision_of_the_trainings(processor, small_
     monkeypatch.setattr(step, "arithmetic", lambda recipe, device: told.append(recipe.precision))
     forecast(plan).seconds(plan)
     assert computed == {torch.bfloat16 if kind == "bf16" else torch.float32}
-    assert told == [kind]
+    assert set(told) == {kind}

@@ -117,7 +117,11 @@ def test_an_evaluation_is_that_of_the_inherited_weights(plan: Plan, tmp_path: Pa
     stored = Store(tmp_path).result(plan.setting.work("evaluate", options, 0))
     assert stored is not None
     assert stored.values["score"] == evaluate(
-        net, task_of(plan.setting.task, "digits"), "val", device=CPU, recipe=plan.setting.recipe
+        net,
+        task_of(plan.setting.task, plan.setting.data_reference),
+        "val",
+        device=CPU,
+        recipe=plan.setting.recipe,
     )
 
 

@@ -18,19 +18,25 @@ from prunas.survey import ChannelMap, Layer, Span
 
 __all__ = [
     "Choose",
+    "Scope",
     "Scores",
     "allocated",
     "at_given_widths",
     "by_unit",
     "capped",
+    "comparable",
     "highest",
     "in_order_of",
     "parts",
     "proposal",
     "readers",
+    "structure",
     "threshold",
     "weighing",
 ]
+
+Scope = Literal["global", "isomorphic"]
+"""What scores are compared with: everything that varies, or only what has the same structure."""
 
 Scores = list[npt.NDArray[np.float64]]
 """Score of every unit, or input channel, of each dimension of a space, in the order of its dimensions."""
@@ -133,6 +139,52 @@ def capped(space: SearchSpace, scores: Scores) -> Scores:
     return limited
 
 
+def structure(space: SearchSpace) -> list[tuple[object, ...]]:
+    """What each dimension is made of, whatever its width: equal for those of identical structure.
+
+    The role of a group, or that it is a gate, and the layers that write and read it in the order of execution,
+    each with its kind, its kernel and whether it is depthwise.
+    """
+    survey = space.survey
+    structures: list[tuple[object, ...]] = []
+    for d in space.dimensions:
+        if d.kind == "gate":
+            reader, norm = survey.layer_at[d.name], survey.gate_named[d.name].norm
+            structures.append((d.kind, norm is not None, reader.kind, reader.kernel))
+            continue
+        index = survey.group_index[d.name]
+        touching = [
+            (side, layer.kind, layer.kernel, layer.depthwise)
+            for layer in survey.layers
+            for side in ("reads", "writes")
+            if any(run.group == index for run in survey.forms[getattr(layer, side)])
+        ]
+        structures.append((d.role, *touching))
+    return structures
+
+
+def comparable(space: SearchSpace, scores: Scores, scope: Scope) -> Scores:
+    """Scores that one threshold may compare: as they are, or as places among those of the same structure.
+
+    Isomorphic scope (Fang et al., Isomorphic Pruning for Vision Models, ECCV 2024, arXiv:2407.04616): units are
+    ranked among dimensions of identical structure alone, and every class of those loses the same share. A unit's
+    score becomes the share of its class, in (0, 1], that scores no more; equals keep being equal.
+
+    Departure: the paper compares dependency graphs; here it is what `structure` tells apart.
+    """
+    if scope == "global":
+        return scores
+    classes: dict[tuple[object, ...], list[int]] = {}
+    for i, of in enumerate(structure(space)):
+        classes.setdefault(of, []).append(i)
+    places = list(scores)
+    for members in classes.values():
+        pooled = np.sort(np.concatenate([scores[i] for i in members]))
+        for i in members:
+            places[i] = np.searchsorted(pooled, scores[i], side="right") / len(pooled)
+    return places
+
+
 def threshold(
     space: SearchSpace, scores: Scores, target: Target, method: str
 ) -> tuple[npt.NDArray[np.int64], bool]:
@@ -215,7 +267,9 @@ def proposal(
     return Proposal(target, arch, flags, kept, run)
 
 
-def allocated(brief: Brief, scores: Scores, choose: Choose, run: str, method: str) -> list[Proposal]:
+def allocated(
+    brief: Brief, scores: Scores, choose: Choose, run: str, method: str, scope: Scope = "global"
+) -> list[Proposal]:
     """For every target the proposal of one threshold over all that varies, flagged `floor` where that held.
 
     Args:
@@ -224,11 +278,12 @@ def allocated(brief: Brief, scores: Scores, choose: Choose, run: str, method: st
         choose: Which ones stay, once it is known how many.
         run: The run the weights come from.
         method: Its name, for a message.
+        scope: What is compared, see `comparable`.
 
     Raises:
         InputError: A target lies below the floor.
     """
-    limited = capped(brief.space, scores)
+    limited = capped(brief.space, comparable(brief.space, capped(brief.space, scores), scope))
     proposals = []
     for target in brief.targets:
         counts, floored = threshold(brief.space, limited, target, method)

@@ -29,6 +29,7 @@ import numpy.typing as npt
 
 from prunas.proposers.brief import Brief, Proposal, Trial
 from prunas.proposers.pruning.channels import (
+    Scope,
     Scores,
     allocated,
     at_given_widths,
@@ -43,7 +44,7 @@ from prunas.survey import Layer
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["L1", "GlobalL1", "initial_sizes", "sums"]
+__all__ = ["L1", "GlobalL1", "initial_sizes", "per_input", "sums"]
 
 
 def initial_sizes(space: SearchSpace, initial: Mapping[str, "Tensor"]) -> dict[str, float]:
@@ -83,7 +84,7 @@ def sums(
             if sizes is not None:
                 weight /= sizes.get(layer.path) or max(weight.mean(), np.finfo(float).tiny)
             if d.kind == "gate":
-                channels = _per_input(weight, layer)
+                channels = per_input(weight, layer)
                 total += channels
                 count += weight.size / len(channels)
             else:
@@ -96,7 +97,7 @@ def sums(
     return totals, counts
 
 
-def _per_input(weight: npt.NDArray[Any], layer: Layer) -> npt.NDArray[np.float64]:
+def per_input(weight: npt.NDArray[Any], layer: Layer) -> npt.NDArray[np.float64]:
     """Sums over everything but the input channels of a layer, whose weight has shape (out, in / groups, ...)."""
     by_group = weight.reshape(layer.groups, len(weight) // layer.groups, weight.shape[1], -1)
     summed: npt.NDArray[np.float64] = by_group.sum((1, 3)).reshape(-1)
@@ -125,7 +126,15 @@ class L1:
 
 
 class GlobalL1:
-    """Also finds the widths: one threshold on a filter's mean weight over that of its layer before training."""
+    """Also finds the widths: one threshold on a filter's mean weight over that of its layer before training.
+
+    Args:
+        scope: What is compared, see `prunas.proposers.pruning.channels.comparable`.
+    """
+
+    def __init__(self, scope: Scope = "global") -> None:
+        check_values("l1-global", scope=scope)
+        self.scope = scope
 
     def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:
         """One point per target from one dense training, once."""
@@ -136,4 +145,4 @@ class GlobalL1:
         sizes = initial_sizes(brief.space, brief.untrained())
         totals, counts = sums(brief.space, trained.weights(), sizes)
         means = [total / count for total, count in zip(totals, counts, strict=True)]
-        return allocated(brief, means, in_order_of(means), trained.run, "l1-global")
+        return allocated(brief, means, in_order_of(means), trained.run, "l1-global", self.scope)

@@ -35,7 +35,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Lasso, lasso_path
 
 from prunas.proposers.brief import Brief, Proposal, Trial
-from prunas.proposers.pruning.channels import Choose, allocated, at_given_widths, highest
+from prunas.proposers.pruning.channels import Choose, Scope, allocated, at_given_widths, highest
 from prunas.proposers.pruning.refit import rebuild
 from prunas.proposers.pruning.responses import Matrix, Sampling, check, errors, grams, root
 from prunas.proposers.registry import check_values
@@ -166,9 +166,19 @@ class Reconstruction(_Measured):
 
 
 class GlobalReconstruction(_Measured):
-    """One threshold on the relative error of the next layer decides the widths too."""
+    """One threshold on the relative error of the next layer decides the widths too.
+
+    Args:
+        responses: Responses sampled of every reading layer, each in another training image.
+        scope: What is compared, see `prunas.proposers.pruning.channels.comparable`.
+    """
 
     name = "reconstruction-global"
+
+    def __init__(self, responses: int = 400, scope: Scope = "global") -> None:
+        super().__init__(responses)
+        check_values(self.name, scope=scope)
+        self.scope = scope
 
     def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:
         """One point per target from one dense training, once."""
@@ -176,4 +186,5 @@ class GlobalReconstruction(_Measured):
             return []
         measured, run = self.measure(brief)
         scores = [errors(gram, appearance(gram)) for gram in measured]
-        return self.refitting(brief, allocated(brief, scores, _by_lasso(measured), run, self.name))
+        proposals = allocated(brief, scores, _by_lasso(measured), run, self.name, self.scope)
+        return self.refitting(brief, proposals)

@@ -31,7 +31,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from prunas.errors import InputError
 from prunas.names import PENALTY_NOT_ACTED
 from prunas.proposers.brief import Brief, Penalty, Proposal, Trial, penalty_strength
-from prunas.proposers.pruning.channels import Scores, allocated, capped, in_order_of, parts
+from prunas.proposers.pruning.channels import Scope, Scores, allocated, capped, in_order_of, parts
 from prunas.proposers.registry import check_values
 from prunas.spaces.space import SearchSpace
 from prunas.survey import Layer
@@ -78,11 +78,15 @@ def penalty(pull: float, lr_sum: float, momentum: float) -> Penalty:
     return Penalty("slimming/scale", {"strength": penalty_strength(pull, lr_sum, momentum)})
 
 
-def carriers(space: SearchSpace) -> list[list[Layer]]:
+def carriers(space: SearchSpace, method: str = "slimming") -> list[list[Layer]]:
     """The batch norms whose scales decide each dimension, in the order of the dimensions.
 
     Where several norms carry a group (a residual stream), all do; norms that serve a gate's reader alone speak
     for the gate, and for the group only if no other norm does.
+
+    Args:
+        space: The space.
+        method: Its name, for a message.
 
     Raises:
         InputError: A dimension has no batch norm.
@@ -101,7 +105,7 @@ def carriers(space: SearchSpace) -> list[list[Layer]]:
             norms_of = [n for n in carrying if n.path not in gated] or carrying
         if not norms_of:
             raise InputError(
-                f"slimming needs a batch norm behind everything that varies, and {dimension.name!r} of space "
+                f"{method} needs a batch norm behind everything that varies, and {dimension.name!r} of space "
                 f"{space.name!r} has none; exclude it there, or use a sampler such as tpe"
             )
         found.append(norms_of)
@@ -142,11 +146,13 @@ class Slimming:
     Args:
         pull: Total pull of the penalty on one scale; by default 6.6, and 0.66 for networks with gates, which
             are those with residual sums or concatenations.
+        scope: What is compared, see `prunas.proposers.pruning.channels.comparable`.
     """
 
-    def __init__(self, pull: float | None = None) -> None:
-        check_values("slimming", pull=pull)
+    def __init__(self, pull: float | None = None, scope: Scope = "global") -> None:
+        check_values("slimming", pull=pull, scope=scope)
         self.pull = pull
+        self.scope = scope
 
     def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:
         """One point per target from one dense training, once."""
@@ -160,7 +166,7 @@ class Slimming:
         trained = brief.trained(penalty(pull, brief.lr_sum, brief.momentum))
         found = scores(space, trained.weights())
         below = float((np.concatenate(found) < SMALL).mean())
-        proposals = allocated(brief, found, in_order_of(found), trained.run, "slimming")
+        proposals = allocated(brief, found, in_order_of(found), trained.run, "slimming", self.scope)
         return [_judged(space, made, below) for made in proposals]
 
 

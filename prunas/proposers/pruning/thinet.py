@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prunas.proposers.brief import Brief, Proposal, Trial
-from prunas.proposers.pruning.channels import allocated, at_given_widths, in_order_of
+from prunas.proposers.pruning.channels import Scope, allocated, at_given_widths, in_order_of
 from prunas.proposers.pruning.refit import rebuild
 from prunas.proposers.pruning.responses import Matrix, Sampling, check, errors, grams
 from prunas.proposers.registry import check_values
@@ -109,13 +109,25 @@ class ThiNet(_Measured):
 
 
 class GlobalThiNet(_Measured):
-    """One threshold on the relative error of the next layer decides the widths too."""
+    """One threshold on the relative error of the next layer decides the widths too.
+
+    Args:
+        images: Images of the training split that are looked at.
+        places: Entries sampled of each, per reading layer.
+        scope: What is compared, see `prunas.proposers.pruning.channels.comparable`.
+    """
 
     name = "thinet-global"
+
+    def __init__(self, images: int = 256, places: int = 10, scope: Scope = "global") -> None:
+        super().__init__(images, places)
+        check_values(self.name, scope=scope)
+        self.scope = scope
 
     def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:
         """One point per target from one dense training, once."""
         if trials:
             return []
         scores, run = self.measure(brief)
-        return self.rescaling(brief, allocated(brief, scores, in_order_of(scores), run, self.name))
+        proposals = allocated(brief, scores, in_order_of(scores), run, self.name, self.scope)
+        return self.rescaling(brief, proposals)

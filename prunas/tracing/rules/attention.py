@@ -28,7 +28,8 @@ def product(state: PassState, node: fx.Node, value: Tensor) -> Labels:
     grids = [state.grid(n, value.ndim) for n in nodes]
     if any(grid is None and isinstance(state.labels[n], Bare) for n, grid in zip(nodes, grids, strict=True)):
         raise Refused("they are multiplied by a parameter as a matrix")
-    for grid, other, rows in ((*grids, -2), (*reversed(grids), -1)):
+    first, second = grids
+    for grid, other, rows in ((first, second, -2), (second, first, -1)):
         if grid is not None and (other is None or other.size == 1) and grid.size == grid.shape[rows] > 1:
             _count(state, node, grid)  # sums over positions, for every channel by itself
             return _labels(grid)
@@ -36,11 +37,11 @@ def product(state: PassState, node: fx.Node, value: Tensor) -> Labels:
         if grid is not None and other is None:
             _alone(grid, state.values[factor])
     kept = [_heads(state, node, grid) for grid in grids if grid is not None]
-    for other in kept[1:]:
-        _pair(state, node, kept[0], other)
-    first = kept[0] if len(kept) == 1 else np.broadcast_arrays(*kept)[0]
-    _count(state, node, first)
-    return _labels(first)
+    for heads in kept[1:]:
+        _pair(state, node, kept[0], heads)
+    product = kept[0] if len(kept) == 1 else np.broadcast_arrays(*kept)[0]
+    _count(state, node, product)
+    return _labels(product)
 
 
 def _alone(grid: Grid, other: Tensor) -> None:
@@ -143,8 +144,8 @@ def multihead(state: PassState, node: fx.Node, value: Any, path: str) -> Labels:
         state.macs[node] = 2 * query.numel() // query.shape[-1] * length * len(inner)
     if not state.net.training:
         state.ledger.count((node.name, "product"), inner, node.name)
-    mask = state.values.get(given.get("attn_mask"))
-    if isinstance(mask, Tensor) and mask.ndim > 2:
+    mask = given.get("attn_mask")
+    if isinstance(mask, fx.Node) and isinstance(state.values[mask], Tensor) and state.values[mask].ndim > 2:
         state.ledger.freeze(inner, "its mask has a part for every head", where(node))
     if any(user.args[1:] == (1,) and user.users for user in node.users):
         state.ledger.freeze(inner, "its attention weights are read", where(node))

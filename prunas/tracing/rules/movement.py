@@ -139,7 +139,7 @@ def _met(
     first = next((labels for labels, _ in operands if isinstance(labels, Channels)), None)
     if first is None or first.axis == joined:
         return operands
-    met = []
+    met: list[tuple[Labels, Any]] = []
     for labels, tensor in operands:
         if isinstance(labels, Bare):
             parameters.meet(state, node, labels, first.axis, first.labels)

@@ -1,0 +1,157 @@
+"""What is kept of a cell: one JSON document, written as its trainings end."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.reproduce.cells import Cell, Dense, trainings_of
+from benchmarks.reproduce.claims import claims_digest
+from benchmarks.reproduce.share import Stored
+from prunas.errors import InputError
+from prunas.experiments.search import Plan, search
+from prunas.files import read_json, write_json
+from prunas.report.evidence import Evidence, gather
+from prunas.results.record import Record
+from prunas.results.rows import FINISHED
+from prunas.runs.store import Result, Store
+from prunas.statistics import tables
+from prunas.statistics.retraining import crossings
+
+__all__ = ["DENSE", "HERE", "RESULTS", "Done", "dense_done", "evidence_json", "plan_done"]
+
+HERE = Path(__file__).parent
+RESULTS, DENSE = "results", "dense"
+"""Folders: of plans, which `prunas advise` reads too, and of cells of dense networks."""
+
+
+class Done:
+    """How far a cell is.
+
+    Attributes:
+        complete: Whether nothing of it is missing.
+        trainings: Distinct ones that are finished.
+        macs: Multiply-accumulates of these.
+        seconds: What they took.
+    """
+
+    def __init__(self, complete: bool, trainings: int, macs: float, seconds: float) -> None:
+        """Of one cell."""
+        self.complete, self.trainings, self.macs, self.seconds = complete, trainings, macs, seconds
+
+
+def plan_done(cell: Cell, plan: Plan, store: Store, into: Path) -> Done:
+    """Writes what is finished of a cell into its file, if anything is; trains nothing."""
+    record = search(plan, store, lambda: Stored(store)).record
+    rows = [row for row in (*record.rows, *record.dense) if row.status == FINISHED]
+    evidence = gather(store.root, record)
+    if rows:
+        _write(
+            into / RESULTS,
+            cell,
+            evidence_json(cell, plan, record, evidence) | {"claims": claims_digest(cell)},
+        )
+    complete = bool(record.rows) and not record.problems and all(r.status == FINISHED for r in record.rows)
+    once = {row.id: row for row in rows}
+    seconds = sum(evidence.runs[name].values.get("seconds", 0.0) for name in once)
+    return Done(complete, len(once), sum(row.train_macs for row in once.values()), seconds)
+
+
+def dense_done(cell: Dense, data: Path | None, store: Store, into: Path) -> Done:
+    """The same of a cell of dense networks."""
+    wanted = trainings_of(cell, data)
+    found = [(*told, store.result(told[-1].job)) for told in wanted]
+    there = [(*rest, result) for *rest, result in found if result is not None]
+    if there:
+        _write(into / DENSE, cell, _dense_json(cell, there, len(wanted)))
+    seconds = sum(float(result.values["seconds"]) for *_, result in there)
+    return Done(
+        len(there) == len(wanted), len(there), sum(training.macs for *_, training, _ in there), seconds
+    )
+
+
+def _write(folder: Path, cell: Cell | Dense, document: dict[str, Any]) -> None:
+    """Replaces a cell's file where there is news; what its claims were at its first run stays."""
+    path = folder / cell.protocol.name / f"{cell.name}.json"
+    before: Mapping[str, Any] = {}
+    with suppress(InputError):
+        before = read_json(path)
+    if "claims" in before:
+        document["claims"] = before["claims"]
+    if before.get("runs") != document["runs"] or before.get("dense") != document.get("dense"):
+        write_json(path, document)
+
+
+def _dense_json(cell: Dense, there: Sequence[Sequence[Any]], planned: int) -> dict[str, Any]:
+    results: list[Result] = [told[-1] for told in there]
+    return {
+        "runs": [
+            {
+                "space": space.name,
+                "settings": dict(changes),
+                "recipe": training.job.spec["recipe"],
+                "seed": seed,
+                "params": space.cost(space.dense).params,
+                "macs": space.cost(space.dense).macs,
+                "train_macs": training.macs,
+                "seconds": round(float(result.values["seconds"]), 1),
+                "scored": cell.scored,
+                "score": result.values["score"],
+                "folder": training.job.name,
+            }
+            for space, changes, seed, training, result in there
+        ],
+        "cell": {"name": cell.name, "protocol": cell.protocol.name, "planned": planned}
+        | _made([result.values for result in results], [result.machine for result in results]),
+    }
+
+
+def evidence_json(cell: Cell, plan: Plan, record: Record, evidence: Evidence) -> dict[str, Any]:
+    """Every row of a cell, and what the run folders add. Nothing in it depends on where they lie."""
+    document = tables.document(record)
+    for key in ("figures", "trained", "problems", "table", "differences"):
+        del document[key]  # the page is made of the rows
+    document["plan"] = {key: value for key, value in record.plan.items() if key != "command"}
+    for row in (*document["runs"], *document["dense"]):
+        row["folder"] = Path(row["folder"]).name
+    results = [run.result for run in evidence.runs.values() if run.result]
+    document["data_identity"] = plan.setting.identity
+    document["cell"] = {
+        "name": cell.name,
+        "protocol": cell.protocol.name,
+        "planned": (1 if cell.preset else len(plan.targets))
+        * (len(plan.proposers) * len(plan.protocols) * plan.seeds),
+    } | _made([result["result"] for result in results], [result.get("machine", {}) for result in results])
+    document["agreement"] = [each.to_json() for each in evidence.agreements()]
+    document["patterns"] = [each.to_json() for each in evidence.patterns()]
+    document["crossings"] = [each.to_json() for each in crossings(evidence.budgets())]
+    document["widths"] = [
+        {
+            "proposer": each.proposer,
+            "asked": each.asked.to_json(),
+            "n": each.n,
+            "mean": each.mean,
+            "std": each.std,
+        }
+        for each in evidence.spreads()
+        if each.proposer != "uniform"
+    ]
+    return document
+
+
+def _made(values: Sequence[Mapping[str, Any]], machines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How long it took, where and when."""
+    return {
+        "seconds": round(sum(each["seconds"] for each in values), 1),
+        "device": sorted({str(each.get("device")) for each in values}),
+        "versions": sorted({_versions(machine) for machine in machines}),
+        "written": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def _versions(machine: Mapping[str, Any]) -> str:
+    named = [f"{key} {machine[key]}" for key in ("prunas", "torch", "python") if key in machine]
+    with suppress(KeyError):
+        named.append(f"{machine['cpus']} CPUs")
+    return ", ".join(named)
