@@ -88,7 +88,8 @@ def pad(state: PassState, node: fx.Node, value: Tensor) -> Labels:
     ends = node.args[1] if len(node.args) > 1 else node.kwargs.get("pad")
     if not isinstance(ends, list | tuple) or not isinstance(labels, Channels):
         raise Refused("a pad of computed extent")
-    if value.ndim - labels.axis <= len(ends) // 2:
+    behind = value.ndim - 1 - labels.axis  # axes behind that of the channels, which come first in `ends`
+    if any(ends[2 * behind : 2 * behind + 2]):
         raise Refused("a constant pad joins the channels")
     return labels
 
