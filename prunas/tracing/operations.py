@@ -66,6 +66,7 @@ POINTWISE = frozenset({
     "hardshrink", "softshrink", "tanhshrink", "threshold", "nan_to_num", "round", "floor", "ceil",
     "square", "clamp", "clip", "float", "half", "double", "to", "clone", "contiguous", "detach",
     "stochastic_depth", "feature_dropout", "alias", "fill", "zero", "zeros_like", "ones_like", "empty_like",
+    "bernoulli", "uniform", "normal", "rand_like", "randn_like", "full_like", "type_as",
 })  # fmt: skip
 RANDOM = frozenset({
     "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "stochastic_depth",
@@ -106,7 +107,9 @@ CONCATENATION = frozenset({"cat", "concat", "concatenate"})
 DIFFERING = frozenset({"float", "half", "double", "to", "clone", "contiguous", "detach"})
 SHAPE_KEEPING = POINTWISE - DIFFERING
 """Functions whose result looks like their only tensor."""
-CREATION = frozenset({"new_zeros", "new_ones", "zeros", "ones"})
+CREATION = frozenset({
+    "new_zeros", "new_ones", "new_empty", "new_full", "zeros", "ones", "empty", "full", "rand", "randn", "arange",
+})  # fmt: skip
 RESHAPING = frozenset({"view", "reshape", "expand", "unflatten", "reshape_as", "view_as"})
 SPLITTING = frozenset({"split", "split_with_sizes", "tensor_split", "chunk", "narrow"})
 """Movement that cuts along one axis."""

@@ -115,6 +115,75 @@ class Shaped(nn.Module):
         return self.out(y.repeat(1, 2, 1, 1))
 
 
+class Scales(nn.Module):
+    """Equal parts of the channels, whose width the module keeps, feed one another (Res2Net)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width = 6
+        self.a, self.convs, self.out = conv(3, 18), nn.ModuleList([conv(6, 6), conv(6, 6)]), conv(18, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = torch.split(torch.relu(self.a(x)), self.width, 1)
+        first = torch.relu(self.convs[0](parts[0]))
+        second = torch.relu(self.convs[1](first + parts[1]))
+        return self.out(torch.cat((first, second, parts[2]), 1))
+
+
+class Parts(nn.Module):
+    """Unequal parts of the channels, whose widths the module keeps in a list (MixNet) or one by one (FasterNet)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.splits, self.moved, self.kept = [5, 3, 10], 8, 10
+        self.a, self.b = conv(3, 18), conv(10, 10, groups=10)
+        self.c, self.out = conv(8, 8), conv(18, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second, third = self.a(x).split(self.splits, 1)
+        moved, kept = torch.split(torch.relu(torch.cat((first, second, self.b(third)), 1)), [self.moved, self.kept], 1)
+        return self.out(torch.cat((self.c(moved), kept), 1))
+
+
+class Dropped(nn.Module):
+    """Positions are padded where channels lie last; a residual branch is dropped at random."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.p = 0.1
+        self.a, self.b, self.out = conv(3, 12), nn.Linear(12, 12), conv(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        y = F.pad(x.movedim(1, -1), (0, 0, 1, 2, 0, 1))
+        y = self.b(y)[:, : x.shape[2], : x.shape[3]].movedim(-1, 1)
+        if self.training and self.p:
+            y = y * y.new_empty((y.shape[0], 1, 1, 1)).bernoulli_(1 - self.p)
+        return self.out(torch.relu(x + y))
+
+
+class CountingNorm(nn.BatchNorm2d):
+    """A norm written out, which counts its batches."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.num_batches_tracked.add_(1)
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
+        )
+
+
+class Counted(nn.Module):
+    """Such norms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.norm, self.out = conv(3, 12), CountingNorm(12), conv(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(torch.relu(self.norm(self.a(x))))
+
+
 MASKABLE: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], float]] = {
     "U-Net": (UNet, SHAPE, 0.97),
     "generator": (Generator, SHAPE, 0.97),
@@ -122,6 +191,10 @@ MASKABLE: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], float]] = {
     "mapped": (Mapped, SHAPE, 0.97),
     "stacked": (Stacked, SHAPE, 0.97),
     "shaped": (Shaped, SHAPE, 0.97),
+    "equal parts": (Scales, SHAPE, 0.97),
+    "unequal parts": (Parts, SHAPE, 0.97),
+    "dropped branch": (Dropped, SHAPE, 0.97),
+    "norm that counts": (Counted, SHAPE, 0.97),
 }
 
 

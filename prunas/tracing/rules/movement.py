@@ -289,6 +289,8 @@ def _take(
     follows = name == "chunk" or any(n in state.counts for n in node.all_input_nodes)
     if isinstance(before, Spread) and name in ("getitem", "unbind", "chunk", "split"):
         return  # queries, keys and values, say; the verification sees whether what is taken follows
+    if name in ("split", "split_with_sizes") and not follows and _split_by_attribute(state, node, before, parts):
+        return
     for part in parts:
         (labels,) = vectors(part)
         times, size = len(labels) // len(channels), len(labels)
@@ -300,6 +302,28 @@ def _take(
             continue
         state.ledger.freeze(channels, f"{name} splits or reorders channels by position", where(node))
         return
+
+
+def _split_by_attribute(
+    state: PassState, node: fx.Node, before: Labels, parts: Sequence[Channels | Spread]
+) -> bool:
+    """Parts whose sizes the module keeps as attributes, which can be set to other ones; whether they are such.
+
+    Each of a list of sizes is one of its own; parts of one size are paired.
+    """
+    sizes = node.args[1] if len(node.args) > 1 else None
+    vectors_of_parts = [vectors(part)[0] for part in parts]
+    cut = isinstance(before, Channels) and sum(map(len, vectors_of_parts)) == len(before.labels)
+    if not cut or any(len(labels) < 2 for labels in vectors_of_parts):
+        return False
+    assert isinstance(before, Channels)
+    if isinstance(sizes, list | tuple):
+        return numbers.follow_all(state, node, sizes, vectors_of_parts)
+    equal = isinstance(sizes, int) and len(before.labels) % sizes == 0
+    if not equal or not numbers.follow(state, node, sizes, vectors_of_parts[0]):
+        return False
+    state.tile(before.labels, len(parts), node)
+    return True
 
 
 def _sizes(state: PassState, node: fx.Node, name: str, sizes: Any) -> Any:

@@ -6,7 +6,7 @@ size of a head, which the constructor computed too, stay. The verification sees 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,19 @@ from torch import fx
 from prunas.tracing.ledger import Vector
 from prunas.tracing.state import PassState
 
-__all__ = ["follow", "has_heads", "heads_axis"]
+__all__ = ["follow", "follow_all", "has_heads", "heads_axis"]
 
 HEADS = re.compile(r"heads?$|heads?_|^h$|nhead")
 NO_HEADS = re.compile(r"dim|size|width|channel|hidden|scale")
 NO_WIDTH = re.compile(
     r"image|img|patch|window|kernel|seq|stride|grid|depth|layers|length|class|groups|padding|dilation|max_|scale|^_"
 )
+
+
+def _around(node: fx.Node) -> tuple[str, ...]:
+    """Paths of the modules whose forward a node belongs to, the innermost first."""
+    stack = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+    return (*reversed(stack), "")
 
 
 def _attributes(state: PassState, node: fx.Node, size: Any, heads: bool) -> Iterator[tuple[str, str]]:
@@ -32,8 +38,7 @@ def _attributes(state: PassState, node: fx.Node, size: Any, heads: bool) -> Iter
     """
     if not isinstance(size, int) or size < 2:
         return
-    stack = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
-    for path in (*reversed(stack), ""):
+    for path in _around(node):
         module = state.modules.get(path)
         met = False
         for name, value in vars(module).items() if module is not None else ():
@@ -72,3 +77,16 @@ def follow(state: PassState, node: fx.Node, size: Any, labels: Vector, heads: bo
     for path, name in named:
         state.ledger.follow((path, f"attribute {name}"), labels, node.name)
     return bool(named)
+
+
+def follow_all(state: PassState, node: fx.Node, sizes: Sequence[Any], parts: Sequence[Vector]) -> bool:
+    """Notes that attributes hold how many channels each part has, as one list or as numbers; whether they do."""
+    for path in _around(node):
+        for name, value in vars(state.modules[path]).items() if path in state.modules else ():
+            if type(value) in (list, tuple) and list(value) == list(sizes):
+                for i, labels in enumerate(parts):
+                    state.ledger.follow((path, f"attribute {name}[{i}]"), labels, node.name)
+                return True
+    if not all(any(_attributes(state, node, size, False)) for size in sizes):
+        return False
+    return all([follow(state, node, size, labels) for size, labels in zip(sizes, parts, strict=True)])

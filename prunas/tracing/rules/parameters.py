@@ -39,7 +39,8 @@ LAYERS = (
 def read(state: PassState, node: fx.Node, value: Any) -> Bare | None:
     """A parameter, buffer or constant of the network; a layer's is held with the whole layer."""
     path, _, name = str(node.target).rpartition(".")
-    if isinstance(state.modules.get(path), LAYERS) and not all(
+    counter = isinstance(value, Tensor) and not value.ndim  # `num_batches_tracked` has no channels
+    if isinstance(state.modules.get(path), LAYERS) and not counter and not all(
         functional(user, state.modules) == path for user in node.users
     ):
         state.ledger.forbid(path, f"forward reads its {name} besides calling it", where(node))
@@ -65,7 +66,8 @@ def follow(state: PassState, node: fx.Node, name: str, value: Any) -> Bare | Non
     if name in VIEWS | {"getitem", "getattr"}:
         source = state.source(node)
         before = state.labels[source]
-        assert isinstance(before, Bare)
+        if not isinstance(before, Bare):
+            return None  # it only asks a parameter for its shape
         landed = [_landed(state, node, name, axis) for axis in range(state.values[source].ndim)]
 
         def origin(axes: tuple[int | None, ...], axis: int) -> int | None:
