@@ -135,7 +135,7 @@ class Layer:
 
     Attributes:
         path: Module path.
-        kind: `conv`, `linear`, `norm`, `prelu`, `pad` or `transposed` (a transposed convolution).
+        kind: `conv`, `linear`, `norm`, `prelu`, `pad`, `embedding` or `transposed` (a transposed convolution).
         stage: Its stage; layers behind the last feature map have the last stage plus one.
         reads: Index of the form of its input channels.
         writes: Index of the form of its output channels.
@@ -146,7 +146,7 @@ class Layer:
     """
 
     path: str
-    kind: Literal["conv", "linear", "norm", "prelu", "pad", "transposed"]
+    kind: Literal["conv", "linear", "norm", "prelu", "pad", "embedding", "transposed"]
     stage: int
     reads: int
     writes: int

@@ -138,6 +138,8 @@ def _counts(survey: Survey, widths: Sequence[int], selected: Mapping[str, int]) 
         elif layer.kind == "norm":
             width = norms.get(layer.path, writes)
             counts[layer.path] = {"num_features": width, "num_channels": width, "normalized_shape": width}
+        elif layer.kind == "embedding":
+            counts[layer.path] = {"embedding_dim": writes}
         elif layer.kind == "prelu":
             counts[layer.path] = {"num_parameters": writes}
         else:

@@ -43,6 +43,7 @@ CONSTRUCTORS: Mapping[type[nn.Module], tuple[str, ...]] = {
     nn.RMSNorm: ("normalized_shape",),
     nn.GroupNorm: ("num_channels",),
     nn.PReLU: ("num_parameters",),
+    nn.Embedding: ("embedding_dim",),
     ChannelPad: ("extra",),
 }
 """Layers that take channel counts, and the names of those arguments."""

@@ -151,6 +151,8 @@ def _layer(
         )
     if isinstance(module, nn.Linear):
         return Layer(path, "linear", stage, reads, writes, positions=positions)
+    if isinstance(module, nn.Embedding):
+        return Layer(path, "embedding", stage, reads, writes)
     if isinstance(module, ChannelPad):
         return Layer(path, "pad", stage, reads, writes)
     return Layer(path, "prelu" if isinstance(module, nn.PReLU) else "norm", stage, reads, writes)

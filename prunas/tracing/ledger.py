@@ -80,12 +80,14 @@ class Ledger:
         axes: Labels along every axis met so far, in the order of meeting.
         forbidden: Layers that may not vary, with the reason and the place.
         fixed_tensors: Parameters and buffers that may not be narrowed, likewise.
+        fixed_axes: Axes of parameters and buffers that may not be, likewise.
     """
 
     def __init__(self) -> None:
         self.axes: dict[Axis, Vector] = {}
         self.forbidden: dict[str, tuple[str, str]] = {}
         self.fixed_tensors: dict[str, tuple[str, str]] = {}
+        self.fixed_axes: dict[Axis, tuple[str, str]] = {}
         self._produced: list[tuple[str, int]] = []
         self._labels = 0
         self._ties: list[tuple[Vector, Vector]] = []
@@ -153,6 +155,10 @@ class Ledger:
         """Holds the channels of a parameter or buffer fixed, wherever it is met."""
         self.fixed_tensors.setdefault(name, (why, place))
 
+    def keep_axis(self, name: str, axis: int, why: str, place: str) -> None:
+        """Holds the channels of one axis of a parameter or buffer fixed, wherever it is met."""
+        self.fixed_axes.setdefault((name, str(axis)), (why, place))
+
     def mix(self, labels: Vector) -> None:
         """Notes that a norm takes statistics over these channels."""
         self._mixed.append(labels)
@@ -167,10 +173,13 @@ class Ledger:
         channels = self._classes(self._ties)
         axes = {axis: classes[labels] for axis, labels in self.axes.items()}
         reasons = list(self._frozen)
-        for (owner, _), labels in self.axes.items():
+        for axis, labels in self.axes.items():
+            owner, _ = axis
             reasons += [
                 (labels, *held[owner]) for held in (self.forbidden, self.fixed_tensors) if owner in held
             ]
+            if axis in self.fixed_axes:
+                reasons.append((labels, *self.fixed_axes[axis]))
         held = np.full(len(classes), -1)
         for i in reversed(range(len(reasons))):
             held[classes[reasons[i][0]]] = i

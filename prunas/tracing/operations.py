@@ -129,6 +129,7 @@ FUNCTIONAL: dict[str, tuple[type[nn.Module] | tuple[type[nn.Module], ...], tuple
     "conv2d": (nn.Conv2d, ("input", "weight", "bias", "stride", "padding", "dilation", "groups")),
     "conv3d": (nn.Conv3d, ("input", "weight", "bias", "stride", "padding", "dilation", "groups")),
     "linear": (nn.Linear, ("input", "weight", "bias")),
+    "embedding": (nn.Embedding, ("input", "weight")),
     "batch_norm": (_BatchNorm, ("input", "running_mean", "running_var", "weight", "bias")),
     "layer_norm": (nn.LayerNorm, ("input", "normalized_shape", "weight", "bias")),
     "group_norm": (nn.GroupNorm, ("input", "num_groups", "weight", "bias")),
@@ -137,8 +138,11 @@ FUNCTIONAL: dict[str, tuple[type[nn.Module] | tuple[type[nn.Module], ...], tuple
 }
 """Functions that do a layer's work, the layer whose parameters they may take, and the names of their arguments."""
 
-ATEN_BATCH_NORM = ("input", "weight", "bias", "running_mean", "running_var")
-"""The arguments of the operator, which torch.export writes down, in its own order."""
+ATEN = {
+    torch.ops.aten.batch_norm: ("input", "weight", "bias", "running_mean", "running_var"),
+    torch.ops.aten.embedding: ("weight", "input"),
+}
+"""The arguments of operators, which torch.export writes down, where they stand in another order."""
 
 ELEMENTWISE_WEIGHTS = frozenset(
     {"embedding", "embedding_bag", "batch_norm", "layer_norm", "rms_norm", "prelu"}
@@ -173,8 +177,7 @@ def functional(node: fx.Node, modules: dict[str, nn.Module]) -> str:
     Subclasses of torch's layers often write their `forward` that way.
     """
     kind, names = FUNCTIONAL.get(operation(node), (nn.Module, ()))
-    if node.target is torch.ops.aten.batch_norm:
-        names = ATEN_BATCH_NORM
+    names = ATEN.get(node.target, names)
     given: dict[str, Any] = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
     if not isinstance(given.get("weight"), fx.Node):
         return ""

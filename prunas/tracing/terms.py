@@ -63,6 +63,12 @@ class Terms:
         path, within = layer.path, self.within.get(layer.path, ())
         module = self.modules[path]
         parameters = dict(module.named_parameters(recurse=False))
+        if layer.kind == "embedding":
+            weight = parameters["weight"]
+            self.axes.append(ChannelAxis(f"{path}.weight", 1, layer.writes))
+            if self.first_met(weight):
+                self.products.append(CostTerm(path, FIXED, layer.writes, len(weight), 0, blocks=within))
+            return
         multiplies = layer.kind in ("conv", "linear", "transposed")
         vectors = 0
         for name, tensor in (*parameters.items(), *module.named_buffers(recurse=False)):

@@ -112,7 +112,10 @@ def test_a_file_knows_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ("layers", "varying"),
     [
         ("nn.Flatten(), nn.Linear(36 * conv.out_channels, 10)", ["0"]),
-        ("nn.Flatten(), nn.Linear(36 * 8, conv.out_channels // 2), nn.Linear(4, 6), nn.Linear(6, 10)", ["3", "4"]),
+        (
+            "nn.Flatten(), nn.Linear(36 * 8, conv.out_channels // 2), nn.Linear(4, 6), nn.Linear(6, 10)",
+            ["3", "4"],
+        ),
     ],
 )
 def test_a_size_read_off_a_layer_may_be_that_of_the_point(

@@ -83,6 +83,24 @@ class Separate(nn.Module):
         return self.out(x.transpose(1, 2).flatten(2))
 
 
+def turned(x: Tensor) -> Tensor:
+    first, second = x[..., : x.shape[-1] // 2], x[..., x.shape[-1] // 2 :]
+    return torch.cat((-second, first), -1)
+
+
+class Rotary(Separate):
+    """Queries and keys turned by their positions."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (
+            f(x).view(*x.shape[:2], -1, self.head_dim).transpose(1, 2) for f in (self.q, self.k, self.v)
+        )
+        angles = torch.arange(x.shape[1], device=x.device)[:, None] * torch.arange(1, 7, device=x.device)
+        cos, sin = angles.to(x.dtype).cos(), angles.to(x.dtype).sin()
+        q, k = q * cos + turned(q) * sin, k * cos + turned(k) * sin
+        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
 class OfTorch(nn.Module):
     """torch's module."""
 
@@ -100,6 +118,7 @@ ATTENTIONS: dict[str, Callable[[], nn.Module]] = {
     "fused": Fused,
     "biased": Biased,
     "separate": Separate,
+    "rotary": Rotary,
     "torch": OfTorch,
     "torch with weights": partial(OfTorch, need_weights=True),
 }

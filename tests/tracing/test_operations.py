@@ -131,7 +131,7 @@ class Scales(nn.Module):
 
 
 class Parts(nn.Module):
-    """Unequal parts of the channels, whose widths the module keeps in a list (MixNet) or one by one (FasterNet)."""
+    """Unequal parts of the channels, of widths in a list (MixNet) or one by one (FasterNet)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,7 +141,9 @@ class Parts(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         first, second, third = self.a(x).split(self.splits, 1)
-        moved, kept = torch.split(torch.relu(torch.cat((first, second, self.b(third)), 1)), [self.moved, self.kept], 1)
+        moved, kept = torch.split(
+            torch.relu(torch.cat((first, second, self.b(third)), 1)), [self.moved, self.kept], 1
+        )
         return self.out(torch.cat((self.c(moved), kept), 1))
 
 
@@ -169,7 +171,14 @@ class CountingNorm(nn.BatchNorm2d):
         if self.training:
             self.num_batches_tracked.add_(1)
         return F.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
+            x,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.training,
+            self.momentum,
+            self.eps,
         )
 
 
@@ -184,6 +193,38 @@ class Counted(nn.Module):
         return self.out(torch.relu(self.norm(self.a(x))))
 
 
+class Positions(nn.Module):
+    """Tokens whose positions are a resampled part of a parameter; attention's bias and a mask are added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.out = conv(3, 12), conv(12, 4)
+        self.positions = nn.Parameter(torch.randn(1, 17, 12))
+        self.scale = nn.Parameter(torch.randn(12))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        grid = self.positions[:, 1:].reshape(1, 4, 4, -1).permute(0, 3, 1, 2)
+        grid = F.interpolate(grid, size=(16, 16), mode="bilinear").permute(0, 2, 3, 1).flatten(1, 2)
+        tokens = torch.cat((self.positions[:, :1], grid), 1)
+        tokens = tokens + torch.arange(257, device=x.device)[:, None] * self.scale.sigmoid()
+        return self.out(torch.relu(x + tokens[:, 1:].transpose(1, 2).unflatten(2, (16, 16))))
+
+
+class Words(nn.Module):
+    """Embeddings of what the map says, added to their positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.places = nn.Embedding(5, 12), nn.Embedding(16, 12)
+        self.norm, self.a, self.out = nn.BatchNorm1d(12), nn.Linear(12, 20), nn.Linear(20, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        ids = (x.mean((1, 2)) > 0).long()
+        x = self.words(ids) + self.places(torch.arange(16, device=x.device))
+        return self.out(torch.relu(self.a(self.norm(x.transpose(1, 2)).transpose(1, 2))))
+
+
 MASKABLE: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], float]] = {
     "U-Net": (UNet, SHAPE, 0.97),
     "generator": (Generator, SHAPE, 0.97),
@@ -194,6 +235,8 @@ MASKABLE: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], float]] = {
     "equal parts": (Scales, SHAPE, 0.97),
     "unequal parts": (Parts, SHAPE, 0.97),
     "dropped branch": (Dropped, SHAPE, 0.97),
+    "positions": (Positions, SHAPE, 0.97),
+    "embeddings": (Words, SHAPE, 0.97),
     "norm that counts": (Counted, SHAPE, 0.97),
 }
 

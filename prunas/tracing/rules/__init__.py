@@ -57,6 +57,7 @@ MODULES: tuple[tuple[tuple[type[nn.Module], ...], ModuleRule], ...] = (
     ((nn.Linear,), layers.linear),
     (NORMS, layers.channel_norm),
     ((nn.PReLU,), layers.prelu),
+    ((nn.Embedding,), layers.embedding),
     ((nn.LayerNorm, nn.RMSNorm), layers.layer_norm),
     ((nn.GroupNorm,), layers.group_norm),
     ((ChannelPad,), layers.channel_pad),

@@ -68,8 +68,13 @@ def _spread(state: PassState, node: fx.Node, value: Tensor) -> Spread:
         if not isinstance(tensor, Tensor) or isinstance(state.labels[n], Channels | Spread):
             continue
         sizes = (*(1,) * (value.ndim - tensor.ndim), *tensor.shape)
-        if any(extent > 1 and size > 1 for extent, size in zip(shape, sizes, strict=True)):
+        fixed = [axis for axis in range(value.ndim) if shape[axis] > 1 and sizes[axis] > 1]
+        if len(fixed) == sum(extent > 1 for extent in shape):
             raise Refused("they meet a tensor of fixed size")
+        for axis in fixed:  # such as the angles that every head is turned by: its size stays
+            for grid in grids:
+                along = grid.take([0], axis), grid
+                state.ledger.pair(*(part.ravel() for part in np.broadcast_arrays(*along)), node.name)
     first, *others = (np.broadcast_to(grid, shape) for grid in grids)
     for other in others:
         state.ledger.pair(first.ravel(), other.ravel(), node.name)

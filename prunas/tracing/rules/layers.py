@@ -10,6 +10,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from prunas.graphs.layers import ChannelPad
 from prunas.tracing.labels import Channels, Labels, Refused
+from prunas.tracing.ledger import NOTHING
 from prunas.tracing.operations import CONVOLUTIONS, TRANSPOSED, has_batch
 from prunas.tracing.state import PassState
 
@@ -17,6 +18,7 @@ __all__ = [
     "channel_norm",
     "channel_pad",
     "convolution",
+    "embedding",
     "group_norm",
     "layer_norm",
     "linear",
@@ -70,6 +72,19 @@ def transposed(state: PassState, node: fx.Node, value: Tensor, path: str) -> Cha
         return Channels(axis, channels)
     state.ledger.occur((path, "inner"), channels, node.name)
     return Channels(axis, state.ledger.produce((path, "writes"), conv.out_channels, 1, node.name))
+
+
+def embedding(state: PassState, node: fx.Node, value: Tensor, path: str) -> Channels:
+    """An embedding begins new labels along an axis behind those of the indices that it looks up."""
+    table = state.modules[path]
+    assert isinstance(table, nn.Embedding)
+    if table.max_norm is not None:
+        raise Refused("an embedding that changes its rows is not understood")
+    state.ledger.occur((path, "reads"), NOTHING, node.name)
+    state.called.setdefault(path, 0)
+    state.calls.setdefault(path, []).append(node)
+    written = state.ledger.produce((path, "writes"), table.embedding_dim, 1, node.name)
+    return Channels(value.ndim - 1, written)
 
 
 def channel_norm(state: PassState, node: fx.Node, value: Tensor, path: str) -> Channels:

@@ -72,7 +72,7 @@ def shuffle(state: PassState, node: fx.Node, value: Tensor, path: str) -> Channe
     return _shuffled(state, node, module.groups)
 
 
-def concatenate(state: PassState, node: fx.Node, value: Tensor) -> Channels:
+def concatenate(state: PassState, node: fx.Node, value: Tensor) -> Channels | Spread:
     """Tensors joined along their channels keep their labels side by side; along another axis they are tied."""
     parts = node.args[0] if node.args else node.kwargs.get("tensors")
     dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", node.kwargs.get("axis", 0))
@@ -82,9 +82,11 @@ def concatenate(state: PassState, node: fx.Node, value: Tensor) -> Channels:
         operands = list(zip(several, state.values[parts], strict=True)) if isinstance(several, list) else []
     else:
         operands = [(state.labels[part], state.values[part]) for part in cast(Sequence[fx.Node], parts)]
+    axis = cast(int, dim) % value.ndim
+    if operands and all(isinstance(labels, Spread) for labels, _ in operands):
+        return _side_by_side([(cast(Spread, labels).labels, tensor) for labels, tensor in operands], axis)
     if not operands or any(isinstance(labels, Spread) for labels, _ in operands):
         raise Refused("what it concatenates cannot be followed")
-    axis = cast(int, dim) % value.ndim
     operands = _met(state, node, operands, axis)
     labelled = [labels for labels, _ in operands if isinstance(labels, Channels)]
     if all(labels.axis == axis for labels in labelled):
@@ -103,6 +105,22 @@ def concatenate(state: PassState, node: fx.Node, value: Tensor) -> Channels:
     for labels in labelled[1:]:
         state.ledger.tie(labelled[0].labels, labels.labels, node.name)
     return labelled[0]
+
+
+def _side_by_side(parts: Sequence[tuple[Tensor, Tensor]], axis: int) -> Spread:
+    """Labels that lie along several axes, joined along one of them, such as the halves of what is in a head.
+
+    Args:
+        parts: The labels of each tensor, and the tensor.
+        axis: Along which they are joined.
+    """
+    others = [labels.narrow(axis, 0, 1).shape for labels, _ in parts]
+    shape = list(np.broadcast_shapes(*others))
+    pieces = []
+    for labels, tensor in parts:
+        shape[axis] = tensor.shape[axis]
+        pieces.append(labels.expand(shape))
+    return Spread(torch.cat(pieces, axis))
 
 
 def stack(state: PassState, node: fx.Node, value: Tensor) -> Labels:
@@ -289,7 +307,11 @@ def _take(
     follows = name == "chunk" or any(n in state.counts for n in node.all_input_nodes)
     if isinstance(before, Spread) and name in ("getitem", "unbind", "chunk", "split"):
         return  # queries, keys and values, say; the verification sees whether what is taken follows
-    if name in ("split", "split_with_sizes") and not follows and _split_by_attribute(state, node, before, parts):
+    if (
+        name in ("split", "split_with_sizes")
+        and not follows
+        and _split_by_attribute(state, node, before, parts)
+    ):
         return
     for part in parts:
         (labels,) = vectors(part)

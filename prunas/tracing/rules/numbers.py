@@ -89,4 +89,4 @@ def follow_all(state: PassState, node: fx.Node, sizes: Sequence[Any], parts: Seq
                 return True
     if not all(any(_attributes(state, node, size, False)) for size in sizes):
         return False
-    return all([follow(state, node, size, labels) for size, labels in zip(sizes, parts, strict=True)])
+    return all(follow(state, node, size, labels) for size, labels in zip(sizes, parts, strict=True))

@@ -1,21 +1,25 @@
 """Rules of parameters and buffers that `forward` reads besides calling their module."""
 
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
 
-from prunas.tracing.labels import Bare, Channels, Refused
+from prunas.tracing.labels import Bare, Channels, Labels, Refused
 from prunas.tracing.ledger import Vector
 from prunas.tracing.operations import (
     BINARY,
     COMPARISON,
+    CONCATENATION,
     CONVOLUTIONS,
     NORMS,
     POINTWISE,
+    POOLING,
     TRANSPOSED,
     VIEWS,
     functional,
+    has_batch,
     operation,
     where,
 )
@@ -32,6 +36,7 @@ LAYERS = (
     nn.RMSNorm,
     nn.GroupNorm,
     nn.PReLU,
+    nn.Embedding,
     nn.MultiheadAttention,
 )
 
@@ -40,8 +45,10 @@ def read(state: PassState, node: fx.Node, value: Any) -> Bare | None:
     """A parameter, buffer or constant of the network; a layer's is held with the whole layer."""
     path, _, name = str(node.target).rpartition(".")
     counter = isinstance(value, Tensor) and not value.ndim  # `num_batches_tracked` has no channels
-    if isinstance(state.modules.get(path), LAYERS) and not counter and not all(
-        functional(user, state.modules) == path for user in node.users
+    if (
+        isinstance(state.modules.get(path), LAYERS)
+        and not counter
+        and not all(functional(user, state.modules) == path for user in node.users)
     ):
         state.ledger.forbid(path, f"forward reads its {name} besides calling it", where(node))
     owner = state.modules.get(path, state.net)
@@ -77,21 +84,50 @@ def follow(state: PassState, node: fx.Node, name: str, value: Any) -> Bare | Non
         return Bare(
             {n: tuple(origin(axes, axis) for axis in range(value.ndim)) for n, axes in before.axes.items()}
         )
-    if name not in BINARY | POINTWISE:
+    if name in POOLING:  # positions are resampled, the axes before them stay
+        source = state.labels[state.source(node)]
+        return _kept(source, range(2)) if isinstance(source, Bare) and has_batch(name, value) else None
+    if name in CONCATENATION:
+        dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", node.kwargs.get("axis", 0))
+        beside = set(range(value.ndim)) - {int(cast(int, dim)) % value.ndim}
+        return _merged([_kept(state.labels[operand], beside) for operand in node.all_input_nodes])
+    if name not in BINARY | POINTWISE | COMPARISON:
         return None
+    operands = [n for n in node.all_input_nodes if isinstance(state.values[n], Tensor)]
+    # Along the axes of a tensor that is none of the network's own, theirs are met by what never varies.
+    extents = [
+        axis - value.ndim
+        for n in operands
+        if not isinstance(state.labels[n], Bare)
+        for axis in range(value.ndim - state.values[n].ndim)
+        if state.values[n].shape[axis - value.ndim] > 1
+    ]
+    free = {axis for axis in range(value.ndim) if axis - value.ndim not in extents}
+    aligned = [_aligned(state.labels[n], value.ndim - state.values[n].ndim) for n in operands]
+    return _merged([_kept(bare, free) for bare in aligned])
+
+
+def _aligned(labels: Labels, padding: int) -> Labels:
+    """What is made of parameters, with further axes in front."""
+    if not isinstance(labels, Bare):
+        return labels
+    return Bare({name: (*(None,) * padding, *axes) for name, axes in labels.axes.items()})
+
+
+def _kept(labels: Labels, axes: Collection[int]) -> Bare:
+    """What is made of parameters, of which some axes are there as a whole; of other tensors, nothing."""
+    tensors = labels.axes if isinstance(labels, Bare) else {}
+    return Bare(
+        {n: tuple(own if i in axes else None for i, own in enumerate(row)) for n, row in tensors.items()}
+    )
+
+
+def _merged(parts: Sequence[Bare]) -> Bare | None:
+    """What is made of several such tensors; None if one of them lies in it in two ways."""
     merged: dict[str, tuple[int | None, ...]] = {}
-    for operand in node.all_input_nodes:
-        bare, tensor = state.labels[operand], state.values[operand]
-        if not isinstance(tensor, Tensor):
-            continue
-        if not isinstance(bare, Bare):
-            if tensor.numel() > 1:
-                return None
-            continue
-        padding = (None,) * (value.ndim - tensor.ndim)
-        for n, axes in bare.axes.items():
-            aligned = (*padding, *axes)
-            if merged.setdefault(n, aligned) != aligned:
+    for part in parts:
+        for name, axes in part.axes.items():
+            if merged.setdefault(name, axes) != axes:
                 return None
     return Bare(merged)
 
@@ -162,5 +198,6 @@ def hold_reduced(state: PassState, node: fx.Node) -> None:
             if looked_up and (tensor, "0") not in state.ledger.axes:
                 state.indexed.add(tensor)
                 axes = axes[1:]
-            if any(axis is not None and axis not in followed.get(tensor, ()) for axis in axes):
-                state.ledger.keep_whole(tensor, f"{name} reads {tensor} as a whole", where(node))
+            for axis in axes:
+                if axis is not None and axis not in followed.get(tensor, ()):
+                    state.ledger.keep_axis(tensor, axis, f"{name} reads {tensor} as a whole", where(node))
