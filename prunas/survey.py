@@ -122,11 +122,15 @@ class Frozen:
         what: The layers whose channels stay as they are.
         why: The operation or rule that holds them.
         where: Module path and source line.
+        params: Parameters that never vary for this reason.
+        macs: Multiply-accumulates for one image, likewise.
     """
 
     what: str
     why: str
     where: str
+    params: int = 0
+    macs: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """Writes down what a grouping means: groups, layers, gates, blocks, stages, costs and all, as plain data."""
 
+import dataclasses
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
@@ -9,7 +11,7 @@ from torch import nn
 from prunas.graphs.layers import ChannelPad
 from prunas.inputs import Inputs
 from prunas.surgery.assemble import fingerprint
-from prunas.survey import FIXED, Attribute, Block, ChannelMap, Frozen, Gate, Group, Layer, Survey
+from prunas.survey import FIXED, Attribute, Block, ChannelMap, CostTerm, Frozen, Gate, Group, Layer, Survey
 from prunas.tracing.blocks import find_blocks
 from prunas.tracing.gates import find_gates
 from prunas.tracing.labels import Work
@@ -87,7 +89,7 @@ def describe(
         gates=tuple(gates),
         blocks=tuple(blocks),
         frozen=(
-            *grouping.frozen,
+            *_with_shares(grouping, terms.products, tuple(forms)),
             *standing_blocks,
             *closed_gates,
             *unfollowed(net, ledger, passes, surveyed),
@@ -99,6 +101,27 @@ def describe(
         rows=tuple(terms.products),
         attributes=attributes,
     )
+
+
+def _with_shares(
+    grouping: Grouping, products: Sequence[CostTerm], forms: Sequence[ChannelMap]
+) -> list[Frozen]:
+    """What is held, with the parameters and multiply-accumulates that never vary for it."""
+    params, macs = [Counter[int]() for _ in range(2)]
+    for product in products:
+        factors = [forms[i] for i in (product.reads, product.writes) if i != FIXED]
+        if product.gate_reads or product.gate_writes or any(run.group != FIXED for f in factors for run in f):
+            continue
+        sides = ("writes", "reads", "inner", "0", "1")
+        holders = (grouping.holders.get((product.layer, side)) for side in sides)
+        if (holder := next((i for i in holders if i is not None), None)) is not None:
+            size = math.prod(sum(run.length * run.repeat for run in factor) for factor in factors)
+            params[holder] += product.params * size
+            macs[holder] += product.macs * size
+    return [
+        dataclasses.replace(frozen, params=params[i], macs=macs[i])
+        for i, frozen in enumerate(grouping.frozen)
+    ]
 
 
 def _attributes(grouping: Grouping, form: Callable[[ChannelMap], int]) -> tuple[Attribute, ...] | None:

@@ -61,6 +61,7 @@ class Grouping:
         axes: Along every axis, the group of each channel (`FIXED` where it never varies) and its unit.
         forms: The same as forms.
         channels: The same as numbers of single channels, distinct even where they never vary.
+        holders: The index in `frozen` of what holds an axis, where something is reported to.
     """
 
     groups: tuple[Condensed, ...]
@@ -68,6 +69,7 @@ class Grouping:
     axes: dict[Axis, tuple[Vector, Vector]]
     forms: dict[Axis, ChannelMap]
     channels: dict[Axis, Vector]
+    holders: dict[Axis, int]
 
 
 class Ledger:
@@ -212,17 +214,23 @@ class Ledger:
                 mask = masks.setdefault((why, place), np.zeros(len(classes), bool))
                 mask |= (held == i) & occurring
         listed = [(origins(mask), *reason) for reason, mask in masks.items() if mask.any()]
+        listed = [entry for entry in listed if entry[0]]
+        place_of = {(why, place): i for i, (_, why, place) in enumerate(listed)}
+        holders: dict[Axis, int] = {}
+        for axis, labels in self.axes.items():
+            for i in np.unique(held[classes[labels]]).tolist():
+                if i >= 0 and reasons[i][1:] in place_of:
+                    holders.setdefault(axis, place_of[reasons[i][1:]])
         return Grouping(
             groups=tuple(
                 Condensed(len(units), origins(group == i), i in mixed, i in concatenated)
                 for i, units in enumerate(members)
             ),
-            frozen=tuple(
-                Frozen(_listed(names), why, place or names[0]) for names, why, place in listed if names
-            ),
+            frozen=tuple(Frozen(_listed(names), why, place or names[0]) for names, why, place in listed),
             axes={axis: (group[row], unit[row]) for axis, row in axes.items()},
             forms={axis: _form(group[row], unit[row]) for axis, row in axes.items()},
             channels={axis: channels[labels] for axis, labels in self.axes.items()},
+            holders=holders,
         )
 
     def _classes(self, ties: list[tuple[Vector, Vector]]) -> Vector:
