@@ -20,7 +20,7 @@ def main() -> int:
     parser.add_argument(
         "pattern", nargs="*", default=["*"], help="names of networks; shell patterns are welcome"
     )
-    parser.add_argument("--kind", choices=("torchvision", "bundled", "family"), help="only these")
+    parser.add_argument("--kind", choices=tuple(page.KINDS), help="only these")
     parser.add_argument("--page", action="store_true", help="measure nothing, write README.md")
     chosen = parser.parse_args()
     rows = {row["network"]: row for row in page.read(page.ROWS) if row["network"] in NETWORKS}

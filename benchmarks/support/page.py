@@ -8,7 +8,7 @@ from statistics import median
 from benchmarks.support.row import Row, wrong
 from prunas.files import write_atomic
 
-__all__ = ["PEER", "README", "ROWS", "page", "read", "write"]
+__all__ = ["KINDS", "PEER", "README", "ROWS", "page", "read", "write"]
 
 HERE = Path(__file__).parent
 ROWS, PEER, README = HERE / "support.jsonl", HERE / "torch_pruning.jsonl", HERE / "README.md"
@@ -17,6 +17,9 @@ KINDS = {
     "torchvision": "torchvision's classification models",
     "bundled": "The networks of the study",
     "family": "One construct each",
+    "task": "torchvision's other tasks",
+    "timm": "timm",
+    "transformers": "transformers",
 }
 
 INTRODUCTION = """\
@@ -132,6 +135,7 @@ def _support(rows: Sequence[Row]) -> str:
     head = (
         "network",
         "params",
+        "varies",
         "groups",
         "units",
         "gates",
@@ -142,12 +146,12 @@ def _support(rows: Sequence[Row]) -> str:
         "cost",
         "survey s",
     )
-    lines = [_line((*head, "making s", "frozen")), _line((":--", *["--:"] * 11, ":--"))]
+    lines = [_line((*head, "making s", "frozen")), _line((":--", *["--:"] * 12, ":--"))]
     for row in rows:
         name = row["network"]
         if "refused" in row or "error" in row:
             said = f"refused: {row['refused']}" if "refused" in row else f"**{row['error']}**"
-            lines.append(_line((name, *[""] * 11, _cell(said))))
+            lines.append(_line((name, *[""] * 12, _cell(said))))
             continue
         points = [*row["points"].values(), *([row["singly"]] if row["singly"] else [])]
         worst = [
@@ -159,6 +163,7 @@ def _support(rows: Sequence[Row]) -> str:
                 (
                     name,
                     f"{row['params']:,}",
+                    f"{row['varying']['params']:.3f}",
                     f"{row['groups']}" + (f" ({mixed})" if mixed else ""),
                     f"{row['units']:,}",
                     row["gates"],

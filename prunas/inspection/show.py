@@ -11,7 +11,7 @@ from prunas.spaces.space import SearchSpace
 from prunas.statistics.text import count
 from prunas.survey import FIXED, Survey
 
-__all__ = ["ShowDocument", "show_document", "show_text"]
+__all__ = ["ShowDocument", "VaryingRow", "show_document", "show_text", "varying_share"]
 
 
 class GroupRow(TypedDict):
@@ -147,7 +147,7 @@ def show_document(space: SearchSpace, arch: Architecture) -> ShowDocument:
             for block in survey.blocks
         ],
         "stages": [list(size) for size in survey.stages],
-        "varying": _varying(survey),
+        "varying": varying_share(survey),
         "frozen": [
             {"what": f.what, "why": f.why, "where": f.where, "params": f.params, "macs": f.macs}
             for f in sorted(survey.frozen, key=lambda frozen: (-frozen.params, -frozen.macs))
@@ -155,7 +155,7 @@ def show_document(space: SearchSpace, arch: Architecture) -> ShowDocument:
     }
 
 
-def _varying(survey: Survey) -> VaryingRow:
+def varying_share(survey: Survey) -> VaryingRow:
     """The shares of the dense network's parameters and MACs in products of which a factor can vary."""
     dense = [group.units for group in survey.groups]
     total, varying = [0, 0], [0, 0]
