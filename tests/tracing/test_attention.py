@@ -124,6 +124,38 @@ ATTENTIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+class EncoderOfTorch(nn.Module):
+    """torch's encoder, which has shortcuts of its own in eval mode without gradients."""
+
+    def __init__(self, norm_first: bool = False) -> None:
+        super().__init__()
+        self.embed = nn.Linear(24, 24)
+        layer = partial(nn.TransformerEncoderLayer, 24, 4, 32, 0.0, batch_first=True, norm_first=norm_first)
+        self.layers = nn.ModuleList(layer() for _ in range(2))
+        self.head = nn.Linear(24, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(x.mean(1))
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_torchs_encoder_layer_varies(norm_first: bool) -> None:
+    factory = partial(EncoderOfTorch, norm_first)
+    made = survey(factory, SHAPE)
+    assert [frozen.what for frozen in made.frozen if "branch" not in frozen.why] == ["head"]
+    assert sorted(group.units for group in made.groups) == [4, 4, 24, 32, 32]
+    oracle, model = Oracle(factory, made, batch_of([SHAPE], 4)), CostModel(made)
+    for seed in range(2):
+        chosen = point(made, random_kept(made, random.Random(seed)))
+        difference = oracle.difference(chosen)
+        assert difference.eval <= 1e-9
+        assert difference.train <= 1e-9
+        assert model.of(chosen.arch)[2:] == counted(build(factory, made, chosen.arch), [SHAPE])
+
+
 class Transformer(nn.Module):
     """Two blocks with a class token and positions."""
 
