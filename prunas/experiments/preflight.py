@@ -243,6 +243,7 @@ def _rehearse(
         seed=0,
         lr_sum=recipe.lr * recipe.epochs,  # any number above 0: nothing is trained
         momentum=recipe.momentum,
+        score=plan.setting.score,
         calibration=lambda images: (),
         dense=dense,
     )
@@ -284,6 +285,7 @@ def bounds_of(space: SearchSpace) -> dict[str, Any]:
         **{key: list(getattr(space, key)) for key in ("groups", "gates", "blocks", "exclude")},
         "floor": space.floor,
         "step": space.step,
+        **({} if space.ceiling == 1 else {"ceiling": space.ceiling}),
     }
 
 

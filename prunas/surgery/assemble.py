@@ -159,6 +159,8 @@ def _fit(net: nn.Module, survey: Survey, widths: Sequence[int]) -> None:
             continue
         if path in survey.layer_at and path in made:
             continue  # the factory gave it another size, which is for the verification to see
+        if size > tensor.shape[site.axis]:
+            raise InputError(f"{site.tensor!r} belongs to no layer of torch's and cannot be wider than it is")
         narrow = tensor.detach().narrow(site.axis, 0, size).clone()
         if isinstance(tensor, nn.Parameter):
             setattr(owner, name, nn.Parameter(narrow, tensor.requires_grad))
