@@ -138,7 +138,7 @@ FUNCTIONAL: dict[str, tuple[type[nn.Module] | tuple[type[nn.Module], ...], tuple
 }
 """Functions that do a layer's work, the layer whose parameters they may take, and the names of their arguments."""
 
-ATEN = {
+ATEN: dict[Any, tuple[str, ...]] = {
     torch.ops.aten.batch_norm: ("input", "weight", "bias", "running_mean", "running_var"),
     torch.ops.aten.embedding: ("weight", "input"),
 }

@@ -73,8 +73,8 @@ def _spread(state: PassState, node: fx.Node, value: Tensor) -> Spread:
             raise Refused("they meet a tensor of fixed size")
         for axis in fixed:  # such as the angles that every head is turned by: its size stays
             for grid in grids:
-                along = grid.take([0], axis), grid
-                state.ledger.pair(*(part.ravel() for part in np.broadcast_arrays(*along)), node.name)
+                one, every = np.broadcast_arrays(grid.take([0], axis), grid)
+                state.ledger.pair(one.ravel(), every.ravel(), node.name)
     first, *others = (np.broadcast_to(grid, shape) for grid in grids)
     for other in others:
         state.ledger.pair(first.ravel(), other.ravel(), node.name)

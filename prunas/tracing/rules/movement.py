@@ -140,7 +140,7 @@ def stack(state: PassState, node: fx.Node, value: Tensor) -> Labels:
     for labels in labelled[1:]:
         assert isinstance(labels, Channels)
         state.ledger.tie(first.labels, labels.labels, node.name)
-    return Channels(first.axis + (new <= first.axis), first.labels)
+    return Channels(first.axis + 1 if new <= first.axis else first.axis, first.labels)
 
 
 def _met(

@@ -85,8 +85,8 @@ def follow(state: PassState, node: fx.Node, name: str, value: Any) -> Bare | Non
             {n: tuple(origin(axes, axis) for axis in range(value.ndim)) for n, axes in before.axes.items()}
         )
     if name in POOLING:  # positions are resampled, the axes before them stay
-        source = state.labels[state.source(node)]
-        return _kept(source, range(2)) if isinstance(source, Bare) and has_batch(name, value) else None
+        resampled = state.labels[state.source(node)]
+        return _kept(resampled, range(2)) if isinstance(resampled, Bare) and has_batch(name, value) else None
     if name in CONCATENATION:
         dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", node.kwargs.get("axis", 0))
         beside = set(range(value.ndim)) - {int(cast(int, dim)) % value.ndim}
