@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.support import page
 from benchmarks.support.networks import NETWORKS
-from benchmarks.support.row import measure, processor, sources, wrong
+from benchmarks.support.row import LIBRARIES, measure, processor, sources, wrong
 
 
 def main() -> int:
@@ -34,7 +34,11 @@ def main() -> int:
                 continue
             if chosen.kind not in (None, network.kind) or rows.get(name, {}).get("sources") == present:
                 continue
-            row = measure(network) | {"sources": present, "date": str(date.today()), "where": where}
+            with warnings.catch_warnings():
+                if network.kind in LIBRARIES:  # which warn of their own accord
+                    warnings.simplefilter("ignore")
+                row = measure(network)
+            row |= {"sources": present, "date": str(date.today()), "where": where}
             rows[name] = row
             page.write(page.ROWS, [rows[other] for other in NETWORKS if other in rows])
             faults = "; ".join(wrong(row)) or row.get("refused", "right")

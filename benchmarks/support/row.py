@@ -37,7 +37,7 @@ from prunas.surgery.construct import CONSTRUCTORS
 from prunas.survey import Survey
 from prunas.tracing.survey import survey
 
-__all__ = ["TOLERANCE", "Row", "measure", "processor", "sources", "surveyed", "wrong"]
+__all__ = ["LIBRARIES", "TOLERANCE", "Row", "measure", "processor", "sources", "surveyed", "wrong"]
 
 TOLERANCE = 1e-9
 """Relative difference above which two networks are different functions."""
