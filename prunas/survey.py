@@ -24,6 +24,7 @@ from prunas.inputs import Inputs
 
 __all__ = [
     "FIXED",
+    "Attribute",
     "Block",
     "ChannelAxis",
     "ChannelMap",
@@ -121,11 +122,15 @@ class Frozen:
         what: The layers whose channels stay as they are.
         why: The operation or rule that holds them.
         where: Module path and source line.
+        params: Parameters that never vary for this reason.
+        macs: Multiply-accumulates for one image, likewise.
     """
 
     what: str
     why: str
     where: str
+    params: int = 0
+    macs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +139,7 @@ class Layer:
 
     Attributes:
         path: Module path.
-        kind: `conv`, `linear`, `norm`, `prelu` or `pad`.
+        kind: `conv`, `linear`, `norm`, `prelu`, `pad`, `embedding` or `transposed` (a transposed convolution).
         stage: Its stage; layers behind the last feature map have the last stage plus one.
         reads: Index of the form of its input channels.
         writes: Index of the form of its output channels.
@@ -145,7 +150,7 @@ class Layer:
     """
 
     path: str
-    kind: Literal["conv", "linear", "norm", "prelu", "pad"]
+    kind: Literal["conv", "linear", "norm", "prelu", "pad", "embedding", "transposed"]
     stage: int
     reads: int
     writes: int
@@ -167,6 +172,21 @@ class ChannelAxis:
 
     tensor: str
     axis: int
+    form: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """A number of channels, or of heads, that a module keeps and its `forward` reads.
+
+    Attributes:
+        module: Module path.
+        name: Name of the attribute; of a list, with the place, as in `splits[1]`.
+        form: Index of the form that it counts.
+    """
+
+    module: str
+    name: str
     form: int
 
 
@@ -245,6 +265,7 @@ class Survey:
         rows: The cost.
         inputs: What the network is called with, where that is more than one tensor of its own type.
         part: The submodule that varies, where that is not the network.
+        attributes: Numbers that modules keep and that follow their channels, if there are any.
     """
 
     input: tuple[int, ...]
@@ -261,6 +282,7 @@ class Survey:
     rows: tuple[CostTerm, ...]
     inputs: Inputs | None = None
     part: Part | None = None
+    attributes: tuple[Attribute, ...] | None = None
 
     @property
     def called_with(self) -> Inputs:
@@ -392,6 +414,7 @@ RECORDS: Mapping[str, type] = {
     "layers": Layer,
     "sites": ChannelAxis,
     "rows": CostTerm,
+    "attributes": Attribute,
 }
 """Fields of a survey that hold records, which JSON keeps as lists."""
 

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.support import page
 from benchmarks.support.networks import NETWORKS
-from benchmarks.support.row import measure, processor, sources, wrong
+from benchmarks.support.row import LIBRARIES, measure, processor, sources, wrong
 
 
 def main() -> int:
@@ -20,7 +20,7 @@ def main() -> int:
     parser.add_argument(
         "pattern", nargs="*", default=["*"], help="names of networks; shell patterns are welcome"
     )
-    parser.add_argument("--kind", choices=("torchvision", "bundled", "family"), help="only these")
+    parser.add_argument("--kind", choices=tuple(page.KINDS), help="only these")
     parser.add_argument("--page", action="store_true", help="measure nothing, write README.md")
     chosen = parser.parse_args()
     rows = {row["network"]: row for row in page.read(page.ROWS) if row["network"] in NETWORKS}
@@ -34,7 +34,11 @@ def main() -> int:
                 continue
             if chosen.kind not in (None, network.kind) or rows.get(name, {}).get("sources") == present:
                 continue
-            row = measure(network) | {"sources": present, "date": str(date.today()), "where": where}
+            with warnings.catch_warnings():
+                if network.kind in LIBRARIES:  # which warn of their own accord
+                    warnings.simplefilter("ignore")
+                row = measure(network)
+            row |= {"sources": present, "date": str(date.today()), "where": where}
             rows[name] = row
             page.write(page.ROWS, [rows[other] for other in NETWORKS if other in rows])
             faults = "; ".join(wrong(row)) or row.get("refused", "right")

@@ -1,6 +1,8 @@
 """The networks of the support table: torchvision's classification models, the bundled ones, small families."""
 
-from collections.abc import Callable, Mapping
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -8,10 +10,27 @@ from torch import nn
 from torchvision import models
 
 from benchmarks.support.families import FAMILIES
+from benchmarks.support.libraries import TASKS, TIMM, VOCABULARY, of_task, of_timm, transformer_names
 from prunas import networks
 from prunas.networks import imagenet
 
 __all__ = ["NETWORKS", "Network"]
+
+FIXED_SIZE = (
+    "coat",
+    "maxvit",
+    "nest",
+    "volo",
+    "xcit",
+    "swin",
+    "mvit",
+    "hiera",
+    "csatv2",
+    "eva",
+    "sequencer",
+    "gcvit",
+)
+"""Families of timm made for one size, though their entry there does not say so."""
 
 LARGE = 150_000_000
 """Parameters above which float64 copies of a network do not fit everywhere."""
@@ -23,11 +42,12 @@ class Network:
 
     Attributes:
         name: What it is called there.
-        kind: `torchvision`, `bundled` or `family`.
+        kind: `torchvision`, `bundled`, `family`, `task`, `timm` or `transformers`.
         factory: Makes it.
         inputs: Shapes it is surveyed with, without the batch.
         probe: Smaller shapes of the same network, on which its function is compared.
         batch: How many of them at once; batch statistics of a single pixel want four.
+        below: Bound of the integers that it reads; 0 where it reads numbers.
     """
 
     name: str
@@ -36,6 +56,7 @@ class Network:
     inputs: tuple[tuple[int, ...], ...]
     probe: tuple[tuple[int, ...], ...]
     batch: int = 4
+    below: int = 0
 
 
 def _image(size: int) -> tuple[tuple[int, ...], ...]:
@@ -58,6 +79,36 @@ def _torchvision(name: str) -> Network:
     return Network(name, "torchvision", factory, _image(size), _image(probe), batch)
 
 
+def _of_timm(name: str) -> Iterator[Network]:
+    """One of timm, if that is there."""
+    if importlib.util.find_spec("timm") is None:
+        return
+    about = importlib.import_module("timm.models").get_pretrained_cfg(name)
+    size = about.input_size if about else (3, 224, 224)
+    fixed = about is None or about.fixed_input_size or name.startswith(FIXED_SIZE)
+    yield Network(
+        f"timm/{name}", "timm", partial(of_timm, name), (size,), (size if fixed else (3, 128, 128),), 2
+    )
+
+
+def _of_transformers() -> Iterator[Network]:
+    """Those of transformers, if that is there."""
+    if importlib.util.find_spec("transformers") is None:
+        return
+    for name, text, factory in transformer_names():
+        sizes = ((64,) if text else (3, 256, 256) if name.startswith("MobileViT") else (3, 224, 224),)
+        yield Network(
+            f"transformers/{name}", "transformers", factory, sizes, sizes, 2, VOCABULARY if text else 0
+        )
+
+
+def _of_task(name: str) -> Network:
+    if name in ("fcn_resnet50", "deeplabv3_resnet50") or name.startswith(("deeplab", "lraspp")):
+        return Network(name, "task", partial(of_task, name), ((3, 128, 128),), ((3, 64, 64),), 2)
+    size = (3, 16, 224, 224) if name.startswith("mvit") else (3, 16, 112, 112)
+    return Network(name, "task", partial(of_task, name), (size,), (size,), 2)
+
+
 BUNDLED: Mapping[str, Callable[[], nn.Module]] = {
     "vgg16 (CIFAR)": networks.vgg16,
     "vgg16-l1 (CIFAR)": partial(networks.vgg16, head="hidden"),
@@ -78,6 +129,9 @@ NETWORKS: Mapping[str, Network] = {
         Network("preresnet50 (ImageNet)", "bundled", imagenet.preresnet50, _image(224), _image(64)),
         Network("vgg11 (ImageNet)", "bundled", imagenet.vgg11, _image(224), _image(64)),
         *(Network(name, "family", factory, inputs, inputs) for name, (factory, inputs) in FAMILIES.items()),
+        *map(_of_task, TASKS),
+        *(network for name in TIMM for network in _of_timm(name)),
+        *_of_transformers(),
     )
 }
 """By name, in the order of the table."""

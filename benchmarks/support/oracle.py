@@ -10,6 +10,7 @@ import operator
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 from unittest import mock
 
@@ -52,7 +53,21 @@ Factory = Callable[[], nn.Module]
 Kept = Mapping[str, Sequence[int]]
 SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
 READERS = (_ConvNd, nn.Linear, nn.MultiheadAttention)
-MIXING = (nn.LayerNorm, nn.GroupNorm)
+STATISTICS = ("mean", "var", "std", "var_mean", "norm", "amax", "amin")
+MIXING = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+
+RATES = (
+    "p",
+    "drop_prob",
+    "drop_path",
+    "dropout",
+    "attention_dropout",
+    "dropout_prob",
+    "dropout_rate",
+    "attn_drop",
+)
+"""What modules call the probabilities of dropout and stochastic depth."""
 
 
 class Point(NamedTuple):
@@ -115,10 +130,9 @@ def quick(factory: Factory) -> Factory:
                 stack.enter_context(mock.patch.object(nn.init, name, _leave))
             net = factory()
         for module in net.modules():
-            if isinstance(getattr(module, "p", None), float):  # dropout and stochastic depth
-                cast(Any, module).p = 0.0
-            if isinstance(module, nn.MultiheadAttention):
-                module.dropout = 0.0
+            for name in RATES:
+                if isinstance(getattr(module, name, None), float):
+                    setattr(module, name, 0.0)
         return net.double()
 
     return make
@@ -163,9 +177,11 @@ def dense_network(factory: Factory, images: Sequence[Tensor]) -> nn.Module:
     return net
 
 
-def batch_of(shapes: Sequence[Sequence[int]], count: int) -> list[Tensor]:
-    """Random inputs of these shapes, always the same."""
+def batch_of(shapes: Sequence[Sequence[int]], count: int, below: int = 0) -> list[Tensor]:
+    """Random inputs of these shapes, always the same; integers below a bound, if there is one."""
     generator = torch.Generator().manual_seed(1)
+    if below:
+        return [torch.randint(below, (count, *shape), generator=generator) for shape in shapes]
     return [torch.randn(count, *shape, dtype=torch.float64, generator=generator) for shape in shapes]
 
 
@@ -256,6 +272,7 @@ def masked(dense: nn.Module, survey: Survey, chosen: Point) -> Iterator[Referenc
     selected = {f"{gate}.weight": list(positions) for gate, positions in arch.selected}
     saved: list[tuple[Tensor, Tensor]] = []
     norms: dict[int, Tensor] = {}
+    inside: dict[nn.Module, dict[int, Tensor]] = {}
     for site in survey.sites:
         path, _, name = site.tensor.rpartition(".")
         owner = dense.get_submodule(path)
@@ -275,12 +292,14 @@ def masked(dense: nn.Module, survey: Survey, chosen: Point) -> Iterator[Referenc
                 tensor.data.index_fill_(axis, torch.as_tensor(dropped), 0.0)
         elif isinstance(owner, MIXING) and name == "weight" and len(positions) < len(tensor):
             norms[id(tensor)] = torch.as_tensor(positions)
+        elif not isinstance(owner, (*READERS, nn.Embedding)) and len(positions) < tensor.shape[site.axis]:
+            inside.setdefault(owner, {})[tensor.shape[site.axis]] = torch.as_tensor(positions)
     buffers = {name: buffer.clone() for name, buffer in dense.named_buffers()}
 
     def reference(training: bool, images: Sequence[Tensor]) -> tuple[Any, dict[str, Tensor]]:
         dense.train(training)
         net = _without(dense, survey, arch.removed) if arch.removed else dense
-        with KeptNorms(norms):
+        with KeptNorms(norms, inside):
             output = net(*images)
         after = {name: buffer.clone() for name, buffer in dense.named_buffers()}
         for name, buffer in dense.named_buffers():
@@ -299,16 +318,53 @@ class KeptNorms(TorchFunctionMode):
 
     Args:
         kept: Positions by the id of the norm's weight.
+        inside: Positions by the number of channels, by the module that scales them by parameters of its own: a
+            statistic over as many channels in its forward is one of those that are kept.
     """
 
-    def __init__(self, kept: Mapping[int, Tensor]) -> None:
+    def __init__(
+        self,
+        kept: Mapping[int, Tensor],
+        inside: Mapping[nn.Module, Mapping[int, Tensor]] = MappingProxyType({}),
+    ) -> None:
         super().__init__()
-        self.kept = kept
+        self.kept, self.inside = kept, inside
+        self.entered: list[Mapping[int, Tensor]] = []
+        self.hooks: list[Any] = []
+
+    def __enter__(self) -> "KeptNorms":
+        """Watches the modules that norm by themselves."""
+        for module, positions in self.inside.items():
+            self.hooks += [
+                module.register_forward_pre_hook(
+                    lambda *_, positions=positions: self.entered.append(positions)
+                ),
+                module.register_forward_hook(lambda *_: self.entered.pop() and None),
+            ]
+        return cast("KeptNorms", super().__enter__())
+
+    def __exit__(self, *error: object) -> None:
+        """Leaves them as they were."""
+        for hook in self.hooks:
+            hook.remove()
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+
+    def _statistic(self, func: Any, args: Sequence[Any], options: dict[str, Any]) -> Any:
+        """The arguments of a statistic over the channels of the module that is entered, of the kept ones alone."""
+        name = getattr(func, "__name__", "")
+        if not self.entered or name not in STATISTICS or not args or not isinstance(args[0], Tensor):
+            return args
+        place = 2 if name == "norm" else 1
+        dim = args[place] if len(args) > place else options.get("dim")
+        if isinstance(dim, list | tuple) and len(dim) == 1:
+            (dim,) = dim
+        kept = self.entered[-1].get(args[0].shape[dim]) if isinstance(dim, int) else None
+        return args if kept is None else (args[0].index_select(dim, kept), *args[1:])
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Takes over the two functions that matter."""
+        """Takes over the three functions that matter."""
         options = dict(kwargs or {})
         if func in (F.layer_norm, F.group_norm):
             x, what, *rest = args
@@ -322,7 +378,14 @@ class KeptNorms(TorchFunctionMode):
                 size = what if func is F.group_norm else [len(kept)]
                 some_weight, shift = (None if v is None else v[kept] for v in (weight, bias))
                 return torch.zeros_like(x).index_copy_(axis, kept, func(some, size, some_weight, shift, eps))
-        return func(*args, **options)
+        if func is F.rms_norm:
+            weight = args[2] if len(args) > 2 else options.get("weight")
+            if id(weight) in self.kept:
+                x, kept = args[0], self.kept[id(weight)]
+                eps = args[3] if len(args) > 3 else options.get("eps")
+                some = func(x.index_select(-1, kept), [len(kept)], weight[kept], eps)
+                return torch.zeros_like(x).index_copy_(-1, kept, some)
+        return func(*self._statistic(func, args, options), **options)
 
 
 def _without(dense: nn.Module, survey: Survey, removed: Sequence[str]) -> nn.Module:
@@ -356,9 +419,10 @@ def _without(dense: nn.Module, survey: Survey, removed: Sequence[str]) -> nn.Mod
     return fx.GraphModule(dense, graph)
 
 
-def counted(net: nn.Module, shapes: Sequence[Sequence[int]]) -> tuple[int, int]:
+def counted(net: nn.Module, shapes: Sequence[Sequence[int]], integers: bool = False) -> tuple[int, int]:
     """Parameters, and multiply-accumulates of one image in eval mode, of a network, by torch on meta."""
-    images = [torch.empty(1, *shape, device="meta") for shape in shapes]
+    dtype = torch.int64 if integers else torch.float32
+    images = [torch.empty(1, *shape, dtype=dtype, device="meta") for shape in shapes]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         net.to("meta").eval()(*images)
     return sum(parameter.numel() for parameter in net.parameters()), counter.get_total_flops() // 2

@@ -8,7 +8,7 @@ from statistics import median
 from benchmarks.support.row import Row, wrong
 from prunas.files import write_atomic
 
-__all__ = ["PEER", "README", "ROWS", "page", "read", "write"]
+__all__ = ["KINDS", "PEER", "README", "ROWS", "page", "read", "write"]
 
 HERE = Path(__file__).parent
 ROWS, PEER, README = HERE / "support.jsonl", HERE / "torch_pruning.jsonl", HERE / "README.md"
@@ -17,6 +17,9 @@ KINDS = {
     "torchvision": "torchvision's classification models",
     "bundled": "The networks of the study",
     "family": "One construct each",
+    "task": "torchvision's other tasks",
+    "timm": "timm",
+    "transformers": "transformers",
 }
 
 INTRODUCTION = """\
@@ -39,23 +42,27 @@ run over the kept ones and the branches of removed blocks are multiplied by zero
 scales, shifts and statistics are random and nowhere constant; a row whose points leave the output as it
 was counts as wrong, because it shows nothing.
 
+- *varies*: the share of the parameters that widths or selections decide; the rest is held for the reasons
+  under *frozen*, which counts the network's outputs and what reads the channels of its inputs too.
 - *groups*: widths that vary independently, of them in brackets those under a norm over channels, which
   have no masked equal in the dense network and are compared with the norm taken over the kept channels;
   *units*: their widths added.
 - *singly*: how many groups, gates and blocks were also tried each by itself (networks with few of them).
 - *cost*: parameters and multiply-accumulates of the dense network and of the points equal, to the unit,
   the built network's parameters and `torch.utils.flop_counter` on the meta device.
-- *survey*: processor seconds with one thread, best of three, the networks made for it on the meta device
-  and its verification included; *making*: the share of it that the factory takes.
+- *survey*: processor seconds with one thread, best of three where it takes less than one, the networks made for
+  it on the meta device and its verification included; *making*: the share of it that the factory takes.
 - A survey must leave random states, default device and type, gradient recording, torch's constructors and
   the number of living modules as they were; a built network is of the factory's class and its state dict
   holds tensors only.
+- Networks of timm, transformers and torchvision's other tasks are made without weights, those of transformers with
+  four layers (`libraries.py`). The function of their points is compared where a batch takes at most 2.5e9
+  multiply-accumulates; *cost only* says where it is not.
 
-The heads of an attention never vary; the MLPs around it do. torch's and torchvision's attentions, and the
-usual one written out, have the number of heads as an attribute and cut the channels of the stream into that
-many: fewer heads would need the attribute changed, which no channel count reaches, and narrower ones change
-the scale (the root of their size), and so what the channels that stay compute. A module that reshapes by -1
-into heads of a fixed size would allow fewer; that is not followed yet.
+A head of an attention is a unit and goes as a whole, in torch's own attention and where it is written out with the
+number of heads in an attribute, which the built network has changed. Its size stays, and so does the scale, the
+root of that size. torchvision's windowed attention is one function that knows no such attribute: its heads stay,
+and the stream with them.
 
 A constant that a factory computes from a width and keeps in a buffer outside the state dict is the narrowed
 network's own. No shape shows that; numbers that stand in the graph, and channels it multiplies, are checked.
@@ -109,8 +116,14 @@ def page(rows: Sequence[Row], peer: Sequence[Row]) -> str:
 def _verdict(rows: Sequence[Row]) -> str:
     refused = sum("refused" in row for row in rows)
     faulty = [f"{row['network']} ({'; '.join(faults)})" for row in rows if (faults := wrong(row))]
+    shares = [row["varying"]["params"] for row in rows if "varying" in row]
+    varies = (
+        f"Of the parameters of {len(shares)} of them, {median(shares):.3f} can vary (median). "
+        if shares
+        else ""
+    )
     judged = f"**{len(faulty)} wrong:** {', '.join(faulty)}." if faulty else "**None is wrong.**"
-    return f"{len(rows)} networks, of which {refused} are refused by name. {judged} {_measured(rows)}"
+    return f"{len(rows)} networks, of which {refused} are refused by name. {judged} {varies}{_measured(rows)}"
 
 
 def _measured(rows: Iterable[Row]) -> str:
@@ -133,6 +146,7 @@ def _support(rows: Sequence[Row]) -> str:
     head = (
         "network",
         "params",
+        "varies",
         "groups",
         "units",
         "gates",
@@ -143,12 +157,12 @@ def _support(rows: Sequence[Row]) -> str:
         "cost",
         "survey s",
     )
-    lines = [_line((*head, "making s", "frozen")), _line((":--", *["--:"] * 11, ":--"))]
+    lines = [_line((*head, "making s", "frozen")), _line((":--", *["--:"] * 12, ":--"))]
     for row in rows:
         name = row["network"]
         if "refused" in row or "error" in row:
             said = f"refused: {row['refused']}" if "refused" in row else f"**{row['error']}**"
-            lines.append(_line((name, *[""] * 11, _cell(said))))
+            lines.append(_line((name, *[""] * 12, _cell(said))))
             continue
         points = [*row["points"].values(), *([row["singly"]] if row["singly"] else [])]
         worst = [
@@ -160,6 +174,7 @@ def _support(rows: Sequence[Row]) -> str:
                 (
                     name,
                     f"{row['params']:,}",
+                    f"{row['varying']['params']:.3f}" if "varying" in row else "",
                     f"{row['groups']}" + (f" ({mixed})" if mixed else ""),
                     f"{row['units']:,}",
                     row["gates"],

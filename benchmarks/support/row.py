@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import importlib.metadata
+import math
 import platform
 import random
 import time
@@ -30,12 +31,13 @@ from benchmarks.support.oracle import (
 from prunas.architecture import Architecture
 from prunas.costs.counted import CostModel
 from prunas.errors import InputError
+from prunas.inspection.show import varying_share
 from prunas.surgery.assemble import build
 from prunas.surgery.construct import CONSTRUCTORS
 from prunas.survey import Survey
 from prunas.tracing.survey import survey
 
-__all__ = ["TOLERANCE", "Row", "measure", "processor", "sources", "surveyed", "wrong"]
+__all__ = ["LIBRARIES", "TOLERANCE", "Row", "measure", "processor", "sources", "surveyed", "wrong"]
 
 TOLERANCE = 1e-9
 """Relative difference above which two networks are different functions."""
@@ -43,9 +45,16 @@ TOLERANCE = 1e-9
 VISIBLE = 1e-4
 """Least effect on the output that at least one point of a network must have for a comparison to say something."""
 
-REPEATS = 3
+REPEATS, AT_ONCE = 3, 1.0
+"""How often a survey is timed, and from how many seconds only once."""
+
+COMPARED = 2.5e9
+"""Most multiply-accumulates of a batch of a library's network whose function is compared."""
+
 SINGLY = (45, 15_000_000)
 """Most groups, gates and blocks together, and most parameters, of a network of which each is tried by itself."""
+
+LIBRARIES = ("task", "timm", "transformers")
 
 Row = dict[str, Any]
 
@@ -56,10 +65,10 @@ def sources() -> str:
     files = [
         f
         for room in ("tracing", "graphs", "surgery", "costs", "networks")
-        for f in sorted((package / room).glob("*.py"))
+        for f in sorted((package / room).rglob("*.py"))
     ]
     files += [package / name for name in ("architecture.py", "survey.py")]
-    files += [here / name for name in ("families.py", "networks.py", "oracle.py", "row.py")]
+    files += [here / name for name in ("families.py", "libraries.py", "networks.py", "oracle.py", "row.py")]
     versions = [importlib.metadata.version(name) for name in ("torch", "torchvision")]
     text = "".join([*versions, *(hashlib.sha256(f.read_bytes()).hexdigest() for f in files)])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -80,19 +89,21 @@ def surveyed(network: Network) -> tuple[Survey, Row]:
     Raises:
         InputError: The network is refused.
     """
-    made = survey(network.factory, _shape(network))
+    made = survey(network.factory, _inputs(network))
+    share = varying_share(made)
     cost = CostModel(made).of(Architecture("support", made.fingerprint))
     return made, {
         "params": cost.params,
         "macs": cost.macs,
+        "varying": {name: round(float(value), 4) for name, value in share.items()},
         "groups": len(made.groups),
         "maskable": sum(group.maskable for group in made.groups),
         "units": sum(group.units for group in made.groups),
         "gates": len(made.gates),
         "blocks": len(made.blocks),
         "frozen": [
-            {"what": frozen.what, "why": frozen.why, "where": frozen.where}
-            for frozen in made.frozen
+            {"what": frozen.what, "why": frozen.why, "where": frozen.where, "params": frozen.params}
+            for frozen in sorted(made.frozen, key=lambda frozen: -frozen.params)
             if frozen.why != "the network's output"
         ],
     }
@@ -138,7 +149,7 @@ def wrong(row: Row) -> list[str]:
     faults += [f"another cost than torch counts: {text}" for text in row["inexact"]]
     faults += [f"the survey changes {name}" for name in row["left_behind"]]
     faults += row["extraordinary"]
-    if not row["points"] and row["params"] < LARGE:
+    if not row["points"] and not row.get("reason", row["params"] >= LARGE):
         faults.append("its function was not compared")
     return faults
 
@@ -151,6 +162,16 @@ def _points(made: Survey, chance: random.Random) -> dict[str, Point]:
         removed = chance.sample(blocks, -(-len(blocks) // 3))
         points["combined"] = random_selection(made, point(made, random_kept(made, chance), removed), chance)
     return points
+
+
+def _uncompared(network: Network, params: int, macs: int) -> str:
+    """Why the function of a network's points is not compared; empty if it is."""
+    if params >= LARGE:
+        return "too many parameters"
+    positions = math.prod(network.probe[0][1:]) / math.prod(network.inputs[0][1:])
+    if network.kind in LIBRARIES and macs * positions * network.batch > COMPARED:
+        return "too much work"
+    return ""
 
 
 def _single_points(made: Survey, chance: random.Random) -> list[Point]:
@@ -171,7 +192,7 @@ def _compared(network: Network, made: Survey, points: dict[str, Point]) -> Row:
     own = type(_on_meta(network.factory))
     for name, arch in {"dense": point(made, {}).arch, **{n: p.arch for n, p in points.items()}}.items():
         net = _on_meta(partial(build, network.factory, made, arch))
-        cost, there = model.of(arch), counted(net, network.inputs)
+        cost, there = model.of(arch), counted(net, network.inputs, bool(network.below))
         if (cost.dense_params, cost.dense_macs) != there:
             row["inexact"].append(f"{name}: {cost.dense_params, cost.dense_macs} for {there}")
         if type(net) is not own:
@@ -180,13 +201,14 @@ def _compared(network: Network, made: Survey, points: dict[str, Point]) -> Row:
             row["extraordinary"].append(
                 f"{name}: the state dict of the built network holds more than tensors"
             )
-    params = model.of(Architecture("support", made.fingerprint)).params
-    if params >= LARGE:
+    cost = model.of(Architecture("support", made.fingerprint))
+    row["reason"] = _uncompared(network, cost.params, cost.macs)
+    if row["reason"]:
         return row
-    oracle = Oracle(network.factory, made, batch_of(network.probe, network.batch))
+    oracle = Oracle(network.factory, made, batch_of(network.probe, network.batch, network.below))
     row["points"] = {name: _plain([oracle.difference(some)]) for name, some in points.items()}
     single = _single_points(made, random.Random(network.name))
-    if single and len(single) <= SINGLY[0] and params <= SINGLY[1]:
+    if single and len(single) <= SINGLY[0] and cost.params <= SINGLY[1] and network.kind not in LIBRARIES:
         row["singly"] = {"points": len(single)} | _plain([oracle.difference(some) for some in single])
     return row
 
@@ -205,8 +227,10 @@ def _on_meta(make: Callable[[], nn.Module]) -> nn.Module:
         return make()
 
 
-def _shape(network: Network) -> Any:
-    """What `survey` takes: one shape, or one for each of several inputs."""
+def _inputs(network: Network) -> Any:
+    """What `survey` takes: one shape, or one for each of several inputs, or integers."""
+    if network.below:
+        return [{"": list(size), "dtype": "int64", "below": network.below} for size in network.inputs]
     return network.inputs if len(network.inputs) > 1 else network.inputs[0]
 
 
@@ -224,8 +248,10 @@ def _seconds(network: Network) -> tuple[float, float]:
     found = []
     for _ in range(REPEATS):
         making, start = 0.0, time.process_time()
-        survey(factory, _shape(network))
+        survey(factory, _inputs(network))
         found.append((time.process_time() - start, making))
+        if found[0][0] > AT_ONCE:
+            break
     best, made = min(found)
     return round(best, 3), round(made, 3)
 

@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from prunas.graphs.layers import SELECTING, ChannelPad
+from prunas.graphs.layers import SELECTING, ChannelPad, HeadAttention
 
 __all__ = ["ADDITIONS", "ARITHMETIC", "FRESH", "FUNCTIONS", "IN_PLACE", "WORKING", "Tracer", "graph_of"]
 
@@ -20,6 +20,14 @@ aten = torch.ops.aten
 ADDITIONS = frozenset({operator.add, operator.iadd, torch.add, aten.add, aten.add_, "add", "add_"})
 IN_PLACE = frozenset({operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ipow})
 WORKING = (_ConvNd, nn.Linear, nn.MultiheadAttention)
+TRANSFORMERS = (
+    nn.TransformerEncoderLayer,
+    nn.TransformerEncoder,
+    nn.TransformerDecoderLayer,
+    nn.TransformerDecoder,
+    nn.Transformer,
+)
+"""Modules of torch.nn whose layers vary; torch.export goes into them."""
 FRESH = (*WORKING, _NormBase, nn.LayerNorm, nn.GroupNorm)
 """Layers whose output shares no memory with their input."""
 ARITHMETIC = frozenset({
@@ -121,7 +129,9 @@ class Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a module is one node of the graph."""
-        ours: tuple[type[nn.Module], ...] = (ChannelPad, *SELECTING.values())
+        ours: tuple[type[nn.Module], ...] = (ChannelPad, HeadAttention, *SELECTING.values())
+        if isinstance(m, TRANSFORMERS):
+            return False
         return isinstance(m, ours) or super().is_leaf_module(m, module_qualified_name)
 
 

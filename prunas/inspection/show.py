@@ -1,5 +1,6 @@
 """`show`: what a space lets vary and what a point of it costs. Torch-free once surveyed and counted."""
 
+import math
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
@@ -10,9 +11,9 @@ from prunas.architecture import Architecture
 from prunas.spaces.cache import remembered
 from prunas.spaces.space import SearchSpace
 from prunas.statistics.text import count
-from prunas.survey import Survey
+from prunas.survey import FIXED, Survey
 
-__all__ = ["ShowDocument", "show_document", "show_text"]
+__all__ = ["ShowDocument", "VaryingRow", "show_document", "show_text", "varying_share"]
 
 
 class GroupRow(TypedDict):
@@ -48,11 +49,20 @@ class BlockRow(TypedDict):
 
 
 class FrozenRow(TypedDict):
-    """What cannot vary, and why."""
+    """What cannot vary, and why; the parameters and MACs that never vary for it."""
 
     what: str
     why: str
     where: str
+    params: int
+    macs: int
+
+
+class VaryingRow(TypedDict):
+    """How much of the dense network is decided by widths or selections, as shares from 0 to 1."""
+
+    params: float
+    macs: float
 
 
 class PartRow(TypedDict):
@@ -83,6 +93,7 @@ class ShowDocument(TypedDict):
     gates: list[GateRow]
     blocks: list[BlockRow]
     stages: list[list[int]]
+    varying: VaryingRow
     frozen: list[FrozenRow]
 
 
@@ -138,8 +149,28 @@ def show_document(space: SearchSpace, arch: Architecture) -> ShowDocument:
             for block in survey.blocks
         ],
         "stages": [list(size) for size in survey.stages],
-        "frozen": [{"what": f.what, "why": f.why, "where": f.where} for f in survey.frozen],
+        "varying": varying_share(survey),
+        "frozen": [
+            {"what": f.what, "why": f.why, "where": f.where, "params": f.params, "macs": f.macs}
+            for f in sorted(survey.frozen, key=lambda frozen: (-frozen.params, -frozen.macs))
+        ],
     }
+
+
+def varying_share(survey: Survey) -> VaryingRow:
+    """The shares of the dense network's parameters and MACs in products of which a factor can vary."""
+    dense = [group.units for group in survey.groups]
+    total, varying = [0, 0], [0, 0]
+    for row in survey.rows:
+        forms = [i for i in (row.reads, row.writes) if i != FIXED]
+        size = math.prod(survey.size(i, dense) for i in forms)
+        varies = (
+            row.gate_reads or row.gate_writes or any(r.group != FIXED for i in forms for r in survey.forms[i])
+        )
+        for i, per_product in enumerate((row.params, row.macs)):
+            total[i] += size * per_product
+            varying[i] += size * per_product if varies else 0
+    return {"params": varying[0] / max(1, total[0]), "macs": varying[1] / max(1, total[1])}
 
 
 def _part(survey: Survey) -> PartRow | None:
@@ -199,8 +230,17 @@ def show_text(
         lines.append(
             f"{item['name']:<30} {item['channels']:>8} {item['dense']:>10} {item['stage']:>6}  gate{mark}"
         )
-    lines += ["", "frozen"]
-    lines += [f"  {item['what']}: {item['why']} [{item['where']}]" for item in document["frozen"]]
+    varying, dense = document["varying"], max(1, space.cost(Architecture(space.name, arch.network)).params)
+    lines += [
+        "",
+        f"{100 * varying['params']:.1f} % of the parameters and {100 * varying['macs']:.1f} % of the MACs "
+        "can vary",
+        "frozen   of the parameters",
+    ]
+    lines += [
+        f"{100 * item['params'] / dense:>7.2f} %  {item['what']}: {item['why']} [{item['where']}]"
+        for item in document["frozen"]
+    ]
     return "\n".join(lines)
 
 

@@ -18,7 +18,8 @@ from torch.nn.modules.conv import _ConvNd
 
 from prunas import __version__
 from prunas.architecture import Architecture
-from prunas.graphs.layers import SELECTING
+from prunas.errors import InputError
+from prunas.graphs.layers import SELECTING, HeadAttention
 from prunas.inspection.dense_source import DenseSource, definitions_of, dense_source, with_needed
 from prunas.spaces.space import SearchSpace
 from prunas.surgery.construct import CONSTRUCTORS, constructed_layers, made_by
@@ -153,7 +154,7 @@ def standalone_code(space: SearchSpace, arch: Architecture) -> str:
         arch: A point.
 
     Raises:
-        InputError: The point does not lie in this space.
+        InputError: The point does not lie in this space, or has an attention that torch has not.
     """
     space.check(arch)
     arch = space.canonical(arch)
@@ -222,6 +223,11 @@ def _tensors(module: _Module, dense: nn.Module, small: nn.Module, constructed: s
         counterpart = after.get(path)
         if id(owner) in constructed or counterpart is None:
             continue
+        if isinstance(counterpart, HeadAttention):
+            raise InputError(
+                f"{path!r} has another number of heads, or a narrower stream, than torch's attention can have, "
+                "and its code is not written out yet; build the network with prunas, or export it to ONNX"
+            )
         for name, tensor in (*owner.named_parameters(recurse=False), *owner.named_buffers(recurse=False)):
             smaller = getattr(counterpart, name, tensor)
             if smaller.shape != tensor.shape:

@@ -9,7 +9,7 @@ from prunas.architecture import Architecture
 from prunas.costs.counted import CostModel
 from prunas.errors import InputError
 from prunas.files import digest
-from prunas.graphs.layers import select
+from prunas.graphs.layers import refit_attention, select
 from prunas.surgery.construct import Factory, construct
 from prunas.surgery.masks import kernel_masks
 from prunas.surgery.remove import pass_through, without_branch
@@ -98,7 +98,8 @@ def shrink(
     net = construct(
         factory, survey.order, _counts(survey, widths, selected or {}), _counts(survey, dense, {})
     )
-    _fit_bare(net, survey, widths)
+    _fit(net, survey, widths)
+    _fit_attributes(net, survey, widths)
     return net
 
 
@@ -128,7 +129,7 @@ def _counts(survey: Survey, widths: Sequence[int], selected: Mapping[str, int]) 
     counts: dict[str, dict[str, int]] = {}
     for layer in survey.layers:
         reads, writes = selected.get(layer.path, sizes[layer.reads]), sizes[layer.writes]
-        if layer.kind == "conv":
+        if layer.kind in ("conv", "transposed"):
             counts[layer.path] = {"in_channels": reads, "out_channels": writes}
             if layer.depthwise:
                 counts[layer.path]["groups"] = reads
@@ -137,6 +138,8 @@ def _counts(survey: Survey, widths: Sequence[int], selected: Mapping[str, int]) 
         elif layer.kind == "norm":
             width = norms.get(layer.path, writes)
             counts[layer.path] = {"num_features": width, "num_channels": width, "normalized_shape": width}
+        elif layer.kind == "embedding":
+            counts[layer.path] = {"embedding_dim": writes}
         elif layer.kind == "prelu":
             counts[layer.path] = {"num_parameters": writes}
         else:
@@ -144,16 +147,18 @@ def _counts(survey: Survey, widths: Sequence[int], selected: Mapping[str, int]) 
     return counts
 
 
-def _fit_bare(net: nn.Module, survey: Survey, widths: Sequence[int]) -> None:
-    """Slices parameters and buffers that no constructor knows of, such as a layer scale."""
-    layers = survey.layer_at
+def _fit(net: nn.Module, survey: Survey, widths: Sequence[int]) -> None:
+    """Slices what no constructor made as wide: parameters such as a layer scale, and layers that were copied."""
+    dense = [group.units for group in survey.groups]
+    counts, made = _counts(survey, widths, {}), set(survey.order)
     for site in survey.sites:
         path, _, name = site.tensor.rpartition(".")
-        if path in layers:
-            continue
         owner = net.get_submodule(path)
-        tensor = getattr(owner, name)
-        size = survey.size(site.form, widths)
+        tensor, size = getattr(owner, name), survey.size(site.form, widths)
+        if tensor.shape[site.axis] == size or tensor.shape[site.axis] != survey.size(site.form, dense):
+            continue
+        if path in survey.layer_at and path in made:
+            continue  # the factory gave it another size, which is for the verification to see
         if size > tensor.shape[site.axis]:
             raise InputError(f"{site.tensor!r} belongs to no layer of torch's and cannot be wider than it is")
         narrow = tensor.detach().narrow(site.axis, 0, size).clone()
@@ -161,3 +166,24 @@ def _fit_bare(net: nn.Module, survey: Survey, widths: Sequence[int]) -> None:
             setattr(owner, name, nn.Parameter(narrow, tensor.requires_grad))
         else:
             owner.register_buffer(name, narrow, name not in owner._non_persistent_buffers_set)
+        for argument, count in counts.get(path, {}).items():
+            if isinstance(before := getattr(owner, argument, None), tuple):
+                setattr(owner, argument, (*before[:-1], count))
+            elif before is not None:
+                setattr(owner, argument, count)
+
+
+def _fit_attributes(net: nn.Module, survey: Survey, widths: Sequence[int]) -> None:
+    """Sets the numbers that modules keep, and lets attentions run with them."""
+    for attribute in survey.attributes or ():
+        module, size = net.get_submodule(attribute.module), survey.size(attribute.form, widths)
+        name, _, place = attribute.name.rstrip("]").partition("[")
+        before = getattr(module, name)
+        if place:
+            items = [*before[: int(place)], size, *before[int(place) + 1 :]]
+            setattr(module, name, type(before)(items))
+        else:
+            setattr(module, name, size)
+    for path in {site.tensor.rpartition(".")[0] for site in survey.sites}:
+        if isinstance(module := net.get_submodule(path), nn.MultiheadAttention):
+            refit_attention(module)

@@ -24,6 +24,7 @@ from prunas.plugins import foreign_code
 
 __all__ = [
     "CONSTRUCTORS",
+    "DerivedSize",
     "Factory",
     "construct",
     "constructed_layers",
@@ -39,8 +40,10 @@ CONSTRUCTORS: Mapping[type[nn.Module], tuple[str, ...]] = {
     nn.Linear: ("in_features", "out_features"),
     _NormBase: ("num_features",),
     nn.LayerNorm: ("normalized_shape",),
+    nn.RMSNorm: ("normalized_shape",),
     nn.GroupNorm: ("num_channels",),
     nn.PReLU: ("num_parameters",),
+    nn.Embedding: ("embedding_dim",),
     ChannelPad: ("extra",),
 }
 """Layers that take channel counts, and the names of those arguments."""
@@ -164,7 +167,7 @@ def construct(
     def visit(module: nn.Module, arguments: dict[str, Any]) -> None:
         path = order[len(constructed)] if len(constructed) < len(order) else ""
         constructed.append(module)
-        if not _as_expected(arguments, dense.get(path, {})):
+        if not _as_expected(arguments, dense.get(path, {}), counts.get(path, {})):
             raise _Unexpected(path)
         arguments.update(counts.get(path, {}))
 
@@ -179,6 +182,10 @@ def construct(
     return net
 
 
+class DerivedSize(InputError):
+    """A factory computes a size from the width of a layer that it made before, and not as that width itself."""
+
+
 class _Unexpected(InputError):  # `make_network` lets it pass
     """A layer is given another size than the dense network's."""
 
@@ -187,10 +194,16 @@ class _Unexpected(InputError):  # `make_network` lets it pass
         self.path = path
 
 
-def _as_expected(arguments: Mapping[str, Any], dense: Mapping[str, int]) -> bool:
-    """Whether a constructor is given the dense network's numbers."""
+def _as_expected(arguments: Mapping[str, Any], *expected: Mapping[str, int]) -> bool:
+    """Whether each number that a constructor is given is one of those expected.
+
+    That is the dense network's, or the new one, where the factory asks a layer that it made before for its width.
+    """
     return all(
-        dense.get(name, given) in (given, *(given if isinstance(given, Sequence) else ()))
+        any(
+            counts.get(name, given) in (given, *(given if isinstance(given, Sequence) else ()))
+            for counts in expected
+        )
         for name, given in arguments.items()
     )
 
@@ -220,7 +233,7 @@ def _different(
         _as_expected(arguments, dense.get(layer, {})) for layer, arguments in zip(order, given, strict=True)
     ):
         what = f"a size of {path!r}" if path else "which layers it makes"
-        return InputError(
+        return DerivedSize(
             f"the network's factory computes {what} from the size of a layer that it made before, and that one is "
             "narrowed; give it the sizes as numbers"
         )

@@ -12,6 +12,8 @@ from prunas.tracing.propagate import LabelPass
 
 __all__ = ["detour", "difference", "reshaped"]
 
+ARITHMETIC = frozenset({"floordiv", "truediv", "mul", "add", "sub"})
+"""What is done to a channel count, by the number of heads that an attribute holds, say."""
 SIZES = frozenset({"normalized_shape", "num_groups", "groups"})
 """Arguments of a layer's function that are sizes of its channels."""
 
@@ -88,7 +90,8 @@ def _arguments(node: fx.Node, labelled: LabelPass, place: dict[fx.Node, int]) ->
     if functional(node, labelled.modules):
         args = tuple(arg for arg, known in zip(args, FUNCTIONAL[name][1], strict=False) if known not in SIZES)
         kwargs = {key: value for key, value in kwargs.items() if key not in SIZES}
-    sized = name in RESHAPING  # their numbers are sizes, which show in the result
+    # Their numbers are sizes, which show in the result: of a view, or of one that is given what is computed here.
+    sized = name in RESHAPING or (name in ARITHMETIC and node in labelled.counts)
     if name in SPLITTING and isinstance(before := labelled.labels[node.all_input_nodes[0]], Channels):
         axis, ndim = along(node), labelled.values[node.all_input_nodes[0]].ndim
         sized = isinstance(axis, int) and axis % ndim == before.axis

@@ -273,6 +273,8 @@ class _Writer:
             return before[0][index]
         if name in DROPPED:
             return None
+        if name == "contiguous":  # is written down only where it copies, which the widths may decide
+            return before[0]
         args: Any = fx.node.map_arg(node.args, lambda n: self._resolved(values[n], node))
         kwargs: Any = fx.node.map_arg(node.kwargs, lambda n: self._resolved(values[n], node))
         if node.target is torch.ops.prunas.call.default:
@@ -280,6 +282,8 @@ class _Writer:
         if node.target in (torch.ops.aten.slice.Tensor, torch.ops.aten.select.int):
             return self._add(node, "call_function", operator.getitem, (args[0], _index(node)))
         target = node.target
+        if target is torch.ops.aten.view.default:
+            target = torch.ops.aten.reshape.default
         if isinstance(target, torch._ops.OpOverload):
             target = target.overloadpacket  # it is called as the torch function is, and named like it
         if target is torch.ops.aten.copy_ and args[1].target is torch.ops.aten.expand:

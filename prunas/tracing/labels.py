@@ -59,10 +59,12 @@ class Work:
     Attributes:
         positions: Output positions of every layer, summed over its calls.
         macs: Multiply-accumulates of the operations that are not understood, by node.
+        read: Input positions of the layers that multiply these, summed over their calls.
     """
 
     positions: Mapping[str, int]
     macs: Mapping[fx.Node, int]
+    read: Mapping[str, int]
 
 
 Labels = Channels | Spread | Bare | list["Channels | Spread | None"] | None

@@ -61,6 +61,7 @@ class Grouping:
         axes: Along every axis, the group of each channel (`FIXED` where it never varies) and its unit.
         forms: The same as forms.
         channels: The same as numbers of single channels, distinct even where they never vary.
+        holders: The index in `frozen` of what holds an axis, where something is reported to.
     """
 
     groups: tuple[Condensed, ...]
@@ -68,6 +69,7 @@ class Grouping:
     axes: dict[Axis, tuple[Vector, Vector]]
     forms: dict[Axis, ChannelMap]
     channels: dict[Axis, Vector]
+    holders: dict[Axis, int]
 
 
 class Ledger:
@@ -80,12 +82,14 @@ class Ledger:
         axes: Labels along every axis met so far, in the order of meeting.
         forbidden: Layers that may not vary, with the reason and the place.
         fixed_tensors: Parameters and buffers that may not be narrowed, likewise.
+        fixed_axes: Axes of parameters and buffers that may not be, likewise.
     """
 
     def __init__(self) -> None:
         self.axes: dict[Axis, Vector] = {}
         self.forbidden: dict[str, tuple[str, str]] = {}
         self.fixed_tensors: dict[str, tuple[str, str]] = {}
+        self.fixed_axes: dict[Axis, tuple[str, str]] = {}
         self._produced: list[tuple[str, int]] = []
         self._labels = 0
         self._ties: list[tuple[Vector, Vector]] = []
@@ -111,6 +115,17 @@ class Ledger:
             self.tie(self.axes[axis], labels, node)
         else:
             self.axes[axis] = labels
+
+    def follow(self, axis: Axis, labels: Vector, node: str) -> None:
+        """Notes that a number counts `labels`; others that it counts come and go with them."""
+        if axis in self.axes:
+            self.pair(self.axes[axis], labels, node)
+        else:
+            self.axes[axis] = labels
+
+    def count(self, axis: Axis, labels: Vector, node: str) -> None:
+        """Notes that the work of a node is proportional to the number of `labels`."""
+        self.axes.setdefault(axis, labels)
 
     def produce(self, axis: Axis, count: int, tiles: int, node: str) -> Vector:
         """The labels that `axis` produces, the same at every call: `count` fresh ones, repeated `tiles` times."""
@@ -142,6 +157,10 @@ class Ledger:
         """Holds the channels of a parameter or buffer fixed, wherever it is met."""
         self.fixed_tensors.setdefault(name, (why, place))
 
+    def keep_axis(self, name: str, axis: int, why: str, place: str) -> None:
+        """Holds the channels of one axis of a parameter or buffer fixed, wherever it is met."""
+        self.fixed_axes.setdefault((name, str(axis)), (why, place))
+
     def mix(self, labels: Vector) -> None:
         """Notes that a norm takes statistics over these channels."""
         self._mixed.append(labels)
@@ -156,10 +175,13 @@ class Ledger:
         channels = self._classes(self._ties)
         axes = {axis: classes[labels] for axis, labels in self.axes.items()}
         reasons = list(self._frozen)
-        for (owner, _), labels in self.axes.items():
+        for axis, labels in self.axes.items():
+            owner, _ = axis
             reasons += [
                 (labels, *held[owner]) for held in (self.forbidden, self.fixed_tensors) if owner in held
             ]
+            if axis in self.fixed_axes:
+                reasons.append((labels, *self.fixed_axes[axis]))
         held = np.full(len(classes), -1)
         for i in reversed(range(len(reasons))):
             held[classes[reasons[i][0]]] = i
@@ -192,17 +214,23 @@ class Ledger:
                 mask = masks.setdefault((why, place), np.zeros(len(classes), bool))
                 mask |= (held == i) & occurring
         listed = [(origins(mask), *reason) for reason, mask in masks.items() if mask.any()]
+        listed = [entry for entry in listed if entry[0]]
+        place_of = {(why, place): i for i, (_, why, place) in enumerate(listed)}
+        holders: dict[Axis, int] = {}
+        for axis, labels in self.axes.items():
+            for i in np.unique(held[classes[labels]]).tolist():
+                if i >= 0 and reasons[i][1:] in place_of:
+                    holders.setdefault(axis, place_of[reasons[i][1:]])
         return Grouping(
             groups=tuple(
                 Condensed(len(units), origins(group == i), i in mixed, i in concatenated)
                 for i, units in enumerate(members)
             ),
-            frozen=tuple(
-                Frozen(_listed(names), why, place or names[0]) for names, why, place in listed if names
-            ),
+            frozen=tuple(Frozen(_listed(names), why, place or names[0]) for names, why, place in listed),
             axes={axis: (group[row], unit[row]) for axis, row in axes.items()},
             forms={axis: _form(group[row], unit[row]) for axis, row in axes.items()},
             channels={axis: channels[labels] for axis, labels in self.axes.items()},
+            holders=holders,
         )
 
     def _classes(self, ties: list[tuple[Vector, Vector]]) -> Vector:
@@ -236,6 +264,14 @@ class Expectation(Ledger):
         if axis not in self.expected:
             raise Mismatch(node)
         self.tie(self.expected[axis], labels, node)
+
+    def follow(self, axis: Axis, labels: Vector, node: str) -> None:
+        """Compares where something is expected: another attribute may hold the same number by chance."""
+        if axis in self.expected:
+            self.tie(self.expected[axis], labels, node)
+
+    def count(self, axis: Axis, labels: Vector, node: str) -> None:
+        """Compares the number."""
 
     def produce(self, axis: Axis, count: int, tiles: int, node: str) -> Vector:
         """The expected labels."""

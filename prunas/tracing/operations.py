@@ -11,8 +11,10 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.modules.padding import _CircularPadNd, _ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd
 
 __all__ = [
+    "ALONG",
     "ATTENTION",
     "BINARY",
+    "COMPARISON",
     "CONCATENATION",
     "CONVOLUTIONS",
     "CREATION",
@@ -25,11 +27,14 @@ __all__ = [
     "POINTWISE_MODULES",
     "POOLING",
     "POOLING_MODULES",
+    "PRODUCTS",
     "RANDOM",
     "REDUCTION",
     "RESHAPING",
     "SHAPELESS",
     "SHAPE_KEEPING",
+    "STATISTICS",
+    "TRANSPOSED",
     "TRANSPOSITIONS",
     "VIEWS",
     "along",
@@ -41,6 +46,7 @@ __all__ = [
 ]
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 NORMS = (_BatchNorm, _InstanceNorm)
 """Norms that treat every channel by itself."""
 
@@ -56,8 +62,11 @@ POINTWISE = frozenset({
     "dropout1d", "dropout3d", "alpha_dropout", "feature_alpha_dropout",
     "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "sigmoid", "tanh", "hardswish",
     "hardsigmoid", "hardtanh", "softplus", "dropout", "dropout2d", "abs", "neg", "exp", "log", "sqrt", "rsqrt",
+    "sin", "cos", "tan", "sign", "erf", "log1p", "log2", "expm1", "reciprocal", "logsigmoid", "softsign",
+    "hardshrink", "softshrink", "tanhshrink", "threshold", "nan_to_num", "round", "floor", "ceil",
     "square", "clamp", "clip", "float", "half", "double", "to", "clone", "contiguous", "detach",
     "stochastic_depth", "feature_dropout", "alias", "fill", "zero", "zeros_like", "ones_like", "empty_like",
+    "bernoulli", "uniform", "normal", "rand_like", "randn_like", "full_like", "type_as",
 })  # fmt: skip
 RANDOM = frozenset({
     "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "stochastic_depth",
@@ -65,11 +74,16 @@ RANDOM = frozenset({
 """Element-wise functions that draw numbers in training and scale nothing by channel counts."""
 BINARY = frozenset({
     "add", "iadd", "sub", "isub", "mul", "imul", "div", "itruediv", "truediv", "maximum", "minimum", "pow",
-    "copy",
+    "copy", "rsub", "atan2", "fmod", "remainder",
 })  # fmt: skip
+COMPARISON = frozenset({
+    "where", "gt", "ge", "lt", "le", "eq", "ne", "greater", "less", "masked_fill", "lerp", "addcmul", "addcdiv",
+    "expand_as",
+})  # fmt: skip
+"""Functions of several tensors, element by element, whose result may look like none of them."""
 VIEWS = frozenset({
     "flatten", "view", "reshape", "permute", "transpose", "unsqueeze", "squeeze", "expand", "movedim", "swapaxes",
-    "swapdims", "moveaxis", "t", "unflatten", "channel_shuffle",
+    "swapdims", "moveaxis", "t", "unflatten", "channel_shuffle", "repeat", "tile", "reshape_as", "view_as",
 })  # fmt: skip
 """Movement that keeps every element and says where it goes by sizes and axes alone."""
 TRANSPOSITIONS = frozenset({
@@ -84,21 +98,28 @@ POOLING = frozenset({
     "upsample_nearest2d", "upsample_nearest3d", "upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d",
     "upsample_trilinear3d",
 })  # fmt: skip
-REDUCTION = frozenset({"mean", "sum", "amax", "amin"})
+REDUCTION = frozenset({"mean", "sum", "amax", "amin", "var", "std", "norm", "prod", "logsumexp"})
+STATISTICS = frozenset({"mean", "var", "std", "amax", "amin", "max", "min", "norm"})
+"""Reductions that may run over channels, if the result scales or shifts these again, as in a norm."""
+ALONG = frozenset({"softmax", "log_softmax", "cumsum", "cumprod", "softmin"})
+"""Functions that combine the elements along one axis and keep its extent."""
 CONCATENATION = frozenset({"cat", "concat", "concatenate"})
 DIFFERING = frozenset({"float", "half", "double", "to", "clone", "contiguous", "detach"})
 SHAPE_KEEPING = POINTWISE - DIFFERING
 """Functions whose result looks like their only tensor."""
-CREATION = frozenset({"new_zeros", "new_ones", "zeros", "ones"})
-RESHAPING = frozenset({"view", "reshape", "expand", "unflatten"})
+CREATION = frozenset({
+    "new_zeros", "new_ones", "new_empty", "new_full", "zeros", "ones", "empty", "full", "rand", "randn", "arange",
+})  # fmt: skip
+RESHAPING = frozenset({"view", "reshape", "expand", "unflatten", "reshape_as", "view_as"})
 SPLITTING = frozenset({"split", "split_with_sizes", "tensor_split", "chunk", "narrow"})
 """Movement that cuts along one axis."""
 MEASURED = RESHAPING | {"getitem", "split", "narrow"}
 """Movement that may take channel counts as arguments."""
 ATTENTION = frozenset({
-    "MultiheadAttention", "multi_head_attention_forward", "scaled_dot_product_attention",
-    "shifted_window_attention",
+    "MultiheadAttention", "multi_head_attention_forward", "shifted_window_attention",
 })  # fmt: skip
+PRODUCTS = frozenset({"matmul", "bmm", "scaled_dot_product_attention"})
+"""Functions that multiply tensors as matrices."""
 SHAPELESS = frozenset({
     "dim", "ndim", "dtype", "device", "layout", "is_cuda", "requires_grad", "is_floating_point", "get_device",
 })  # fmt: skip
@@ -108,14 +129,20 @@ FUNCTIONAL: dict[str, tuple[type[nn.Module] | tuple[type[nn.Module], ...], tuple
     "conv2d": (nn.Conv2d, ("input", "weight", "bias", "stride", "padding", "dilation", "groups")),
     "conv3d": (nn.Conv3d, ("input", "weight", "bias", "stride", "padding", "dilation", "groups")),
     "linear": (nn.Linear, ("input", "weight", "bias")),
+    "embedding": (nn.Embedding, ("input", "weight")),
     "batch_norm": (_BatchNorm, ("input", "running_mean", "running_var", "weight", "bias")),
     "layer_norm": (nn.LayerNorm, ("input", "normalized_shape", "weight", "bias")),
     "group_norm": (nn.GroupNorm, ("input", "num_groups", "weight", "bias")),
+    "rms_norm": (nn.RMSNorm, ("input", "normalized_shape", "weight", "eps")),
+    "instance_norm": (_InstanceNorm, ("input", "running_mean", "running_var", "weight", "bias")),
 }
 """Functions that do a layer's work, the layer whose parameters they may take, and the names of their arguments."""
 
-ATEN_BATCH_NORM = ("input", "weight", "bias", "running_mean", "running_var")
-"""The arguments of the operator, which torch.export writes down, in its own order."""
+ATEN: dict[Any, tuple[str, ...]] = {
+    torch.ops.aten.batch_norm: ("input", "weight", "bias", "running_mean", "running_var"),
+    torch.ops.aten.embedding: ("weight", "input"),
+}
+"""The arguments of operators, which torch.export writes down, where they stand in another order."""
 
 ELEMENTWISE_WEIGHTS = frozenset(
     {"embedding", "embedding_bag", "batch_norm", "layer_norm", "rms_norm", "prelu"}
@@ -150,8 +177,7 @@ def functional(node: fx.Node, modules: dict[str, nn.Module]) -> str:
     Subclasses of torch's layers often write their `forward` that way.
     """
     kind, names = FUNCTIONAL.get(operation(node), (nn.Module, ()))
-    if node.target is torch.ops.aten.batch_norm:
-        names = ATEN_BATCH_NORM
+    names = ATEN.get(node.target, names)
     given: dict[str, Any] = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
     if not isinstance(given.get("weight"), fx.Node):
         return ""

@@ -305,6 +305,8 @@ def in_whole(
             ),
             outside,
         ),
+        attributes=survey.attributes
+        and tuple(replaced(a, module=full(a.module) if a.module else part) for a in survey.attributes),
         part=Part(part, params, rest.macs, rest.activations, rest.uncounted, rest.why),
     )
 

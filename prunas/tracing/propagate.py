@@ -29,6 +29,7 @@ from prunas.tracing.operations import (
     ELEMENTWISE_WEIGHTS,
     FUNCTIONAL,
     POINTWISE_MODULES,
+    PRODUCTS,
     SHAPE_KEEPING,
     SHAPELESS,
     functional,
@@ -57,9 +58,6 @@ class LabelPass(PassState):
             given; the passes of one survey that count nothing share it.
         selecting: Positions of the inputs that pass, by the module path of the layer that selects them.
         counting: Whether multiply-accumulates are counted, which takes time.
-
-    Attributes:
-        macs: Multiply-accumulates in the batch of the operations that are not understood, by node; if counted.
     """
 
     def __init__(
@@ -72,11 +70,9 @@ class LabelPass(PassState):
         selecting: Mapping[str, Sequence[int]] = MappingProxyType({}),
         counting: bool = False,
     ) -> None:
-        super().__init__(net, graph, ledger, selecting)
+        super().__init__(net, graph, ledger, selecting, counting)
         self.example = example
-        self.macs: dict[fx.Node, int] = {}
         self.memo = {} if memo is None else memo
-        self.counting = counting
 
     def run(self) -> None:
         """Labels every node.
@@ -157,17 +153,35 @@ class LabelPass(PassState):
         rule = FUNCTIONS.get(name)
         if rule is None:
             raise self._not_understood(node, name)
+        if not self.entering(node).size and not (name in PRODUCTS and self.counting):
+            return None
+        if name in PRODUCTS:
+            self._count_product(node)
         return rule(self, node, value) if self.entering(node).size else None
+
+    def _count_product(self, node: fx.Node) -> None:
+        """Counts what a product of tensors multiplies, where running it has not."""
+        if self.counting and node not in self.macs:
+            _, macs = self._counted_macs(lambda: self._execute(node))
+            if macs:
+                self.macs[node] = macs
 
     def _label_module(self, node: fx.Node, path: str, value: Any) -> Labels:
         """The labels of a module's call, or of a function that does its work."""
         module = self.modules[path]
         if (why := altered(module)) and not isinstance(module, tuple(CONSTRUCTORS)):  # those are forbidden
             raise self._refused(node, why)
-        rule = rule_of(module) if isinstance(value, Tensor) else None
+        rule = (
+            rule_of(module)
+            if isinstance(value, Tensor) or isinstance(module, nn.MultiheadAttention)
+            else None
+        )
         if rule is None:
             raise self._not_understood(node, type(module).__name__)
-        labels = rule(self, node, value, path)
+        try:
+            labels = rule(self, node, value, path)
+        except Refused as why:
+            raise self._refused(node, str(why)) from None
         derived = altered(module) or parametrize.is_parametrized(module)
         if self.counting and derived and node.op == "call_module" and node in self.calls.get(path, ()):
             # What a hook multiplies, or what makes the weight.
@@ -229,7 +243,12 @@ class LabelPass(PassState):
         if not node.all_input_nodes or not is_tensor([*args, *kwargs.values()]):
             with torch.device("meta"):  # what it makes has no values either
                 return target(*args, **kwargs)
-        if name in FUNCTIONS or name in FUNCTIONAL or name == "getattr" or not is_tensor(args):
+        if (
+            (name in FUNCTIONS and name not in PRODUCTS)
+            or name in FUNCTIONAL
+            or name == "getattr"
+            or not is_tensor(args)
+        ):
             return target(*args, **kwargs)
         key = f"{id(target)} {fx.node.map_aggregate((args, kwargs), _described)}"
         if key not in self.memo:
@@ -250,7 +269,7 @@ class LabelPass(PassState):
 
 def known(name: str) -> bool:
     """Whether a function moves, reduces or maps elements, or reads its weights element by element."""
-    return name in FUNCTIONS or name in ELEMENTWISE_WEIGHTS
+    return (name in FUNCTIONS and name not in PRODUCTS) or name in ELEMENTWISE_WEIGHTS
 
 
 def _summands(layer: nn.Module) -> int:

@@ -104,7 +104,7 @@ def unfollowed(
                 reader = type(module).__name__ if module else operation(node)
                 held = ledger.forbidden.get(name.rpartition(".")[0])
                 why, place = held or (f"{reader} reads it and is not followed", where(node))
-                reasons.setdefault(name, Frozen(name, why, place))
+                reasons.setdefault(name, Frozen(name, why, place, weight.numel()))
     return list(reasons.values())
 
 

@@ -54,7 +54,8 @@ def find_stages(inference: LabelPass, called: Sequence[str]) -> Stages:
     for path in called:
         for node in inference.calls.get(path, ()):
             last = isinstance(inference.modules[path], nn.Linear | nn.LayerNorm)
-            size[path] = tuple(values[node].shape[1:-1] if last else values[node].shape[2:])
+            value = values[node][0] if isinstance(values[node], tuple) else values[node]
+            size[path] = tuple(value.shape[1:-1] if last else value.shape[2:])
     taken = dict(size)
     for join, nodes in _regions(inference):
         inside = [path for path in size if not nodes.isdisjoint(inference.calls.get(path, ()))]

@@ -5,13 +5,17 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor, fx, nn
 
-from prunas.tracing.labels import Channels, Labels, Refused, vectors
+from prunas.tracing.labels import Channels, Labels, Refused, Spread, vectors
 from prunas.tracing.ledger import NOTHING, Ledger, Vector
 from prunas.tracing.operations import operation, where
 
-__all__ = ["PassState"]
+__all__ = ["Grid", "PassState"]
+
+Grid = npt.NDArray[np.int64]
+"""Labels along all axes of a tensor, with extent 1 where they do not vary."""
 
 
 class PassState:
@@ -22,13 +26,18 @@ class PassState:
         graph: Its graph.
         ledger: Where labels are entered; a checking ledger raises `Mismatch`.
         selecting: Positions of the inputs that pass, by the module path of the layer that selects them.
+        counting: Whether multiply-accumulates are counted, which takes time.
 
     Attributes:
         modules: The network's modules by path.
         called: Layers met, in order, with the number of output positions in the batch summed over their calls.
+        read: The same of input positions, for the layers that multiply these.
         calls: The nodes that call each layer.
+        met: Nodes in which a parameter or buffer meets channels one by one, with its name.
+        indexed: Parameters and buffers whose rows are looked up by an index that is itself a tensor.
         values: Value of each node on the meta device.
         labels: Labels of each node.
+        macs: Multiply-accumulates in the batch of operations that are no layer's, by node; if counted.
         counts: Which scalars are channel counts; for a whole shape, one entry per axis.
     """
 
@@ -38,14 +47,20 @@ class PassState:
         graph: fx.Graph,
         ledger: Ledger,
         selecting: Mapping[str, Sequence[int]] = MappingProxyType({}),
+        counting: bool = False,
     ) -> None:
+        self.counting = counting
+        self.macs: dict[fx.Node, int] = {}
         self.net = net
         self.graph = graph
         self.ledger = ledger
         self.selecting = selecting
         self.modules = dict(net.named_modules())
         self.called: dict[str, int] = {}
+        self.read: dict[str, int] = {}
         self.calls: dict[str, list[fx.Node]] = {}
+        self.met: set[tuple[fx.Node, str]] = set()
+        self.indexed: set[str] = set()
         self.values: dict[fx.Node, Any] = {}
         self.labels: dict[fx.Node, Labels] = {}
         self.counts: dict[fx.Node, Vector | tuple[Vector | None, ...]] = {}
@@ -74,6 +89,19 @@ class PassState:
         for before in node.all_input_nodes:
             for labels in (*vectors(self.labels[before]), self.counted(before)):
                 self.ledger.freeze(labels, why, where(node))
+
+    def grid(self, node: fx.Node, ndim: int) -> Grid | None:
+        """The labels of a tensor along all axes, leading ones added up to `ndim`; None if it has none."""
+        labels = self.labels[node]
+        if isinstance(labels, Channels):
+            extents = [1] * self.values[node].ndim
+            extents[labels.axis] = len(labels.labels)
+            grid = labels.labels.reshape(extents)
+        elif isinstance(labels, Spread):
+            grid = labels.labels.numpy()
+        else:
+            return None
+        return grid.reshape((*(1,) * (ndim - grid.ndim), *grid.shape))
 
     def tile(self, channels: Vector, groups: int, node: fx.Node) -> Vector:
         """Pairs equal positions of equal parts: a unit is one channel of every part. Returns the first part."""

@@ -24,6 +24,7 @@ class Terms:
         form: The index of a form.
         gates: Where layers select their inputs.
         blocks: Which branches can be removed.
+        read: Input positions of the layers that multiply these, for one image.
 
     Attributes:
         axes: The channel axes, in the order of the layers.
@@ -37,7 +38,9 @@ class Terms:
         form: Callable[[ChannelMap], int],
         gates: Sequence[Gate],
         blocks: Sequence[Block],
+        read: Mapping[str, int],
     ) -> None:
+        self.read = read
         self.net, self.grouping, self.form = net, grouping, form
         self.modules = dict(net.named_modules())
         self.gates = {gate.name for gate in gates}
@@ -60,12 +63,18 @@ class Terms:
         path, within = layer.path, self.within.get(layer.path, ())
         module = self.modules[path]
         parameters = dict(module.named_parameters(recurse=False))
-        multiplies = layer.kind in ("conv", "linear")
+        if layer.kind == "embedding":
+            weight = parameters["weight"]
+            self.axes.append(ChannelAxis(f"{path}.weight", 1, layer.writes))
+            if self.first_met(weight):
+                self.products.append(CostTerm(path, FIXED, layer.writes, len(weight), 0, blocks=within))
+            return
+        multiplies = layer.kind in ("conv", "linear", "transposed")
         vectors = 0
         for name, tensor in (*parameters.items(), *module.named_buffers(recurse=False)):
             if name not in FOLLOWING:
                 continue
-            if tensor.ndim:
+            if tensor.ndim and not (layer.kind == "transposed" and name == "weight"):
                 self.axes.append(ChannelAxis(f"{path}.{name}", 0, layer.writes))
             first = self.first_met(tensor)
             if name == "weight" and multiplies:
@@ -83,9 +92,12 @@ class Terms:
     def add_weight(self, layer: Layer, first: bool) -> None:
         """The weight of a convolution or linear layer; `first` says whether it adds parameters."""
         path, reads, area = layer.path, self.inner(layer.path), math.prod(layer.kernel)
-        if (path, "inner") in self.grouping.forms:
-            self.axes.append(ChannelAxis(f"{path}.weight", 1, reads))
-        params, macs = area if first else 0, area * layer.positions
+        transposed, full = layer.kind == "transposed", (path, "inner") in self.grouping.forms
+        if transposed:  # its weight has the inputs first
+            self.axes.append(ChannelAxis(f"{path}.weight", 0, reads if full else layer.writes))
+        if full:
+            self.axes.append(ChannelAxis(f"{path}.weight", 1, layer.writes if transposed else reads))
+        params, macs = area if first else 0, area * (self.read[path] if transposed else layer.positions)
         gate = path if path in self.gates else None
         within, conv = self.within.get(path, ()), layer.kind == "conv"
         self.products.append(CostTerm(path, reads, layer.writes, params, macs, gate, None, within, conv))
@@ -97,19 +109,24 @@ class Terms:
 
     def add_rest(self) -> None:
         """The parameters and buffers of no layer: some have a channel axis, such as a layer scale."""
-        bare = {
-            name: (int(axis), form) for (name, axis), form in self.grouping.forms.items() if axis.isdigit()
-        }
+        bare: dict[str, dict[int, ChannelMap]] = {}
+        for (name, side), channels in self.grouping.forms.items():
+            if side.isdigit():
+                bare.setdefault(name, {})[int(side)] = channels
         rest: Counter[tuple[int, ...]] = Counter()
         for name, tensor in (*self.net.named_parameters(), *self.net.named_buffers()):
             within = self.within.get(name, self.within.get(name.rpartition(".")[0], ()))
             first = self.first_met(tensor)
             if name in bare:
-                axis, form = bare[name]
-                self.axes.append(ChannelAxis(name, axis, self.form(form)))
+                axes = {axis: self.form(channels) for axis, channels in sorted(bare[name].items())}
+                self.axes += [ChannelAxis(name, axis, form) for axis, form in axes.items()]
+                size = tensor.numel() // math.prod(tensor.shape[axis] for axis in axes)
+                writes, reads = (*axes.values(), FIXED)[:2]
                 if first:
-                    size = tensor.numel() // tensor.shape[axis]
-                    self.products.append(CostTerm(name, FIXED, self.form(form), size, 0, blocks=within))
+                    self.products.append(CostTerm(name, reads, writes, size, 0, blocks=within))
+                if name in self.read:  # a projection of queries, keys or values, or of all three
+                    heads = self.form(self.grouping.forms[name.rpartition(".")[0], "writes"])
+                    self.products.append(CostTerm(name, reads, heads, 0, self.read[name], blocks=within))
             elif first:
                 rest[within] += tensor.numel()
         self.products += [
@@ -118,7 +135,13 @@ class Terms:
         ]
 
     def add_operations(self, macs: Mapping[fx.Node, int], branches: Sequence[Sequence[fx.Node]]) -> None:
-        """The multiply-accumulates of operations that are not understood; `branches` are those of the blocks."""
+        """The multiply-accumulates of operations that are no layer's; `branches` are those of the blocks."""
         for node, count in macs.items():
             within = tuple(i for i, nodes in enumerate(branches) if node in nodes)
-            self.products.append(CostTerm(node.name, FIXED, FIXED, 0, count, blocks=within))
+            channels = self.grouping.forms.get((node.name, "product"))
+            if channels is None:
+                self.products.append(CostTerm(node.name, FIXED, FIXED, 0, count, blocks=within))
+                continue
+            size = sum(run.length * run.repeat for run in channels)
+            form = self.form(channels)
+            self.products.append(CostTerm(node.name, FIXED, form, 0, count // size, blocks=within))

@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from prunas.graphs.structure import structure
 from prunas.surgery.assemble import select_inputs, shrink
-from prunas.surgery.construct import Factory
+from prunas.surgery.construct import DerivedSize, Factory
 from prunas.surgery.remove import pass_through, without_branch
 from prunas.surgery.weights import gated_axes
 from prunas.survey import FIXED, Block, Survey
@@ -94,6 +94,9 @@ def failure(
         net = on_meta(lambda: shrink(factory, draft, widths, counts))
     except Untraceable as error:
         return Failure(f"a narrowed network fails: {error.why}", error.place, made=False)
+    except DerivedSize:
+        why = "the network's factory computes the size of another layer from it; give that size as a number"
+        return Failure(why, made=False)
     try:
         selecting = select_inputs(net, draft, selected)
         if path := _misshapen(net, draft, widths, selected):

@@ -33,7 +33,7 @@ def work_of_one_image(net: nn.Module, trace: Trace, labelled: LabelPass) -> Work
             return None  # it may not take a single image: squeeze() then takes the batch away
 
     if (one := counted(1)) is not None:
-        return Work(one.called, one.macs)
+        return Work(one.called, one.macs, one.read)
     some, twice = counted(BATCH), counted(2 * BATCH)
     if some is None or twice is None or detour(some.graph, twice.graph) is not None:
         raise InputError(
@@ -50,4 +50,5 @@ def work_of_one_image(net: nn.Module, trace: Trace, labelled: LabelPass) -> Work
     return Work(
         {path: of_one(count, twice.called[path]) for path, count in some.called.items()},
         {node: count for node, count in macs.items() if count},
+        {path: of_one(count, twice.read[path]) for path, count in some.read.items()},
     )

@@ -18,8 +18,8 @@ PAGES = [
 KNOWN = site_pages(reference.PAGES)
 COMMANDS = {name: command for name, command, _ in reference.commands()}
 RUN_ELSEWHERE = {  # by tests of their own, at small budgets
-    "agents.md", "evaluators.md", "export.md", "looking.md", "own-data.md", "own-network.md", "own-weights.md", "plugins.md",
-    "python.md", "recipes.md", "retraining.md", "scores.md", "shrink.md", "tasks.md",
+    "agents.md", "evaluators.md", "export.md", "looking.md", "own-data.md", "own-network.md", "own-weights.md",
+    "attention.md", "plugins.md", "python.md", "recipes.md", "retraining.md", "scores.md", "shrink.md", "tasks.md",
 }  # fmt: skip
 
 

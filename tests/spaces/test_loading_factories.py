@@ -108,18 +108,28 @@ def test_a_file_knows_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [width.dense for width in prunas.load_space(str(tmp_path / "mine.toml")).dimensions] == [5]
 
 
-def test_a_size_read_off_a_layer_is_told_of_a_file_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("layers", "varying"),
+    [
+        ("nn.Flatten(), nn.Linear(36 * conv.out_channels, 10)", ["0"]),
+        (
+            "nn.Flatten(), nn.Linear(36 * 8, conv.out_channels // 2), nn.Linear(4, 6), nn.Linear(6, 10)",
+            ["3", "4"],
+        ),
+    ],
+)
+def test_a_size_read_off_a_layer_may_be_that_of_the_point(
+    tmp_path: Path, layers: str, varying: list[str]
+) -> None:
     (tmp_path / "net.py").write_text(
         "from torch import nn\n\n"
         "def make():\n"
         "    conv = nn.Conv2d(1, 8, 3)\n"
-        "    return nn.Sequential(conv, nn.ReLU(), nn.Flatten(), nn.Linear(36 * conv.out_channels, 10))\n"
+        f"    return nn.Sequential(conv, nn.ReLU(), {layers})\n"
     )
     (tmp_path / "mine.toml").write_text('network = "net.py:make"\ninput = [1, 8, 8]\ndata = "digits"\n')
-    with pytest.raises(
-        InputError, match="computes a size of '3' from the size of a layer that it made before"
-    ):
-        prunas.load_space(str(tmp_path / "mine.toml"))
+    space = prunas.load_space(str(tmp_path / "mine.toml"))
+    assert [width.name for width in space.dimensions] == varying
 
 
 def test_all_that_is_imported_from_beside_is_known(tmp_path: Path) -> None:

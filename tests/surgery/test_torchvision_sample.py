@@ -38,7 +38,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, tuple[int, ...]]] = {
             image_size=16, patch_size=4, num_layers=2, num_heads=2, hidden_dim=12, mlp_dim=20, num_classes=5,
         ),
         16,
-        (2, 40, 2, 0, 4),
+        (5, 56, 4, 3, 4),
     ),
     "swin": (partial(torchvision.models.SwinTransformer, **SWIN), 32, (3, 256, 3, 0, 6)),
     "swin v2": (

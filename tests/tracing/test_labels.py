@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from prunas.architecture import Architecture
+from prunas.costs.counted import CostModel
 from prunas.survey import FIXED, Frozen, Span, Survey
 from prunas.tracing.survey import survey
 from tests.tracing.small import check_points
@@ -77,6 +79,8 @@ POINTWISE = {
     "slices of the map": lambda x: torch.cat((x[:, :, :2], x[..., 2:, :]), 2),
     "chunks of the map": lambda x: x.chunk(2, 2)[0] + x.chunk(2, 2)[1],
     "batch norm like": lambda x: (x - x.mean((0, 2, 3), keepdim=True)) / 2,
+    "stacked": lambda x: torch.stack((x, x)).mean(0),
+    "softmax over the map": lambda x: x.flatten(2).softmax(-1).view(x.shape),
     "its number of axes": lambda x: x * x.dim() + x.ndim,
 }
 
@@ -93,9 +97,9 @@ def test_operations_that_leave_channels_alone(name: str) -> None:
 
 
 HELD = {
-    "softmax over channels": (lambda x: x.softmax(1), "softmax is not understood"),
+    "softmax over channels": (lambda x: x.softmax(1), "softmax runs over channels"),
     "an unknown function": (lambda x: torch.erfinv(x.tanh() / 2), "erfinv is not understood"),
-    "mean over channels": (lambda x: x.mean(1, keepdim=True) + x, "mean runs over channels"),
+    "sum over channels": (lambda x: x.sum(1, keepdim=True) + x, "sum runs over channels"),
     "sum over everything": (lambda x: x + x.sum(), "sum runs over channels"),
     "shuffle by numbers": (
         lambda x: x.view(x.shape[0], 2, 4, 4, 4).transpose(1, 2).reshape(x.shape),
@@ -144,8 +148,8 @@ HELD = {
         "mean runs over channels",
     ),
     "channels on two axes": (
-        lambda x: x[..., :1, :1] * x[..., 0, 0][:, None, :, None].mean((2,), keepdim=True),
-        "mean runs over channels",
+        lambda x: x[..., :1, :1] * x[..., 0, 0][:, None, :, None].sum((2,), keepdim=True),
+        "sum runs over channels",
     ),
     "crossed axes": (
         lambda x: (x[..., 0, 0][:, :, None] * x[..., 0, 0][:, None, :]).mean(2)[..., None, None],
@@ -163,7 +167,6 @@ HELD = {
         lambda x: x * x.new_ones(1, x.shape[1], 1, 1),
         "a channel count becomes a value",
     ),
-    "stacked": (lambda x: torch.stack((x, x)).mean(0), "stack is not understood"),
 }
 
 
@@ -401,7 +404,7 @@ def test_an_opaque_tensor_that_takes_a_shape_holds_it() -> None:
     made = survey(Case, SHAPE)
     assert widths(made) == {}
     assert {f.what: f.why for f in reasons(made)} == {
-        "side": "softmax is not understood",
+        "side": "softmax runs over channels",
         "first": "a channel count becomes a value",
     }
 
@@ -548,7 +551,7 @@ def test_other_dimensions() -> None:
     assert widths(check_points(Case, (3, 10))) == {"first": 8}
 
 
-def test_attention_is_held_and_its_work_is_counted() -> None:
+def test_attention_varies_and_its_work_is_counted() -> None:
     class Case(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -564,15 +567,11 @@ def test_attention_is_held_and_its_work_is_counted() -> None:
             )
 
     made = survey(Case, (5, 4))
-    assert widths(made) == {}
-    assert {f.what: f.why for f in reasons(made)} == {
-        "first": "MultiheadAttention is not understood: heads stay, their number is an attribute of the module, "
-        "their size sets the scale",
-        "up": "einsum is not understood",
-        "attention.in_proj_weight": "MultiheadAttention reads it and is not followed",
-        "attention.out_proj.weight": "MultiheadAttention reads it and is not followed",
-    }
+    assert widths(made) == {"first": 8, "attention": 2, "attention.out_proj": 8}
+    assert {f.what: f.why for f in reasons(made)} == {"up": "einsum is not understood"}
     rows = {row.layer: (row.params, row.macs) for row in made.rows if row.macs and row.reads == FIXED}
-    # in and out projections 5 x 8 x (24 + 8), scores and weighted sums 2 heads x 2 x 5 x 5 x 4; then 5 x 12 x 12
-    assert rows == {"attention": (0, 5 * 8 * 32 + 2 * 2 * 5 * 5 * 4), "matmul": (0, 5 * 12 * 12)}
-    assert sum(row.params for row in made.rows if row.layer == "other parameters") == 8 * 24 + 24 + 8 * 8 + 8
+    # scores and weighted sums, 2 x 5 x 5 for each of the 8 channels of the heads; then 5 x 12 x 12
+    assert rows == {"attention": (0, 2 * 5 * 5), "matmul": (0, 5 * 12 * 12)}
+    assert CostModel(made).of(Architecture("t", made.fingerprint)).macs == (
+        5 * (4 * 8 + 8 * 24 + 8 * 8 + 8 * 12 + 12 * 2) + 8 * 2 * 5 * 5 + 5 * 12 * 12
+    )

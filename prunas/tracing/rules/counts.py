@@ -7,7 +7,8 @@ from torch import fx
 
 from prunas.tracing.labels import Channels, Spread, axes_of, is_tensor, vectors
 from prunas.tracing.ledger import Vector
-from prunas.tracing.operations import MEASURED, SHAPELESS, where
+from prunas.tracing.operations import MEASURED, RESHAPING, SHAPELESS, where
+from prunas.tracing.rules import numbers
 from prunas.tracing.state import PassState
 
 __all__ = ["follow", "measure"]
@@ -49,8 +50,34 @@ def follow(state: PassState, node: fx.Node, name: str, value: Any) -> bool:
     source = state.labels[state.source(node)] if name in MEASURED else None
     if isinstance(source, Channels | Spread) and np.isin(channels, vectors(source)[0]).all():
         return True
+    if (
+        name in RESHAPING
+        and isinstance(source, Channels | Spread)
+        and _by_heads(state, node, source, channels)
+    ):
+        return True
     if isinstance(source, Channels) and len(source.labels) == len(channels):
         state.ledger.tie(source.labels, channels, node.name)  # one stream takes another one's shape
     else:
         state.ledger.freeze(channels, "a channel count becomes a value", where(node))
     return True
+
+
+def _by_heads(state: PassState, node: fx.Node, source: Channels | Spread, channels: Vector) -> bool:
+    """Pairs channels that another stream's number cuts into heads, or puts together again; whether it does.
+
+    In `qkv.reshape(b, n, 3, self.num_heads, c // self.num_heads)` a head goes with as many channels of the stream
+    that `c` counts.
+    """
+    (labels,) = vectors(source)
+    sizes = node.args[1] if isinstance(node.args[1], list | tuple) else node.args[1:]
+    if not len(channels):
+        return False
+    if any(numbers.has_heads(state, node, size) for size in sizes) and not len(labels) % len(channels):
+        state.ledger.pair(channels, labels[: len(channels)], node.name)
+        return True
+    shape, size = state.values[state.source(node)].shape, len(channels) // len(labels)
+    if isinstance(source, Channels) and size > 1 and shape[source.axis + 1 :] == (size,):
+        state.ledger.pair(channels, np.repeat(labels, size), node.name)
+        return True
+    return False

@@ -10,10 +10,21 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from prunas.graphs.layers import ChannelPad
 from prunas.tracing.labels import Channels, Labels, Refused
-from prunas.tracing.operations import CONVOLUTIONS, has_batch
+from prunas.tracing.ledger import NOTHING
+from prunas.tracing.operations import CONVOLUTIONS, TRANSPOSED, has_batch
 from prunas.tracing.state import PassState
 
-__all__ = ["channel_norm", "channel_pad", "convolution", "group_norm", "layer_norm", "linear", "prelu"]
+__all__ = [
+    "channel_norm",
+    "channel_pad",
+    "convolution",
+    "embedding",
+    "group_norm",
+    "layer_norm",
+    "linear",
+    "prelu",
+    "transposed",
+]
 
 
 def linear(state: PassState, node: fx.Node, value: Tensor, path: str) -> Channels:
@@ -40,6 +51,40 @@ def convolution(state: PassState, node: fx.Node, value: Tensor, path: str) -> Ch
         state.ledger.occur((path, "inner"), state.tile(channels, conv.groups, node), node.name)
         written = state.ledger.produce(writes, filters, conv.groups, node.name)
     return Channels(axis, written)
+
+
+def transposed(state: PassState, node: fx.Node, value: Tensor, path: str) -> Channels:
+    """A transposed convolution begins new labels, a depthwise one keeps those it reads.
+
+    It multiplies every position of its input by the whole kernel, so that its inputs are what is counted.
+    """
+    conv = state.modules[path]
+    assert isinstance(conv, TRANSPOSED)
+    depthwise = state.ledger.is_depthwise(path, conv)
+    if conv.groups > 1 and not (depthwise and conv.out_channels == conv.in_channels):
+        raise Refused("a transposed convolution in groups is not understood")
+    axis = value.ndim - 1 - len(conv.kernel_size)
+    channels = state.enter_layer(node, path, value, axis - value.ndim)
+    given = state.values[state.source(node)]
+    state.read[path] = state.read.get(path, 0) + given.numel() // given.shape[axis]
+    if depthwise:
+        state.ledger.occur((path, "writes"), channels, node.name)
+        return Channels(axis, channels)
+    state.ledger.occur((path, "inner"), channels, node.name)
+    return Channels(axis, state.ledger.produce((path, "writes"), conv.out_channels, 1, node.name))
+
+
+def embedding(state: PassState, node: fx.Node, value: Tensor, path: str) -> Channels:
+    """An embedding begins new labels along an axis behind those of the indices that it looks up."""
+    table = state.modules[path]
+    assert isinstance(table, nn.Embedding)
+    if table.max_norm is not None:
+        raise Refused("an embedding that changes its rows is not understood")
+    state.ledger.occur((path, "reads"), NOTHING, node.name)
+    state.called.setdefault(path, 0)
+    state.calls.setdefault(path, []).append(node)
+    written = state.ledger.produce((path, "writes"), table.embedding_dim, 1, node.name)
+    return Channels(value.ndim - 1, written)
 
 
 def channel_norm(state: PassState, node: fx.Node, value: Tensor, path: str) -> Channels:

@@ -11,12 +11,24 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from prunas.tracing.labels import Channels, Labels, Refused, Spread, axes_of, vectors
+from prunas.tracing.labels import Bare, Channels, Labels, Refused, Spread, axes_of, vectors
 from prunas.tracing.ledger import Vector
 from prunas.tracing.operations import PARTS, RESHAPING, TRANSPOSITIONS, operation, where
+from prunas.tracing.rules import numbers, parameters
 from prunas.tracing.state import PassState
 
-__all__ = ["concatenate", "flatten", "move", "shuffle", "unflatten"]
+__all__ = [
+    "concatenate",
+    "depth_to_space",
+    "flatten",
+    "move",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "shuffle",
+    "space_to_depth",
+    "stack",
+    "unflatten",
+]
 
 
 def move(state: PassState, node: fx.Node, value: Any) -> Labels:
@@ -30,6 +42,8 @@ def move(state: PassState, node: fx.Node, value: Any) -> Labels:
             raise Refused(f"{name} of several tensors")
         return labels[rest[0]]
     options = {key: option for key, option in named.items() if key != "input"}
+    if name in ("reshape_as", "view_as"):
+        return _like(state, node, value)
     if name == "channel_shuffle":
         return _shuffled(state, node, *rest, **options)
     if name == "getattr":
@@ -58,7 +72,7 @@ def shuffle(state: PassState, node: fx.Node, value: Tensor, path: str) -> Channe
     return _shuffled(state, node, module.groups)
 
 
-def concatenate(state: PassState, node: fx.Node, value: Tensor) -> Channels:
+def concatenate(state: PassState, node: fx.Node, value: Tensor) -> Channels | Spread:
     """Tensors joined along their channels keep their labels side by side; along another axis they are tied."""
     parts = node.args[0] if node.args else node.kwargs.get("tensors")
     dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", node.kwargs.get("axis", 0))
@@ -68,9 +82,12 @@ def concatenate(state: PassState, node: fx.Node, value: Tensor) -> Channels:
         operands = list(zip(several, state.values[parts], strict=True)) if isinstance(several, list) else []
     else:
         operands = [(state.labels[part], state.values[part]) for part in cast(Sequence[fx.Node], parts)]
+    axis = cast(int, dim) % value.ndim
+    if operands and all(isinstance(labels, Spread) for labels, _ in operands):
+        return _side_by_side([(cast(Spread, labels).labels, tensor) for labels, tensor in operands], axis)
     if not operands or any(isinstance(labels, Spread) for labels, _ in operands):
         raise Refused("what it concatenates cannot be followed")
-    axis = cast(int, dim) % value.ndim
+    operands = _met(state, node, operands, axis)
     labelled = [labels for labels, _ in operands if isinstance(labels, Channels)]
     if all(labels.axis == axis for labels in labelled):
         pieces = [
@@ -88,6 +105,127 @@ def concatenate(state: PassState, node: fx.Node, value: Tensor) -> Channels:
     for labels in labelled[1:]:
         state.ledger.tie(labelled[0].labels, labels.labels, node.name)
     return labelled[0]
+
+
+def _side_by_side(parts: Sequence[tuple[Tensor, Tensor]], axis: int) -> Spread:
+    """Labels that lie along several axes, joined along one of them, such as the halves of what is in a head.
+
+    Args:
+        parts: The labels of each tensor, and the tensor.
+        axis: Along which they are joined.
+    """
+    others = [labels.narrow(axis, 0, 1).shape for labels, _ in parts]
+    shape = list(np.broadcast_shapes(*others))
+    pieces = []
+    for labels, tensor in parts:
+        shape[axis] = tensor.shape[axis]
+        pieces.append(labels.expand(shape))
+    return Spread(torch.cat(pieces, axis))
+
+
+def stack(state: PassState, node: fx.Node, value: Tensor) -> Labels:
+    """Tensors stacked along a new axis: their channels are tied."""
+    parts = node.args[0] if node.args else node.kwargs.get("tensors")
+    dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+    if not isinstance(parts, list | tuple):
+        raise Refused("what it stacks cannot be followed")
+    new = cast(int, dim) % value.ndim
+    before = [(state.labels[part], state.values[part]) for part in cast(Sequence[fx.Node], parts)]
+    labelled = [labels for labels, _ in _met(state, node, before, None)]
+    first = labelled[0]
+    if not isinstance(first, Channels) or any(
+        not isinstance(labels, Channels) or labels.axis != first.axis for labels in labelled
+    ):
+        raise Refused("stacked with tensors of fixed size")
+    for labels in labelled[1:]:
+        assert isinstance(labels, Channels)
+        state.ledger.tie(first.labels, labels.labels, node.name)
+    return Channels(first.axis + 1 if new <= first.axis else first.axis, first.labels)
+
+
+def _met(
+    state: PassState, node: fx.Node, operands: list[tuple[Labels, Any]], joined: int | None
+) -> list[tuple[Labels, Any]]:
+    """Operands that are joined along another axis than their channels: parameters among them take the channels.
+
+    Args:
+        state: The pass.
+        node: The node that joins them.
+        operands: Labels and values.
+        joined: The axis along which they are joined; None if it is a new one.
+    """
+    first = next((labels for labels, _ in operands if isinstance(labels, Channels)), None)
+    if first is None or first.axis == joined:
+        return operands
+    met: list[tuple[Labels, Any]] = []
+    for labels, tensor in operands:
+        if isinstance(labels, Bare):
+            parameters.meet(state, node, labels, first.axis, first.labels)
+            labels = first
+        met.append((labels, tensor))
+    return met
+
+
+def pixel_shuffle(state: PassState, node: fx.Node, value: Tensor, path: str) -> Channels:
+    """An `nn.PixelShuffle`."""
+    return _to_space(state, node, int(cast(Any, state.modules[path]).upscale_factor))
+
+
+def pixel_unshuffle(state: PassState, node: fx.Node, value: Tensor, path: str) -> Channels:
+    """An `nn.PixelUnshuffle`."""
+    return _to_depth(state, node, int(cast(Any, state.modules[path]).downscale_factor))
+
+
+def depth_to_space(state: PassState, node: fx.Node, value: Tensor) -> Channels:
+    """The function `pixel_shuffle`."""
+    return _to_space(state, node, _factor(node, "upscale_factor"))
+
+
+def space_to_depth(state: PassState, node: fx.Node, value: Tensor) -> Channels:
+    """The function `pixel_unshuffle`."""
+    return _to_depth(state, node, _factor(node, "downscale_factor"))
+
+
+def _factor(node: fx.Node, name: str) -> int:
+    factor = node.args[1] if len(node.args) > 1 else node.kwargs.get(name)
+    if not isinstance(factor, int):
+        raise Refused("pixels are shuffled by a computed factor")
+    return factor
+
+
+def _to_space(state: PassState, node: fx.Node, factor: int) -> Channels:
+    """Every r * r channels become one: they are a unit."""
+    labels = _before_positions(state, node)
+    rows = labels.labels.reshape(-1, factor * factor)
+    for column in rows.T[1:]:
+        state.ledger.pair(rows[:, 0], column, node.name)
+    return Channels(labels.axis, rows[:, 0])
+
+
+def _to_depth(state: PassState, node: fx.Node, factor: int) -> Channels:
+    """Every channel becomes r * r: each stands r * r times."""
+    labels = _before_positions(state, node)
+    return Channels(labels.axis, np.repeat(labels.labels, factor * factor))
+
+
+def _before_positions(state: PassState, node: fx.Node) -> Channels:
+    """The labels of channels that lie before the two axes of positions."""
+    source = state.source(node)
+    labels = state.labels[source]
+    if not isinstance(labels, Channels) or labels.axis != state.values[source].ndim - 3:
+        raise Refused("pixels are shuffled along another axis than the channels")
+    return labels
+
+
+def _like(state: PassState, node: fx.Node, value: Tensor) -> Labels:
+    """A view in the shape of another tensor, whose channels it must have then."""
+    other = state.labels[cast(fx.Node, node.args[1])]
+    after = _moved(state, node, "reshape", lambda tensor: tensor.reshape(value.shape), list(value.shape))
+    if isinstance(other, Channels):
+        if not isinstance(after, Channels) or after.axis != other.axis:
+            raise Refused("it takes the shape of a tensor whose channels lie elsewhere")
+        state.ledger.pair(other.labels, after.labels, node.name)
+    return after
 
 
 def _shuffled(state: PassState, node: fx.Node, groups: int) -> Channels:
@@ -132,8 +270,12 @@ def _moved(
         landed = [Channels(part.axis, part.labels[:1]) for part in landed if isinstance(part, Channels)]
     if name in PARTS:
         _take(state, node, name, labels, landed)
-    elif isinstance(landed[0], Spread) and name in RESHAPING:
+    elif isinstance(landed[0], Spread) and name in RESHAPING and not isinstance(labels, Spread):
         _cut(state, node, name, landed[0], sizes)
+    elif isinstance(landed[0], Channels) and name in RESHAPING:
+        size = _sizes(state, node, name, sizes)
+        if isinstance(size, list | tuple) and landed[0].axis < len(size):
+            numbers.follow(state, node, size[landed[0].axis], landed[0].labels)
     return landed[0] if leaves[0] is result else [*landed]
 
 
@@ -163,6 +305,14 @@ def _take(
     """Elements taken by position: all channels, or equal parts that follow their number, else they are frozen."""
     (channels,) = vectors(before)
     follows = name == "chunk" or any(n in state.counts for n in node.all_input_nodes)
+    if isinstance(before, Spread) and name in ("getitem", "unbind", "chunk", "split"):
+        return  # queries, keys and values, say; the verification sees whether what is taken follows
+    if (
+        name in ("split", "split_with_sizes")
+        and not follows
+        and _split_by_attribute(state, node, before, parts)
+    ):
+        return
     for part in parts:
         (labels,) = vectors(part)
         times, size = len(labels) // len(channels), len(labels)
@@ -176,13 +326,46 @@ def _take(
         return
 
 
-def _cut(state: PassState, node: fx.Node, name: str, after: Spread, sizes: Any) -> None:
-    """Channels that a view spreads over several axes: one axis must follow their number, else they are frozen."""
-    axes = axes_of(after)
+def _split_by_attribute(
+    state: PassState, node: fx.Node, before: Labels, parts: Sequence[Channels | Spread]
+) -> bool:
+    """Parts whose sizes the module keeps as attributes, which can be set to other ones; whether they are such.
+
+    Each of a list of sizes is one of its own; parts of one size are paired.
+    """
+    sizes = node.args[1] if len(node.args) > 1 else None
+    vectors_of_parts = [vectors(part)[0] for part in parts]
+    cut = isinstance(before, Channels) and sum(map(len, vectors_of_parts)) == len(before.labels)
+    if not cut or any(len(labels) < 2 for labels in vectors_of_parts):
+        return False
+    assert isinstance(before, Channels)
+    if isinstance(sizes, list | tuple):
+        return numbers.follow_all(state, node, sizes, vectors_of_parts)
+    equal = isinstance(sizes, int) and len(before.labels) % sizes == 0
+    if not equal or not numbers.follow(state, node, sizes, vectors_of_parts[0]):
+        return False
+    state.tile(before.labels, len(parts), node)
+    return True
+
+
+def _sizes(state: PassState, node: fx.Node, name: str, sizes: Any) -> Any:
+    """The sizes that a view is given, one for every axis as far as they are known."""
     if sizes is None:
         sizes = node.args[1] if len(node.args) == 2 else node.args[1:]
     if name == "unflatten" and len(sizes) == 2 and isinstance(sizes[0], int):
         sizes = [*[None] * (sizes[0] % state.values[state.source(node)].ndim), *sizes[1]]
+    return sizes
+
+
+def _cut(state: PassState, node: fx.Node, name: str, after: Spread, sizes: Any) -> None:
+    """Channels that a view spreads over several axes: one axis must follow their number, else they are frozen."""
+    axes = axes_of(after)
+    sizes = _sizes(state, node, name, sizes)
+    if (heads := numbers.heads_axis(state, node, sizes, axes)) is not None:
+        rows = after.labels.movedim(heads, -1).flatten(0, -2).numpy()
+        state.tile(rows.ravel(), len(rows), node)
+        numbers.follow(state, node, sizes[heads], rows[0], heads=True)
+        return
     if isinstance(sizes, fx.Node):  # another tensor's shape
         shape = state.counts.get(sizes)
         free = [axis for axis in axes if isinstance(shape, tuple) and shape[axis] is not None]

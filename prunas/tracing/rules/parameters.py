@@ -1,19 +1,25 @@
 """Rules of parameters and buffers that `forward` reads besides calling their module."""
 
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
 
-from prunas.tracing.labels import Bare, Channels, Refused
+from prunas.tracing.labels import Bare, Channels, Labels, Refused
 from prunas.tracing.ledger import Vector
 from prunas.tracing.operations import (
     BINARY,
+    COMPARISON,
+    CONCATENATION,
     CONVOLUTIONS,
     NORMS,
     POINTWISE,
+    POOLING,
+    TRANSPOSED,
     VIEWS,
     functional,
+    has_batch,
     operation,
     where,
 )
@@ -21,14 +27,28 @@ from prunas.tracing.state import PassState
 
 __all__ = ["follow", "hold_reduced", "meet", "read"]
 
-LAYERS = (*CONVOLUTIONS, *NORMS, nn.Linear, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
+LAYERS = (
+    *CONVOLUTIONS,
+    *TRANSPOSED,
+    *NORMS,
+    nn.Linear,
+    nn.LayerNorm,
+    nn.RMSNorm,
+    nn.GroupNorm,
+    nn.PReLU,
+    nn.Embedding,
+    nn.MultiheadAttention,
+)
 
 
 def read(state: PassState, node: fx.Node, value: Any) -> Bare | None:
     """A parameter, buffer or constant of the network; a layer's is held with the whole layer."""
     path, _, name = str(node.target).rpartition(".")
-    if isinstance(state.modules.get(path), LAYERS) and not all(
-        functional(user, state.modules) == path for user in node.users
+    counter = isinstance(value, Tensor) and not value.ndim  # `num_batches_tracked` has no channels
+    if (
+        isinstance(state.modules.get(path), LAYERS)
+        and not counter
+        and not all(functional(user, state.modules) == path for user in node.users)
     ):
         state.ledger.forbid(path, f"forward reads its {name} besides calling it", where(node))
     owner = state.modules.get(path, state.net)
@@ -53,7 +73,8 @@ def follow(state: PassState, node: fx.Node, name: str, value: Any) -> Bare | Non
     if name in VIEWS | {"getitem", "getattr"}:
         source = state.source(node)
         before = state.labels[source]
-        assert isinstance(before, Bare)
+        if not isinstance(before, Bare):
+            return None  # it only asks a parameter for its shape
         landed = [_landed(state, node, name, axis) for axis in range(state.values[source].ndim)]
 
         def origin(axes: tuple[int | None, ...], axis: int) -> int | None:
@@ -63,21 +84,50 @@ def follow(state: PassState, node: fx.Node, name: str, value: Any) -> Bare | Non
         return Bare(
             {n: tuple(origin(axes, axis) for axis in range(value.ndim)) for n, axes in before.axes.items()}
         )
-    if name not in BINARY | POINTWISE:
+    if name in POOLING:  # positions are resampled, the axes before them stay
+        resampled = state.labels[state.source(node)]
+        return _kept(resampled, range(2)) if isinstance(resampled, Bare) and has_batch(name, value) else None
+    if name in CONCATENATION:
+        dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", node.kwargs.get("axis", 0))
+        beside = set(range(value.ndim)) - {int(cast(int, dim)) % value.ndim}
+        return _merged([_kept(state.labels[operand], beside) for operand in node.all_input_nodes])
+    if name not in BINARY | POINTWISE | COMPARISON:
         return None
+    operands = [n for n in node.all_input_nodes if isinstance(state.values[n], Tensor)]
+    # Along the axes of a tensor that is none of the network's own, theirs are met by what never varies.
+    extents = [
+        axis - value.ndim
+        for n in operands
+        if not isinstance(state.labels[n], Bare)
+        for axis in range(value.ndim - state.values[n].ndim)
+        if state.values[n].shape[axis - value.ndim] > 1
+    ]
+    free = {axis for axis in range(value.ndim) if axis - value.ndim not in extents}
+    aligned = [_aligned(state.labels[n], value.ndim - state.values[n].ndim) for n in operands]
+    return _merged([_kept(bare, free) for bare in aligned])
+
+
+def _aligned(labels: Labels, padding: int) -> Labels:
+    """What is made of parameters, with further axes in front."""
+    if not isinstance(labels, Bare):
+        return labels
+    return Bare({name: (*(None,) * padding, *axes) for name, axes in labels.axes.items()})
+
+
+def _kept(labels: Labels, axes: Collection[int]) -> Bare:
+    """What is made of parameters, of which some axes are there as a whole; of other tensors, nothing."""
+    tensors = labels.axes if isinstance(labels, Bare) else {}
+    return Bare(
+        {n: tuple(own if i in axes else None for i, own in enumerate(row)) for n, row in tensors.items()}
+    )
+
+
+def _merged(parts: Sequence[Bare]) -> Bare | None:
+    """What is made of several such tensors; None if one of them lies in it in two ways."""
     merged: dict[str, tuple[int | None, ...]] = {}
-    for operand in node.all_input_nodes:
-        bare, tensor = state.labels[operand], state.values[operand]
-        if not isinstance(tensor, Tensor):
-            continue
-        if not isinstance(bare, Bare):
-            if tensor.numel() > 1:
-                return None
-            continue
-        padding = (None,) * (value.ndim - tensor.ndim)
-        for n, axes in bare.axes.items():
-            aligned = (*padding, *axes)
-            if merged.setdefault(n, aligned) != aligned:
+    for part in parts:
+        for name, axes in part.axes.items():
+            if merged.setdefault(name, axes) != axes:
                 return None
     return Bare(merged)
 
@@ -93,7 +143,11 @@ def _landed(state: PassState, node: fx.Node, name: str, axis: int) -> int | None
     if shape[axis] == 1:
         return None
     try:
-        if name == "getitem":
+        if name == "getitem" and isinstance(rest[0], Tensor):
+            if not axis:
+                return None
+            moved = positions[torch.zeros(rest[0].shape, dtype=torch.int64)]  # rows of a table, whichever
+        elif name == "getitem":
             moved = positions[rest[0]]
         elif name == "getattr":
             moved = getattr(positions, rest[0])
@@ -117,7 +171,10 @@ def meet(state: PassState, node: fx.Node, bare: Bare, axis: int, channels: Vecto
     met = {name: axes[axis] for name, axes in bare.axes.items() if axes[axis] is not None}
     if not met:
         raise Refused("they meet a tensor of fixed size")
+    state.met.update((node, name) for name in met)
     for name, own in met.items():
+        if own == 0 and name in state.indexed:
+            state.ledger.keep_whole(name, f"its rows are looked up in {name}", where(node))
         state.ledger.occur((name, str(own)), channels, node.name)
         if any(owner == name and side != str(own) for owner, side in state.ledger.axes):
             state.ledger.keep_whole(name, "its channels lie along two axes", where(node))
@@ -131,9 +188,16 @@ def hold_reduced(state: PassState, node: fx.Node) -> None:
     after, name = state.labels[node], operation(node)
     for before in node.all_input_nodes:
         bare = state.labels[before]
-        if not isinstance(bare, Bare) or (name in BINARY and isinstance(after, Channels)):
+        if not isinstance(bare, Bare) or (name in BINARY | COMPARISON and isinstance(after, Channels)):
             continue
         followed = after.axes if isinstance(after, Bare) else {}
+        looked_up = name == "getitem" and isinstance(node.args[1], fx.Node) and node.args[0] is before
         for tensor, axes in bare.axes.items():
-            if any(axis is not None and axis not in followed.get(tensor, ()) for axis in axes):
-                state.ledger.keep_whole(tensor, f"{name} reads {tensor} as a whole", where(node))
+            if (node, tensor) in state.met:
+                continue
+            if looked_up and (tensor, "0") not in state.ledger.axes:
+                state.indexed.add(tensor)
+                axes = axes[1:]
+            for axis in axes:
+                if axis is not None and axis not in followed.get(tensor, ()):
+                    state.ledger.keep_axis(tensor, axis, f"{name} reads {tensor} as a whole", where(node))

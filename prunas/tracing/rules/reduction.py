@@ -5,10 +5,11 @@ from typing import Any, cast
 from torch import Tensor, fx
 
 from prunas.tracing.labels import Channels, Labels, Refused, axes_of, vectors
-from prunas.tracing.operations import has_batch, operation
+from prunas.tracing.operations import STATISTICS, has_batch, operation
+from prunas.tracing.rules import elementwise
 from prunas.tracing.state import PassState
 
-__all__ = ["gate", "pad", "pool", "reduce"]
+__all__ = ["along", "extreme", "gate", "normalize", "pad", "pool", "reduce", "softmax"]
 
 
 def pool(state: PassState, node: fx.Node, value: Any) -> Labels:
@@ -22,20 +23,63 @@ def pool(state: PassState, node: fx.Node, value: Any) -> Labels:
     return labels
 
 
-def reduce(state: PassState, node: fx.Node, value: Tensor) -> Labels:
+def reduce(state: PassState, node: fx.Node, value: Tensor) -> Channels | None:
     """A sum, mean or extreme over other axes keeps the channels; over theirs it cannot be followed."""
     source = state.source(node)
     labels = state.labels[source]
-    dims = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+    position = 2 if operation(node) == "norm" else 1
+    dims = node.args[position] if len(node.args) > position else node.kwargs.get("dim")
     listed = dims if isinstance(dims, list | tuple) else [dims]
     if not isinstance(labels, Channels) or not all(isinstance(dim, int) for dim in listed):
         raise Refused(f"{operation(node)} runs over channels")
     ndim = state.values[source].ndim
     reduced = {cast(int, dim) % ndim for dim in listed}
     if labels.axis in reduced:
-        raise Refused(f"{operation(node)} runs over channels")
+        if operation(node) not in STATISTICS or value.ndim != ndim:
+            raise Refused(f"{operation(node)} runs over channels")
+        state.ledger.mix(labels.labels)  # a statistic that broadcasts over them again, as a norm's does
+        return None
     gone_before = [dim for dim in reduced if dim < labels.axis] if value.ndim < ndim else []
     return Channels(labels.axis - len(gone_before), labels.labels)
+
+
+def extreme(state: PassState, node: fx.Node, value: Any) -> Labels:
+    """`max` and `min`: of two tensors element by element, or along an axis, then with the places."""
+    if len(node.all_input_nodes) > 1:
+        return elementwise.combine(state, node, value)
+    if not isinstance(value, tuple):
+        raise Refused(f"{operation(node)} runs over channels")
+    labels = reduce(state, node, value[0])
+    return [labels, labels]
+
+
+def along(state: PassState, node: fx.Node, value: Tensor) -> Labels:
+    """What combines the elements along one axis keeps channels that lie along another one."""
+    dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+    return _beside(state, node, dim, value.ndim)
+
+
+def softmax(state: PassState, node: fx.Node, value: Tensor, path: str) -> Labels:
+    """An `nn.Softmax`."""
+    return _beside(state, node, cast(Any, state.modules[path]).dim, value.ndim)
+
+
+def normalize(state: PassState, node: fx.Node, value: Tensor) -> Labels:
+    """Division by a norm, which may run over the channels."""
+    labels = state.labels[state.source(node)]
+    dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 1)
+    if isinstance(labels, Channels) and isinstance(dim, int) and dim % value.ndim == labels.axis:
+        state.ledger.mix(labels.labels)
+        return labels
+    return _beside(state, node, dim, value.ndim)
+
+
+def _beside(state: PassState, node: fx.Node, dim: Any, ndim: int) -> Labels:
+    """The labels of what runs along an axis; refused where that is theirs."""
+    labels = state.labels[state.source(node)]
+    if not isinstance(dim, int) or dim % ndim in axes_of(labels):
+        raise Refused(f"{operation(node)} runs over channels")
+    return labels
 
 
 def pad(state: PassState, node: fx.Node, value: Tensor) -> Labels:
@@ -44,7 +88,8 @@ def pad(state: PassState, node: fx.Node, value: Tensor) -> Labels:
     ends = node.args[1] if len(node.args) > 1 else node.kwargs.get("pad")
     if not isinstance(ends, list | tuple) or not isinstance(labels, Channels):
         raise Refused("a pad of computed extent")
-    if value.ndim - labels.axis <= len(ends) // 2:
+    behind = value.ndim - 1 - labels.axis  # axes behind that of the channels, which come first in `ends`
+    if any(ends[2 * behind : 2 * behind + 2]):
         raise Refused("a constant pad joins the channels")
     return labels
 
