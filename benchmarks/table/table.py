@@ -1,0 +1,96 @@
+"""The table: what every point of a small space scored, in one file."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.table.space import points, the_space
+from prunas.architecture import Architecture
+from prunas.errors import InputError
+from prunas.files import write_atomic
+
+__all__ = ["TABLE", "Table", "load", "write"]
+
+TABLE = Path(__file__).parent / "three-stages.npz"
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Scores of the points of the space that were trained with every seed.
+
+    Attributes:
+        points: The points.
+        val: Validation accuracy in percent, shape (points, seeds): what a search sees.
+        test: Test accuracy in percent, shape (points, seeds): what judges it. Means over seeds are the truth.
+        losses: Mean training loss of every epoch, shape (points, seeds, epochs).
+        seconds: Of every training, shape (points, seeds).
+        about: Space, data, recipe, device, versions and date.
+    """
+
+    points: tuple[Architecture, ...]
+    val: Floats
+    test: Floats
+    losses: Floats
+    seconds: Floats
+    about: Mapping[str, Any]
+
+    @cached_property
+    def truth(self) -> Floats:
+        """Mean test accuracy of every point over the seeds, in percent."""
+        return np.asarray(self.test.mean(1))
+
+    @cached_property
+    def place(self) -> Mapping[str, int]:
+        """Position of every point by its digest."""
+        return {arch.digest: i for i, arch in enumerate(self.points)}
+
+    def at(self, arch: Architecture) -> int:
+        """Position of a point.
+
+        Raises:
+            InputError: It is not in the table.
+        """
+        if arch.digest not in self.place:
+            raise InputError(f"point {arch.digest} of space {arch.space!r} is not in the table")
+        return self.place[arch.digest]
+
+    def cost(self, metric: str) -> npt.NDArray[np.int64]:
+        """What every point costs, by the name of a metric of prunas."""
+        return np.array([the_space().measure(arch, metric) for arch in self.points], np.int64)
+
+
+def load(path: Path = TABLE) -> Table:
+    """The table, without the points that have not been trained with every seed yet.
+
+    Args:
+        path: Its file.
+
+    Raises:
+        InputError: It is not there, or was made of another network.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            held = {name: file[name] for name in file.files}
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"the table {path} cannot be read ({error}); python -m benchmarks.table build"
+        ) from error
+    about = json.loads(str(held.pop("about")))
+    if about["network"] != the_space().survey.fingerprint:
+        raise InputError(f"the table {path} was made of another network; python -m benchmarks.table build")
+    there = np.flatnonzero(~np.isnan(held["test"]).any(1))
+    arrays = {name: values[there].astype(float) for name, values in held.items()}
+    return Table(tuple(points()[i] for i in there), about=about, **arrays)
+
+
+def write(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Writes the file of a table, compressed, in one go."""
+    write_atomic(path, lambda file: np.savez_compressed(file, **arrays))
