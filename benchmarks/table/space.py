@@ -13,7 +13,17 @@ from prunas.spaces.load import load_space
 from prunas.spaces.space import SearchSpace
 from prunas.works.trainings import Setting
 
-__all__ = ["FILE", "SEEDS", "build_order", "points", "setting_of", "test_job", "the_space", "training_job"]
+__all__ = [
+    "FILE",
+    "SEEDS",
+    "build_order",
+    "parts",
+    "points",
+    "setting_of",
+    "test_job",
+    "the_space",
+    "training_job",
+]
 
 FILE = Path(__file__).parent / "three-stages.toml"
 SEEDS = 3
@@ -41,16 +51,21 @@ def points() -> tuple[Architecture, ...]:
     )
 
 
-def build_order() -> list[tuple[int, int]]:
-    """Point and seed of every training, those points first that keep the last block.
+@cache
+def parts() -> tuple[tuple[int, ...], ...]:
+    """Points by what is trained first: those with all blocks, those that keep the last, the others.
 
-    These are 256, a space of their own; a table that is stopped half way is whole for them.
+    The first part, the first two and all three are spaces of their own, of 64, 256 and 512 points: a table that is
+    stopped on the way is exhaustive for one of them.
     """
     last = the_space().removable[-1]
-    halves = [
-        [i for i, arch in enumerate(points()) if (last in arch.removed) == gone] for gone in (False, True)
-    ]
-    return [(i, seed) for half in halves for seed in range(SEEDS) for i in half]
+    levels = [0 if not arch.removed else 1 if last not in arch.removed else 2 for arch in points()]
+    return tuple(tuple(i for i, of in enumerate(levels) if of == level) for level in range(3))
+
+
+def build_order() -> list[tuple[int, int]]:
+    """Point and seed of every training."""
+    return [(i, seed) for part in parts() for seed in range(SEEDS) for i in part]
 
 
 def setting_of(data: Path | None) -> Setting:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.table.space import points, the_space
+from benchmarks.table.space import parts, points, the_space
 from prunas.architecture import Architecture
 from prunas.errors import InputError
 from prunas.files import write_atomic
@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Scores of the points of the space that were trained with every seed.
+    """Scores of every point of a space.
 
     Attributes:
         points: The points.
@@ -68,13 +68,13 @@ class Table:
 
 
 def load(path: Path = TABLE) -> Table:
-    """The table, without the points that have not been trained with every seed yet.
+    """The table as far as it is exhaustive: the largest of the spaces of `parts` of which every point has every seed.
 
     Args:
         path: Its file.
 
     Raises:
-        InputError: It is not there, or was made of another network.
+        InputError: It is not there, was made of another network, or holds none of these spaces yet.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -86,7 +86,14 @@ def load(path: Path = TABLE) -> Table:
     about = json.loads(str(held.pop("about")))
     if about["network"] != the_space().survey.fingerprint:
         raise InputError(f"the table {path} was made of another network; python -m benchmarks.table build")
-    there = np.flatnonzero(~np.isnan(held["test"]).any(1))
+    trained = ~np.isnan(held["test"]).any(1)
+    there: list[int] = []
+    for part in parts():
+        if not trained[list(part)].all():
+            break
+        there = sorted([*there, *part])
+    if not there:
+        raise InputError(f"the table {path} is not far enough yet; python -m benchmarks.table build goes on")
     arrays = {name: values[there].astype(float) for name, values in held.items()}
     return Table(tuple(points()[i] for i in there), about=about, **arrays)
 
