@@ -29,7 +29,7 @@ class Table:
     Attributes:
         points: The points.
         val: Validation accuracy in percent, shape (points, seeds): what a search sees.
-        test: Test accuracy in percent, shape (points, seeds): what judges it. Means over seeds are the truth.
+        test: Test accuracy in percent, shape (points, seeds): what judges it. See `truth`.
         losses: Mean training loss of every epoch, shape (points, seeds, epochs).
         seconds: Of every training, shape (points, seeds).
         about: Space, data, recipe, device, versions and date.
@@ -42,10 +42,14 @@ class Table:
     seconds: Floats
     about: Mapping[str, Any]
 
-    @cached_property
-    def truth(self) -> Floats:
-        """Mean test accuracy of every point over the seeds, in percent."""
-        return np.asarray(self.test.mean(1))
+    def truth(self, unseen: int | None = None) -> Floats:
+        """Mean test accuracy of every point in percent, shape (points,).
+
+        Args:
+            unseen: The seed that a search or a score has seen: the others judge it. None: all seeds.
+        """
+        others = [seed for seed in range(self.test.shape[1]) if seed != unseen]
+        return np.asarray(self.test[:, others].mean(1))
 
     @cached_property
     def place(self) -> Mapping[str, int]:
@@ -63,12 +67,20 @@ class Table:
         return self.place[arch.digest]
 
     def cost(self, metric: str) -> npt.NDArray[np.int64]:
-        """What every point costs, by the name of a metric of prunas."""
-        return np.array([the_space().measure(arch, metric) for arch in self.points], np.int64)
+        """What every point costs, by the name of a metric of prunas, shape (points,)."""
+        if metric not in self._costs:
+            self._costs[metric] = np.array(
+                [the_space().measure(arch, metric) for arch in self.points], np.int64
+            )
+        return self._costs[metric]
+
+    @cached_property
+    def _costs(self) -> dict[str, npt.NDArray[np.int64]]:
+        return {}
 
 
 def load(path: Path = TABLE) -> Table:
-    """The table as far as it is exhaustive: the largest of the spaces of `parts` of which every point has every seed.
+    """The table as far as it is exhaustive: the largest space of `parts` whose points all have every seed.
 
     Args:
         path: Its file.
