@@ -45,19 +45,22 @@ class ProjectedResNet(nn.Module):
         classes: Outputs.
         projected: Blocks of stride 1, counted from 0, whose shortcut has a convolution: those whose width a shape
             changes. Those of stride 2 have one anyway.
+        base: Width of the first stage.
     """
 
-    def __init__(self, depth: int = 20, classes: int = 10, projected: Collection[int] = ()) -> None:
+    def __init__(
+        self, depth: int = 20, classes: int = 10, projected: Collection[int] = (), base: int = 16
+    ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        width = 16
+        self.conv1 = nn.Conv2d(3, base, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(base)
+        width = base
         blocks: list[nn.Module] = []
         for stage in range(3):
             for i in range((depth - 2) // 6):
                 stride = 2 if stage and not i else 1
-                blocks.append(ProjectedBlock(width, 16 << stage, stride, len(blocks) in projected))
-                width = 16 << stage
+                blocks.append(ProjectedBlock(width, base << stage, stride, len(blocks) in projected))
+                width = base << stage
         self.blocks = nn.Sequential(*blocks)
         self.fc = nn.Linear(width, classes)
         initialise(self, gamma=1.0)
@@ -68,6 +71,8 @@ class ProjectedResNet(nn.Module):
         return cast(Tensor, self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1)))
 
 
-def projected_resnet(depth: int = 20, classes: int = 10, projected: Collection[int] = ()) -> ProjectedResNet:
+def projected_resnet(
+    depth: int = 20, classes: int = 10, projected: Collection[int] = (), base: int = 16
+) -> ProjectedResNet:
     """A ResNet with widths of its own in every block; see `ProjectedResNet`."""
-    return ProjectedResNet(depth, classes, projected)
+    return ProjectedResNet(depth, classes, projected, base)
