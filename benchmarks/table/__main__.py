@@ -9,7 +9,6 @@ python -m benchmarks.table report                        # the tables of README.
 import argparse
 import importlib
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -108,7 +107,7 @@ def _function(name: str) -> Any:
         InputError: There is none.
     """
     module, _, attribute = name.partition(":")
-    sys.path.insert(0, os.getcwd())
+    sys.path.insert(0, str(Path.cwd()))
     try:
         function = getattr(importlib.import_module(module), attribute or "score")
     except (ImportError, AttributeError, ValueError) as error:

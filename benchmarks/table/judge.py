@@ -40,8 +40,8 @@ __all__ = [
 BEST = 0.01
 """Share of the points within a budget that are its best."""
 
-BINS = 8
-"""Classes of equal MACs within which points are compared at equal cost."""
+BINS, IN_A_BIN = 8, 8
+"""Classes of nearly equal MACs within which points are compared at equal cost, and points of one at least."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -110,7 +110,7 @@ class ScoreVerdict:
 
     Attributes:
         tau: Kendall's tau with mean test accuracy over all points.
-        tau_equal_cost: Its mean within `BINS` classes of equal MACs; None where the score is the same for all of
+        tau_equal_cost: Its mean within `BINS` classes of nearly equal MACs; None where the score is the same for all of
             a class.
         regret: At each budget, what its first choice lacks of the best, in percentage points.
         needed: At each budget, how many points must be trained in its order until one of the best is among them.
@@ -158,7 +158,8 @@ def judge_score(
 
 def _within_bins(values: Floats, truth: Floats, table: Table) -> float | None:
     order = np.argsort(table.cost("macs"), kind="stable")
-    taus = [_tau(values[some], truth[some]) for some in np.array_split(order, BINS)]
+    bins = np.array_split(order, max(1, min(BINS, len(order) // IN_A_BIN)))
+    taus = [_tau(values[some], truth[some]) for some in bins]
     return None if np.isnan(taus).any() else float(np.mean(taus))
 
 
