@@ -12,7 +12,7 @@ for whoever wants to look at the plan first.
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from prunas.architecture import Architecture
 from prunas.costs.target import Target
@@ -26,6 +26,8 @@ from prunas.experiments.results import Best, SearchResult, TrainingResult
 from prunas.experiments.steps import warnings_of
 from prunas.experiments.transfer import designs_of, load_source, source_plan, stage_notes
 from prunas.proposers.brief import Proposal, Source
+from prunas.proposers.evaluators import Evaluator
+from prunas.proposers.evaluators import evaluator as evaluator_named
 from prunas.protocols import protocol as protocol_named
 from prunas.runs.execute import Stop, never
 from prunas.runs.executors import Report, silent
@@ -91,7 +93,8 @@ def prepare_search(
     trials: int | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     warm_start: str | Sequence[str] = (),
-    controls: bool = True,
+    evaluator: "str | Mapping[str, Any] | Evaluator | None" = None,
+    controls: "bool | Literal['proxy']" = True,
     dense: bool = True,
     dense_training: str = "scratch-e",
     weights: "GivenWeights | None" = None,
@@ -123,7 +126,10 @@ def prepare_search(
         trials: Candidates per target of every sampler, `random` included.
         options: Settings of proposers by name.
         warm_start: Pruning methods whose points every sampler tries first.
-        controls: Whether uniform, random and taper join.
+        evaluator: How candidates are scored instead of by training them: a name of
+            `prunas.proposers.evaluators.EVALUATORS`, or `{"name": "adaptive-bn", "norms": 640}`.
+        controls: Whether uniform, random and taper join; `proxy` adds random and tpe with the evaluator and the
+            number of evaluations of every method that searches by evaluations.
         dense: Whether the dense network is trained and tested too.
         dense_training: How the dense network of pruning methods is trained.
         weights: Of that network, which is then not trained: a file, a state dict or what else
@@ -166,6 +172,7 @@ def prepare_search(
         keep_weights=keep_weights,
         align=align,
         warm_start=several(warm_start),
+        evaluator=None if evaluator is None else evaluator_named(evaluator),
     )
     _check_trials(trials, plan)
     return ready_search(plan, store_of(out, notice), executor, workers, executor_options)

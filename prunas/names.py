@@ -19,6 +19,7 @@ __all__ = [
     "NONE_LEFT_OUT",
     "ONE_GIVEN_NETWORK",
     "PENALTY_NOT_ACTED",
+    "POLICIES_DIFFER",
     "READS_WEIGHTS",
     "REGISTERED",
     "RESTS_ON_OTHERS",
@@ -38,8 +39,11 @@ Registry = Literal[
 
 _TABLES: dict[Registry, dict[str, str]] = {
     "prunas.works": {
+        "blockdrop/policy": "prunas.works.policy:run",
         "evaluate": "prunas.works.evaluate:run",
         "given": "prunas.works.given:run",
+        "supernet/controller": "prunas.works.controller:run",
+        "supernet/greedy": "prunas.works.greedy:run",
         "test": "prunas.works.tested:run",
         "train": "prunas.works.train:run",
     },
@@ -126,6 +130,9 @@ MACS_NOT_MATCHED = "macs_not_matched"
 
 PENALTY_NOT_ACTED = "penalty_not_acted"
 """The penalty did not decide what goes."""
+
+POLICIES_DIFFER = "policies_differ"
+"""No single choice of blocks serves half of the images."""
 
 FLOOR = "floor"
 """A layer would have been emptied and kept its least width."""

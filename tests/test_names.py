@@ -20,6 +20,7 @@ FLAGS = {
     names.MACS_NOT_MATCHED,
     names.NONE_LEFT_OUT,
     names.PENALTY_NOT_ACTED,
+    names.POLICIES_DIFFER,
     names.TARGET_MISSED,
 }  # FLOOR is also the name of a space's setting
 

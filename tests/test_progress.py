@@ -58,6 +58,8 @@ def test_before_the_first_epoch_there_is_a_line_without_an_estimate() -> None:
     tally(job(0), {"waiting": "another process has this run"})
     assert tally.line == "0 of 3 trainings in 60 s; scratch-e another process has this run"
     assert tally.left is None
+    tally(Job("supernet/greedy", {"seed": 0}, "space", "supernet-greedy"), {"step": 3, "steps": 40})
+    assert tally.line == "0 of 3 trainings in 60 s; supernet-greedy step 3/40"
 
 
 def test_finished_runs_and_epochs_from_a_checkpoint_do_not_count_as_speed() -> None:

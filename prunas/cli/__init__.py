@@ -60,7 +60,9 @@ COMMANDS: dict[typer.Typer, tuple[Callable[..., None], ...]] = {
         design.uniform, design.taper, design.guided, design.transferred, design.shuffled, design.uniform_depth,
         design.uniform_kernel, design.erk, design.cross,
     ),
-    plot_app: (plot.efficiency, plot.pareto, plot.cost, plot.budget, plot.widths, plot.kernels, plot.curves),
+    plot_app: (
+        plot.efficiency, plot.pareto, plot.cost, plot.budget, plot.widths, plot.kernels, plot.curves, plot.proxy,
+    ),
 }  # fmt: skip
 for group, commands in COMMANDS.items():
     for command in commands:

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -47,6 +47,8 @@ __all__ = [
     "Workers",
     "alignment",
     "computing",
+    "controls_of",
+    "evaluator_of",
     "listed",
     "load",
     "number",
@@ -178,6 +180,38 @@ def options_of(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
             raise InputError(f"--set {text!r} does not read PROPOSER.SETTING=VALUE")
         entry(name)
         options.setdefault(name, {})[field] = _value(value)
+    return options
+
+
+def controls_of(name: str, without: bool) -> "bool | Literal['proxy']":
+    """The value of --controls, and of --no-controls, as `prunas.search` takes them.
+
+    Raises:
+        InputError: It is no set of controls, or none are wanted and some are named.
+    """
+    if name not in ("usual", "proxy"):
+        raise unknown("controls", name, ("usual", "proxy"))
+    if without and name == "proxy":
+        raise InputError("--no-controls and --controls proxy contradict each other; leave one out")
+    return "proxy" if name == "proxy" else not without
+
+
+def evaluator_of(name: str | None, settings: Sequence[str]) -> dict[str, Any] | None:
+    """An evaluator as `prunas.search` takes it, of --evaluator and --evaluator-set.
+
+    Raises:
+        InputError: There are settings without an evaluator, or one is not of the form NAME=VALUE.
+    """
+    if name is None:
+        if settings:
+            raise InputError("--evaluator-set sets what --evaluator names; add --evaluator adaptive-bn, say")
+        return None
+    options: dict[str, Any] = {"name": name}
+    for text in settings:
+        key, _, value = text.partition("=")
+        if not value:
+            raise InputError(f"--evaluator-set {text!r} does not read SETTING=VALUE")
+        options[key] = _value(value)
     return options
 
 

@@ -10,7 +10,7 @@ from prunas import SCHEMA
 from prunas.cli.options import Json, Out
 from prunas.cli.output import print_json, say
 from prunas.cli.results import evidence_of, figure_folders
-from prunas.errors import unknown
+from prunas.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from prunas.report.evidence import Evidence
     from prunas.statistics.text import Table
 
-__all__ = ["budget", "cost", "curves", "efficiency", "kernels", "pareto", "widths"]
+__all__ = ["budget", "cost", "curves", "efficiency", "kernels", "pareto", "proxy", "widths"]
 
 
 def efficiency(
@@ -144,6 +144,41 @@ def curves(
     from prunas.report.learning import learning_figure
 
     _plot(space, out, as_json, "curves", lambda e: learning_figure(e.logs(), setting=e.setting))
+
+
+def proxy(
+    space: Annotated[str | None, typer.Argument(help="Only this space's.")] = None,
+    out: Out = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Cheap scores against those of trained candidates: rank correlation, and what trusting them costs."""
+    from prunas.experiments.record import load_records
+    from prunas.report.figure import save
+    from prunas.report.proxy import proxy_figure
+    from prunas.statistics.proxy import proxies, proxy_table
+    from prunas.statistics.summary import grouped
+    from prunas.statistics.text import as_text
+
+    records = load_records(out, space)
+    paths: list[Path] = []
+    numbers: list[dict[str, Any]] = []
+    # Searches with other evaluators are other settings, and what they scored is compared here.
+    alike = grouped(records, lambda each: (each.space, each.data, each.recipe, each.epochs))
+    for (name, data, recipe, epochs), group in alike.items():
+        setting, score = f"{name} on {data}, recipe {recipe} ({epochs} epochs)", group[0].score
+        found = proxies((trial for record in group for trial in record.trials), score)
+        if found:
+            figure = proxy_figure(found, setting=setting, score=score)
+            paths += save(figure, out / name / "figures", f"proxy-{recipe}-{epochs}")
+            numbers += [each.to_json() | {"setting": setting} for each in found]
+            if not as_json:
+                typer.echo(f"{setting}\n\n{as_text(proxy_table(found, score))}")
+    if not numbers:
+        raise InputError(
+            "nothing to plot: no candidates were both trained and scored by an evaluator; score the same ones "
+            "twice, as in `prunas search --proposer random --trials 20` with and without --evaluator adaptive-bn"
+        )
+    _print_figures(paths, as_json, {"proxies": numbers})
 
 
 def _plot(

@@ -50,6 +50,8 @@ class Tally:
             first, _ = self._running.get(job.id, (epoch - 1, epoch))
             self._running[job.id] = first, epoch
             self._state = f"{job.label} epoch {epoch}/{message['epochs']} loss {message['loss']:.3f}"
+        elif "steps" in message:
+            self._state = f"{job.label} step {message['step']}/{message['steps']}"
         elif "waiting" in message:
             self._state = f"{job.label} {message['waiting']}"
         self.changed()

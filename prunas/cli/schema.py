@@ -34,6 +34,7 @@ from prunas.results.shrunk import Round, ShrinkRecord
 from prunas.statistics.advice import Advice, Observation
 from prunas.statistics.claims import Verdict
 from prunas.statistics.patterns import PatternSpread
+from prunas.statistics.proxy import Proxy
 from prunas.statistics.retraining import Crossing
 from prunas.statistics.summary import Difference, Line, Summary
 from prunas.statistics.widths import Agreement
@@ -116,6 +117,7 @@ _Pattern = _document(
     more={"stages": list[StageFrequencies]},
     optional=_SETTING,
 )
+_Proxy = _document("Proxy", Proxy, more=_SETTING)
 _Observation = _document("Observation", Observation, more={"verdict": Verdict})
 _Search = _document(
     "Search",
@@ -139,6 +141,7 @@ _PLOTTED = {
     "agreement": _many(_Agreement),
     "patterns": _many(_Pattern),
     "crossings": _many(_Crossing),
+    "proxies": _many(_Proxy),
 }
 _DESIGN: dict[str, Any] = {
     "space": str,

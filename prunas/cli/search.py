@@ -32,6 +32,8 @@ from prunas.cli.options import (
     Yes,
     alignment,
     computing,
+    controls_of,
+    evaluator_of,
     listed,
     number,
     options_of,
@@ -39,6 +41,7 @@ from prunas.cli.options import (
 )
 from prunas.cli.output import FAILED, PREEMPTED, at_terminal, confirm_long, print_json, print_rows, say
 from prunas.cli.progress import progress
+from prunas.proposers.evaluators import EVALUATORS
 from prunas.protocols import PROTOCOLS
 from prunas.report import can_draw
 
@@ -65,7 +68,27 @@ WarmStart = Annotated[
         help="Pruning methods whose points every sampler tries first: slimming,l1 makes tpe tpe+slimming+l1.",
     ),
 ]
+EvaluatorName = Annotated[
+    str | None,
+    typer.Option(
+        "--evaluator",
+        help=f"How samplers and agents score candidates instead of training them: {', '.join(EVALUATORS)}.",
+    ),
+]
+EvaluatorSet = Annotated[
+    list[str] | None,
+    typer.Option("--evaluator-set", help="Setting of the evaluator, such as norms=640; repeat it."),
+]
 Controls = Annotated[bool, typer.Option(help="Whether uniform, random and taper join in.")]
+ControlsName = Annotated[
+    str,
+    typer.Option(
+        "--controls",
+        help="Who joins in: usual (uniform, random and taper); proxy: also random and tpe with the evaluator and "
+        "as many evaluations as every method that searches by them.",
+    ),
+]
+NoControls = Annotated[bool, typer.Option("--no-controls", help="Nobody joins in.")]
 DryRun = Annotated[
     bool,
     typer.Option(
@@ -89,8 +112,11 @@ def search(
         int | None, typer.Option("--trials", help="Candidates per target of every sampler, random included.")
     ] = None,
     warm_start: WarmStart = None,
+    evaluator: EvaluatorName = None,
+    evaluator_set: EvaluatorSet = None,
     option: ProposerSet = None,
-    controls: Controls = True,
+    controls: ControlsName = "usual",
+    no_controls: NoControls = False,
     dense: Annotated[bool, typer.Option(help="Whether the dense network is trained and tested too.")] = True,
     dense_training: Annotated[
         str,
@@ -141,7 +167,8 @@ def search(
         trials=trials,
         options=options_of(option or []),
         warm_start=listed(warm_start, "--warm-start"),
-        controls=controls,
+        evaluator=evaluator_of(evaluator, evaluator_set or []),
+        controls=controls_of(controls, no_controls),
         dense=dense,
         dense_training=dense_training,
         weights=weights,

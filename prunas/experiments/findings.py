@@ -215,5 +215,6 @@ class Outcomes:
                     folder=str(self.store.folder(training.job)),
                     status=FINISHED if outcome.result is not None else outcome.status,
                     error=outcome.error or "",
+                    evaluator=session.evaluator.label if session.evaluator else "",
                 )
                 seen.add(training.job.id)

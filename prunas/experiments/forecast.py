@@ -100,16 +100,22 @@ def forecast(plan: Plan) -> Forecast:
         steps += round(-(-setting.images[split] // batch) * passes)
         passed += round(passes)
 
+    how_scored = plan.evaluator
     for name in plan.proposers:
         line = entry(name)
+        inherits = how_scored is not None and how_scored.entry.source == "dense"
+        reads_dense = "dense" in line.needs or (inherits and plan.trials.get(name, 1) > 1)
         # Given weights are trained on by penalties alone.
-        if "dense" in line.needs and (setting.dense_from is None or asks_penalty(plan, name)):
+        if reads_dense and (setting.dense_from is None or asks_penalty(plan, name)):
             add(plan.seeds, 1.0, "train", setting.dense_training)
         for target in plan.targets:
             share = min(1.0, target.value / setting.space.measure(setting.space.dense, target.metric))
             trials = plan.trials.get(name, 1)
-            if trials > 1:
+            if trials > 1 and how_scored is None:
                 add(plan.seeds * trials, share, "train")
+            elif trials > 1:  # a pass or two over a few images, of networks that are mostly narrow
+                trainings += plan.seeds * trials
+                macs += round(share * dense_cost.macs * setting.images["train"] / 10) * plan.seeds * trials
             for how in plan.protocols:
                 if line.serves(how):
                     add(plan.seeds, share, "train+val", how)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from prunas import designs
 from prunas.costs.target import Target
@@ -12,7 +12,8 @@ from prunas.names import ANSWERS_OTHERS, FINDERS
 from prunas.plugins import foreign_code
 from prunas.proposers.brief import Source
 from prunas.proposers.entry import Entry
-from prunas.proposers.registry import configured, entry, finder_of, joining_controls
+from prunas.proposers.evaluators import Evaluator
+from prunas.proposers.registry import configured, entry, finder_of, joining_controls, proxy_controls
 from prunas.proposers.serving import check_served
 from prunas.proposers.table import PROPOSERS
 from prunas.protocols import SCRATCH, Protocol, protocol
@@ -54,6 +55,7 @@ class Plan:
         source: What was found in another space, if designs are to be transferred.
         align: What the widths of every proposal are aligned to, and how; see `prunas.designs.align`. None leaves
             them as proposed.
+        evaluator: How candidates are scored, by samplers and by methods that leave it open; None trains them.
     """
 
     setting: Setting
@@ -68,6 +70,7 @@ class Plan:
     keep_weights: bool | None = None
     source: Source | None = None
     align: tuple[int, designs.Rounding] | None = None
+    evaluator: Evaluator | None = None
 
     @property
     def references(self) -> tuple[Protocol, ...]:
@@ -252,13 +255,14 @@ def make_plan(
     seeds: int = 3,
     trials: int | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
-    controls: bool = True,
+    controls: "bool | Literal['proxy']" = True,
     dense: bool = True,
     cap: float | None = None,
     keep_weights: bool | None = None,
     source: Source | None = None,
     align: tuple[int, designs.Rounding] | None = None,
     warm_start: Sequence[str] = (),
+    evaluator: Evaluator | None = None,
 ) -> Plan:
     """The plan of a search.
 
@@ -272,7 +276,8 @@ def make_plan(
         seeds: Searches per proposer.
         trials: Candidates per target of every sampler, `random` included; by default 16, and 1 for `random`.
         options: Settings of proposers by name.
-        controls: Whether the controls join.
+        controls: Whether the controls join; `proxy`: beside them, random and tpe with the evaluator and the
+            number of evaluations of every method that searches by evaluations.
         dense: Whether the dense network is trained and tested too.
         cap: Largest factor of Scratch-B epochs where a protocol names none; the space's own by default.
         keep_weights: Whether final trainings keep their weights; by default all of 64 MiB at most.
@@ -280,6 +285,7 @@ def make_plan(
         align: What the widths of every proposal are aligned to, and how; controls answer points as proposed.
         warm_start: Pruning methods whose points are the first trials of every sampler: `tpe` becomes
             `tpe+slimming`. They join the proposers.
+        evaluator: How candidates are scored; None trains them.
 
     Raises:
         InputError: Something does not exist or cannot be reached.
@@ -290,6 +296,8 @@ def make_plan(
     check_cap(cap, ways)
     _check_initial(setting, ways)
     _check_file_settings(space)
+    if evaluator is not None:
+        _check_evaluator(evaluator, space, {**space.study.options, **options})
     if align is not None:
         _check_align(space, align, ways)
 
@@ -301,6 +309,17 @@ def make_plan(
     if controls:  # those that no protocol of this plan can train would stay without a result
         joining = controls_of(chosen, space, options)
         chosen |= {name for name in joining if not ways or any(line(name).serves(how) for how in ways)}
+    if controls == "proxy":
+        if not (rivals := proxy_controls(sorted(chosen))):
+            raise InputError(
+                "--controls proxy gives others the evaluations of a method, and nobody in this search makes any; "
+                "add one that does, such as --proposer autoslim"
+            )
+        chosen |= set(rivals)
+    chosen |= {line(name).rivals for name in chosen if line(name).rivals}
+    trying = (trials or 1) > 1 or any(line(n).kind == "sampler" or line(n).evaluates for n in chosen)
+    if evaluator is not None and not trying:
+        raise InputError("--evaluator scores candidates, and nobody here tries any; add --proposer tpe, say")
     _check_options(options, chosen)
     _check_needs(chosen, space, source, line)
     return Plan(
@@ -320,7 +339,19 @@ def make_plan(
         keep_weights=keep_weights,
         source=source,
         align=align,
+        evaluator=evaluator,
     )
+
+
+def _check_evaluator(how: Evaluator, space: SearchSpace, options: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuses an evaluator that cannot score the space's points, or a sampler that trains shorter schedules."""
+    how.check(space)
+    for name, settings in options.items():
+        if settings.get("halving"):
+            raise InputError(
+                f"{name}: halving trains shorter schedules, and {how.name!r} scores candidates without any; leave "
+                "halving or --evaluator out"
+            )
 
 
 def _check_initial(setting: Setting, protocols: Sequence[Protocol]) -> None:

@@ -243,6 +243,7 @@ def _rehearse(
         seed=0,
         lr_sum=recipe.lr * recipe.epochs,  # any number above 0: nothing is trained
         momentum=recipe.momentum,
+        score=plan.setting.score,
         calibration=lambda images: (),
         dense=dense,
     )

@@ -162,7 +162,7 @@ def ready_search(
     preflight(plan, store)
     if source_plan is not None:
         preflight(source_plan, store)
-    notes = (*noted(), *warnings_of(plan.setting, plan.protocols, plan.proposers))
+    notes = (*noted(), *warnings_of(plan.setting, plan.protocols, plan.proposers, plan.evaluator))
     return replace(prepared, notes=notes)
 
 

@@ -76,6 +76,8 @@ def setting_digest(plan: Plan) -> str:
     shared += sorted(identities)  # budgets of other measurements are other budgets
     if plan.align is not None:
         shared.append(list(plan.align))
+    if plan.evaluator is not None:  # what candidates were chosen by decides what was found
+        shared.append({"evaluator": plan.evaluator.to_json()})
     return digest(shared)
 
 

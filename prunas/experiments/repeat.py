@@ -52,6 +52,7 @@ class PlanDocument(TypedDict, total=False):
     keep_weights: bool
     align: list[int | str] | None
     source: SourceDocument | None
+    evaluator: Mapping[str, Any]
     command: list[str] | None
 
 
@@ -84,6 +85,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "dense": plan.dense,
         "keep_weights": plan.keep_weights is True,  # what is dropped or small changes no result
         "align": list(plan.align) if plan.align else None,
+        **({} if plan.evaluator is None else {"evaluator": plan.evaluator.to_json()}),
         "source": None
         if source is None
         else {"space": source.space.name, "proposer": source.proposer, "shipped": source.shipped},
@@ -165,6 +167,10 @@ def _search(plan: Plan) -> list[str] | None:
         words += ["--cap", f"{plan.cap:g}"]
     if setting.dense_training != SCRATCH:
         words += ["--dense-training", setting.dense_training.name]
+    if plan.evaluator is not None:
+        words += ["--evaluator", plan.evaluator.name]
+        for name, value in plan.evaluator.options.items():
+            words += ["--evaluator-set", f"{name}={value}"]
     if plan.keep_weights is not None:
         words += ["--keep-weights" if plan.keep_weights else "--no-keep-weights"]
     return words + (["--align", ":".join(map(str, plan.align))] if plan.align else [])

@@ -9,9 +9,11 @@ Selection sees validation data only: a dense training and a sampler's trials are
 once. Search seed i goes with training seed i, so that proposers are compared in pairs.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
+from prunas.architecture import Architecture
 from prunas.costs.target import Target
 from prunas.errors import InputError
 from prunas.experiments.findings import Findings, Outcomes
@@ -20,7 +22,8 @@ from prunas.experiments.preflight import bounds_of, check_unedited, preflight
 from prunas.experiments.sessions import Aligned, Session, aligned, proposer_of
 from prunas.files import write_json
 from prunas.names import ANSWERS_OTHERS, FINDERS
-from prunas.proposers.brief import Brief, DenseNetwork, Penalty, Pending, Proposal, Trial
+from prunas.proposers.brief import Brief, DenseNetwork, Evaluating, Penalty, Pending, Proposal, Trial
+from prunas.proposers.evaluators import Evaluator
 from prunas.protocols import Protocol
 from prunas.runs.execute import Outcome
 from prunas.runs.executors import Executor
@@ -84,6 +87,8 @@ class _Search:
         With the same seed, or with the other seeds: a design that is compared with what its own seed found must
         not be made of that. With a single seed there is nothing to leave out.
         """
+        if session.entry.rivals:
+            return () if self._rival(session).ended else None
         by_others = "found-by-others" in session.entry.needs
         if not by_others and "found" not in session.entry.needs:
             return ()
@@ -106,11 +111,15 @@ class _Search:
             session.ended = True  # those it answers found nothing, and say why themselves
             return
         plan, setting = self.plan, self.plan.setting
+        trials, session.evaluator = self._scoring(session)
+        if not trials:
+            session.ended = True  # the method that it rivals found nothing, and says why itself
+            return
         brief = Brief(
             space=setting.space,
             targets=plan.targets,
             seed=session.seed,
-            trials=plan.trials.get(session.name, 1),
+            trials=trials,
             lr_sum=setting.lr_sum,
             momentum=setting.recipe.momentum,
             score=setting.score,
@@ -122,6 +131,9 @@ class _Search:
             dense=lambda penalty: self._dense(session, penalty),
             initial=lambda: self._initial(session.seed),
             calibration=lambda images: self._calibration(images, session.seed),
+            evaluator=session.evaluator,
+            supernet=lambda options: self._supernet(session, options),
+            short_training=lambda arch, share: self._short(session, arch, share),
             loss=lambda net, batch: self._task().loss(net, batch),
         )
         tried = "trials" in session.entry.needs and (brief.trials > 1 or bool(session.entry.starts))
@@ -142,12 +154,47 @@ class _Search:
         except InputError as error:
             session.error, session.ended = f"{session.name}, seed {session.seed}: {error}", True
 
+    def _rival(self, session: Session) -> Session:
+        """The search of the same seed by the method that a control rivals."""
+        return next(s for s in self.sessions if (s.name, s.seed) == (session.entry.rivals, session.seed))
+
+    def _scoring(self, session: Session) -> tuple[int, Evaluator | None]:
+        """How many candidates per target a session tries, and how they are scored.
+
+        A rival has as many evaluations as its method made, rounded up. A work counts as so many as it says, see
+        `Brief.run`.
+        """
+        plan = self.plan
+        if not session.entry.rivals:
+            return plan.trials.get(session.name, 1), plan.evaluator
+        method = self._rival(session)
+        how = cast(Evaluating, method.proposer).scored_by(plan.setting.space, plan.evaluator)
+        if method.error:
+            return 0, how
+        made = sum(
+            float(result.values.get("worth", 1.0))
+            for key, asked in method.asked.items()
+            if key in self.outcomes
+            and (result := self.outcomes[key].result) is not None
+            and _scores_candidates(asked)
+        )
+        return math.ceil(made / len(plan.targets)), how
+
     def _dense(self, session: Session, penalty: Penalty | None) -> DenseNetwork:
         if penalty is not None and self.plan.setting.dense_from is not None:
             self._dense(session, None)  # a penalty trains on from the given weights
         training = self.plan.setting.dense(session.seed, penalty)
         self.dense.setdefault(training.job.id, (session.name, session.seed, training))
         session.asked[training.job.id] = training
+        return self._network(session, training)
+
+    def _supernet(self, session: Session, options: Mapping[str, Any]) -> DenseNetwork:
+        training = self.plan.setting.supernet(session.seed, options)
+        session.asked[training.job.id] = training
+        return self._network(session, training)
+
+    def _network(self, session: Session, training: Training) -> DenseNetwork:
+        """A trained network of the dense shape, once its training is there."""
         result = self._result(session, training)
         folder = self.store.folder(training.job)
 
@@ -178,6 +225,11 @@ class _Search:
         request = WorkRequest(self.plan.setting.work(name, options, session.seed))
         session.asked[request.job.id] = request
         return self._result(session, request)
+
+    def _short(self, session: Session, arch: Architecture, share: float) -> float:
+        training = self.plan.setting.candidate(arch, session.seed, share)
+        session.asked[training.job.id] = training
+        return float(self._result(session, training)["score"])
 
     def _result(self, session: Session, asked: Training | WorkRequest) -> Mapping[str, Any]:
         """What a job that a session waits for returned.
@@ -211,16 +263,14 @@ class _Search:
         return outcome
 
     def _try(self, session: Session, proposals: Sequence[Proposal]) -> None:
-        """Trains candidates; their results become trials once all of them are there, failed ones without a score.
+        """Scores candidates; their results become trials once all of them are there, failed ones without a score.
 
         Raises:
             Pending: They are not.
         """
-        trainings = [
-            # A trial is the candidate as proposed, scored as aligned.
-            self.plan.setting.candidate(aligned(self.plan, p).point.architecture, session.seed, p.fraction)
-            for p in proposals
-        ]
+        # A trial is the candidate as proposed, scored as aligned.
+        points = [(aligned(self.plan, p).point, p.fraction) for p in proposals]
+        trainings = [self._candidate(session, point, fraction) for point, fraction in points]
         session.asked |= {training.job.id: training for training in trainings}
         outcomes = [self._trial_outcome(session, training) for training in trainings]
         if any(outcome is None for outcome in outcomes):
@@ -231,6 +281,22 @@ class _Search:
             score = outcome.result.values["score"] if outcome.result is not None else None
             session.trials.append(Trial(proposal, score))
         session.tried += trainings
+
+    def _candidate(self, session: Session, point: Proposal, fraction: float) -> Training:
+        """What scores a candidate: a training, or the evaluator of the plan.
+
+        Raises:
+            Pending: The network that the evaluator reads is not trained yet.
+        """
+        how, setting = session.evaluator, self.plan.setting
+        if how is None:
+            return setting.candidate(point.architecture, session.seed, fraction)
+        run = ""
+        if how.entry.source == "dense":
+            run = self._dense(session, None).run
+        elif how.entry.source == "supernet":
+            run = self._supernet(session, how.supernet).run
+        return setting.evaluation(point.architecture, how, session.seed, run, point.kept)
 
     def _without_answer(self, session: Session) -> str | None:
         """One line about the targets for which every trial failed; None if there are none."""
@@ -270,6 +336,11 @@ class _Search:
 
 class _Failed(Exception):
     """A training that a session depends on did not finish."""
+
+
+def _scores_candidates(asked: Training | WorkRequest) -> bool:
+    """Whether a job scores candidates, and trains no network that candidates inherit from."""
+    return isinstance(asked, WorkRequest) or not asked.job.spec.get("keep_weights")
 
 
 def _best(trials: Sequence[Trial], targets: Sequence[Target], score: Score) -> list[Proposal]:

@@ -11,6 +11,7 @@ from prunas.experiments.plan import Plan
 from prunas.names import TARGET_MISSED
 from prunas.proposers.brief import Proposal, Proposer, Trial
 from prunas.proposers.entry import Entry
+from prunas.proposers.evaluators import Evaluator
 from prunas.proposers.registry import configured
 from prunas.works.trainings import Training, WorkRequest
 
@@ -34,6 +35,7 @@ class Session:
         error: Why it could not answer.
         ended: Whether it has ended.
         waiting: Ids of the jobs it waits for.
+        evaluator: How its candidates are scored; None trains them.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Session:
     error: str | None = None
     ended: bool = False
     waiting: set[str] = field(default_factory=set)
+    evaluator: Evaluator | None = None
 
 
 def answered(session: Session) -> Iterator[Session]:

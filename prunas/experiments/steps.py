@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from prunas.proposers.evaluators import Evaluator
 from prunas.proposers.registry import entry
 from prunas.protocols import Protocol
 from prunas.works.trainings import Setting
@@ -16,7 +17,10 @@ _SMALLEST_BATCH = 16
 
 
 def warnings_of(
-    setting: Setting, protocols: Sequence[Protocol], proposers: Sequence[str] = ()
+    setting: Setting,
+    protocols: Sequence[Protocol],
+    proposers: Sequence[str] = (),
+    evaluator: Evaluator | None = None,
 ) -> tuple[str, ...]:
     """What a person should know before anything is trained: trainings too short, or slow by what is emulated.
 
@@ -24,11 +28,13 @@ def warnings_of(
         setting: Space, recipe and data.
         protocols: How points are trained.
         proposers: Who proposes them.
+        evaluator: How candidates are scored; None trains them.
     """
     notes = []
+    scored_dense = evaluator is not None and evaluator.entry.source == "dense"
     if few := few_steps(setting, protocols, trains_dense(setting, proposers)):
         notes.append(f"{setting.space.name}: {few}")
-    if proposers and setting.dense_from is not None and not reads_dense(proposers):
+    if proposers and setting.dense_from is not None and not (scored_dense or reads_dense(proposers)):
         notes.append(
             "nobody in this search reads the given weights; add a method that does, such as --proposer l1-global"
         )

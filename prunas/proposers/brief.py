@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from prunas.architecture import Architecture
 from prunas.costs.target import Target
 from prunas.errors import InputError
+from prunas.proposers.evaluators import INHERITED, Evaluator
 from prunas.results.rows import SearchCost
 from prunas.spaces.space import SearchSpace
 from prunas.tasks.score import ACCURACY, Score
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Brief",
     "DenseNetwork",
+    "Evaluating",
     "Penalty",
     "Pending",
     "Proposal",
@@ -200,6 +202,10 @@ class Brief:
         initial: Draws the weights that the dense network of this seed is born with, on the CPU.
         calibration: Batches (images, labels) of so many images of the training split, without augmentation, on
             the CPU; always the same ones for a seed. None if there are no data.
+        evaluator: How the search scores candidates unless told otherwise; None: by training them.
+        supernet: Trains the super-network with these settings, or fetches the run that exists; raises `Pending`.
+        short_training: Scores a point by a training from scratch over a share of the recipe's epochs; raises
+            `Pending`.
         loss: Mean loss of a network on such a batch, a scalar with a gradient. None if there is no task.
     """
 
@@ -218,6 +224,9 @@ class Brief:
     dense: Callable[[Penalty | None], DenseNetwork] | None = None
     initial: "Callable[[], Mapping[str, Tensor]] | None" = None
     calibration: "Callable[[int], Iterable[tuple[Tensor, Tensor]]] | None" = None
+    evaluator: Evaluator | None = None
+    supernet: Callable[[Mapping[str, Any]], DenseNetwork] | None = None
+    short_training: Callable[[Architecture, float], float] | None = None
     loss: "Callable[[nn.Module, tuple[Tensor, Tensor]], Tensor] | None" = None
 
     def trained(self, penalty: Penalty | None = None) -> DenseNetwork:
@@ -231,7 +240,9 @@ class Brief:
 
         A work is a function `(spec, folder=, progress=, stop=)`, see `prunas.runs.execute.execute`. Its `spec`
         holds the `space`, the `recipe`, the `data` and the `seed` of this search, and these `options`. Of what it
-        returns `macs` and `seconds` are the price of the search; without `seconds` the wall time counts. Several
+        returns `macs` and `seconds` are the price of the search; without `seconds` the wall time counts. `worth`
+        is how many evaluations would have passed as many images, which is what rivals are given (`tpe@enas`);
+        without it a work counts as one. Several
         run side by side if all are asked for before `Pending` passes.
 
         Args:
@@ -248,34 +259,85 @@ class Brief:
     def evaluate(
         self,
         arch: Architecture,
+        evaluator: Evaluator | None = None,
         *,
         dense: DenseNetwork | None = None,
         kept: Mapping[str, Sequence[int]] | None = None,
-        norms: int = 0,
     ) -> float:
-        """Score of a point on the validation split, with inherited weights and without training.
+        """Score of a point on the validation split by an evaluator, without a training of its own.
+
+        The one way by which agents, samplers and other methods score candidates: a job, executed once for a point,
+        priced, and fetched the next time. Several are executed side by side if all are asked for before `Pending`
+        passes; see `evaluate_all`. A loop of very many evaluations is better a work of its own, which scores in
+        its process by `prunas.works.evaluators.Scorer`.
 
         Args:
             arch: The point.
-            dense: Whose weights it inherits; by default the dense network trained without a penalty.
-            kept: Units of each narrowed group that stay.
-            norms: Training images from which batch norms are estimated anew first; 0 keeps what is inherited.
+            evaluator: How, as `prunas.proposers.evaluators.evaluator("adaptive-bn", norms=640)` makes it; by
+                default the one that the search names, else `inherited`.
+            dense: Whose weights it inherits where the evaluator reads a dense network; by default that which is
+                trained without a penalty.
+            kept: Units of each narrowed group that stay; by default the evaluator chooses. Super-networks, whose
+                slices are their first channels, and short trainings do without.
 
         Raises:
-            Pending: It, or the dense training, is not finished.
-            InputError: `kept` does not fit the point.
+            Pending: It, or the training of the network that it reads, is not finished.
+            InputError: `kept` does not fit the point, or the evaluator cannot score points of this space.
         """
-        dense = dense or self.trained()
+        how = evaluator or self.evaluator or INHERITED
+        how.check(self.space)
+        if how.entry.source == "none":
+            if self.short_training is None:
+                raise Pending
+            return self.short_training(arch, how.setting("share"))
+        source = self.super_network(how) if how.entry.source == "supernet" else dense or self.trained()
         widths = {group: len(units) for group, units in (kept or {}).items()}
-        for group, width in arch.widths:
+        for group, width in arch.widths if kept is not None else ():
             if widths.get(group) != width:
                 raise InputError(
                     f"group {group!r} keeps {width} units, but {widths.get(group, 0)} are named; say in `kept` "
                     "which channels of the dense network the point inherits"
                 )
-        inherit = {"run": dense.run, "kept": {group: list(units) for group, units in (kept or {}).items()}}
-        options = {"architecture": arch.to_json(), "inherit": inherit, "norms": norms}
-        return float(self.run("evaluate", options)["score"])
+        return float(self.run("evaluate", how.request(arch, source.run, kept, self.seed))["score"])
+
+    def evaluate_all(
+        self,
+        archs: Sequence[Architecture],
+        evaluator: Evaluator | None = None,
+        *,
+        dense: DenseNetwork | None = None,
+        kept: Sequence[Mapping[str, Sequence[int]] | None] | None = None,
+    ) -> list[float]:
+        """As `evaluate` of each of several points, which are scored side by side where the executor can.
+
+        Args:
+            archs: The points.
+            evaluator: As there.
+            dense: As there, for all.
+            kept: As there, one for each point.
+
+        Raises:
+            Pending: One of them is not finished; all were asked for.
+        """
+        scores, waits = [], False
+        for arch, units in zip(archs, kept or [None] * len(archs), strict=True):
+            try:
+                scores.append(self.evaluate(arch, evaluator, dense=dense, kept=units))
+            except Pending:
+                waits = True
+        if waits:
+            raise Pending
+        return scores
+
+    def super_network(self, evaluator: Evaluator) -> DenseNetwork:
+        """The super-network that an evaluator reads, see `prunas.works.supernet`.
+
+        Raises:
+            Pending: Its training is not finished.
+        """
+        if self.supernet is None:
+            raise Pending
+        return self.supernet(evaluator.supernet)
 
     def untrained(self) -> "Mapping[str, Tensor]":
         """The state dict of the dense network before training; see `initial`."""
@@ -302,4 +364,16 @@ class Proposer(Protocol):
         Raises:
             Pending: A training it needs is not finished.
             InputError: The method cannot serve this space; the message says which can.
+        """
+
+
+class Evaluating(Proposer, Protocol):
+    """A proposer that searches by evaluations, and says by which; see `Entry.evaluates`."""
+
+    def scored_by(self, space: SearchSpace, named: Evaluator | None = None) -> Evaluator:
+        """The evaluator of its candidates, which its rivals are given too.
+
+        Args:
+            space: The space.
+            named: The one that the search names, if it names any.
         """

@@ -26,6 +26,7 @@ class Entry:
         description: For listings.
         reference: Where the method comes from.
         dimensions: What it can decide: `width`, `depth`, `kernel`; one at a time, by default the first.
+        least: How many dimensions must vary for it to have anything to decide.
         needs: What it asks of its brief; see `prunas.names.Need`.
         trainings_per_target: Trainings of its own that one more target costs; those that serve all targets
             alike do not count.
@@ -33,6 +34,9 @@ class Entry:
         controls: Of a control that repeats a method without what the method finds by: that method. Its settings
             are the control's too.
         joins: Of a bundled control: whether it joins every search of what it decides, unless told otherwise.
+        evaluates: Whether it searches by evaluations, so that others can be given as many, see `rivals`; it is a
+            `prunas.proposers.brief.Evaluating` then.
+        rivals: Of a control with the evaluator and the number of evaluations of a method: that method.
         fixed: Settings that nobody may change.
         options: Its settings; None: those that its constructor takes, which then checks their values itself.
         weights: Which weights its points can inherit, see `Protocol.weights`; None: `sliced` and `initial` ones if
@@ -46,11 +50,14 @@ class Entry:
     description: str
     reference: str
     dimensions: tuple[Decision, ...] = ("width",)
+    least: int = 1
     needs: tuple[Need, ...] = ()
     trainings_per_target: int = 0
     starts: tuple[str, ...] = ()
     controls: str = ""
     joins: bool = False
+    evaluates: bool = False
+    rivals: str = ""
     fixed: Mapping[str, Any] = field(default_factory=dict, hash=False)
     options: tuple[Option, ...] | None = None
     weights: tuple[Literal["sliced", "initial"], ...] | None = None

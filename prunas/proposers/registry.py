@@ -1,6 +1,6 @@
 """Proposers by name: those of the table and those that other packages add, with their options."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -9,7 +9,7 @@ from prunas.names import DIMENSIONS, FINDERS, Decision, Kind, Need
 from prunas.plugins import Plugin, load_all, plugins
 from prunas.proposers.entry import Entry
 from prunas.proposers.options import check_options
-from prunas.proposers.table import PROPOSERS
+from prunas.proposers.table import PROPOSERS, PROXY_CONTROLS
 
 __all__ = [
     "check_values",
@@ -19,6 +19,7 @@ __all__ = [
     "finder_of",
     "installed_proposers",
     "joining_controls",
+    "proxy_controls",
 ]
 
 
@@ -26,12 +27,16 @@ def entry(name: str) -> Entry:
     """The proposer called `name`: one of `PROPOSERS`, or what an installed package offers.
 
     `tpe+slimming` is a sampler whose first trials are what slimming found; several methods are joined alike.
+    `tpe@enas` is a control: the sampler with the evaluator of enas and as many evaluations.
 
     Raises:
         InputError: There is none, and the message names the nearest ones; or the package's cannot be used.
     """
     if name in PROPOSERS:
         return PROPOSERS[name]
+    base, at, method = name.partition("@")
+    if at:
+        return _rivalling(name, entry(base), method)
     base, *starts = name.split("+")
     if starts:
         return _started(name, entry(base), starts)
@@ -39,6 +44,29 @@ def entry(name: str) -> Entry:
     if name not in offered:
         raise unknown("proposer", name, {*PROPOSERS, *offered})
     return _offered(offered[name])
+
+
+def _rivalling(name: str, line: Entry, method: str) -> Entry:
+    if "trials" not in line.needs or line.starts:
+        raise InputError(f"proposer {name!r}: only what tries candidates can be given those of {method!r}")
+    if not entry(method).evaluates:
+        raise InputError(
+            f"proposer {name!r}: {method!r} does not search by evaluations that others could make"
+        )
+    return replace(
+        line,
+        kind="control",
+        description=f"{line.description}; with the evaluator of {method} and as many evaluations",
+        rivals=method,
+        joins=False,
+        look=None,
+    )
+
+
+def proxy_controls(names: Iterable[str]) -> tuple[str, ...]:
+    """The controls with the evaluator of a method and as many evaluations, of each of these that evaluates."""
+    methods = [name for name in names if entry(name).evaluates]
+    return tuple(f"{control}@{method}" for method in methods for control in PROXY_CONTROLS)
 
 
 def _started(name: str, line: Entry, starts: list[str]) -> Entry:
@@ -75,7 +103,7 @@ def configured(name: str, *tables: Mapping[str, Mapping[str, Any]]) -> tuple[Ent
         InputError: As `entry`, or a setting does not exist or cannot have that value.
     """
     line = entry(name)
-    method = line.controls or name.partition("+")[0]
+    method = line.controls or name.partition("+")[0].partition("@")[0]
     settings = {
         key: value
         for table in tables
@@ -85,7 +113,7 @@ def configured(name: str, *tables: Mapping[str, Mapping[str, Any]]) -> tuple[Ent
     }
     if line.options is not None:
         check_options(name, line.options, settings)
-    if line.kind == "sampler" and "vary" in settings:
+    if "trials" in line.needs and "vary" in settings:
         if settings["vary"] not in line.dimensions:
             raise unknown(f"{name}: vary", str(settings["vary"]), line.dimensions)
         line = replace(line, dimensions=(settings["vary"],))

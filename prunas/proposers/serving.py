@@ -25,6 +25,8 @@ def refusal(name: str, space: SearchSpace, decides: str | None = None) -> str | 
             return "it decides widths, and " + (
                 "none vary there (see its [vary])" if survey.groups else "none can vary there"
             )
+        case "width" if len(space.dimensions) < line.least:
+            return f"it decides at least {line.least} dimensions, one after another, and 1 varies there"
         case "depth" if not space.removable:
             return "it removes residual branches, and " + (
                 "none vary there (see its [vary])" if survey.blocks else "there are none"

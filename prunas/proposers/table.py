@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from prunas.names import DIMENSIONS, Decision
+from prunas.names import DIMENSIONS
+from prunas.proposers.agents.options import LOWER, POLICY, REWARD, before_learning
 from prunas.proposers.entry import Entry
+from prunas.proposers.evaluators import SUPERNET
 from prunas.proposers.look import (
     BLACK,
     BLUE,
@@ -21,6 +23,20 @@ from prunas.proposers.look import (
     Style,
 )
 from prunas.proposers.options import Option, at_least
+from prunas.proposers.references import (
+    GORDON,
+    HAN,
+    HE,
+    HU,
+    LI,
+    LUO,
+    MOLCHANOV,
+    SLIMMING,
+    SSS,
+    STUDY,
+    WU,
+    YANG,
+)
 from prunas.proposers.settings import (
     CHANNEL_COST,
     FORM,
@@ -37,74 +53,13 @@ from prunas.proposers.settings import (
     THINET,
     pull,
 )
+from prunas.proposers.unlearnt import UNLEARNT
 
-__all__ = ["PROPOSERS"]
-
-STUDY = "Liu et al., Rethinking the Value of Network Pruning, ICLR 2019, arXiv:1810.05270"
-
-SLIMMING = (
-    "Liu et al., Learning Efficient Convolutional Networks through Network Slimming, ICCV 2017, "
-    "arXiv:1708.06519"
-)
-SSS = (
-    "Huang & Wang, Data-Driven Sparse Structure Selection for Deep Neural Networks, ECCV 2018, "
-    "arXiv:1707.01213"
-)
-HAN = (
-    "Han et al., Learning both Weights and Connections for Efficient Neural Networks, NeurIPS 2015, "
-    "arXiv:1506.02626"
-)
-LI = "Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017, arXiv:1608.08710"
-LUO = (
-    "Luo et al., ThiNet: A Filter Level Pruning Method for Deep Neural Network Compression, ICCV 2017, "
-    "arXiv:1707.06342"
-)
-HE = "He et al., Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017, arXiv:1707.06168"
-MOLCHANOV = "Molchanov et al., Importance Estimation for Neural Network Pruning, CVPR 2019, arXiv:1906.10771"
-YANG = (
-    "Yang et al., NetAdapt: Platform-Aware Neural Network Adaptation for Mobile Applications, ECCV 2018, "
-    "arXiv:1804.03230"
-)
-GORDON = (
-    "Gordon et al., MorphNet: Fast & Simple Resource-Constrained Structure Learning of Deep Networks, CVPR 2018, "
-    "arXiv:1711.06798"
-)
-HU = "Hu et al., Squeeze-and-Excitation Networks, CVPR 2018, arXiv:1709.01507"
+__all__ = ["PROPOSERS", "PROXY_CONTROLS"]
 
 
-def _untrained(method: str, reference: str, dimension: Decision = "width", draws: bool = False) -> Entry:
-    return Entry(
-        "prunas.proposers.baselines.untrained:Untrained",
-        "control",
-        f"what {method} proposes if nobody has trained the network it reads",
-        reference,
-        dimensions=(dimension,),
-        needs=("initial",),
-        controls=method,
-        fixed=MappingProxyType({"method": method}),
-        draws=draws,
-    )
-
-
-def _unpenalised(
-    path: str,
-    method: str,
-    reference: str,
-    dimension: Decision = "width",
-    options: tuple[Option, ...] | None = None,
-) -> Entry:
-    return Entry(
-        path,
-        "control",
-        f"what {method} proposes if its penalty does not pull",
-        reference,
-        dimensions=(dimension,),
-        needs=("dense",),
-        controls=method,
-        fixed=MappingProxyType({"pull": 0.0}),
-        options=options,
-    )
-
+PROXY_CONTROLS = ("random", "tpe")
+"""Who is given the evaluator and the number of evaluations of an agent: `random@enas` and its like."""
 
 PROPOSERS: Mapping[str, Entry] = MappingProxyType(
     {
@@ -196,6 +151,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
                 *NETADAPT,
                 STEP_RULE,
             ),
+            evaluates=True,
         ),
         "morphnet": Entry(
             "prunas.proposers.pruning.morphnet:MorphNet",
@@ -238,6 +194,16 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             options=(pull(10.0, "total pull of the penalty on one scale, in units of its initial 1"),),
             weights=("initial",),  # a branch without its scale is another branch
             look=Style(ORANGE, "P", SOLID),
+        ),
+        "blockdrop": Entry(
+            "prunas.proposers.agents.blockdrop:BlockDrop",
+            "automatic",
+            "blocks that a policy, learnt image by image, keeps least on average",
+            WU,
+            dimensions=("depth",),
+            needs=("dense",),
+            options=(at_least(0, "epochs", 60, "passes of the policy's training over its images"), *POLICY),
+            look=Style(ORANGE, "*", SOLID),
         ),
         "magnitude": Entry(
             "prunas.proposers.pruning.magnitude:Magnitude",
@@ -305,6 +271,67 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             needs=("trials",),
             trainings_per_target=16,
             options=SAMPLER,
+            draws=True,
+        ),
+        "autoslim": Entry(
+            "prunas.proposers.supernet.autoslim:AutoSlim",
+            "automatic",
+            "greedy narrowing of a super-network by the least error, all targets in one pass",
+            "Yu & Huang, AutoSlim: Towards One-Shot Architecture Search for Channel Numbers, 2019, "
+            "arXiv:1903.11728",
+            options=(
+                Option(
+                    "by",
+                    str,
+                    "error",
+                    "a step goes by its error, or by what it loses for what it saves",
+                    choices=("error", "ratio"),
+                ),
+                at_least(1, "images", 512, "validation images on which every step is measured"),
+                *SUPERNET,
+            ),
+            evaluates=True,
+            look=Style(BLUE, "<", SOLID),
+        ),
+        "enas": Entry(
+            "prunas.proposers.supernet.enas:ENAS",
+            "automatic",
+            "a recurrent controller over the shapes of a super-network, taught by REINFORCE",
+            "Pham et al., Efficient Neural Architecture Search via Parameter Sharing, ICML 2018, arXiv:1802.03268",
+            options=(
+                at_least(1, "steps", 100, "steps of the controller, per target"),
+                at_least(1, "samples", 20, "shapes per step, each scored on one validation batch"),
+                at_least(1, "finalists", 100, "shapes that are scored whole at the end"),
+                Option("lr", float, 1e-3, "Adam's rate", lambda lr: lr >= 0, "0 or more"),
+                at_least(1, "images", 1024, "validation images that rewards are measured on"),
+                *SUPERNET,
+            ),
+            evaluates=True,
+            draws=True,
+            look=Style(SKY, ">", SOLID),
+        ),
+        "amc": Entry(
+            "prunas.proposers.agents.amc:AMC",
+            "sampler",
+            "an agent that learns from scores how much of each layer to keep (DDPG)",
+            "He et al., AMC: AutoML for Model Compression and Acceleration on Mobile Devices, ECCV 2018, "
+            "arXiv:1802.03494",
+            needs=("trials",),
+            least=2,
+            trainings_per_target=16,
+            options=(LOWER, before_learning(1 / 3), REWARD),
+            draws=True,
+        ),
+        "amc-pocketflow": Entry(
+            "prunas.proposers.agents.amc:PocketFlow",
+            "sampler",
+            "PocketFlow's agent: as amc, with smaller networks and noise on their parameters",
+            "Wu et al., PocketFlow: An Automated Framework for Compressing and Accelerating Deep Neural Networks, "
+            "NeurIPS workshop CDNNRIA 2018",
+            needs=("trials",),
+            least=2,
+            trainings_per_target=16,
+            options=(LOWER, before_learning(0.25), REWARD),
             draws=True,
         ),
         "guided": Entry(
@@ -451,49 +478,6 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             draws=True,
             look=Style(GREY, "X", DOTTED),
         ),
-        "slimming-unpenalised": _unpenalised(
-            "prunas.proposers.pruning.slimming:Slimming", "slimming", SLIMMING, options=(SCOPE,)
-        ),
-        "netadapt-random": Entry(
-            "prunas.proposers.pruning.netadapt:NetAdapt",
-            "control",
-            "what netadapt proposes if it takes any candidate",
-            YANG,
-            needs=("dense",),
-            controls="netadapt",
-            fixed=MappingProxyType({"rule": "random"}),
-            options=NETADAPT,
-            draws=True,
-        ),
-        "se-unlearnt": Entry(
-            "prunas.proposers.pruning.se:SqueezeExcitation",
-            "control",
-            "what se proposes if its gates do not learn",
-            HU,
-            needs=("dense",),
-            controls="se",
-            fixed=MappingProxyType({"rate": 0.0}),
-            options=GATES,
-            weights=("initial",),
-            draws=True,
-        ),
-        "morphnet-unweighted": Entry(
-            "prunas.proposers.pruning.morphnet:MorphNet",
-            "control",
-            "what morphnet proposes if its penalty does not know what a channel costs",
-            GORDON,
-            needs=("dense",),
-            controls="morphnet",
-            fixed=MappingProxyType({"cost": "channels"}),
-            options=(MORPHNET_PULL,),
-        ),
-        "l1-global-untrained": _untrained("l1-global", LI),
-        "taylor-untrained": _untrained("taylor", MOLCHANOV),
-        "thinet-global-untrained": _untrained("thinet-global", LUO, draws=True),
-        "reconstruction-global-untrained": _untrained("reconstruction-global", HE, draws=True),
-        "sss-unpenalised": _unpenalised(
-            "prunas.proposers.pruning.sss:SparseStructureSelection", "sss", SSS, dimension="depth"
-        ),
-        "magnitude-untrained": _untrained("magnitude", HAN, dimension="kernel"),
+        **UNLEARNT,
     }
 )

@@ -236,6 +236,7 @@ class TrialRow:
         folder: Of the run.
         status: `finished`, or what happened instead.
         error: Why, in one line.
+        evaluator: What scored it, as `Evaluator.label` says; "": a training of `fraction` of the schedule.
     """
 
     id: str
@@ -252,6 +253,7 @@ class TrialRow:
     folder: str
     status: str = FINISHED
     error: str = ""
+    evaluator: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON values."""

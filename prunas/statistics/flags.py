@@ -10,6 +10,7 @@ from prunas.names import (
     MACS_NOT_MATCHED,
     ONE_GIVEN_NETWORK,
     PENALTY_NOT_ACTED,
+    POLICIES_DIFFER,
     TARGET_MISSED,
 )
 from prunas.results.rows import TrainingRow
@@ -23,6 +24,7 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         TARGET_MISSED: "more than 1 % off the target that was asked for",
         MACS_NOT_MATCHED: "no such shape has the parameters and the MACs of the point it answers, to 1 %",
         PENALTY_NOT_ACTED: "fewer scales ended near 0 than were pruned, so the penalty did not decide what goes",
+        POLICIES_DIFFER: "no single choice of blocks serves half of the images, so that one depth says little",
         FLOOR: "a layer would have been emptied and kept its least width",
         ONE_GIVEN_NETWORK: "seeds share one given network, so intervals speak of retraining, not of searching",
         CHANCE_LEVEL: "{score} that cannot be told from guessing",

@@ -10,13 +10,26 @@ from prunas.results.record import Record
 from prunas.statistics import summary, text
 from prunas.statistics.alignment import alignment_table
 
-__all__ = ["differences", "document", "tables"]
+__all__ = ["differences", "document", "rivalries", "tables"]
 
 
 def differences(record: Record) -> list[summary.Difference]:
     """What was found against the tapered shape with its params and MACs, paired by seed."""
     finders = [row.proposer for row in record.rows if row.kind in SEARCHERS]
     return summary.comparisons(record.rows, list(dict.fromkeys(finders)), score=record.score)
+
+
+def rivalries(record: Record) -> list[list[summary.Difference]]:
+    """What each method found against the controls with its evaluator and as many evaluations, by seed."""
+    rivals: dict[str, list[str]] = {}
+    for name in dict.fromkeys(row.proposer for row in record.rows):
+        _, at, method = name.partition("@")
+        if at:
+            rivals.setdefault(method, []).append(name)
+    compared = [
+        summary.comparisons(record.rows, [m], names, score=record.score) for m, names in rivals.items()
+    ]
+    return [differences for differences in compared if differences]
 
 
 def document(record: Record, figures: Sequence[Path] = (), trained: int = 0) -> dict[str, Any]:
@@ -31,7 +44,11 @@ def document(record: Record, figures: Sequence[Path] = (), trained: int = 0) -> 
         "schema": SCHEMA,
         **record.to_json(),
         "table": [line.to_json() for line in summary.table(record.rows, record.score)],
-        "differences": [difference.to_json() for difference in differences(record)],
+        "differences": [
+            difference.to_json()
+            for compared in (differences(record), *rivalries(record))
+            for difference in compared
+        ],
         "figures": [str(path) for path in figures],
         "trained": trained,
     }
@@ -53,6 +70,7 @@ def tables(
     parts = [write(extended(results))]
     if compared := differences(record):
         parts.append(write(text.difference_table(compared, record.score)))
+    parts += [write(text.difference_table(compared, record.score)) for compared in rivalries(record)]
     if record.costs:
         parts.append(write(text.cost_text(summary.cost_table(record.costs))))
     if any(row.proposed for row in record.rows):

@@ -1,7 +1,8 @@
 """The work `evaluate`: score one point with the weights it inherits, without training it."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from prunas.works.runtime import (
     task_of_spec,
 )
 
-__all__ = ["estimate_norms", "run", "score_network"]
+__all__ = ["computing", "estimate_norms", "measure", "pays_last", "run", "score_network"]
 
 
 def run(
@@ -37,8 +38,10 @@ def run(
 ) -> dict[str, Any] | None:
     """Validation score of a point, as `prunas.works.trainings.Setting.work` writes it down.
 
-    Its options: `architecture`; `inherit` as of a training; `norms`: so many training images, without
-    augmentation, from which statistics of batch norms are estimated anew first, 0 keeps the inherited ones.
+    Its options, which `prunas.proposers.evaluators.Evaluator.request` writes: `architecture`; `inherit` as of a
+    training, or with a rule `select` instead of `kept`; `norms`: so many training images, without augmentation,
+    from which statistics of batch norms are estimated anew first, 0 keeps the inherited ones; `images`: so many of
+    the validation split are scored, all if it is missing.
 
     Returns:
         `score` on the validation split, the `macs` and `seconds` it took; None if `stop` said so.
@@ -49,7 +52,8 @@ def run(
     def make(space: SearchSpace, task: Task) -> nn.Module:
         return network(spec["seed"], space, arch, options["inherit"], task, recipe.images, folder)
 
-    return score_network(spec, arch, make, options["norms"], stop)
+    images = options.get("images", 0)
+    return score_network(spec, arch, make, options["norms"], stop, images=images, quick=True)
 
 
 def score_network(
@@ -59,6 +63,8 @@ def score_network(
     norms: int,
     stop: Callable[[], bool],
     split: Split = "val",
+    images: int = 0,
+    quick: bool = False,
 ) -> dict[str, Any] | None:
     """Score of a network that is not trained.
 
@@ -69,6 +75,8 @@ def score_network(
         norms: Training images from which statistics of batch norms are estimated anew first; 0 keeps them.
         stop: Whether to stop.
         split: What it is scored on.
+        images: How many samples of the split; 0 means all.
+        quick: Whether the network has the memory layout that is fast, and not that of the recipe.
 
     Returns:
         As `run`.
@@ -77,21 +85,73 @@ def score_network(
     choose_algorithms(where)
     space, recipe, task = space_of_spec(spec), Recipe.from_json(spec["recipe"]), task_of_spec(spec)
     macs = space.cost(arch).macs
-    onednn = where.type != "cpu" or processor.onednn_pays(space, arch, recipe)
-    with side_by_side(where, stop), processor.convolutions(onednn):
-        torch.set_num_threads(processor.threads(macs * recipe.batch))
+    with side_by_side(where, stop), computing(space, arch, recipe, where):
         net = make(space, task)
-        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        net.to(device=where, memory_format=layout)  # type: ignore[call-overload]  # a documented overload
+        batches = calibration(task, norms, spec["seed"], recipe.images) if norms else ()
+        last = pays_last(recipe, space, arch, where) if quick else recipe.channels_last
+        measured = measure(net, task, recipe, where, batches, split, images, stop, channels_last=last)
+    if measured is None:
+        return None
+    score, passed = measured
+    return {"score": score, "macs": macs * passed, "seconds": time.perf_counter() - started}
+
+
+def pays_last(recipe: Recipe, space: SearchSpace, arch: Architecture, where: torch.device) -> bool:
+    """Whether an evaluation has its network's channels last: where oneDNN's convolutions are used.
+
+    They take two thirds of the time so, and an evaluation has no training whose bits it would change.
+    """
+    return recipe.channels_last or (where.type == "cpu" and processor.onednn_pays(space, arch, recipe))
+
+
+@contextmanager
+def computing(space: SearchSpace, arch: Architecture, recipe: Recipe, where: torch.device) -> Iterator[None]:
+    """Inside, the process computes as suits the size of a point's network."""
+    onednn = where.type != "cpu" or processor.onednn_pays(space, arch, recipe)
+    with processor.convolutions(onednn):
+        torch.set_num_threads(processor.threads(space.cost(arch).macs * recipe.batch))
+        yield
+
+
+def measure(
+    net: nn.Module,
+    task: Task,
+    recipe: Recipe,
+    where: torch.device,
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]] = (),
+    split: Split = "val",
+    images: int = 0,
+    stop: Callable[[], bool] = lambda: False,
+    *,
+    channels_last: bool,
+) -> tuple[float, int] | None:
+    """Score of a network, its batch norms measured again first.
+
+    Args:
+        net: With weights; it is moved to `where`.
+        task: What is judged.
+        recipe: Gives the precision, and the memory layout of images.
+        where: The device.
+        batches: On which batch norms are measured again; none keeps what they have.
+        split: What it is scored on.
+        images: How many samples of the split; 0 means all.
+        stop: Whether to stop.
+        channels_last: Memory layout of the network.
+
+    Returns:
+        The score, and how many images were passed; None if `stop` said so.
+    """
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    net.to(device=where, memory_format=layout)  # type: ignore[call-overload]  # a documented overload
+    passed = estimate_norms(net, batches, where) if batches else 0
+    if stop():
+        return None
+    scored = len(task.members(split, 0))
+    if 0 < images < scored:
+        scored = images
+    else:
         images = 0
-        if norms:
-            batches = calibration(task, norms, spec["seed"], recipe.images)
-            images = estimate_norms(net, batches, where)
-        if stop():
-            return None
-        score = evaluate(net, task, split, device=where, recipe=recipe)
-    images += len(task.members(split, 0))
-    return {"score": score, "macs": macs * images, "seconds": time.perf_counter() - started}
+    return evaluate(net, task, split, device=where, recipe=recipe, images=images), passed + scored
 
 
 @torch.no_grad()

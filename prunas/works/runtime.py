@@ -20,6 +20,8 @@ from prunas.data.dataset import stream_seed
 from prunas.data.find import load_data
 from prunas.errors import InputError
 from prunas.plugins import resolve
+from prunas.proposers.pruning.channels import highest
+from prunas.proposers.pruning.l1 import sums
 from prunas.spaces.load import load_space
 from prunas.spaces.reference import Reference
 from prunas.spaces.space import SearchSpace
@@ -36,6 +38,7 @@ __all__ = [
     "check_environment",
     "checkpoint_seconds",
     "choose_algorithms",
+    "chosen_units",
     "data_root",
     "device",
     "initial",
@@ -276,7 +279,8 @@ def network(
         seed: Of initial weights.
         space: The search space.
         arch: The point.
-        inherited: As `prunas.protocols.Protocol.inherits` writes it down; None draws initial weights.
+        inherited: As `prunas.protocols.Protocol.inherits` writes it down, or with a rule `select` instead of
+            `kept`, see `chosen_units`; None draws initial weights.
         task: From whose training split a rebuild takes calibration images.
         subset: How many training images the trainings see (`Recipe.images`); 0 means all.
         folder: Of the job; the runs it inherits from lie beside it.
@@ -285,15 +289,35 @@ def network(
         torch.manual_seed(stream_seed("weights", seed))
         if inherited is None:
             return space.build(arch)
-        kept = inherited["kept"]
         if inherited["run"] is None:
-            return space.build(arch, space.build().state_dict(), kept)
+            return space.build(arch, space.build().state_dict(), inherited["kept"])
         state = weights(folder.parent / inherited["run"])
+        kept = inherited.get("kept")
+        if kept is None:
+            kept = chosen_units(space, arch, state, inherited["select"])
         if how := inherited.get("rebuild"):
             images = partial(calibration, task, seed=how["options"]["seed"], subset=subset)
             rebuild = resolve("prunas.rebuilds", how["name"])
             state = rebuild(space, arch, state, kept, images, **how["options"])
         return space.build(arch, state, kept)
+
+
+def chosen_units(
+    space: SearchSpace, arch: Architecture, state: Mapping[str, torch.Tensor], select: str
+) -> dict[str, list[int]]:
+    """Units of each narrowed group that a point keeps where only its shape is known.
+
+    Args:
+        space: The search space.
+        arch: The point.
+        state: State dict of the dense network, on the CPU.
+        select: `largest`: those of the largest absolute weights (Li et al., ICLR 2017); `first`: the first ones.
+    """
+    if select == "first" or not arch.widths:
+        return {group: list(range(width)) for group, width in arch.widths}
+    totals, _ = sums(space, state)
+    scores = dict(zip((d.name for d in space.dimensions), totals, strict=True))
+    return {group: highest(scores[group], width).tolist() for group, width in arch.widths}
 
 
 def teacher(space: SearchSpace, taught: Mapping[str, Any] | None, folder: Path) -> Teacher | None:

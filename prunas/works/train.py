@@ -30,6 +30,7 @@ from prunas.works.runtime import (
     task_of_spec,
     teacher,
 )
+from prunas.works.supernet import options_of, sandwich
 
 __all__ = ["KEPT_UP_TO", "run"]
 
@@ -96,6 +97,8 @@ def _run(
     phases = resolve("prunas.phases", division["name"])(**division["options"]) if division else None
     taught = spec.get("teacher")
     masks = kernel_masks(space.survey, arch)
+    slices = options_of(spec)
+    learnt = task if slices is None else sandwich(task, space, net, recipe, where, **slices)
 
     def tell(state: EpochReport) -> None:
         message: dict[str, Any] = {"epoch": state.epoch, "epochs": state.epochs}
@@ -114,7 +117,7 @@ def _run(
                 pruned_score = _score_before(net, task, recipe, where)
             trained = train(
                 net,
-                task,
+                learnt,
                 recipe,
                 epochs=spec["epochs"],
                 seed=spec["seed"],
@@ -131,7 +134,8 @@ def _run(
                 progress=tell,
                 stop=stop,
                 prepare=partial(
-                    STEP_CACHE.bench, (space.name, arch.digest, task.identity, canonical(taught))
+                    STEP_CACHE.bench,
+                    (space.name, arch.digest, task.identity, canonical(taught), canonical(slices)),
                 ),
             )
     except Preempted:

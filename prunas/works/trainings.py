@@ -1,6 +1,6 @@
 """Trainings written down as jobs, and their results read back as rows. Torch-free."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from prunas.errors import InputError
 from prunas.names import RowKind
 from prunas.plugins import resolve
 from prunas.proposers.brief import Penalty, Proposal
+from prunas.proposers.evaluators import Evaluator
+from prunas.proposers.supernet.quanta import mean_macs
 from prunas.protocols import BACKWARD, PROTOCOLS, SCRATCH, TAUGHT, Protocol, untaught
 from prunas.recipe import Recipe
 from prunas.results.rows import TrainingRow
@@ -201,6 +203,44 @@ class Setting:
         epochs = max(1, round(fraction * self.recipe.epochs))
         job = self._job("trial", arch, seed, (self.recipe, epochs), "train", "val")
         return self._training(job, arch, "scratch-e")
+
+    def supernet(self, seed: int, options: Mapping[str, Any]) -> "Training":
+        """The super-network that an evaluator reads: trained on train, scored on validation as a whole.
+
+        Args:
+            seed: Of the search.
+            options: As `Evaluator.supernet` gives them.
+        """
+        epochs = max(1, round(options["lengths"] * self.recipe.epochs))
+        slices = {key: options[key] for key in ("quanta", "sampled")}
+        dense = self.space.dense
+        changes: dict[str, Any] = {"keep_weights": True, "supernet": slices}
+        job = self._job("supernet", dense, seed, (self.recipe, epochs), "train", "val", **changes)
+        training = self._training(job, dense, "supernet")
+        share = mean_macs(self.space, slices["quanta"], slices["sampled"]) / self.space.cost(dense).macs
+        return replace(training, macs=round(training.macs * share))
+
+    def evaluation(
+        self,
+        arch: Architecture,
+        how: Evaluator,
+        seed: int,
+        run: str = "",
+        kept: Mapping[str, Sequence[int]] | None = None,
+    ) -> "Training":
+        """A candidate that an evaluator scores on validation, instead of a whole training.
+
+        Args:
+            arch: The point.
+            how: The evaluator.
+            seed: Of the search.
+            run: The run whose weights the point inherits, if the evaluator reads any.
+            kept: See `Evaluator.request`.
+        """
+        if how.entry.source == "none":
+            return self.candidate(arch, seed, how.setting("share"))
+        job = self.work("evaluate", how.request(arch, run, kept, seed), seed)
+        return Training(job, arch, how.name, 0, 0)
 
     def final(
         self,

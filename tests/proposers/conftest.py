@@ -6,14 +6,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from prunas.architecture import Architecture
+from prunas.costs.target import Target
 from prunas.networks.densenet import DenseNet
 from prunas.proposers.brief import Brief, DenseNetwork, Penalty, Proposal, Proposer, Trial
+from prunas.proposers.supernet.autoslim import steps
+from prunas.proposers.supernet.quanta import fitted, quantised
 from prunas.spaces.load import load_space
 from prunas.spaces.space import SearchSpace
 
@@ -64,6 +69,46 @@ def spaces() -> dict[str, SearchSpace]:
     }
 
 
+def greedy(space: SearchSpace, options: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
+    """The greedy pass over a super-network whose shapes have made-up scores."""
+    table = quantised(space, 8)
+    target = Target(**options["target"])
+    return {"path": list(steps(space, table, target, made_up, options["by"]))}
+
+
+def made_up(counts: npt.NDArray[np.int64]) -> float:
+    """A score that depends on nothing but the shape: wide layers are good, some more than others."""
+    return float((np.sqrt(counts) * (1 + np.arange(len(counts)) % 3)).sum())
+
+
+def controller(space: SearchSpace, options: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
+    """The answer of a controller that has learnt nothing."""
+    target = Target(**options["target"])
+    table = quantised(space, 8)
+    drawn = np.random.default_rng([seed, target.value]).integers(8, size=len(table))
+    arch = fitted(space, table[np.arange(len(table)), drawn], (), target)
+    return {"architecture": arch.to_json()}
+
+
+def evaluate(space: SearchSpace, options: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
+    """Scores that depend on nothing but the point."""
+    digest = Architecture.from_json(options["architecture"]).digest
+    return {"score": 50.0 + int(digest, 16) % 40}
+
+
+def policy(space: SearchSpace, options: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
+    """A policy that keeps early branches more often, and the same ones for every image."""
+    return {"means": [1 - i / 10 for i, _ in enumerate(options["branches"])], "commonest": 1.0}
+
+
+WORKS = {
+    "supernet/greedy": greedy,
+    "supernet/controller": controller,
+    "evaluate": evaluate,
+    "blockdrop/policy": policy,
+}
+
+
 @pytest.fixture
 def weights() -> Callable[..., dict[str, Tensor]]:
     """Made-up weights of a dense network."""
@@ -111,14 +156,12 @@ def brief() -> Callable[..., Brief]:
         def loss(net: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
             return nn.functional.cross_entropy(net(batch[0]), batch[1])
 
-        def work(name: str, options: Mapping[str, Any]) -> Mapping[str, float]:
-            """Scores that depend on nothing but the point."""
-            assert name == "evaluate"
-            digest = Architecture.from_json(options["architecture"]).digest
-            return {"score": 50.0 + int(digest, 16) % 40}
+        def work(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+            return WORKS[name](space, options, told["seed"])
 
         told = {"space": space, "targets": (), "seed": 0, "lr_sum": 100.0}
-        told |= {"dense": dense, "loss": loss, "work": work}
+        told |= {"dense": dense, "loss": loss, "work": work} | changes
+        told["supernet"] = lambda options: DenseNetwork("run-of-the-super-network", dict, {})
         return Brief(**told | {"calibration": calibration, "initial": initial} | changes)
 
     return make

@@ -114,7 +114,9 @@ def test_the_difference_of_independent_samples_is_welchs() -> None:
 
 def test_every_control_of_a_method_is_found_by_its_name() -> None:
     named = {name: line.controls for name, line in PROPOSERS.items() if line.controls}
-    assert set(named.values()) == {name for name, line in PROPOSERS.items() if line.kind == "automatic"}
+    searches = {name for name, line in PROPOSERS.items() if line.evaluates}  # theirs: `tpe@enas` and its like
+    automatic = {name for name, line in PROPOSERS.items() if line.kind == "automatic"}
+    assert automatic - searches <= set(named.values()) <= automatic
     for name, method in named.items():
         assert name in controls_of(method)
         assert PROPOSERS[name].kind == "control"

@@ -17,6 +17,7 @@ from prunas.experiments.search import Findings, Plan, search
 from prunas.proposers import registry, table
 from prunas.proposers.brief import Brief, Pending, Proposal, Trial
 from prunas.proposers.entry import Entry
+from prunas.proposers.evaluators import evaluator
 from prunas.runs.executors import executor
 from prunas.runs.store import Store
 from prunas.spaces.load import load_space
@@ -57,7 +58,8 @@ class Asking:
         space, (group, *_) = brief.space, brief.space.dimensions
         halves = [range(group.dense // 2), range(group.dense // 2, group.dense)]
         point = space.point(widths={group.name: group.dense // 2})
-        scores = [brief.evaluate(point, kept={group.name: half}, norms=64) for half in halves]
+        how = evaluator("adaptive-bn", norms=64)
+        scores = [brief.evaluate(point, how, kept={group.name: half}) for half in halves]
         kept = {group.name: tuple(halves[scores.index(max(scores))])}
         return [Proposal(target, point, kept=kept) for target in brief.targets]
 
@@ -113,6 +115,7 @@ def test_an_evaluation_is_that_of_the_inherited_weights(plan: Plan, tmp_path: Pa
         "architecture": point.architecture.to_json(),
         "inherit": {"run": folder.name, "kept": kept},
         "norms": 64,
+        "images": 1000,
     }
     stored = Store(tmp_path).result(plan.setting.work("evaluate", options, 0))
     assert stored is not None
@@ -149,4 +152,4 @@ def test_channels_of_a_scored_point_must_be_named() -> None:
         Brief(space, (), 0).run("evaluate", {})
     brief = replace(brief, dense=lambda penalty: None)  # type: ignore[arg-type,return-value]
     with pytest.raises(InputError, match="keeps 4 units, but 0 are named; say in `kept`"):
-        brief.evaluate(space.point(widths={group.name: 4}))
+        brief.evaluate(space.point(widths={group.name: 4}), kept={})

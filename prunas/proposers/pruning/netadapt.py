@@ -10,9 +10,10 @@ largest filters. The candidate with the least loss of score per saved cost is wh
 candidates of an iteration are scored side by side.
 
 Departures:
-    - A candidate is scored on validation images with the weights it inherits, batch norms estimated anew, instead
-      of after a short fine-tuning (the code's example: 500 steps); and the network chosen keeps the trained
-      weights. So the search is the greedy one of AutoSlim on a trained network, and costs forward passes alone.
+    - A candidate is scored on validation images with the weights it inherits, batch norms estimated anew, or by
+      the search's evaluator, instead of after a short fine-tuning (the code's example: 500 steps); and the
+      network chosen keeps the trained weights. So the search is the greedy one of AutoSlim on a trained network,
+      and costs forward passes alone.
     - Filters are ranked by the sum of their absolute weights, as in `l1`, not by that of their squares.
     - Of one search all targets are read off: where the next step would pass a target, the candidates are cut to
       the target for its answer, and the search goes on without that.
@@ -27,7 +28,8 @@ import numpy as np
 import numpy.typing as npt
 
 from prunas.errors import InputError
-from prunas.proposers.brief import Brief, DenseNetwork, Pending, Proposal, Trial
+from prunas.proposers.brief import Brief, DenseNetwork, Proposal, Trial
+from prunas.proposers.evaluators import INHERITED, Evaluator, evaluator, has_batch_norms
 from prunas.proposers.pruning.channels import Choose, in_order_of, proposal, weighing
 from prunas.proposers.pruning.l1 import sums
 from prunas.proposers.registry import check_values
@@ -80,7 +82,7 @@ class NetAdapt:
         step: Cost saved by the first iteration, as a share of the dense network's, in (0, 0.5].
         decay: What the step is multiplied by after every iteration, in (0, 1].
         images: Training images from which batch norms are estimated anew before a candidate is scored; 0 keeps the
-            inherited ones.
+            inherited ones. Means nothing where the search names an evaluator.
         rule: `ratio`: the least loss of score per saved cost; `score`: the best score, as the paper's text has it;
             `random`: any candidate, by the seed of the search and without scores, which is its control.
     """
@@ -110,6 +112,14 @@ class NetAdapt:
         choose = in_order_of(sums(brief.space, dense.weights())[0])
         return list(_Walk(self, brief, dense, choose).answers())
 
+    def scored_by(self, space: SearchSpace, named: Evaluator | None = None) -> Evaluator:
+        """What scores candidates: the evaluator that the search names, if it does."""
+        if named is not None:
+            return named
+        if self.images and has_batch_norms(space):
+            return evaluator("adaptive-bn", norms=self.images, images=0)
+        return INHERITED
+
     def _check_reach(self, brief: Brief) -> None:
         space, reach = brief.space, self.step / (1 - self.decay) if self.decay < 1 else np.inf
         for target in brief.targets:
@@ -128,6 +138,7 @@ class _Walk:
     def __init__(self, settings: NetAdapt, brief: Brief, dense: DenseNetwork, choose: Choose) -> None:
         self.settings, self.brief, self.dense, self.choose = settings, brief, dense, choose
         self.space = brief.space
+        self.evaluator = settings.scored_by(brief.space, brief.evaluator)
 
     def answers(self) -> Iterator[Proposal]:
         """The proposals, in the order of the targets; those of each metric from a search of its own."""
@@ -184,20 +195,13 @@ class _Walk:
 
     def _scores(self, several: list[Counts]) -> list[float]:
         """Validation scores; all are asked for before it waits for any."""
-        scores, waits = [], False
-        for counts in several:
-            point = self._point(counts, 0)
-            try:
-                scores.append(
-                    self.brief.evaluate(
-                        point.architecture, dense=self.dense, kept=point.kept, norms=self.settings.images
-                    )
-                )
-            except Pending:
-                waits = True
-        if waits:
-            raise Pending
-        return scores
+        points = [self._point(counts, 0) for counts in several]
+        return self.brief.evaluate_all(
+            [point.architecture for point in points],
+            self.evaluator,
+            dense=self.dense,
+            kept=[point.kept for point in points],
+        )
 
     def _point(self, counts: Counts, place: int) -> Proposal:
         return proposal(self.space, counts, self.choose, self.brief.targets[place], self.dense.run)

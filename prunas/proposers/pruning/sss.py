@@ -29,9 +29,10 @@ from prunas.names import PENALTY_NOT_ACTED, TARGET_MISSED
 from prunas.proposers.brief import Brief, Penalty, Proposal, Trial, penalty_strength
 from prunas.proposers.registry import check_values
 from prunas.spaces.space import SearchSpace
+from prunas.survey import Block
 from prunas.training.hooks import Regulariser
 
-__all__ = ["BranchScales", "SparseStructureSelection"]
+__all__ = ["BranchScales", "SparseStructureSelection", "branch_ends"]
 
 
 class BranchScales(Regulariser):
@@ -86,6 +87,18 @@ class BranchScales(Regulariser):
         return record | {f"until {path}": share for path, share in zip(self.branches, until, strict=True)}
 
 
+def branch_ends(space: SearchSpace) -> tuple[list[Block], list[str]]:
+    """The removable blocks in order, and of each the module path of its branch's last layer."""
+    blocks = [block for block in space.survey.blocks if block.name in space.removable]
+    ends = [  # a branch that shares its module with another is a chain of modules
+        block.chain[-1]
+        if block.chain
+        else next(path for path in reversed(block.branch) if path in space.survey.layer_at)
+        for block in blocks
+    ]
+    return blocks, ends
+
+
 class SparseStructureSelection:
     """Removes blocks by the order in which their scales reach zero.
 
@@ -107,13 +120,7 @@ class SparseStructureSelection:
                 f"sss removes residual branches, and space {space.name!r} lets none vary; slimming and samplers "
                 "such as tpe decide widths instead"
             )
-        blocks = [block for block in space.survey.blocks if block.name in space.removable]
-        last = [  # a branch that shares its module with another is a chain of modules
-            block.chain[-1]
-            if block.chain
-            else next(p for p in reversed(block.branch) if p in space.survey.layer_at)
-            for block in blocks
-        ]
+        blocks, last = branch_ends(space)
         strength = penalty_strength(self.pull, brief.lr_sum, brief.momentum)
         options = {"strength": strength, "momentum": brief.momentum, "branches": last}
         trained = brief.trained(Penalty("sss/branch", options))

@@ -1,0 +1,122 @@
+"""The tables of README.md, of what `prunas search` wrote: `python -m benchmarks.searches [RECORD]`."""
+
+import json
+import sys
+import tomllib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prunas.results.record import Record
+from prunas.statistics.claims import chances
+from prunas.statistics.inference import LEVEL, holm
+from prunas.statistics.summary import Difference, comparisons, cost_table, table
+from prunas.statistics.text import count, duration, interval_text
+
+HERE = Path(__file__).parent
+RESULTS, PAGE, QUESTIONS = HERE / "results.json", HERE / "README.md", HERE / "questions.toml"
+BEGIN, END = "<!-- table -->\n", "<!-- end -->\n"
+
+
+def gathered(path: Path) -> dict[str, Any]:
+    """What the tables need of a record: all but its trials, of which only the numbers stay."""
+    document = json.loads(path.read_text())
+    record = Record.from_document(document, path)
+    tried = Counter((trial.proposer, trial.asked.value) for trial in record.trials if not trial.duplicate)
+    trials = [{"proposer": name, "asked": asked, "tried": n} for (name, asked), n in sorted(tried.items())]
+    kept = {key: value for key, value in document.items() if key in record.to_json()}
+    for cost in kept["cost"]:
+        cost["rests_on"] = None
+    return kept | {"schema": document["schema"], "trials": [], "tried": trials}
+
+
+def pairs(questions: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """Question, proposer and control of every comparison; `tpe@` has the evaluations of the proposer."""
+    return [
+        (question["id"], left, right + left if right.endswith("@") else right)
+        for question in questions
+        for left in question["left"]
+        for right in question["right"]
+    ]
+
+
+def judged(record: Record, asked: Mapping[str, Any]) -> list[tuple[str, Difference, str, float | None]]:
+    """Every comparison at every target, with what it says of its question and the p value, corrected over all."""
+    compared = [
+        (question, difference)
+        for question, left, right in pairs(asked["questions"])
+        for difference in comparisons(record.rows, [left], [right], score=record.score)
+    ]
+    known = [chances(difference.summary, "more", asked["margin"]) for _, difference in compared]
+    adjusted = holm([None if each is None else min(each) for each in known])
+    said = []
+    for (question, difference), each, p in zip(compared, known, adjusted, strict=True):
+        tends = "undecided" if each is None else "holds" if each[0] < each[1] else "fails"
+        said.append((question, difference, tends if p is not None and p < 1 - LEVEL else "undecided", p))
+    return said
+
+
+def accuracies(record: Record) -> str:
+    """Test accuracy of every proposer at every target, and what one search costs."""
+    targets = sorted({row.asked for row in record.rows}, key=lambda target: -target.value)
+    lines = table(record.rows, record.score)
+    costs = {line.proposer: line for line in cost_table(record.costs)}
+    named = [f"{target.label} of {target.metric}" for target in targets]
+    text = [
+        "| proposer | " + " | ".join(f"{name}: test %" for name in named) + " | jobs | MACs | time |",
+        "| :-- |" + " --: |" * (len(targets) + 3),
+    ]
+    first = {line.proposer: line.score.mean for line in lines if line.asked == targets[0] and line.score}
+    for name in sorted(first, key=lambda name: -first[name]):
+        cells = []
+        for target in targets:
+            (line,) = (each for each in lines if (each.proposer, each.asked) == (name, target))
+            assert line.score is not None
+            spread = "" if line.score.std is None else f" ± {line.score.std:.2f}"
+            cells.append(f"{line.score.mean:.2f}{spread}")
+        cost = costs[name]
+        cells += [f"{cost.trainings:.0f}", count(cost.macs), duration(cost.seconds)]
+        text.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(text) + "\n"
+
+
+def answers(record: Record, asked: Mapping[str, Any]) -> str:
+    """One table a question."""
+    parts = []
+    said = judged(record, asked)
+    for question in asked["questions"]:
+        rows = [(d, verdict, p) for name, d, verdict, p in said if name == question["id"]]
+        verdicts = Counter(verdict for _, verdict, _ in rows)
+        parts += [
+            f"**{question['says']}** Of {len(rows)} comparisons "
+            + ", ".join(f"{verdicts[word]} {word}" for word in ("holds", "fails", "undecided"))
+            + ".",
+            "",
+            "| who | against | asked | difference | 95 % interval | p | |",
+            "| :-- | :-- | :-- | --: | :-- | --: | :-- |",
+        ]
+        for difference, verdict, p in rows:
+            parts.append(
+                f"| {difference.proposer} | {difference.against} | {difference.asked.label} "
+                f"| {difference.summary.mean:+.2f} | {interval_text(difference.summary, '+')} "
+                f"| {'-' if p is None else f'{p:.2f}'} | {verdict} |"
+            )
+        parts.append("")
+    return "\n".join(parts)
+
+
+def page(text: str, results: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """The page with its tables made anew."""
+    record = Record.from_document(dict(results), RESULTS)
+    head, _, rest = text.partition(BEGIN)
+    made = accuracies(record) + "\n" + answers(record, asked)
+    return head + BEGIN + "\n" + made + END + rest.partition(END)[2]
+
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        RESULTS.write_text(json.dumps(gathered(Path(sys.argv[1])), indent=1) + "\n")
+    PAGE.write_text(
+        page(PAGE.read_text(), json.loads(RESULTS.read_text()), tomllib.loads(QUESTIONS.read_text()))
+    )

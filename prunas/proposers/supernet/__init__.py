@@ -1,0 +1,1 @@
+"""Searches in a super-network: one training whose slices are all candidates."""
