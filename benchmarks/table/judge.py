@@ -110,8 +110,8 @@ class ScoreVerdict:
 
     Attributes:
         tau: Kendall's tau with mean test accuracy over all points.
-        tau_equal_cost: Its mean within `BINS` classes of nearly equal MACs; None where the score is the same for all of
-            a class.
+        tau_equal_cost: Its mean within `BINS` classes of nearly equal MACs; None where the score is the same for
+            all of a class.
         regret: At each budget, what its first choice lacks of the best, in percentage points.
         needed: At each budget, how many points must be trained in its order until one of the best is among them.
     """

@@ -4,6 +4,7 @@ A score is a function from a point to a number, higher for what it takes to be b
 read: the dense network of a seed, trained once, initial weights, and training images.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -20,7 +21,8 @@ from prunas.data.dataset import stream_seed
 from prunas.designs.fit import ratios
 from prunas.errors import InputError
 from prunas.proposers.brief import Brief
-from prunas.proposers.pruning.channels import Scores, highest, in_order_of, proposal
+from prunas.proposers.evaluators import EVALUATORS, Evaluator, evaluator
+from prunas.proposers.pruning.channels import Scores, highest
 from prunas.proposers.pruning.l1 import sums
 from prunas.proposers.pruning.precrop import logarithm
 from prunas.proposers.pruning.slimming import scores as scales
@@ -28,15 +30,14 @@ from prunas.proposers.pruning.taylor import importances
 from prunas.runs.executors import executor
 from prunas.runs.store import Store
 from prunas.tasks.base import Task
-from prunas.training.evaluate import evaluate
-from prunas.works.evaluate import estimate_norms
+from prunas.works.evaluators import Scorer
 from prunas.works.runtime import calibration, task_of_spec, weights
-from prunas.works.trainings import Setting
+from prunas.works.trainings import Setting, Training
 
 __all__ = ["SCORES", "Sources"]
 
-NORMS, BATCH, IMAGES = 640, 64, 1024
-"""Training images on which batch norms are measured again, of one batch, and that `taylor` looks at."""
+BATCH, IMAGES, SCORED = 64, 1024, 1000
+"""Training images of one batch, training images that `taylor` looks at, validation images of an evaluation."""
 
 CPU = torch.device("cpu")
 
@@ -62,13 +63,19 @@ class Sources:
         Raises:
             InputError: Its training failed.
         """
-        job = self.setting.dense(self.seed, None).job
+        return self._trained(self.setting.dense(self.seed, None))
+
+    def supernet(self, settings: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        """The state dict of the super-network with these settings, likewise."""
+        return self._trained(self.setting.supernet(self.seed, settings))
+
+    def _trained(self, training: Training) -> Mapping[str, Tensor]:
         with executor("serial", self.store) as running:
-            running.submit(job)
+            running.submit(training.job)
             for outcome in running.completed():
                 if outcome.result is None:
-                    raise InputError(f"the dense network cannot be had: {outcome.error or outcome.status}")
-        return weights(self.store.folder(job))
+                    raise InputError(f"{training.job.name} cannot be had: {outcome.error or outcome.status}")
+        return weights(self.store.folder(training.job))
 
     @cached_property
     def task(self) -> Task:
@@ -83,14 +90,6 @@ class Sources:
     def sizes(self) -> Scores:
         """Sum of the absolute weights of each channel of the dense network, per dimension."""
         return sums(the_space(), self.dense)[0]
-
-    def inherited(self, arch: Architecture) -> nn.Module:
-        """The network of a point with the dense network's weights: of channels, those with the largest."""
-        space = the_space()
-        target = space.target(keep=1.0)
-        made = proposal(space, space.counts(arch), in_order_of(self.sizes), target, "", arch.removed)
-        with torch.random.fork_rng(devices=[]):
-            return space.build(made.architecture, self.dense, made.kept)
 
     def untrained(self, arch: Architecture) -> nn.Module:
         """The network of a point with initial weights of its own."""
@@ -132,16 +131,11 @@ def _taylor(sources: Sources) -> Scores:
     return importances(brief, sources.dense, IMAGES)
 
 
-def _inherited(norms: int, sources: Sources) -> Score:
-    """Validation accuracy with inherited weights, after batch norms are measured again on so many images."""
-
-    def score(arch: Architecture) -> float:
-        net = sources.inherited(arch)
-        if norms:
-            estimate_norms(net, sources.images(norms), CPU)
-        return evaluate(net, sources.task, "val", device=CPU, recipe=sources.setting.recipe)
-
-    return score
+def _evaluated(how: Evaluator, sources: Sources) -> Score:
+    """Validation accuracy by an evaluator of prunas that reads the dense network or a super-network."""
+    state = sources.supernet(how.supernet) if how.entry.source == "supernet" else sources.dense
+    recipe = sources.setting.recipe
+    return Scorer(the_space(), sources.task, recipe, how, state, seed=sources.seed, device=CPU).score
 
 
 # Read off a network that is not trained
@@ -150,7 +144,8 @@ def _inherited(norms: int, sources: Sources) -> Score:
 def _gradients(net: nn.Module, loss: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Weights and gradients of the layers with a matrix."""
     layers = [p for p in net.parameters() if p.ndim > 1]
-    return list(zip(layers, torch.autograd.grad(loss, layers), strict=True))
+    gradients = torch.autograd.grad(loss, layers)
+    return [(w.detach(), g) for w, g in zip(layers, gradients, strict=True)]
 
 
 def _on_a_batch(measure: Callable[[Tensor, Tensor], Tensor], sources: Sources) -> Score:
@@ -158,7 +153,8 @@ def _on_a_batch(measure: Callable[[Tensor, Tensor], Tensor], sources: Sources) -
 
     def score(arch: Architecture) -> float:
         net = sources.untrained(arch).train()
-        return float(sum(measure(w, g) for w, g in _gradients(net, sources.task.loss(net, batch))))
+        parts = _gradients(net, sources.task.loss(net, batch))
+        return sum(float(measure(w, g)) for w, g in parts)
 
     return score
 
@@ -176,7 +172,8 @@ def _synflow(sources: Sources) -> Score:
             for p in net.parameters():
                 p.abs_()
         ones = torch.ones(1, *sources.task.inputs.shapes[0], dtype=torch.float64)
-        return float(torch.log(sum((w * g).sum() for w, g in _gradients(net, net(ones).sum()))))
+        paths = sum(float((w * g).sum()) for w, g in _gradients(net, net(ones).sum()))
+        return math.log(paths)
 
     return score
 
@@ -192,7 +189,10 @@ SCORES: Mapping[str, Callable[[Sources], Score]] = {
     "l1 kept": partial(_kept, lambda sources: sources.sizes),
     "scales kept": partial(_kept, lambda sources: scales(the_space(), sources.dense)),
     "taylor kept": partial(_kept, _taylor),
-    "inherited": partial(_inherited, 0),
-    "adaptive-bn": partial(_inherited, NORMS),
+    **{
+        name: partial(_evaluated, evaluator(name, images=SCORED))
+        for name, line in EVALUATORS.items()
+        if line.source != "none"
+    },
 }
 """Makers of scores by name; each is called with what it may read."""
