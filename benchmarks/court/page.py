@@ -20,7 +20,7 @@ from benchmarks.court.results import HERE, load_results, mean_score, verdicts
 from benchmarks.reproduce.claims import Verdict
 from prunas.statistics.text import Table, as_markdown, count, duration, interval_text
 
-__all__ = ["BEGIN", "END", "README", "counted", "page", "tried"]
+__all__ = ["BEGIN", "END", "README", "counted", "page", "summary", "tried"]
 
 README = HERE / "README.md"
 BEGIN, END = "<!-- court -->\n", "<!-- end -->\n"
@@ -38,7 +38,8 @@ def page(text: str) -> str:
         "## What the claims say\n",
         *(tried(name) for name in protocols()),
         "## What the shapes cost\n",
-        as_markdown(counted()),
+        summary(costs := counted()) + "\n",
+        as_markdown(costs),
     ]
     return head + BEGIN + "\n" + "\n".join(parts) + "\n" + END + rest.partition(END)[2]
 
@@ -109,6 +110,18 @@ def _made(results: Mapping[str, Mapping[str, Any]]) -> str:
     if any(document["claims"] != claims_digest() for document in results.values()):
         text += "\n**The claims have changed since the first run.**\n"
     return text
+
+
+def summary(costs: Table) -> str:
+    """What the costs say, in two sentences."""
+    tapered = sum(row[-1] == "yes" for row in costs.rows)
+    factors = sorted((float(row[4].rstrip("*")), row[0]) for row in costs.rows)
+    (least, narrowest), (most, widest) = factors[0], factors[-1]
+    return (
+        f"**{tapered} of {len(costs.rows)} found shapes have a taper of the same parameters and MACs** to 1 %. "
+        f"The uniform shape of the same parameters has from {least:.2f} ({narrowest}) to {most:.2f} times "
+        f"({widest}) the MACs of the found one.\n"
+    )
 
 
 def counted(shapes: tuple[Found, ...] | None = None) -> Table:
