@@ -50,6 +50,7 @@ _TABLES: dict[Registry, dict[str, str]] = {
     "prunas.penalties": {
         "slimming/scale": "prunas.proposers.pruning.slimming:ScalePenalty",
         "morphnet/cost": "prunas.proposers.pruning.morphnet:CostWeightedScales",
+        "morphnet/latency": "prunas.proposers.pruning.morphnet:LatencyWeightedScales",
         "se/gates": "prunas.proposers.pruning.se:TrainedGates",
         "sss/branch": "prunas.proposers.pruning.sss:BranchScales",
     },

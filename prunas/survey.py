@@ -314,7 +314,12 @@ class Survey:
             widths: Units of every group, in the order of `groups`.
         """
         return sum(
-            run.repeat * (run.length if run.group == FIXED else _overlap(run, widths[run.group]))
+            run.repeat
+            * (
+                run.length
+                if run.group == FIXED
+                else _overlap(run, widths[run.group], self.groups[run.group].units)
+            )
             for run in self.forms[form]
         )
 
@@ -395,12 +400,13 @@ SINGLE: Mapping[str, type] = {"inputs": Inputs, "part": Part}
 """Fields that are one record."""
 
 
-def _overlap(run: Span, width: int) -> int:
-    """Units of a run that exist when the group keeps its first `width` units.
+def _overlap(run: Span, width: int, units: int) -> int:
+    """Units of a run that exist when the group has `width` instead of `units`; the last run has what is more.
 
     A group's runs always cover it whole within an axis, so that which units are kept does not matter to the sum.
     """
-    return max(0, min(run.length, width - run.start))
+    end = run.start + run.length
+    return max(0, min(max(end, width) if end == units else end, width) - run.start)
 
 
 def _plain(value: Any) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 
 from prunas.architecture import Architecture
 from prunas.errors import InputError, unknown
+from prunas.spaces.presets import evenly_spaced
 from prunas.spaces.space import SearchSpace
 
 __all__ = ["Rounding", "align"]
@@ -20,8 +21,8 @@ Rounding = Literal["nearest", "up", "down"]
 def align(space: SearchSpace, arch: Architecture, to: int, mode: Rounding = "nearest") -> Architecture:
     """The same shape with widths that devices like: multiples of 8 or 16, say.
 
-    A layer is given a multiple of `to` channels, at least one such multiple and never more than it has in the
-    dense network; tied layers move together. The dense width counts as aligned even where it is no multiple, as
+    A layer is given a multiple of `to` channels, at least one such multiple and never more than the space allows
+    it; tied layers move together. The dense width counts as aligned even where it is no multiple, as
     it does for a space's `step`, so that `up` may end there. Layers that are not narrowed stay dense, and layers
     whose dense width is below `to` stay as they are: no width of theirs is aligned. A gate's number of passing
     channels is aligned alike. Where it changes, channels are dropped or added evenly; which channels pass is
@@ -49,9 +50,16 @@ def align(space: SearchSpace, arch: Architecture, to: int, mode: Rounding = "nea
     for name, units in arch.widths:
         group = survey.groups[survey.group_index[name]]
         step = math.lcm(to // math.gcd(to, group.unit), space.step)  # a unit may be several channels
-        widths[name] = _aligned(units, group.units, step, space.floor, mode)
+        widths[name] = _aligned(units, group.units, step, space.floor, mode, space.widest[name])
     before, after = space.costs.widths(arch), space.costs.widths(space.point(widths))
-    selected = {}
+    selected: dict[str, list[int]] = {}
+    if any(units > survey.groups[survey.group_index[name]].units for name, units in arch.widths):
+        inputs = space.gate_inputs(space.point(widths))  # what is wider inherits no channels
+        for name, positions in arch.selected:
+            step = math.lcm(to, space.step)
+            count = _aligned(min(len(positions), inputs[name]), inputs[name], step, space.floor, mode)
+            selected[name] = evenly_spaced(count, inputs[name])
+        return space.point(widths, selected, arch.removed, arch.kernels)
     for name, positions in arch.selected:
         form = survey.gate_named[name].form
         was, now = (survey.positions(form, [np.arange(n) for n in units]) for units in (before, after))
@@ -61,13 +69,15 @@ def align(space: SearchSpace, arch: Architecture, to: int, mode: Rounding = "nea
     return space.point(widths, selected, arch.removed, arch.kernels)
 
 
-def _aligned(width: int, dense: int, step: int, floor: int, mode: Rounding) -> int:
-    """The width that `align` gives a layer; see there."""
-    if width >= dense or dense < step:
-        return min(width, dense)
-    allowed: list[int] = [n for n in (*range(step, dense, step), dense) if n >= floor]
+def _aligned(width: int, dense: int, step: int, floor: int, mode: Rounding, most: int = 0) -> int:
+    """The width that `align` gives a layer, at most `most` or dense; see there."""
+    most = max(most, dense)
+    if width == dense or dense < step:
+        return min(width, most)
+    width = min(width, most)
+    allowed: list[int] = sorted(n for n in {*range(step, most + 1, step), dense} if n >= floor)
     below = max((n for n in allowed if n <= width), default=allowed[0])
-    above = min(n for n in allowed if n >= width)
+    above = min((n for n in allowed if n >= width), default=allowed[-1])
     if mode == "nearest":
         return below if width - below < above - width else above
     return below if mode == "down" else above

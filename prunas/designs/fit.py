@@ -19,7 +19,7 @@ Ratios = npt.NDArray[np.float64]
 
 
 def ratios(space: SearchSpace, arch: Architecture) -> Ratios:
-    """Share of the dense count that a point keeps, shape (dimensions,), in (0, 1]."""
+    """A point's counts in shares of the dense ones, shape (dimensions,); above 1 only under a space's ceiling."""
     return space.counts(arch) / space.dense_counts
 
 
@@ -36,7 +36,7 @@ def scaled(space: SearchSpace, keep: npt.ArrayLike) -> Architecture:
 def fit(space: SearchSpace, profile: npt.ArrayLike, target: Target) -> Architecture:
     """The largest point of a profile within a budget.
 
-    One scalar multiplies the profile, clipped at the dense counts and at the floor. Counts are rounded up or
+    One scalar multiplies the profile, clipped at the largest counts and at the floor. Counts are rounded up or
     down so that layers of equal ratio keep their mean: of ten layers with 3.3 channels, three get 4. After
     the largest scalar within the budget, counts are raised by one step each, those that the scalar would raise
     next first, as long as the budget allows.
@@ -47,7 +47,7 @@ def fit(space: SearchSpace, profile: npt.ArrayLike, target: Target) -> Architect
         target: The budget. If even the floor exceeds it, the floor is the answer.
     """
     check_target(target)
-    dense, step = space.dense_counts, space.step
+    dense, most, step = space.dense_counts, space.most_counts, space.step
     if not len(dense):
         return space.dense
     weights = np.asarray(profile, float)
@@ -57,12 +57,12 @@ def fit(space: SearchSpace, profile: npt.ArrayLike, target: Target) -> Architect
     def within(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         return space.measures(counts, target.metric) <= target.value
 
-    low, high = 0.5 / wanted.max(), float((dense / wanted).max())  # all at the floor, all dense
+    low, high = 0.5 / wanted.max(), float((most / wanted).max())  # all at the floor, all at their largest
     for _ in range(6):  # narrows the bracket by 32 each time: to 1e-8 of the scalar
         scalars = np.geomspace(low, high, 33)
         fitting = int(within(space.grid(scalars[:, None] * wanted + thresholds)).sum())
         low, high = float(scalars[max(fitting - 1, 0)]), float(scalars[min(fitting, 32)])
-    exact = np.minimum(low * wanted, dense) + thresholds
+    exact = np.minimum(low * wanted, most) + thresholds
     counts = space.grid(exact)
     raised = space.grid(counts // step * step + step)
     waiting = np.argsort(counts - exact, kind="stable")

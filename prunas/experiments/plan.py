@@ -346,6 +346,11 @@ def make_plan(
 def _check_evaluator(how: Evaluator, space: SearchSpace, options: Mapping[str, Mapping[str, Any]]) -> None:
     """Refuses an evaluator that cannot score the space's points, or a sampler that trains shorter schedules."""
     how.check(space)
+    if how.entry.source != "none" and space.ceiling > 1:
+        raise InputError(
+            f"evaluator {how.name!r} scores slices of a network, and space {space.name!r} lets layers be wider than "
+            "that network; take short-training, or leave the ceiling out"
+        )
     for name, settings in options.items():
         if settings.get("halving"):
             raise InputError(

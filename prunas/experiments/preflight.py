@@ -285,6 +285,7 @@ def bounds_of(space: SearchSpace) -> dict[str, Any]:
         **{key: list(getattr(space, key)) for key in ("groups", "gates", "blocks", "exclude")},
         "floor": space.floor,
         "step": space.step,
+        **({} if space.ceiling == 1 else {"ceiling": space.ceiling}),
     }
 
 

@@ -244,6 +244,12 @@ def make_shrink_plan(
         raise InputError(f"--keep must be above 0 and below 1, the share that is kept, not {keep:g}")
     if not isinstance(seed, int) or seed < 0:
         raise InputError(f"--seed must be a whole number from 0, not {seed!r}")
+    if space.ceiling > 1:
+        raise InputError(
+            f"space {space.name!r} lets layers be wider than the given network ([vary] ceiling = "
+            f"{space.ceiling:g}), and shrink inherits its weights; leave the ceiling at 1, or search and train "
+            "from scratch"
+        )
     ways, fresh = _ways(protocols)
     check_served(CONTROL, space)
     names = tuple(dict.fromkeys((CONTROL, *proposers))) if proposers else _fitting(space)

@@ -1,6 +1,6 @@
 """ResNets for CIFAR whose blocks may each have a width of their own (Dong & Yang 2019, arXiv:1905.09717)."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import cast
 
 from torch import Tensor, nn
@@ -45,19 +45,25 @@ class ProjectedResNet(nn.Module):
         classes: Outputs.
         projected: Blocks of stride 1, counted from 0, whose shortcut has a convolution: those whose width a shape
             changes. Those of stride 2 have one anyway.
+        stages: Blocks of each stage; by default (depth - 2) / 6 in all three.
         base: Width of the first stage.
     """
 
     def __init__(
-        self, depth: int = 20, classes: int = 10, projected: Collection[int] = (), base: int = 16
+        self,
+        depth: int = 20,
+        classes: int = 10,
+        projected: Collection[int] = (),
+        stages: Sequence[int] | None = None,
+        base: int = 16,
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, base, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(base)
         width = base
         blocks: list[nn.Module] = []
-        for stage in range(3):
-            for i in range((depth - 2) // 6):
+        for stage, count in enumerate(stages or [(depth - 2) // 6] * 3):
+            for i in range(count):
                 stride = 2 if stage and not i else 1
                 blocks.append(ProjectedBlock(width, base << stage, stride, len(blocks) in projected))
                 width = base << stage
@@ -72,7 +78,11 @@ class ProjectedResNet(nn.Module):
 
 
 def projected_resnet(
-    depth: int = 20, classes: int = 10, projected: Collection[int] = (), base: int = 16
+    depth: int = 20,
+    classes: int = 10,
+    projected: Collection[int] = (),
+    stages: Sequence[int] | None = None,
+    base: int = 16,
 ) -> ProjectedResNet:
     """A ResNet with widths of its own in every block; see `ProjectedResNet`."""
-    return ProjectedResNet(depth, classes, projected, base)
+    return ProjectedResNet(depth, classes, projected, stages, base)

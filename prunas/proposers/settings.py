@@ -4,10 +4,10 @@ from prunas.names import DIMENSIONS
 from prunas.proposers.options import Option, at_least
 
 __all__ = [
-    "CHANNEL_COST",
     "FORM",
     "GATES",
-    "MORPHNET_PULL",
+    "MORPHNET",
+    "MORPHNET_UNWEIGHTED",
     "NETADAPT",
     "PRESET",
     "RESPONSES",
@@ -30,6 +30,11 @@ def weight(name: str, help: str) -> Option:
 def pull(default: float | None, help: str) -> Option:
     """The total pull of a penalty."""
     return Option("pull", float, default, help, lambda pull: pull >= 0, "0 or more")
+
+
+def above_0(name: str, help: str) -> Option:
+    """A number that has no default."""
+    return Option(name, float, None, help, lambda value: value > 0, "above 0")
 
 
 PRESET = Option(
@@ -84,6 +89,30 @@ MORPHNET_PULL = pull(
     None,
     "total pull of the penalty on the scale of a channel of mean cost; 6.6, or 0.66 where there are gates",
 )
+ROOFLINE = (
+    Option(
+        "device",
+        str,
+        "V100",
+        "whose peak and bandwidth bound a layer where the cost is latency",
+        choices=("V100", "P100", "T4"),
+    ),
+    above_0("peak", "peak of another device, in 1e9 operations per second"),
+    above_0("bandwidth", "bandwidth of another device's memory, in 1e9 bytes per second"),
+    at_least(1, "batch", 1, "images at a time where the cost is latency"),
+)
+MORPHNET = (
+    MORPHNET_PULL,
+    Option(
+        "cost",
+        str,
+        "macs",
+        "what a channel costs: latency by a device's roofline, or all the same (channels)",
+        choices=("macs", "params", "latency", "channels"),
+    ),
+    *ROOFLINE,
+)
+MORPHNET_UNWEIGHTED = (MORPHNET_PULL, *ROOFLINE)
 
 
 NETADAPT = (
@@ -135,13 +164,6 @@ TAYLOR = (
     ),
     at_least(1, "images", 1024, "images of the training split that are looked at"),
     SCOPE,
-)
-CHANNEL_COST = Option(
-    "cost",
-    str,
-    "macs",
-    "what a channel costs; channels: all the same",
-    choices=("macs", "params", "channels"),
 )
 STEP_RULE = Option(
     "rule",

@@ -38,10 +38,9 @@ from prunas.proposers.references import (
     YANG,
 )
 from prunas.proposers.settings import (
-    CHANNEL_COST,
     FORM,
     GATES,
-    MORPHNET_PULL,
+    MORPHNET,
     NETADAPT,
     PRESET,
     RESPONSES,
@@ -159,10 +158,7 @@ PROPOSERS: Mapping[str, Entry] = MappingProxyType(
             "L1 penalty on batch-norm scales by what their channel costs, then one factor up to the budget",
             GORDON,
             needs=("dense",),
-            options=(
-                MORPHNET_PULL,
-                CHANNEL_COST,
-            ),
+            options=MORPHNET,
         ),
         "se": Entry(
             "prunas.proposers.pruning.se:SqueezeExcitation",

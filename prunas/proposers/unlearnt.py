@@ -19,7 +19,7 @@ from prunas.proposers.references import (
     WU,
     YANG,
 )
-from prunas.proposers.settings import GATES, MORPHNET_PULL, NETADAPT, SCOPE
+from prunas.proposers.settings import GATES, MORPHNET_UNWEIGHTED, NETADAPT, SCOPE
 
 __all__ = ["UNLEARNT"]
 
@@ -93,7 +93,7 @@ UNLEARNT = {
         needs=("dense",),
         controls="morphnet",
         fixed=MappingProxyType({"cost": "channels"}),
-        options=(MORPHNET_PULL,),
+        options=MORPHNET_UNWEIGHTED,
     ),
     "l1-global-untrained": _untrained("l1-global", LI),
     "taylor-untrained": _untrained("taylor", MOLCHANOV),

@@ -67,7 +67,7 @@ def widths_figure(spreads: Sequence[WidthSpread], stages: Sequence[int], *, sett
         _layer_axis(ax, stages)
         ax.set_xlabel("layer")
     for ax in axes[:: 1 if wide else 2]:
-        ax.set_ylabel("width kept (%)")
+        ax.set_ylabel("width kept (%)" if max(shares, default=0) <= 1 else "width (% of the dense network's)")
     _share_axis(axes[0], shares)
     return figure
 
@@ -123,13 +123,14 @@ def _layer_axis(ax: Axes, stages: Sequence[int]) -> None:
 
 
 def _share_axis(ax: Axes, shares: Sequence[float]) -> None:
+    top = 100 * max((1.0, *shares))  # above 1 where a layer is wider than in the dense network
     if shares and max(shares) / min(shares) > 8:
         bottom = 100 * min(shares) / 1.8
         ax.set_yscale("log")
-        ax.set_ylim(bottom, 120)
-        ax.yaxis.set_major_locator(FixedLocator(nice_ticks(bottom, 120)))
+        ax.set_ylim(bottom, 1.2 * top)
+        ax.yaxis.set_major_locator(FixedLocator(nice_ticks(bottom, 1.2 * top)))
         ax.yaxis.set_minor_locator(NullLocator())
         ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     else:
-        ax.set_ylim(0, 104)
+        ax.set_ylim(0, 1.04 * top)
         ax.yaxis.set_major_locator(MaxNLocator(nbins=5))

@@ -33,6 +33,7 @@ class Vary(BaseModel):
     exclude: tuple[str, ...] = ()
     floor: int = Field(default=1, ge=1)
     step: int = Field(default=1, ge=1)
+    ceiling: float = Field(default=1.0, ge=1, le=16)
 
 
 class PresetEntry(BaseModel):

@@ -29,6 +29,7 @@ from prunas.spaces.file import NETWORK, Vary, parse
 from prunas.spaces.presets import slug
 from prunas.spaces.space import SearchSpace
 from prunas.spaces.study import Study
+from prunas.spaces.wider import check_wider
 
 if TYPE_CHECKING:
     from torch import nn
@@ -208,7 +209,9 @@ def _content(
     else:
         content["versions"] = distribution_versions(place)
     content |= {"input": Inputs.of(inputs).to_json()}
-    content |= {"vary": {key: _listed(value) for key, value in vary.items()}}
+    content |= {
+        "vary": {key: _listed(value) for key, value in vary.items() if (key, value) != ("ceiling", 1)}
+    }
     if part:
         content["part"] = part
     if part_inputs is not None:
@@ -233,9 +236,11 @@ def _from_content(content: Mapping[str, Any]) -> SearchSpace:
     vary: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in content["vary"].items()
     }
-    return SearchSpace(
+    space = SearchSpace(
         name=content["name"], survey=survey, factory=factory, network=network, known_as=content, **vary
     )
+    check_wider(space, lambda wider, widths: cached_survey({**content, "widths": [*widths]}, wider))
+    return space
 
 
 # Python
@@ -275,6 +280,7 @@ def space_from_model(
     settings["study"] = replace(settings.get("study", Study()), **given)
     made = surveyed(name, factory, input_shape, part, part_input)
     space = SearchSpace(name=name, survey=made, factory=factory, network=import_path(factory), **settings)
+    check_wider(space, lambda wider, _: surveyed(name, wider, input_shape, part, part_input))
     known_as = _importable(space, part_input)
     if not known_as and part_input is not None:
         known_as = live_content(space, part_input)  # no attribute of the space tells it later
@@ -300,7 +306,7 @@ def live_content(space: SearchSpace, part_input: Any = None) -> dict[str, Any]:
         born.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     code = live.code_digest(space.factory)
     identity = digest([space.survey.fingerprint, code, own, layers, born.hexdigest()])
-    vary = {key: getattr(space, key) for key in ("groups", "gates", "blocks", "exclude", "floor", "step")}
+    vary = {key: getattr(space, key) for key in Vary.model_fields}
     network = live.name_of("network", space.factory, identity)
     survey, part = space.survey, space.survey.part.path if space.survey.part else ""
     return _content(space.name, network, Path(), {}, survey.called_with, vary, part, part_input)
@@ -313,7 +319,7 @@ def _importable(space: SearchSpace, part_input: Any) -> dict[str, Any]:
     if isinstance(factory, partial) and not factory.args:
         factory, arguments = factory.func, factory.keywords
     network = import_path(factory)
-    vary = {key: getattr(space, key) for key in ("groups", "gates", "blocks", "exclude", "floor", "step")}
+    vary = {key: getattr(space, key) for key in Vary.model_fields}
     try:
         if network.startswith("__main__") or pkgutil.resolve_name(network) is not factory:
             return {}

@@ -66,9 +66,9 @@ def check_point(space: "SearchSpace", arch: Architecture) -> None:
     for group, width in arch.widths:
         if group not in groups:
             raise _outside(space, "group", group, groups, survey.group_index)
-        if not space.floor <= width <= groups[group] or (width % space.step and width != groups[group]):
+        if not space.floor <= width <= space.widest[group] or (width % space.step and width != groups[group]):
             raise InputError(
-                f"group {group!r} cannot have {width} units; {space.floor} to {groups[group]} "
+                f"group {group!r} cannot have {width} units; {space.floor} to {space.widest[group]} "
                 f"in steps of {space.step} are in space {space.name!r}"
             )
     inputs = space.gate_inputs(arch) if arch.selected else {}
@@ -179,10 +179,10 @@ def target_of(space: "SearchSpace", keep: float | None, budget: int | None, metr
             value = dense - int(dense * pruned) - 1
     else:
         value = dense if budget is None else budget
-    least = space.least(metric)
-    if not least <= value <= dense:
+    least, most = space.least(metric), space.most(metric)
+    if not least <= value <= most:
         raise InputError(
             f"no architecture of space {space.name!r} has {value:,} {metric}; "
-            f"{least:,} to {dense:,} can be reached"
+            f"{least:,} to {most:,} can be reached"
         )
     return Target(metric, value, keep)

@@ -88,6 +88,8 @@ class SearchSpace:
         exclude: Patterns of groups, gates and blocks that do not vary after all.
         floor: Fewest units of a group, and fewest channels that pass a gate.
         step: Widths are multiples of it, or dense.
+        ceiling: Most units of a group, in multiples of the dense network's. What is to be wider than that network
+            is trained from scratch: there are no weights to inherit.
         study: What a search in this space does unless told otherwise.
         network: What the factory is, for a person.
         source: The file, or "" if it was made in Python.
@@ -104,6 +106,7 @@ class SearchSpace:
     exclude: tuple[str, ...] = ()
     floor: int = 1
     step: int = 1
+    ceiling: float = 1.0
     study: Study = field(default_factory=Study)
     network: str = ""
     source: str = ""
@@ -167,6 +170,18 @@ class SearchSpace:
     def dense_counts(self) -> npt.NDArray[np.int64]:
         """The dense network's number of every dimension, shape (dimensions,)."""
         return np.array([d.dense for d in self.dimensions], np.int64)
+
+    @cached_property
+    def widest(self) -> Mapping[str, int]:
+        """Most units of every group that varies, by name."""
+        return {name: _most(dense, self.ceiling, self.step) for name, dense in self.varying["group"].items()}
+
+    @cached_property
+    def most_counts(self) -> npt.NDArray[np.int64]:
+        """The largest number of every dimension, shape (dimensions,)."""
+        inputs = self.gate_inputs(self.dense.replace(widths=tuple(self.widest.items())))
+        most = [self.widest[d.name] if d.kind == "group" else inputs[d.name] for d in self.dimensions]
+        return np.array(most, np.int64)
 
     @cached_property
     def varying(self) -> Mapping[str, Mapping[str, int]]:
@@ -324,14 +339,19 @@ class SearchSpace:
         floor = self.counted(self.grid(np.zeros(len(self.dimensions))))
         return self.measure(self.canonical(floor.replace(removed=self.removable)), metric)
 
+    def most(self, metric: str) -> int:
+        """The largest cost that widths can reach: the dense network's where none may be above its own."""
+        return self.measure(self.counted(self.most_counts), metric)
+
     def grid(self, counts: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """The nearest counts at or below the given ones that the space allows, shape (dimensions,)."""
         dense = self.dense_counts
         whole = np.floor(np.asarray(counts, float) + 1e-9)  # forgives the rounding of ratio * width
         if self.step > 1:
-            whole = np.where(whole >= dense, dense, whole // self.step * self.step)
+            stepped = whole // self.step * self.step
+            whole = np.where(whole >= dense, np.maximum(dense, stepped), stepped)
         least = np.minimum(-(-self.floor // self.step) * self.step, dense)
-        return np.clip(whole, least, dense).astype(np.int64)
+        return np.clip(whole, least, self.most_counts).astype(np.int64)
 
     # Networks
 
@@ -369,3 +389,8 @@ class SearchSpace:
             if name in (preset.name, preset.slug):
                 return preset
         raise unknown(f"preset of space {self.name!r}:", name, [preset.name for preset in self.presets])
+
+
+def _most(dense: int, ceiling: float, step: int) -> int:
+    """The largest width up to `ceiling` times the dense one, a multiple of `step` or dense."""
+    return max(dense, int(dense * ceiling + 1e-9) // step * step)

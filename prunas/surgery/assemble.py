@@ -153,7 +153,10 @@ def _fit_bare(net: nn.Module, survey: Survey, widths: Sequence[int]) -> None:
             continue
         owner = net.get_submodule(path)
         tensor = getattr(owner, name)
-        narrow = tensor.detach().narrow(site.axis, 0, survey.size(site.form, widths)).clone()
+        size = survey.size(site.form, widths)
+        if size > tensor.shape[site.axis]:
+            raise InputError(f"{site.tensor!r} belongs to no layer of torch's and cannot be wider than it is")
+        narrow = tensor.detach().narrow(site.axis, 0, size).clone()
         if isinstance(tensor, nn.Parameter):
             setattr(owner, name, nn.Parameter(narrow, tensor.requires_grad))
         else:

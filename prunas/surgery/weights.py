@@ -56,6 +56,11 @@ def inherit(
             units.append(np.arange(group.units))
             continue
         width = arch.width(group.name, group.units)
+        if width > group.units:
+            raise InputError(
+                f"group {group.name!r} has {width} units, more than the {group.units} of the dense network, which "
+                "has no weights for them; train this shape from scratch"
+            )
         chosen = np.array(sorted(set(kept.get(group.name, range(group.units)))), np.int64)
         if len(chosen) != width or (width and not 0 <= chosen[0] <= chosen[-1] < group.units):
             raise InputError(

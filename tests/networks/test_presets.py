@@ -57,7 +57,9 @@ PRESETS = {
 }
 WITHOUT_PRESETS = {"preresnet20-digits", "preresnet20-c10", "resnet20-c10", "vgg11-digits"} | {
     *("mobilenet-v1-imagenet", "mobilenet-v1-wide-imagenet", "resnet50-streams-imagenet"),
-    *("tas-resnet20-c10", "tas-resnet32-c10"),
+    *("mobilenet-v2-imagenet", "mobilenet-v2-wide-imagenet", "mnasnet-wide-imagenet"),
+    *("tas-resnet20-c10", "tas-resnet20-c100", "tas-resnet32-c10", "tas-resnet32-c100"),
+    *("tas-resnet32-widths-c10", "tas-resnet36-c100", "tas-resnet64-c10", "tas-resnet68-c100"),
 }
 IMAGENET = sorted({space for space, _ in PRESETS if space.endswith("imagenet")})
 

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -197,6 +199,25 @@ def test_it_finds_a_planted_shape_and_expands_it(family, spaces, weights, brief)
     roundings = 2 / space.counts(arch)
     assert (np.abs(ratio - np.median(ratio[inside])) <= roundings + 0.02)[inside].all()
     assert abs(space.measure(expanded.architecture, "params") / wider.value - 1) <= 0.01
+
+
+def test_at_the_dense_budget_it_widens_what_lives_beyond_the_dense_network(spaces, weights, brief):
+    """What the paper does: as dear as before, with the channels elsewhere."""
+    space = dataclasses.replace(spaces["vgg"], ceiling=4.0)
+    state = weights(spaces["vgg"])
+    alive, _ = plant(space, state)
+    arch = planted_point(space, alive, {})
+    target = space.target(keep=1.0, metric="macs")
+    (found,) = MorphNet().propose(brief(space, state, targets=(target,)), [])
+    ratio = space.counts(found.architecture) / space.dense_counts
+    profile = space.counts(arch) / space.dense_counts
+    assert ratio.max() > 1 > ratio.min()
+    assert abs(space.measure(found.architecture, "macs") / target.value - 1) <= 0.01
+    factors = ratio / profile
+    assert factors == pytest.approx(np.full(len(factors), np.median(factors)), rel=0.2)
+    assert (found.kept, found.weights_of, found.flags) == (None, None, ())
+    (within,) = MorphNet().propose(brief(spaces["vgg"], state, targets=(target,)), [])
+    assert space.counts(within.architecture).tolist() == space.dense_counts.tolist()
 
 
 def test_where_nothing_died_the_shape_is_uniform_and_says_so(spaces, weights, brief):

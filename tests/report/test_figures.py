@@ -98,6 +98,15 @@ def test_widths_stand_with_their_spread_and_ratio() -> None:
     assert drawn == [[75.0, 25.0]]
 
 
+@pytest.mark.parametrize("narrowest", [12, 1])
+def test_widths_above_the_dense_networks_are_within_the_axis(narrowest: int) -> None:
+    asked = Target(metric="params", value=1000, keep=1.0)
+    spreads = [width_spread("morphnet", asked, [[40, narrowest]], (16, 16))]
+    ax = widths_figure(spreads, [0, 1], setting="here").axes[0]
+    assert ax.get_ylim()[1] > 250
+    assert ax.get_ylabel() == "width (% of the dense network's)"
+
+
 def test_learning_curves_are_means_as_long_as_the_shortest() -> None:
     asked = Target(metric="params", value=1000, keep=0.1)
     logs = [

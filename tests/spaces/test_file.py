@@ -63,6 +63,7 @@ def test_a_whole_file_becomes_the_settings_of_a_space():
         "exclude": ("layer1*",),
         "floor": 2,
         "step": 4,
+        "ceiling": 1.0,
         "raw_presets": {
             "First one": {"slug": "", "source": "a table", "widths": [1, 2], "selected": {}, "removed": []},
             "second": {

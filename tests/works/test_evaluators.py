@@ -172,6 +172,13 @@ def test_halving_has_no_schedule_to_shorten() -> None:
         plan_of(evaluator("inherited"), options={"tpe": {"halving": 2}})
 
 
+def test_nothing_is_inherited_by_what_may_be_wider_than_its_network() -> None:
+    space = replace(load_space("vgg11-digits"), ceiling=1.5)
+    setting = make_setting(space, changes=QUICK)
+    with pytest.raises(InputError, match="wider than that network; take short-training"):
+        make_plan(setting, ["tpe"], trials=2, evaluator=evaluator("inherited"))
+
+
 def test_an_evaluator_with_nothing_to_score_is_refused() -> None:
     with pytest.raises(InputError, match="nobody here tries any; add --proposer tpe"):
         plan_of(evaluator("inherited"), name="slimming", trials=None)

@@ -13,14 +13,20 @@ is alive at the end, times the one factor that brings it to the budget, is the p
 Of a depthwise convolution both sides are the same channels, whose cost is C * A and whose penalty C * 2S. Channels
 that several layers make (a residual stream) have the largest of their scales, which alone is pulled.
 
+Where the cost is latency, a layer takes as long as its operations at a device's peak or its bytes at its
+bandwidth, whichever is longer at the widths there are by now, and the penalty is of that term alone (the authors'
+code, https://github.com/google-research/morph-net). The bytes of maps are linear in their channels.
+
 Departures:
     - The dense network is trained by the recipe, with its schedule; the paper trains at a constant rate until the
       penalty no longer falls, and repeats for several strengths.
     - The strength is such that the scale of a channel of mean cost in the dense network feels `pull` in all, as
       with slimming. Where what is alive at the end costs more than the budget, the factor shrinks it, and the
       proposal is flagged `penalty_not_acted`.
-    - No width exceeds that of the network of the space: the expansion stops there, and widens the others further.
-      For more room, start from a wider network (an argument of its factory).
+    - No width exceeds the space's ceiling: the expansion stops there, and widens the others further. A shape that
+      is wider somewhere than the dense network keeps no channels: for those there is nothing to inherit.
+    - Latency is that of convolutions and linear layers; the code charges norms, activations and sums as well, and
+      the weights of a depthwise convolution as if it were an ordinary one.
     - Parameters of norms and biases are counted where `cost` is `params`. Scales are not decayed. One round.
     - A gate, which the paper does not have, is a dimension like any other, with the scales of its norm.
 """
@@ -35,19 +41,21 @@ import torch
 from torch import Tensor, nn
 
 from prunas import designs
-from prunas.names import PENALTY_NOT_ACTED
+from prunas.names import PENALTY_NOT_ACTED, TARGET_MISSED
 from prunas.proposers.brief import Brief, Penalty, Proposal, Trial, penalty_strength
 from prunas.proposers.pruning.channels import in_order_of, proposal
 from prunas.proposers.pruning.products import products
+from prunas.proposers.pruning.roofline import DEVICES, Device, roofline
 from prunas.proposers.pruning.slimming import PLAIN_PULL, RESIDUAL_PULL, SMALL, carriers, scores
 from prunas.proposers.registry import check_values
 from prunas.spaces.space import SearchSpace
 from prunas.training.hooks import Regulariser
 
-__all__ = ["CostWeightedScales", "MorphNet", "places", "pulls"]
+__all__ = ["CostWeightedScales", "LatencyWeightedScales", "MorphNet", "places", "pulls"]
 
 Matrix = npt.NDArray[np.float64]
 By = Literal["macs", "params", "channels"]
+Cost = Literal[By, "latency"]
 
 ALIVE = SMALL
 """Scales above this in size are alive."""
@@ -111,6 +119,14 @@ class CostWeightedScales(Regulariser):
     ) -> None:
         self.strength, self.matrix, self.places = strength, matrix, places
 
+    def prepare(self, like: Tensor) -> None:
+        """Puts the matrix where the scales are, which are `like` this one."""
+        self.pulls = like.new_tensor(self.matrix)
+
+    def pull(self, alive: Tensor) -> Tensor:
+        """What pulls the scales of each dimension, given how many channels of each are alive, and 1."""
+        return self.pulls @ alive
+
     def attach(self, net: nn.Module) -> None:
         """Finds the scales."""
         self.scales: list[nn.Parameter] = []
@@ -132,7 +148,7 @@ class CostWeightedScales(Regulariser):
             where
         )  # channels of others have a unit of their own
         self.dimensions = torch.cat((*dimensions, torch.tensor([len(self.places)]))).to(where)
-        self.pulls = torch.tensor(self.matrix, dtype=self.scales[0].dtype, device=where)
+        self.prepare(self.scales[0].detach())
 
     def exempt(self) -> Iterable[nn.Parameter]:
         """The scales."""
@@ -148,10 +164,10 @@ class CostWeightedScales(Regulariser):
         sizes = torch.cat([scale.detach().abs() for scale in self.scales])
         largest = torch.zeros_like(self.dimensions, dtype=sizes.dtype)
         largest = largest.scatter_reduce(0, self.slots, sizes, "amax", include_self=False)
-        alive = torch.zeros(len(self.pulls) + 1, dtype=sizes.dtype, device=sizes.device)
+        alive = torch.zeros(len(self.places) + 1, dtype=sizes.dtype, device=sizes.device)
         alive.index_add_(0, self.dimensions, (largest > ALIVE).to(sizes.dtype))
         alive[-1] = 1
-        pull = torch.cat((self.pulls @ alive, alive.new_zeros(1)))
+        pull = torch.cat((self.pull(alive), alive.new_zeros(1)))
         return largest, pull[self.dimensions]
 
     @torch.no_grad()
@@ -173,6 +189,46 @@ class CostWeightedScales(Regulariser):
         return {"lambda": self.strength, "penalty": float(self.value())}
 
 
+class LatencyWeightedScales(CostWeightedScales):
+    """The same where the cost is latency: which term of a layer is pulled changes with what is alive.
+
+    Args:
+        strength: lambda.
+        roofline: As `Roofline.to_json` returns it.
+        places: As `places` returns it.
+    """
+
+    def __init__(
+        self,
+        strength: float,
+        roofline: Mapping[str, Sequence[Any]],
+        places: Sequence[Sequence[tuple[str, Sequence[int]]]],
+    ) -> None:
+        super().__init__(strength, (), places)
+        self.roofline = roofline
+
+    def prepare(self, like: Tensor) -> None:
+        """Puts the roofline where the scales are."""
+        self.layer = torch.tensor(self.roofline["layer"], device=like.device)
+        self.arrays = {
+            name: like.new_tensor(values) for name, values in self.roofline.items() if name != "layer"
+        }
+
+    def pull(self, alive: Tensor) -> Tensor:
+        """As `Roofline.pulls`."""
+        reads, writes, maps = (self.arrays[name] for name in ("reads", "writes", "maps"))
+        read, written = reads @ alive, writes @ alive
+        operations = maps.new_zeros(len(maps)).index_add(
+            0, self.layer, self.arrays["operations"] * read * written
+        )
+        moved = (maps @ alive).index_add(0, self.layer, self.arrays["weights"] * read * written)
+        bound = moved > operations
+        longer = torch.where(bound[self.layer], self.arrays["weights"], self.arrays["operations"])
+        price = self.arrays["sides"] * longer
+        pulled = (price * written) @ reads + (price * read) @ writes + bound.to(maps.dtype) @ maps
+        return pulled[:-1]
+
+
 class MorphNet:
     """MorphNet as an architecture proposer.
 
@@ -180,11 +236,26 @@ class MorphNet:
         pull: Total pull of the penalty on the scale of a channel of mean cost; by default 6.6, and 0.66 for
             networks with gates, which are those with residual sums or concatenations.
         cost: What a channel costs; `channels`: all the same, which makes it slimming with the same expansion.
+        device: Where the network is to run, for the cost `latency`.
+        peak: Of another device, in 1e9 operations per second.
+        bandwidth: Of another device's memory, in 1e9 bytes per second.
+        batch: Images at a time, for the cost `latency`.
     """
 
-    def __init__(self, pull: float | None = None, cost: By = "macs") -> None:
-        check_values("morphnet", pull=pull, cost=cost)
-        self.pull, self.cost = pull, cost
+    def __init__(
+        self,
+        pull: float | None = None,
+        cost: Cost = "macs",
+        device: str = "V100",
+        peak: float | None = None,
+        bandwidth: float | None = None,
+        batch: int = 1,
+    ) -> None:
+        given = {"device": device, "peak": peak, "bandwidth": bandwidth, "batch": batch}
+        check_values("morphnet", pull=pull, cost=cost, **given)
+        self.pull, self.cost, self.batch = pull, cost, batch
+        known = DEVICES[device]
+        self.device = Device(peak or known.peak, bandwidth or known.bandwidth)
 
     def penalty(self, space: SearchSpace, lr_sum: float, momentum: float) -> Penalty:
         """The penalty of the dense training.
@@ -192,15 +263,27 @@ class MorphNet:
         Raises:
             InputError: A dimension has no batch norm, or the sum of the learning rates is not known.
         """
-        where, matrix = places(space), pulls(space, self.cost)
+        where = places(space)
         pull = self.pull
         if pull is None:
             pull = RESIDUAL_PULL if space.survey.gates else PLAIN_PULL
+        strength = penalty_strength(pull, lr_sum, momentum)
         dense = space.dense_counts.astype(float)
-        mean = float(dense @ (matrix @ np.append(dense, 1.0)) / dense.sum())
-        strength = penalty_strength(pull, lr_sum, momentum) / mean
-        options: Mapping[str, Any] = {"strength": strength, "matrix": matrix.tolist(), "places": where}
-        return Penalty("morphnet/cost", options)
+
+        def per_mean(felt: npt.NDArray[np.float64]) -> float:
+            """The strength at which a channel of mean cost feels the pull."""
+            return strength / float(dense @ felt / dense.sum())
+
+        if self.cost == "latency":
+            bound = roofline(space, self.device, self.batch)
+            options: Mapping[str, Any] = {
+                "strength": per_mean(bound.pulls(dense)),
+                "roofline": bound.to_json(),
+            }
+            return Penalty("morphnet/latency", {**options, "places": where})
+        matrix = pulls(space, self.cost)
+        options = {"strength": per_mean(matrix @ np.append(dense, 1.0)), "matrix": matrix.tolist()}
+        return Penalty("morphnet/cost", {**options, "places": where})
 
     def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:
         """One point per target from one dense training, once."""
@@ -214,7 +297,10 @@ class MorphNet:
         proposals = []
         for target in brief.targets:
             arch = designs.fit(space, designs.ratios(space, seeded), target)
-            made = proposal(space, space.counts(arch), in_order_of(sizes), target, trained.run)
+            if (space.counts(arch) > space.dense_counts).any():
+                made = Proposal(target, arch, (TARGET_MISSED,) if designs.missed(space, arch, target) else ())
+            else:
+                made = proposal(space, space.counts(arch), in_order_of(sizes), target, trained.run)
             if space.measure(seeded, target.metric) > target.value:
                 made = replace(made, flags=(*made.flags, PENALTY_NOT_ACTED))
             proposals.append(made)

@@ -1,5 +1,6 @@
 """The cost of a point as a sum of products of two sums of counts, for methods that take its derivative."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy.typing as npt
 from prunas.spaces.space import SearchSpace
 from prunas.survey import FIXED
 
-__all__ = ["Products", "products"]
+__all__ = ["Products", "channel_counts", "products"]
 
 Table = npt.NDArray[np.float64]
 
@@ -53,6 +54,24 @@ def products(space: SearchSpace, metric: str) -> Products:
         metric: `params` or `macs`, without what lies outside the part that varies.
     """
     survey = space.survey
+    channels = channel_counts(space)
+    rows = [row for row in survey.rows if getattr(row, metric)]
+    layers = [survey.layer_at.get(row.layer) for row in rows]
+    return Products(
+        np.array([getattr(row, metric) for row in rows], float),
+        np.array([channels(row.reads, row.gate_reads) for row in rows]).reshape(len(rows), -1),
+        np.array([channels(row.writes, row.gate_writes) for row in rows]).reshape(len(rows), -1),
+        np.array([layer is not None and layer.depthwise for layer in layers], bool),
+    )
+
+
+def channel_counts(space: SearchSpace) -> Callable[[int, str | None], Table]:
+    """A function that says how many channels an axis has, per count of each dimension and fixed ones last.
+
+    It takes the index of a form, -1 for the constant 1, and the name of the gate that selects the axis, or None,
+    and answers an array of shape (dimensions + 1,).
+    """
+    survey = space.survey
     at = {(d.kind, d.name): i for i, d in enumerate(space.dimensions)}
     dimensions = len(space.dimensions)
 
@@ -70,11 +89,4 @@ def products(space: SearchSpace, metric: str) -> Products:
                 sizes[place] += run.length * run.repeat / units
         return sizes
 
-    rows = [row for row in survey.rows if getattr(row, metric)]
-    layers = [survey.layer_at.get(row.layer) for row in rows]
-    return Products(
-        np.array([getattr(row, metric) for row in rows], float),
-        np.array([channels(row.reads, row.gate_reads) for row in rows]).reshape(len(rows), -1),
-        np.array([channels(row.writes, row.gate_writes) for row in rows]).reshape(len(rows), -1),
-        np.array([layer is not None and layer.depthwise for layer in layers], bool),
-    )
+    return channels
