@@ -134,20 +134,28 @@ def claims_digest(path: Path = HERE / "court.toml") -> str:
 
 
 @cache
-def found_shapes(folder: Path | None = None) -> tuple[Found, ...]:
+def found_shapes(tried: bool = False) -> tuple[Found, ...]:
     """Every distinct shape of the folder, in the order of its files; of a search of ours the first seed's alone.
 
     Args:
-        folder: By default `search_spaces/found/`.
+        tried: Only those on data sets of `TRIED`: the networks of the others are not even surveyed.
 
     Raises:
         InputError: A file cannot be read, or a point does not lie in its space.
     """
     shapes: dict[str, Found] = {}
-    for path in sorted((folder or space_folder() / "found").glob("*.json")):
+    for path in sorted((space_folder() / "found").glob("*.json")):
+        if tried and _data_of(read_json(path)["space"]) not in TRIED:
+            continue
         for one in _of_file(path):
             shapes.setdefault(one.architecture.digest, one)
     return tuple(shapes.values())
+
+
+def _data_of(space: str) -> str:
+    """The data set of a bundled space, by its file alone."""
+    path = space_folder() / f"{space}.toml"
+    return parse(path.read_text(encoding="utf-8"), path).data_name
 
 
 def _of_file(path: Path) -> Iterator[Found]:
@@ -297,7 +305,7 @@ def cases(protocol: str) -> list[Case]:
     known = protocols()
     if protocol not in known:
         raise unknown("protocol", protocol, known)
-    tried = [Case(shape, known[protocol]) for shape in found_shapes() if shape.space.study.data in TRIED]
+    tried = [Case(shape, known[protocol]) for shape in found_shapes(tried=True)]
     return sorted(
         tried, key=lambda case: (case.shape.ours, case.space.cost(case.shapes()[FOUND].architecture).macs)
     )
