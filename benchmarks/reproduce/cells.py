@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from typing import Protocol as Interface
 
 from prunas import designs
 from prunas.errors import InputError, unknown
@@ -26,6 +27,7 @@ __all__ = [
     "Cell",
     "Dense",
     "Gpu",
+    "Named",
     "Protocol",
     "cells",
     "data_identity",
@@ -148,6 +150,22 @@ class Dense:
 
 
 AnyCell = Cell | Dense
+
+
+class Named(Interface):
+    """What every cell of a grid has, of this one or of another."""
+
+    @property
+    def name(self) -> str:
+        """Unique within its protocol."""
+
+    @property
+    def protocol(self) -> Protocol:
+        """Its protocol."""
+
+    @property
+    def name_in_full(self) -> str:
+        """Protocol and name."""
 
 
 def protocols(path: Path = HERE / "grid.toml") -> dict[str, Protocol]:

@@ -21,6 +21,7 @@ from prunas.statistics.text import asked_text
 
 __all__ = [
     "Claim",
+    "Comparison",
     "Critic",
     "Margins",
     "Result",
@@ -33,6 +34,7 @@ __all__ = [
     "load_results",
     "stranger",
     "verdicts",
+    "weighed",
 ]
 
 HERE = Path(__file__).parent
@@ -147,7 +149,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class _Comparison:
+class Comparison:
     """One difference at one target.
 
     Attributes:
@@ -286,11 +288,11 @@ def _judged(
         planned = list(dict.fromkeys(each.asked for each in rows))
     targets = planned if asked is None else [asked]
     by_target = {target: compared(rows, left, right, target, score=result.record.score) for target in targets}
-    comparisons = [_Comparison(target, value) for target, value in by_target.items() if value is not None]
+    comparisons = [Comparison(target, value) for target, value in by_target.items() if value is not None]
     if not comparisons:
         return unknown
     told = replace(unknown, **_count([each for each in rows if left.holds(each) or right.holds(each)]))
-    return _weighed(told, comparisons, claim.relation, margin, missing=len(targets) - len(comparisons))
+    return weighed(told, comparisons, claim.relation, margin, missing=len(targets) - len(comparisons))
 
 
 def _controlled(unknown: Verdict, result: Result) -> Verdict:
@@ -301,17 +303,25 @@ def _controlled(unknown: Verdict, result: Result) -> Verdict:
     if not plain:
         return unknown
     # Any difference of the right sign counts: widths and kernels are compared without a margin.
-    made = _weighed(unknown, [*plain, *beyond], "more", 0.0)
+    made = weighed(unknown, [*plain, *beyond], "more", 0.0)
     if made.tends != "fails" and {each.asked for each in beyond} != {each.asked for each in plain}:
         note = f"control {claim.control['proposer']} not run, {made.note}"
         return replace(made, judgement="undecided", tends=None, p=None, note=note)
     return made
 
 
-def _weighed(
-    verdict: Verdict, comparisons: Sequence[_Comparison], relation: Relation, margin: float, missing: int = 0
+def weighed(
+    verdict: Verdict, comparisons: Sequence[Comparison], relation: Relation, margin: float, missing: int = 0
 ) -> Verdict:
-    """A verdict from all comparisons: all must hold; one that fails is enough, and pays for their number."""
+    """A verdict from all comparisons: all must hold; one that fails is enough, and pays for their number.
+
+    Args:
+        verdict: Of a claim, without what the comparisons say.
+        comparisons: At least one.
+        relation: What the claim says of each.
+        margin: The smallest difference that matters, in the unit of the differences.
+        missing: Comparisons that are still to come.
+    """
     known = [chances(each.difference, relation, margin, each.error) for each in comparisons]
     tested = [each for each in known if each is not None]
     holds = max(hold for hold, _ in tested) if len(tested) == len(known) else 1.0
@@ -333,11 +343,11 @@ def _weighed(
     return _decided(made)
 
 
-def _agreements(claim: Claim, result: Result) -> tuple[list[_Comparison], list[_Comparison]]:
+def _agreements(claim: Claim, result: Result) -> tuple[list[Comparison], list[Comparison]]:
     """Margins of agreement against the claim's other side, and against its control."""
     plain, beyond = (
         [
-            _Comparison(Target.from_json(each["asked"]), Summary(**each["margin"]), each["against"])
+            Comparison(Target.from_json(each["asked"]), Summary(**each["margin"]), each["against"])
             for each in result.document["agreement"]
             if (each["proposer"], each["against"]) == (claim.left["proposer"], side["proposer"])
         ]
@@ -346,7 +356,7 @@ def _agreements(claim: Claim, result: Result) -> tuple[list[_Comparison], list[_
     return plain, beyond
 
 
-def _contrasts(claim: Claim, result: Result) -> tuple[list[_Comparison], list[_Comparison]]:
+def _contrasts(claim: Claim, result: Result) -> tuple[list[Comparison], list[Comparison]]:
     """Contrasts of kernel positions, and how far they exceed those of the claim's control."""
     contrasts: dict[str, dict[Target, Summary]] = {}
     for each in result.document["patterns"]:
@@ -354,12 +364,12 @@ def _contrasts(claim: Claim, result: Result) -> tuple[list[_Comparison], list[_C
         own[Target.from_json(each["asked"])] = Summary(**each["contrast"])
     found = contrasts.get(claim.left["proposer"], {})
     control = contrasts.get(claim.control["proposer"], {})
-    plain = [_Comparison(asked, contrast) for asked, contrast in found.items()]
+    plain = [Comparison(asked, contrast) for asked, contrast in found.items()]
     beyond = []
     for asked, contrast in found.items():
         if asked in control:
             difference = apart(contrast, control[asked])
-            beyond.append(_Comparison(asked, difference, claim.control["proposer"], difference.std))
+            beyond.append(Comparison(asked, difference, claim.control["proposer"], difference.std))
     return plain, beyond
 
 

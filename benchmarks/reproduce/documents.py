@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reproduce.cells import Cell, Dense, trainings_of
+from benchmarks.reproduce.cells import Cell, Dense, Named, trainings_of
 from benchmarks.reproduce.claims import claims_digest
 from benchmarks.reproduce.share import Stored
 from prunas.errors import InputError
@@ -19,7 +19,17 @@ from prunas.runs.store import Result, Store
 from prunas.statistics import tables
 from prunas.statistics.retraining import crossings
 
-__all__ = ["DENSE", "HERE", "RESULTS", "Done", "dense_done", "evidence_json", "plan_done"]
+__all__ = [
+    "DENSE",
+    "HERE",
+    "RESULTS",
+    "Done",
+    "dense_done",
+    "evidence_json",
+    "made",
+    "plan_done",
+    "write_cell",
+]
 
 HERE = Path(__file__).parent
 RESULTS, DENSE = "results", "dense"
@@ -47,7 +57,7 @@ def plan_done(cell: Cell, plan: Plan, store: Store, into: Path) -> Done:
     rows = [row for row in (*record.rows, *record.dense) if row.status == FINISHED]
     evidence = gather(store.root, record)
     if rows:
-        _write(
+        write_cell(
             into / RESULTS,
             cell,
             evidence_json(cell, plan, record, evidence) | {"claims": claims_digest(cell)},
@@ -64,14 +74,14 @@ def dense_done(cell: Dense, data: Path | None, store: Store, into: Path) -> Done
     found = [(*told, store.result(told[-1].job)) for told in wanted]
     there = [(*rest, result) for *rest, result in found if result is not None]
     if there:
-        _write(into / DENSE, cell, _dense_json(cell, there, len(wanted)))
+        write_cell(into / DENSE, cell, _dense_json(cell, there, len(wanted)))
     seconds = sum(float(result.values["seconds"]) for *_, result in there)
     return Done(
         len(there) == len(wanted), len(there), sum(training.macs for *_, training, _ in there), seconds
     )
 
 
-def _write(folder: Path, cell: Cell | Dense, document: dict[str, Any]) -> None:
+def write_cell(folder: Path, cell: Named, document: dict[str, Any]) -> None:
     """Replaces a cell's file where there is news; what its claims were at its first run stays."""
     path = folder / cell.protocol.name / f"{cell.name}.json"
     before: Mapping[str, Any] = {}
@@ -103,7 +113,7 @@ def _dense_json(cell: Dense, there: Sequence[Sequence[Any]], planned: int) -> di
             for space, changes, seed, training, result in there
         ],
         "cell": {"name": cell.name, "protocol": cell.protocol.name, "planned": planned}
-        | _made([result.values for result in results], [result.machine for result in results]),
+        | made([result.values for result in results], [result.machine for result in results]),
     }
 
 
@@ -122,7 +132,7 @@ def evidence_json(cell: Cell, plan: Plan, record: Record, evidence: Evidence) ->
         "protocol": cell.protocol.name,
         "planned": (1 if cell.preset else len(plan.targets))
         * (len(plan.proposers) * len(plan.protocols) * plan.seeds),
-    } | _made([result["result"] for result in results], [result.get("machine", {}) for result in results])
+    } | made([result["result"] for result in results], [result.get("machine", {}) for result in results])
     document["agreement"] = [each.to_json() for each in evidence.agreements()]
     document["patterns"] = [each.to_json() for each in evidence.patterns()]
     document["crossings"] = [each.to_json() for each in crossings(evidence.budgets())]
@@ -140,7 +150,7 @@ def evidence_json(cell: Cell, plan: Plan, record: Record, evidence: Evidence) ->
     return document
 
 
-def _made(values: Sequence[Mapping[str, Any]], machines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def made(values: Sequence[Mapping[str, Any]], machines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """How long it took, where and when."""
     return {
         "seconds": round(sum(each["seconds"] for each in values), 1),

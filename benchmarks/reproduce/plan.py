@@ -16,7 +16,7 @@ from prunas.recipe import Recipe, recipe
 from prunas.spaces.load import load_space
 from prunas.spaces.space import SearchSpace
 
-__all__ = ["PLAN", "foresee"]
+__all__ = ["PLAN", "foresee", "images_per_second"]
 
 PLAN = HERE / "plan.json"
 WIDTHS = ("vgg16-eighth-c10", "vgg16-quarter-c10")
@@ -44,7 +44,7 @@ def foresee(data: Path | None, only: str | None = None, say: Callable[[str], Non
     rates: dict[str, float] = {}
     for name in WIDTHS:
         space = load_space(str(HERE / "spaces" / f"{name}.toml"))
-        rates[name] = _images_per_second(space, recipe("fast").replace(**protocols()["reduced"].changes))
+        rates[name] = images_per_second(space, recipe("fast").replace(**protocols()["reduced"].changes))
     for protocol in (only,) if only else COUNTED:
         hours = document["hours"].setdefault(protocol, {})
         for cell in every_cell(protocol):
@@ -70,7 +70,7 @@ def _hours(cell: Cell | Dense, data: Path | None, rates: dict[str, float]) -> tu
     for space, how, (trainings, macs, steps) in _parts(cell, data):
         if cell.protocol.name == "reduced":
             if space.name not in rates:
-                rates[space.name] = _images_per_second(space, how)
+                rates[space.name] = images_per_second(space, how)
             step = how.batch / rates[space.name]
         else:
             step = how.batch * device.seconds(space.name, how.batch)
@@ -100,7 +100,7 @@ def _steps(space: SearchSpace, training: Any) -> float:
     return float(images / training.job.spec["recipe"]["batch"])
 
 
-def _images_per_second(space: SearchSpace, how: Recipe) -> float:
+def images_per_second(space: SearchSpace, how: Recipe) -> float:
     """Images of training steps of the dense network per second of one core's own time."""
     import torch
     from torch.nn.functional import cross_entropy

@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from benchmarks.reproduce.cells import AnyCell, Cell, every_cell, foreseen, plan_of, trainings_of
+from benchmarks.reproduce.cells import Cell, Named, every_cell, foreseen, plan_of, trainings_of
 from benchmarks.reproduce.documents import HERE, Done, dense_done, plan_done
 from benchmarks.reproduce.share import Shared, Stored
 from prunas.errors import InputError
@@ -17,8 +19,26 @@ from prunas.runs.job import Job
 from prunas.runs.signals import stopping
 from prunas.runs.store import Store
 from prunas.works import processor
+from prunas.works.trainings import Training
 
-__all__ = ["collect", "run"]
+__all__ = ["Listing", "collect", "collect_cells", "run", "run_cells"]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """How cells that are lists of trainings, and no plans, are carried out.
+
+    Attributes:
+        trainings: Called with a cell and the folder of the data sets: all of them.
+        done: Called with a cell, that folder, the store, and the folder for results: writes what is finished, and
+            tells how far it is.
+    """
+
+    trainings: Callable[[Any, Path | None], Sequence[Training]]
+    done: Callable[[Any, Path | None, Store, Path], Done]
+
+
+DENSE_NETWORKS = Listing(lambda cell, data: [each[-1] for each in trainings_of(cell, data)], dense_done)
 
 
 def run(
@@ -56,7 +76,35 @@ def run(
     Raises:
         InputError: Something cannot be read, or there is no such cell.
     """
-    grid = _Grid(_wanted(protocol, only), data, Store(out, notice=say), into, say)
+    return run_cells(
+        _wanted(protocol, only),
+        DENSE_NETWORKS,
+        minutes=minutes,
+        data=data,
+        out=out,
+        executor=executor,
+        workers=workers,
+        settings=settings,
+        into=into,
+        say=say,
+    )
+
+
+def run_cells(
+    cells: Sequence[Named],
+    listing: Listing,
+    *,
+    minutes: float,
+    data: Path | None,
+    out: Path,
+    executor: str | None,
+    workers: int | None,
+    settings: list[str],
+    into: Path,
+    say: Callable[[str], None] = print,
+) -> bool:
+    """`run` for the cells of any grid, at least one; those that are no plans are carried out as `listing` says."""
+    grid = _Grid(cells, listing, data, Store(out, notice=say), into, say)
     name, options = chosen(executor, workers, parsed_options(settings), processor.cores())
     end = time.monotonic() + 60 * minutes
     with stopping() as stopped:
@@ -95,12 +143,25 @@ def collect(
     Raises:
         InputError: Something cannot be read, or there is no such cell.
     """
-    grid = _Grid(_wanted(protocol, only), data, Store(out, notice=say), into, say)
+    return collect_cells(_wanted(protocol, only), DENSE_NETWORKS, data=data, out=out, into=into, say=say)
+
+
+def collect_cells(
+    cells: Sequence[Named],
+    listing: Listing,
+    *,
+    data: Path | None,
+    out: Path,
+    into: Path,
+    say: Callable[[str], None] = print,
+) -> bool:
+    """`collect` for the cells of any grid, as `run_cells`."""
+    grid = _Grid(cells, listing, data, Store(out, notice=say), into, say)
     done = [grid.written(cell) for cell in grid.cells]
     return all(done)
 
 
-def _wanted(protocol: str, only: str | None) -> list[AnyCell]:
+def _wanted(protocol: str, only: str | None) -> Sequence[Named]:
     wanted = [cell for cell in every_cell(protocol) if only in (None, cell.name)]
     if not wanted:
         raise InputError(f"protocol {protocol!r} has no cell {only!r}")
@@ -112,14 +173,16 @@ class _Grid:
 
     def __init__(
         self,
-        cells: Sequence[AnyCell],
+        cells: Sequence[Named],
+        listing: Listing,
         data: Path | None,
         store: Store,
         into: Path,
         say: Callable[[str], None],
     ) -> None:
         self.cells, self.data, self.store, self.into, self.say = cells, data, store, into, say
-        self._at: AnyCell = cells[0]
+        self.listing = listing
+        self._at: Named = cells[0]
         self._plans: dict[str, Plan] = {}
         self._ahead: dict[str, float] = {}
         self._workers = 1
@@ -144,10 +207,10 @@ class _Grid:
             self.say(f"{cell.name_in_full}: {'complete' if done else 'not complete'}")
         return complete
 
-    def _known(self, cell: AnyCell) -> bool:
+    def _known(self, cell: Named) -> bool:
         return not isinstance(cell, Cell) or cell.name in self._plans
 
-    def _train(self, cell: AnyCell, shared: Shared, stop: Callable[[], bool]) -> None:
+    def _train(self, cell: Named, shared: Shared, stop: Callable[[], bool]) -> None:
         if isinstance(cell, Cell):
             plan, _ = plan_of(cell, self.data, self.store, shared.share)
             if stop():
@@ -156,7 +219,7 @@ class _Grid:
             save(search(plan, self.store, shared.share).record, self.store.root)
             return
         with shared.share() as executor:
-            for *_, training in trainings_of(cell, self.data):
+            for training in self.listing.trainings(cell, self.data):
                 executor.submit(training.job)
             for outcome in executor.completed():
                 if outcome.status in ("failed", "lost"):
@@ -167,7 +230,7 @@ class _Grid:
         if self._known(self._at):
             self.written(self._at)
 
-    def written(self, cell: AnyCell, quiet: bool = False) -> bool:
+    def written(self, cell: Named, quiet: bool = False) -> bool:
         """Writes what is finished of a cell; whether that is all of it."""
         if (done := self._done(cell)) is None:
             return False
@@ -178,10 +241,10 @@ class _Grid:
             self.say(f"{when} {cell.name_in_full}: {done.trainings} trainings finished{left}")
         return done.complete
 
-    def _done(self, cell: AnyCell) -> Done | None:
+    def _done(self, cell: Named) -> Done | None:
         """How far a cell is; None while it is not known what it will train."""
         if not isinstance(cell, Cell):
-            return dense_done(cell, self.data, self.store, self.into)
+            return self.listing.done(cell, self.data, self.store, self.into)
         plan = self._plans.get(cell.name) or self._stored_plan(cell)
         return None if plan is None else plan_done(cell, plan, self.store, self.into)
 
@@ -196,13 +259,13 @@ class _Grid:
         self._plans[cell.name] = plan
         return plan
 
-    def _whole(self, cell: AnyCell) -> float:
+    def _whole(self, cell: Named) -> float:
         """Multiply-accumulates of all of a cell, as far as they can be foreseen."""
         if cell.name not in self._ahead:
             if isinstance(cell, Cell):
                 whole = float(sum(forecast(plan).macs for plan in foreseen(cell, self.data)[-1:]))
             else:
-                whole = float(sum(training.macs for *_, training in trainings_of(cell, self.data)))
+                whole = float(sum(training.macs for training in self.listing.trainings(cell, self.data)))
             self._ahead[cell.name] = whole
         return self._ahead[cell.name]
 
@@ -211,7 +274,7 @@ class _Grid:
         for cell in self.cells[self.cells.index(self._at) + 1 :]:
             try:
                 if not isinstance(cell, Cell):
-                    jobs = [training.job for *_, training in trainings_of(cell, self.data)]
+                    jobs = [training.job for training in self.listing.trainings(cell, self.data)]
                 else:
                     stored = Stored(self.store)
                     search(foreseen(cell, self.data)[0], self.store, lambda stored=stored: stored)

@@ -46,6 +46,7 @@ class ProjectedResNet(nn.Module):
         projected: Blocks of stride 1, counted from 0, whose shortcut has a convolution: those whose width a shape
             changes. Those of stride 2 have one anyway.
         stages: Blocks of each stage; by default (depth - 2) / 6 in all three.
+        base: Width of the first stage.
     """
 
     def __init__(
@@ -54,17 +55,18 @@ class ProjectedResNet(nn.Module):
         classes: int = 10,
         projected: Collection[int] = (),
         stages: Sequence[int] | None = None,
+        base: int = 16,
     ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        width = 16
+        self.conv1 = nn.Conv2d(3, base, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(base)
+        width = base
         blocks: list[nn.Module] = []
         for stage, count in enumerate(stages or [(depth - 2) // 6] * 3):
             for i in range(count):
                 stride = 2 if stage and not i else 1
-                blocks.append(ProjectedBlock(width, 16 << stage, stride, len(blocks) in projected))
-                width = 16 << stage
+                blocks.append(ProjectedBlock(width, base << stage, stride, len(blocks) in projected))
+                width = base << stage
         self.blocks = nn.Sequential(*blocks)
         self.fc = nn.Linear(width, classes)
         initialise(self, gamma=1.0)
@@ -80,6 +82,7 @@ def projected_resnet(
     classes: int = 10,
     projected: Collection[int] = (),
     stages: Sequence[int] | None = None,
+    base: int = 16,
 ) -> ProjectedResNet:
     """A ResNet with widths of its own in every block; see `ProjectedResNet`."""
-    return ProjectedResNet(depth, classes, projected, stages)
+    return ProjectedResNet(depth, classes, projected, stages, base)

@@ -1,0 +1,1 @@
+"""Published found shapes, tried against uniform and tapered ones of the same cost."""

@@ -1,0 +1,86 @@
+"""Tries found shapes, or writes what came of it.
+
+python -m benchmarks.court --data DIR --out DIR [--minutes 60] [--protocol small|full] [--cell NAME]
+python -m benchmarks.court plan --data DIR      # images per second of this machine, hours of every shape
+python -m benchmarks.court collect --out DIR    # writes what is finished, while another process trains
+python -m benchmarks.court report
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from prunas.errors import InputError, unknown
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 if everything asked for is there, 1 if something is missing, 2 on bad input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.court",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "what", nargs="?", choices=("plan", "collect", "report"), help="train nothing, but this"
+    )
+    parser.add_argument("--protocol", default="small", help="small (a CPU; the default) or full (a GPU)")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="after which trainings stop")
+    parser.add_argument("--data", type=Path, help="folder of the data sets; PRUNAS_DATA does the same")
+    parser.add_argument("--out", type=Path, default=Path("runs/court"), help="folder that holds all runs")
+    parser.add_argument("--into", type=Path, help="folder that results are written to; by default this one")
+    parser.add_argument("--cell", help="only this shape, by the name of its file and point")
+    parser.add_argument("--executor", help="as of prunas search; by default a process for every core")
+    parser.add_argument("--workers", type=int, help="trainings at a time, as of prunas search")
+    parser.add_argument("--executor-set", action="append", default=[], help="setting of the executor")
+    chosen = parser.parse_args(arguments)
+    try:
+        if chosen.what == "report":
+            _report()
+            return 0
+        return 0 if _train(chosen) else 1
+    except InputError as error:
+        print(f"court: {error}", file=sys.stderr)
+        return 2
+
+
+def _report() -> None:
+    from benchmarks.court.page import README, page
+
+    README.write_text(page(README.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def _train(chosen: argparse.Namespace) -> bool:
+    """Whether everything asked for is there."""
+    from benchmarks.court.cases import cases
+    from benchmarks.court.plan import foresee
+    from benchmarks.court.results import HERE, LISTING
+    from benchmarks.reproduce.run import collect_cells, run_cells
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    every = cases(chosen.protocol)
+    wanted = [case for case in every if chosen.cell in (None, case.name)]
+    if not wanted:
+        raise unknown("shape", chosen.cell, [case.name for case in every])
+    if chosen.what == "plan":
+        return foresee(wanted, say)
+    into = chosen.into or HERE
+    if chosen.what == "collect":
+        return collect_cells(wanted, LISTING, data=chosen.data, out=chosen.out, into=into, say=say)
+    return run_cells(
+        wanted,
+        LISTING,
+        minutes=chosen.minutes,
+        data=chosen.data,
+        out=chosen.out,
+        executor=chosen.executor,
+        workers=chosen.workers,
+        settings=chosen.executor_set,
+        into=into,
+        say=say,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
