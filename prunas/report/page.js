@@ -128,6 +128,7 @@ function downloads(data, id) {
     button.addEventListener("click", () => download(name, content, type));
     row.append(button);
   };
+  if (!run.picture && run.widths.length) row.append(`The page has room for some drawings only: prunas show ${id} --svg FILE draws this one. `);
   if (run.picture) offer("drawing (SVG)", `${id}.svg`, run.picture, "image/svg+xml");
   if (run.architecture) offer("shape (JSON)", `${id}.json`, JSON.stringify(run.architecture, null, 1), "application/json");
   return row;

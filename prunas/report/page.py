@@ -53,7 +53,7 @@ _COLOURS = {  # a figure's own colours become those of the page, which change wi
 }
 
 
-PICTURES, SHAPE = 3_000_000, 20_000
+PICTURES, SHAPE = 100_000, 4_000
 """Characters of all pictures of shapes in a section, and of an architecture that its page can hand out."""
 
 
