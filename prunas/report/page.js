@@ -152,7 +152,7 @@ function hide() {
   for (const one of document.querySelectorAll(".run.here")) one.classList.remove("here");
 }
 
-addEventListener("scroll", hide, { passive: true, capture: true });
+for (const kind of ["wheel", "touchmove"]) addEventListener(kind, hide, { passive: true });
 addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
 
 for (const section of document.querySelectorAll(".setting")) {
