@@ -95,9 +95,9 @@ function bars(layers, run) {
 }
 
 /** A drawing that the page holds as text: it was made with the page, and has no scripts. */
-function picture(run) {
+function picture(svg) {
   const box = element("div", { className: "drawn" });
-  box.append(new DOMParser().parseFromString(run.picture, "image/svg+xml").documentElement);
+  box.append(new DOMParser().parseFromString(svg, "image/svg+xml").documentElement);
   return box;
 }
 
@@ -115,8 +115,9 @@ function shape(data, id, brief = false) {
   if (run.stored) facts.push(["shape", run.stored]);
   for (const [name, value] of facts) list.append(element("dt", {}, name), element("dd", {}, String(value)));
   parts.push(list);
-  if (run.picture) parts.push(picture(run));
-  if (run.widths.length && !(brief && run.picture)) parts.push(bars(data.layers, run));
+  const svg = data.pictures[run.shape];
+  if (svg) parts.push(picture(svg));
+  if (run.widths.length && !(brief && svg)) parts.push(bars(data.layers, run));
   return parts;
 }
 
@@ -128,8 +129,10 @@ function downloads(data, id) {
     button.addEventListener("click", () => download(name, content, type));
     row.append(button);
   };
-  if (run.picture) offer("drawing (SVG)", `${id}.svg`, run.picture, "image/svg+xml");
-  if (run.architecture) offer("shape (JSON)", `${id}.json`, JSON.stringify(run.architecture, null, 1), "application/json");
+  const svg = data.pictures[run.shape], arch = data.shapes[run.shape];
+  if (!svg && run.widths.length) row.append(`The page has room for some drawings only: prunas show ${id} --svg FILE draws this one. `);
+  if (svg) offer("drawing (SVG)", `${id}.svg`, svg, "image/svg+xml");
+  if (arch) offer("shape (JSON)", `${id}.json`, JSON.stringify(arch, null, 1), "application/json");
   return row;
 }
 
@@ -149,7 +152,7 @@ function hide() {
   for (const one of document.querySelectorAll(".run.here")) one.classList.remove("here");
 }
 
-addEventListener("scroll", hide, { passive: true, capture: true });
+for (const kind of ["wheel", "touchmove"]) addEventListener(kind, hide, { passive: true });
 addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
 
 for (const section of document.querySelectorAll(".setting")) {

@@ -53,7 +53,7 @@ _COLOURS = {  # a figure's own colours become those of the page, which change wi
 }
 
 
-PICTURES, SHAPE = 3_000_000, 20_000
+PICTURES, SHAPE = 400_000, 20_000
 """Characters of all pictures of shapes in a section, and of an architecture that its page can hand out."""
 
 
@@ -277,7 +277,9 @@ def _machines(evidence: Evidence) -> list[tuple[str, int]]:
 def _embedded(evidence: Evidence) -> Markup:
     """What the script shows of every run, as JSON that can stand inside a script element."""
     runs: dict[str, Any] = {}
-    pictures = _pictures(evidence)
+    shapes = {
+        row.architecture: _small(evidence.runs[row.id].spec.get("architecture")) for row in evidence.rows
+    }
     for row in evidence.rows:
         run = evidence.runs[row.id]
         entry = runs.setdefault(
@@ -294,8 +296,7 @@ def _embedded(evidence: Evidence) -> Markup:
                 "status": row.status,
                 "seed": row.train_seed,
                 "proposers": [],
-                "picture": pictures.get(row.architecture, ""),
-                "architecture": _small(run.spec.get("architecture")),
+                "shape": row.architecture,
                 "as": [],
             },
         )
@@ -305,6 +306,8 @@ def _embedded(evidence: Evidence) -> Markup:
         "layers": [[layer.name, layer.stage, layer.dense] for layer in evidence.layers],
         "runs": runs,
         "legend": LEGEND,
+        "pictures": _pictures(evidence),
+        "shapes": shapes,
     }
     text = json.dumps(document, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
