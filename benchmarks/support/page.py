@@ -122,6 +122,9 @@ def _verdict(rows: Sequence[Row]) -> str:
         if shares
         else ""
     )
+    old = len(rows) - sum("varying" in row for row in rows)
+    if old:
+        varies += f"{old} rows are of an earlier survey, which held more: they say nothing under *varies*. "
     judged = f"**{len(faulty)} wrong:** {', '.join(faulty)}." if faulty else "**None is wrong.**"
     return f"{len(rows)} networks, of which {refused} are refused by name. {judged} {varies}{_measured(rows)}"
 

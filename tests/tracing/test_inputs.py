@@ -79,7 +79,7 @@ class Named(nn.Module):
 IDS = {"ids": [7], "dtype": "int64", "below": 50}
 CASES: dict[str, tuple[Callable[[], nn.Module], Any, int]] = {
     # network, input, its groups
-    "integers": (Reader, IDS, 1),
+    "integers": (Reader, IDS, 2),
     "integers and a mask": (Reader, [IDS, {"mask": [7]}], 1),
     "two by position": (Pair, [[3, 8, 8], [1, 8, 8]], 1),
     "two by name": (Pair, {"y": [1, 8, 8], "x": [3, 8, 8]}, 1),
@@ -169,11 +169,11 @@ def test_files_say_it(tmp_path: Path) -> None:
     start = 'network = "net.py:{}"\ninput = {{ ids = [7], dtype = "int64", below = 50 }}\n'
     path.write_text(start.format("Net"))
     space = load_space(str(path))
-    assert [group.name for group in space.survey.groups] == ["a"]
+    assert [group.name for group in space.survey.groups] == ["table", "a"]
     assert space.survey.called_with == Inputs(((7,),), ("ids",), ("int64",), (50,))
     path.write_text(start.format("Whole") + 'part = "body"\n')
     part = load_space(str(path))
-    assert [group.name for group in part.survey.groups] == ["body.a"]
+    assert [group.name for group in part.survey.groups] == ["body.table", "body.a"]
     again = load_space(part.reference)
     assert again.survey.digest == part.survey.digest
     assert again.survey.called_with == part.survey.called_with
@@ -193,7 +193,7 @@ def test_what_the_part_is_called_with_can_be_stated(tmp_path: Path) -> None:
         load_space(str(path))
     path.write_text(start + 'part_input = { ids = [7], dtype = "int64", below = 50 }\n')
     survey = load_space(str(path)).survey
-    assert [group.name for group in survey.groups] == ["body.a"]
+    assert [group.name for group in survey.groups] == ["body.table", "body.a"]
     assert survey.part is not None
     assert survey.part.uncounted == ("what follows",)
     assert "no images" in survey.part.why
