@@ -24,6 +24,9 @@ __all__ = ["BEGIN", "END", "README", "counted", "page", "summary", "tried"]
 
 README = HERE / "README.md"
 BEGIN, END = "<!-- court -->\n", "<!-- end -->\n"
+ALIKE = 0.05
+"""How far the MACs of the uniform shape of the same parameters are off where a found one costs as it does."""
+
 SIDES = {
     UNIFORM_PARAMS: "uniform, equal params",
     UNIFORM_MACS: "uniform, equal MACs",
@@ -38,7 +41,7 @@ def page(text: str) -> str:
         "## What the claims say\n",
         *(tried(name) for name in protocols()),
         "## What the shapes cost\n",
-        summary(costs := counted()) + "\n",
+        summary(costs := counted()),
         as_markdown(costs),
     ]
     return head + BEGIN + "\n" + "\n".join(parts) + "\n" + END + rest.partition(END)[2]
@@ -113,14 +116,16 @@ def _made(results: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def summary(costs: Table) -> str:
-    """What the costs say, in two sentences."""
+    """What the costs say, in words."""
     tapered = sum(row[-1] == "yes" for row in costs.rows)
     factors = sorted((float(row[4].rstrip("*")), row[0]) for row in costs.rows)
     (least, narrowest), (most, widest) = factors[0], factors[-1]
+    alike = sum(abs(factor - 1) <= ALIKE for factor, _ in factors)
     return (
         f"**{tapered} of {len(costs.rows)} found shapes have a taper of the same parameters and MACs** to 1 %. "
         f"The uniform shape of the same parameters has from {least:.2f} ({narrowest}) to {most:.2f} times "
-        f"({widest}) the MACs of the found one.\n"
+        f"({widest}) the MACs of the found one; {alike} are within {ALIKE:.0%} of it, and so nearly uniform in "
+        "cost.\n"
     )
 
 
