@@ -78,8 +78,8 @@ def test_best_names_the_targets_there_are(
 
 def test_figures_are_written_where_they_are_asked_for(result: SearchResult, tmp_path: Path) -> None:
     assert result.plot(tmp_path / "own.svg").read_bytes() == result.figures[0].read_bytes()
-    with pytest.raises(InputError, match=r"as \.svg or \.png"):
-        result.plot(tmp_path / "own.pdf")
+    with pytest.raises(InputError, match=r"as \.svg, \.png or \.pdf"):
+        result.plot(tmp_path / "own.gif")
     with pytest.raises(InputError, match="form of a table"):
         result.table("html")
 

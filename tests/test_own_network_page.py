@@ -48,7 +48,7 @@ def test_the_file_is_a_space(tmp_path: Path) -> None:
 
 
 def test_integers() -> None:
-    assert sorted(run(READER)["space"].survey.group_index) == ["mlp.0"]
+    assert sorted(run(READER)["space"].survey.group_index) == ["mlp.0", "table"]
 
 
 def test_every_form_of_an_input_is_read() -> None:

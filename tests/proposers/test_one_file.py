@@ -22,6 +22,7 @@ EXCEPTIONS = {
     "prunas/cli/search.py": "whose shapes `prunas transfer` carries unless told otherwise",
     "prunas/recipe.py": "sss is also the name of that paper's recipe",
     "prunas/training/journal.py": "random is Python's generator",
+    "prunas/tracing/operations.py": "uniform is torch's, which fills a tensor",
     "prunas/proposers/pruning/netadapt.py": "random is also how its control chooses",
     "prunas/proposers/settings.py": "as above",
     "prunas/experiments/shrink_plan.py": "what `shrink` is compared with, and what matches its shapes",
