@@ -142,8 +142,9 @@ def _frozen(
     folders = [runs / Path(attempts[-1].folder).name for attempts in candidates.values()]
     specs = [read_stored(folder / "job.json")["spec"] for folder in folders]
     points = [Architecture.from_json(spec["architecture"]) for spec in specs]
-    shares = stage_ratios(load_space(specs[0]["space"]), points)
-    whole = optuna.distributions.FloatDistribution(0.0, 1.0)
+    space = load_space(specs[0]["space"])
+    shares = stage_ratios(space, points)
+    whole = optuna.distributions.FloatDistribution(0.0, space.ceiling)
     for own, folder, params in zip(candidates.values(), folders, shares, strict=True):
         last = own[-1]
         score = last.val_score

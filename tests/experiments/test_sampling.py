@@ -152,6 +152,22 @@ def test_warm_start_renames_every_sampler(small_space: Path) -> None:
     assert plan.trials["gp+slimming+l1"] == 16
 
 
+def test_studies_hold_shapes_wider_than_the_dense_network(small_space: Path, tmp_path: Path) -> None:
+    mine = tmp_path / small_space.name
+    mine.write_text(small_space.read_text() + "\n[vary]\nceiling = 1.5\n")
+    plan = a_plan(mine, ("tpe",), trials=4, keep=[1.0])
+    record = run(plan, tmp_path / "runs").record
+    url = f"sqlite:///{tmp_path / 'studies.db'}"
+    write_studies([record], tmp_path / "runs", open_storage(url))
+    (name,) = optuna.get_all_study_names(url)
+    shares = [
+        share
+        for trial in optuna.load_study(study_name=name, storage=url).trials
+        for share in trial.params.values()
+    ]
+    assert 1.0 < max(shares) <= 1.5
+
+
 def test_an_edited_space_is_named_and_refused(small_space: Path, tmp_path: Path) -> None:
     mine = tmp_path / small_space.name
     shutil.copy(small_space, mine)

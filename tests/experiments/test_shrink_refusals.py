@@ -85,8 +85,7 @@ def test_a_network_in_which_no_width_varies_is_refused(
     assert "none vary there" in refused(held, weights)
 
 
-def test_a_space_that_widens_is_refused(small_space: Path, weights: Path) -> None:
-    text = small_space.read_text()
-    ceiling = "[vary]\nceiling = 2.0\n"
-    small_space.write_text(text.replace("[vary]\n", ceiling) if "[vary]" in text else f"{text}\n{ceiling}")
-    assert "([vary] ceiling = 2), and shrink inherits its weights" in refused(small_space, weights)
+def test_a_space_that_widens_is_refused(tmp_path: Path, small_space: Path, weights: Path) -> None:
+    wide = tmp_path / "wide.toml"
+    wide.write_text(small_space.read_text().partition("[proposers")[0] + "[vary]\nceiling = 2.0\n")
+    assert "([vary] ceiling = 2), and shrink inherits its weights" in refused(wide, weights)
