@@ -12,9 +12,10 @@ from prunas.errors import InputError
 from prunas.experiments.plan import make_plan, make_setting
 from prunas.experiments.search import search
 from prunas.proposers.agents.amc import AMC, PocketFlow, goodness, truncated_normal, weighed_error
-from prunas.proposers.agents.ddpg import DDPG, Settings, one_thread
+from prunas.proposers.agents.ddpg import DDPG, Settings
 from prunas.proposers.agents.walk import Walk, largest_action, usual_lower
 from prunas.proposers.registry import entry
+from prunas.proposers.replay import one_thread
 from prunas.proposers.serving import check_served
 from prunas.runs.executors import executor
 from prunas.runs.store import Store

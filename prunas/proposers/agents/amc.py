@@ -52,12 +52,12 @@ from prunas import designs
 from prunas.architecture import Architecture
 from prunas.costs.target import Target
 from prunas.errors import InputError
-from prunas.proposers.agents.ddpg import DDPG, Settings, one_thread
+from prunas.proposers.agents.ddpg import DDPG, Settings
 from prunas.proposers.agents.walk import Walk, usual_lower
 from prunas.proposers.baselines.controls import flagged
 from prunas.proposers.brief import Brief, Proposal, Trial
-from prunas.proposers.optuna.replay import DUPLICATES, call
 from prunas.proposers.registry import check_values
+from prunas.proposers.replay import DUPLICATES, Replay, call, one_thread, replayed
 from prunas.spaces.space import SearchSpace
 from prunas.tasks.score import Score
 
@@ -107,7 +107,7 @@ class AMC:
 
     def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:
         """The next candidates of every target that has trials left."""
-        space, proposals = brief.space, []
+        space = brief.space
         if len(space.dimensions) < 2:
             raise InputError(
                 f"{self.name} decides one dimension after another, and space {space.name!r} lets "
@@ -119,14 +119,7 @@ class AMC:
                 f"{brief.score.name} has none; use reward = score"
             )
         with one_thread():
-            for target in brief.targets:
-                results = [trial for trial in trials if trial.proposal.target == target]
-                search = self._searches.pop(target, None)  # one that was interrupted is made anew
-                if search is None or not search.leads_to(brief, results):
-                    search = Episodes(self, brief, target)
-                proposals += search.after(results)
-                self._searches[target] = search
-        return proposals
+            return replayed(self._searches, brief, trials, lambda told, target: Episodes(self, told, target))
 
     def usual_lower(self, share: float) -> float:
         """`lower` where nobody sets it, by the share of the dense cost that is allowed."""
@@ -196,7 +189,7 @@ class PocketFlow(AMC):
         return None
 
 
-class Episodes:
+class Episodes(Replay):
     """One agent under one budget: what was told to it, and what is open.
 
     Args:
@@ -206,7 +199,8 @@ class Episodes:
     """
 
     def __init__(self, method: AMC, brief: Brief, target: Target) -> None:
-        self.method, self.brief, self.target = method, brief, target
+        super().__init__(brief, target)
+        self.method = method
         self.walk = method.walk(brief.space, target)
         self.steps = len(self.walk.order)
         self.startups = method.startups(brief.trials)
@@ -215,27 +209,13 @@ class Episodes:
         self.found_points = dict.fromkeys(
             point.architecture for point in brief.found if point.target == target
         )
-        self.results: list[Trial] = []
         self.open: list[Proposal] = []
         self.known: set[Architecture] = set()
         self.worst = math.inf
         self.repeats = 0
         self.begun = 0
 
-    def leads_to(self, brief: Brief, trials: Sequence[Trial]) -> bool:
-        """Whether this search can go on: the same brief, and its results are the first of these trials."""
-        ours = self.brief
-        same = (ours.space, ours.seed, ours.trials, ours.score, ours.found) == (
-            brief.space, brief.seed, brief.trials, brief.score, brief.found
-        )  # fmt: skip
-        return same and self.results == list(trials[: len(self.results)])
-
-    def after(self, trials: Sequence[Trial]) -> list[Proposal]:
-        """What is proposed after these trials, the first of which were told before."""
-        for trial in trials[len(self.results) :]:
-            self._begin_round()
-            self._tell(trial)
-        self._begin_round()
+    def _waiting(self) -> list[Proposal]:
         return list(self.open)
 
     def _begin_round(self) -> None:

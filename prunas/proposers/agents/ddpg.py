@@ -11,15 +11,13 @@ agent.
 """
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy.typing as npt
 import torch
 from torch import nn
 
-__all__ = ["DDPG", "Settings", "one_thread"]
+__all__ = ["DDPG", "Settings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,14 +158,3 @@ def _hidden(features: int, settings: Settings) -> list[nn.Module]:
             modules.append(nn.LayerNorm(outputs))
         modules.append(nn.ReLU())
     return modules
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Has torch compute with one thread: matrices are small, and sums depend on the number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -1,10 +1,10 @@
 """An Optuna study made again from finished trials, so that a sampler is a pure function of them."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from prunas.proposers.baselines.controls import NARROWEST, flagged
 from prunas.proposers.brief import Brief, Proposal, Trial
 from prunas.proposers.optuna.lengths import first_lengths
 from prunas.proposers.optuna.profiles import PROFILES
+from prunas.proposers.replay import DUPLICATES, Replay
 
 if TYPE_CHECKING:
     import optuna
@@ -22,10 +23,7 @@ if TYPE_CHECKING:
 
     from prunas.proposers.optuna.samplers import Sampler
 
-__all__ = ["StudyReplay", "call", "quiet"]
-
-DUPLICATES = 30
-"""Known shapes in a row after which a sampler counts as exhausted at a target."""
+__all__ = ["StudyReplay", "quiet"]
 
 
 @dataclass(slots=True)
@@ -43,7 +41,7 @@ class Candidate:
     waiting: bool = False
 
 
-class StudyReplay:
+class StudyReplay(Replay):
     """One study: what was told to it, and what is open.
 
     Args:
@@ -55,7 +53,8 @@ class StudyReplay:
     def __init__(self, sampler: "Sampler", brief: Brief, target: Target) -> None:
         import optuna
 
-        self.sampler, self.brief, self.target = sampler, brief, target
+        super().__init__(brief, target)
+        self.sampler = sampler
         self.profile = PROFILES[sampler.vary](brief.space, sampler.level, target, brief.seed)
         self.found_points = tuple(
             dict.fromkeys(point.architecture for point in brief.found if point.target == target)
@@ -69,7 +68,6 @@ class StudyReplay:
             self.study = self._new_study()
         full_range = optuna.distributions.FloatDistribution(NARROWEST, 1.0, log=True)
         self.ranges: dict[str, FloatDistribution] = dict.fromkeys(self.profile.names, full_range)
-        self.results: list[Trial] = []
         self.open: list[Candidate] = []
         self.scores: dict[float, list[float]] = {}
         self.known: set[tuple[Architecture, float]] = set()
@@ -78,20 +76,7 @@ class StudyReplay:
         self.repeats = 0
         self.starts = first_lengths(sampler.halving, sampler.shortest)
 
-    def leads_to(self, brief: Brief, trials: Sequence[Trial]) -> bool:
-        """Whether this study can go on: the same brief, and its results are the first of these trials."""
-        ours = self.brief
-        same = (ours.space, ours.seed, ours.trials, ours.score, ours.found) == (
-            brief.space, brief.seed, brief.trials, brief.score, brief.found
-        )  # fmt: skip
-        return same and self.results == list(trials[: len(self.results)])
-
-    def after(self, trials: Sequence[Trial]) -> list[Proposal]:
-        """What is proposed after these trials, the first of which were told before."""
-        for trial in trials[len(self.results) :]:
-            self._begin_round()
-            self._tell(trial)
-        self._begin_round()
+    def _waiting(self) -> list[Proposal]:
         return [candidate.proposal for candidate in self.open if candidate.waiting]
 
     def _begin_round(self) -> None:
@@ -228,11 +213,6 @@ class StudyReplay:
                 return
             self.study.tell(candidate.trial, state=optuna.trial.TrialState.PRUNED)
         self.open.remove(candidate)
-
-
-def call(name: str, arguments: Mapping[str, Any]) -> str:
-    """A constructor call as a reader would type it."""
-    return f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
 
 
 @contextmanager

@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from prunas.costs.target import Target
 from prunas.errors import InputError
 from prunas.proposers.brief import Brief, Proposal, Trial
-from prunas.proposers.optuna.replay import StudyReplay, call, quiet
+from prunas.proposers.optuna.replay import StudyReplay, quiet
 from prunas.proposers.registry import check_values
+from prunas.proposers.replay import call, one_thread, replayed
 
 if TYPE_CHECKING:
     import optuna
@@ -108,16 +109,10 @@ class Sampler:
 
     def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:
         """The next candidates of every target that has trials left."""
-        proposals = []
-        for target in brief.targets:
-            results = [trial for trial in trials if trial.proposal.target == target]
-            replay = self._replays.pop(target, None)  # one that was interrupted is made anew
-            if replay is None or not replay.leads_to(brief, results):
-                replay = StudyReplay(self, brief, target)
-            with quiet():
-                proposals += replay.after(results)
-            self._replays[target] = replay
-        return proposals
+        with quiet():
+            return replayed(
+                self._replays, brief, trials, lambda told, target: StudyReplay(self, told, target)
+            )
 
 
 @dataclass(kw_only=True)
@@ -166,16 +161,10 @@ class GP(Sampler):
 
     def propose(self, brief: Brief, trials: Sequence[Trial]) -> list[Proposal]:
         """As `Sampler.propose`, with one thread: matrices are small, and sums depend on the number of threads."""
-        import torch
         from threadpoolctl import threadpool_limits
 
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            with threadpool_limits(1):
-                return super().propose(brief, trials)
-        finally:
-            torch.set_num_threads(threads)
+        with one_thread(), threadpool_limits(1):
+            return super().propose(brief, trials)
 
 
 @dataclass(kw_only=True)
