@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.reproduce.arguments import add_run_arguments
 from prunas.errors import InputError
 
 
@@ -21,14 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
         "what", nargs="?", choices=("plan", "collect", "report"), help="train nothing, but do this"
     )
     parser.add_argument("--protocol", help="reduced (a CPU; the default), fast or paper (a GPU)")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="after which trainings stop")
-    parser.add_argument("--data", type=Path, help="folder of the data sets; PRUNAS_DATA does the same")
-    parser.add_argument("--out", type=Path, default=Path("runs"), help="folder that holds all runs")
-    parser.add_argument("--into", type=Path, help="folder that results are written to; by default this one")
     parser.add_argument("--cell", help="only this cell")
-    parser.add_argument("--executor", help="as of prunas search; by default a process for every core")
-    parser.add_argument("--workers", type=int, help="trainings at a time, as of prunas search")
-    parser.add_argument("--executor-set", action="append", default=[], help="setting of the executor")
+    add_run_arguments(parser, Path("runs"))
     chosen = parser.parse_args(arguments)
     if chosen.what == "report":
         write()
