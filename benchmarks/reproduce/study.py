@@ -74,7 +74,7 @@ def baselines(published: Mapping[str, Any], reproducing: Sequence[Protocol]) -> 
             line = (f"table {number}", name, *own, _printed(row["unpruned"]), original)
             rows.setdefault((number, name), line)
     ours_by = [f"ours, {name}" for name in trained]
-    columns = ("", "unpruned network", *ours_by, "the study's", "the original method's")
+    columns = ("printed in", "unpruned network", *ours_by, "the study's", "the original method's")
     return Table(columns=columns, align="ll" + "r" * (len(columns) - 2), rows=tuple(rows.values()))
 
 
