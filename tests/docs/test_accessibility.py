@@ -1,4 +1,4 @@
-"""Pages in a real browser, looked at by axe-core: contrast, headings, names, words for pictures; wide, narrow, dark."""
+"""Pages in a real browser, by axe-core: contrast, headings, names, alternative texts; narrow, wide, dark."""
 
 import os
 from collections.abc import Iterator
