@@ -1,4 +1,4 @@
-"""The tables of README.md, of what `prunas search` wrote: `python -m benchmarks.searches [RECORD]`."""
+"""The tables of README.md, of what `prunas search` wrote: `python -m benchmarks.searches [RECORD ...]`."""
 
 import json
 import sys
@@ -41,18 +41,21 @@ def pairs(questions: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
     ]
 
 
-def judged(record: Record, asked: Mapping[str, Any]) -> list[tuple[str, Difference, str, float | None]]:
+def judged(
+    records: Sequence[Record], asked: Mapping[str, Any]
+) -> list[tuple[str, Difference, str, float | None]]:
     """Every comparison at every target, with what it says of its question and the p value, corrected over all."""
     compared = [
         (question, difference)
         for question, left, right in pairs(asked["questions"])
+        for record in records
         for difference in comparisons(record.rows, [left], [right], score=record.score)
     ]
     known = [chances(difference.summary, "more", asked["margin"]) for _, difference in compared]
-    adjusted = holm([None if each is None else min(each) for each in known])
+    adjusted = holm([None if chance is None else min(chance) for chance in known])
     said = []
-    for (question, difference), each, p in zip(compared, known, adjusted, strict=True):
-        tends = "undecided" if each is None else "holds" if each[0] < each[1] else "fails"
+    for (question, difference), chance, p in zip(compared, known, adjusted, strict=True):
+        tends = "undecided" if chance is None else "holds" if chance[0] < chance[1] else "fails"
         said.append((question, difference, tends if p is not None and p < 1 - LEVEL else "undecided", p))
     return said
 
@@ -81,10 +84,10 @@ def accuracies(record: Record) -> str:
     return "\n".join(text) + "\n"
 
 
-def answers(record: Record, asked: Mapping[str, Any]) -> str:
+def answers(records: Sequence[Record], asked: Mapping[str, Any]) -> str:
     """One table a question."""
     parts = []
-    said = judged(record, asked)
+    said = judged(records, asked)
     for question in asked["questions"]:
         rows = [(d, verdict, p) for name, d, verdict, p in said if name == question["id"]]
         verdicts = Counter(verdict for _, verdict, _ in rows)
@@ -107,16 +110,23 @@ def answers(record: Record, asked: Mapping[str, Any]) -> str:
 
 
 def page(text: str, results: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-    """The page with its tables made anew."""
-    record = Record.from_document(dict(results), RESULTS)
+    """The page with its tables made anew.
+
+    Args:
+        text: The page as it is.
+        results: What the searches found, by search space.
+        asked: The questions and their margin.
+    """
+    records = [Record.from_document(found, RESULTS) for found in results.values()]
     head, _, rest = text.partition(BEGIN)
-    made = accuracies(record) + "\n" + answers(record, asked)
-    return head + BEGIN + "\n" + made + END + rest.partition(END)[2]
+    tables = [f"`{record.space}`\n\n{accuracies(record)}" for record in records]
+    return head + BEGIN + "\n" + "\n".join([*tables, answers(records, asked)]) + END + rest.partition(END)[2]
 
 
 if __name__ == "__main__":
-    if sys.argv[1:]:
-        RESULTS.write_text(json.dumps(gathered(Path(sys.argv[1])), indent=1) + "\n")
-    PAGE.write_text(
-        page(PAGE.read_text(), json.loads(RESULTS.read_text()), tomllib.loads(QUESTIONS.read_text()))
-    )
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for path in map(Path, sys.argv[1:]):
+        document = gathered(path)
+        results[document["space"]] = document
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    PAGE.write_text(page(PAGE.read_text(), results, tomllib.loads(QUESTIONS.read_text())))
