@@ -16,7 +16,9 @@ from prunas.statistics.text import count, duration, interval_text
 
 HERE = Path(__file__).parent
 RESULTS, PAGE, QUESTIONS = HERE / "results.json", HERE / "README.md", HERE / "questions.toml"
+METHODS = HERE.parents[1] / "docs/choose/proposer.md"
 BEGIN, END = "<!-- table -->\n", "<!-- end -->\n"
+EVENLY = ("uniform", "uniform-depth")
 
 
 def gathered(path: Path) -> dict[str, Any]:
@@ -109,18 +111,60 @@ def answers(records: Sequence[Record], asked: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def page(text: str, results: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+def methods(records: Sequence[Record], controls: Mapping[str, str]) -> str:
+    """What a search of each method costs, and what it found beside even shapes and beside its control.
+
+    Args:
+        records: The searches.
+        controls: The control of each method.
+    """
+    lines = [
+        "| method | one search | MACs | asked | beside even shapes | beside its control | |",
+        "| :-- | --: | --: | --: | :-- | :-- | :-- |",
+    ]
+    for record in records:
+        costs = {line.proposer: line for line in cost_table(record.costs)}
+        for method in (method for method in controls if method in costs):
+            evenly = {d.asked: d for d in comparisons(record.rows, [method], EVENLY, score=record.score)}
+            beside = comparisons(record.rows, [method], [controls[method]], score=record.score)
+            cells = f"{method} | {duration(costs[method].seconds)} | {count(costs[method].macs)}"
+            for difference in beside:
+                lines.append(
+                    f"| {cells} | {difference.asked.label} | {_gain(evenly[difference.asked])} "
+                    f"| {_gain(difference)} | {controls[method]} |"
+                )
+                cells = " | | "
+    return "\n".join(lines) + "\n"
+
+
+def _gain(difference: Difference) -> str:
+    return f"{difference.summary.mean:+.2f} ({interval_text(difference.summary, '+')})"
+
+
+def between(text: str, table: str) -> str:
+    """A page with the table between its marks made anew."""
+    head, _, rest = text.partition(BEGIN)
+    return head + BEGIN + "\n" + table + END + rest.partition(END)[2]
+
+
+def page(text: str, records: Sequence[Record], asked: Mapping[str, Any]) -> str:
     """The page with its tables made anew.
 
     Args:
         text: The page as it is.
-        results: What the searches found, by search space.
+        records: What the searches found.
         asked: The questions and their margin.
     """
-    records = [Record.from_document(found, RESULTS) for found in results.values()]
-    head, _, rest = text.partition(BEGIN)
     tables = [f"`{record.space}`\n\n{accuracies(record)}" for record in records]
-    return head + BEGIN + "\n" + "\n".join([*tables, answers(records, asked)]) + END + rest.partition(END)[2]
+    return between(text, "\n".join([*tables, answers(records, asked)]))
+
+
+def read() -> tuple[list[Record], dict[str, Any]]:
+    """What the searches found, as it is committed, and what was asked of it."""
+    results = json.loads(RESULTS.read_text())
+    return [Record.from_document(found, RESULTS) for found in results.values()], tomllib.loads(
+        QUESTIONS.read_text()
+    )
 
 
 if __name__ == "__main__":
@@ -129,4 +173,6 @@ if __name__ == "__main__":
         document = gathered(path)
         results[document["space"]] = document
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    PAGE.write_text(page(PAGE.read_text(), results, tomllib.loads(QUESTIONS.read_text())))
+    records, asked = read()
+    PAGE.write_text(page(PAGE.read_text(), records, asked))
+    METHODS.write_text(between(METHODS.read_text(), methods(records, asked["controls"])))
