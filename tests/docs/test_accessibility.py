@@ -17,7 +17,12 @@ AXE = Path(os.environ.get("PRUNAS_AXE", ROOT / "build" / "node_modules" / "axe-c
 SITE = [path for path in (ROOT / "build" / "site").rglob("*.html") if path.name != "404.html"]
 """Of the site as it was built last; the page of a missing address only works below a server's root."""
 
-SHRUNK = list((ROOT / "build" / "tutorials").glob("checkpoint-*/small/report.html"))
+SHRUNK = sorted(
+    (ROOT / "build" / "tutorials").glob("checkpoint-*/small/report.html"),
+    key=lambda path: path.stat().st_mtime,
+)[-1:]
+"""What the tutorial's `prunas shrink` wrote when it was run last."""
+
 MANY = (
     *("slimming", "l1-global", "morphnet", "thinet-global", "taylor", "netadapt", "tpe", "gp", "cmaes"),
     *("nsga2", "autoslim", "enas", "amc", "uniform", "random", "taper", "taper-slimming"),
