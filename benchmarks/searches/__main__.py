@@ -22,7 +22,7 @@ EVENLY = ("uniform", "uniform-depth")
 
 
 def gathered(path: Path) -> dict[str, Any]:
-    """What the tables need of a record: all but its trials, of which only the numbers stay."""
+    """What the tables need of a record: not its trials, of which only the numbers stay, nor where it was made."""
     document = json.loads(path.read_text())
     record = Record.from_document(document, path)
     tried = Counter((trial.proposer, trial.asked.value) for trial in record.trials if not trial.duplicate)
@@ -30,7 +30,9 @@ def gathered(path: Path) -> dict[str, Any]:
     kept = {key: value for key, value in document.items() if key in record.to_json()}
     for cost in kept["cost"]:
         cost["rests_on"] = None
-    return kept | {"schema": document["schema"], "trials": [], "tried": trials}
+    for row in (*kept["runs"], *kept["dense"]):
+        row["folder"] = Path(row["folder"]).name
+    return kept | {"schema": document["schema"], "plan": {}, "trials": [], "tried": trials}
 
 
 def pairs(questions: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
@@ -94,8 +96,8 @@ def answers(records: Sequence[Record], asked: Mapping[str, Any]) -> str:
         rows = [(d, verdict, p) for name, d, verdict, p in said if name == question["id"]]
         verdicts = Counter(verdict for _, verdict, _ in rows)
         parts += [
-            f"**{question['says']}** Of {len(rows)} comparisons "
-            + ", ".join(f"{verdicts[word]} {word}" for word in ("holds", "fails", "undecided"))
+            f"**{question['says']}** {len(rows)} comparisons: "
+            + ", ".join(f"{word} {verdicts[word]}" for word in ("holds", "fails", "undecided"))
             + ".",
             "",
             "| who | against | asked | difference | 95 % interval | p | |",
@@ -133,12 +135,12 @@ def methods(records: Sequence[Record], controls: Mapping[str, str]) -> str:
                     f"| {cells} | {difference.asked.label} | {_gain(evenly[difference.asked])} "
                     f"| {_gain(difference)} | {controls[method]} |"
                 )
-                cells = " | | "
+                cells = "| |"
     return "\n".join(lines) + "\n"
 
 
 def _gain(difference: Difference) -> str:
-    return f"{difference.summary.mean:+.2f} ({interval_text(difference.summary, '+')})"
+    return f"{difference.summary.mean:+.2f} {interval_text(difference.summary, '+')}"
 
 
 def between(text: str, table: str) -> str:

@@ -1,0 +1,50 @@
+"""The page of the searches, and the table of methods, say what their results say."""
+
+from benchmarks.searches.__main__ import METHODS, PAGE, between, judged, methods, page, read
+from prunas.statistics.summary import comparisons
+
+RECORDS, ASKED = read()
+
+
+def test_the_pages_are_made_of_the_results() -> None:
+    assert page(PAGE.read_text(), RECORDS, ASKED) == PAGE.read_text()
+    table = methods(RECORDS, ASKED["controls"])
+    assert between(METHODS.read_text(), table) == METHODS.read_text()
+
+
+def test_no_search_beyond_pruning_is_known_to_find_more_than_its_evaluator_with_random_or_tpe() -> None:
+    said = [line for line in judged(RECORDS, ASKED) if line[0] in ("proxy", "agent")]
+    assert len(said) == 16
+    assert {verdict for _, _, verdict, _ in said} == {"undecided"}
+    means = {(d.proposer, d.against, d.asked.keep): d.summary.mean for _, d, _, _ in said}
+    assert f"{min(means.values()):.1f} {max(means.values()):.1f}" == "-4.8 3.8"
+    assert max(means, key=lambda key: means[key]) == ("enas", "tpe@enas", 0.1)
+    assert {d.proposer for _, d, _, _ in said if d.summary.low is not None and d.summary.low > 0} == {"enas"}
+
+
+def test_global_thresholds_after_three_epochs_lie_far_behind_a_convex_programme() -> None:
+    (record,) = (record for record in RECORDS if record.space == "vgg16-eighth-c10")
+    behind = comparisons(record.rows, ["slimming", "taylor"], ["precrop"], score=record.score)
+    assert len(behind) == 4
+    assert all(-32 < difference.summary.mean < -19.9 for difference in behind)
+    flags = {row.proposer: set(row.flags) for row in record.rows}
+    assert "floor" in flags["slimming"] & flags["taylor"]
+
+
+def test_uniform_shapes_are_behind_no_search() -> None:
+    for record in RECORDS:
+        names = sorted({row.proposer for row in record.rows} - {"uniform", "uniform-depth"})
+        for difference in comparisons(record.rows, names, ["uniform", "uniform-depth"], score=record.score):
+            low = difference.summary.low
+            assert difference.summary.mean == 0 if low is None else low <= 0, (
+                difference.proposer,
+                record.space,
+            )
+
+
+def test_a_policy_leaves_what_an_even_depth_leaves() -> None:
+    (record,) = (record for record in RECORDS if record.space == "resnet20-half-depth-c10")
+    names = ("blockdrop", "blockdrop-unlearnt", "uniform-depth")
+    assert len({row.architecture for row in record.rows if row.proposer in names}) == 1
+    flagged = [row.search_seed for row in record.rows if "policies_differ" in row.flags]
+    assert len(set(flagged)) == 2
