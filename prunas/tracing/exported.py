@@ -9,7 +9,6 @@ the widths decide.
 """
 
 import functools
-import hashlib
 import io
 import itertools
 import logging
@@ -26,12 +25,12 @@ from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind
 from torch.fx import config as fx_config
 from torch.utils import _pytree as pytree
-from torch.utils._device import DeviceContext
 
 from prunas.graphs.tracer import Tracer
 from prunas.tracing.example import Example
+from prunas.tracing.recorded import Valued, constant, described
 
-__all__ = ["constant", "export"]
+__all__ = ["export"]
 
 HOLE = object()
 """Stands for a tensor among the arguments of a call."""
@@ -141,25 +140,6 @@ def _opaque_layers(net: nn.Module) -> Iterator[None]:
         _calls.clear()
 
 
-class _Valued(DeviceContext):
-    """Puts what `forward` makes on the meta device, but lets tensors made from numbers keep their values."""
-
-    def __init__(self) -> None:
-        super().__init__("meta")
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        options = dict(kwargs or {})
-        if func in (torch.tensor, torch.as_tensor, torch.asarray) and not isinstance(args[0], Tensor):
-            device = options.pop("device", None)
-            return func(*args, **options, device="cpu").to(device or "meta")
-        if func is Tensor.new_tensor:
-            options = {"dtype": args[0].dtype} | options
-            return torch.tensor(*args[1:], **{**options, "device": "cpu"}).to(args[0].device)
-        return super().__torch_function__(func, types, args, options)  # type: ignore[no-untyped-call]
-
-
 @contextmanager
 def _valued(net: nn.Module) -> Iterator[None]:
     """While active, a network's `forward` runs in that way; all around it torch.export is quicker without."""
@@ -168,7 +148,7 @@ def _valued(net: nn.Module) -> Iterator[None]:
 
     @functools.wraps(forward)
     def within(*args: Any, **kwargs: Any) -> Any:
-        with _Valued():
+        with Valued():
             return forward(*args, **kwargs)
 
     net.forward = within
@@ -328,20 +308,9 @@ class _Writer:
             if tensor is None:
                 new = self._add(reader, "get_attr", value.name)
             else:
-                new = self._add(reader, "call_function", constant, _described(tensor))
+                new = self._add(reader, "call_function", constant, described(tensor))
             self.read[value.name] = new
         return self.read[value.name]
-
-
-def constant(shape: Sequence[int], dtype: torch.dtype, content: str) -> Tensor:
-    """A tensor that `forward` makes from numbers; its values do not matter, only whether they change."""
-    return torch.empty(shape, dtype=dtype, device="meta")
-
-
-def _described(tensor: Tensor) -> tuple[list[int], torch.dtype, str]:
-    """The arguments of `constant`."""
-    content = "" if tensor.is_meta else hashlib.sha256(repr(tensor.tolist()).encode()).hexdigest()[:12]
-    return list(tensor.shape), tensor.dtype, content
 
 
 def _has(net: nn.Module, name: str) -> bool:

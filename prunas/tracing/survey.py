@@ -30,6 +30,7 @@ from prunas.tracing.trace import (
     exported,
     given_to,
     on_meta,
+    recorded,
     trace_mode,
     traced,
 )
@@ -159,7 +160,7 @@ def _labelled(
         with what the passes entered.
     """
     refused: list[Untraceable] = []
-    for trace in (traced, exported):
+    for trace in (traced, recorded, exported):
         entered = copy.deepcopy(ledger)
         try:
             graphs = {training: trace_mode(trace, net, example, training, lines=True) for training in MODES}
@@ -175,7 +176,7 @@ def _labelled(
             refused.append(error)
             continue
         return trace, passes, entered
-    first, second = refused
+    first, _, second = refused
     raise InputError(f"the network cannot be traced, not by torch.fx: {first}; nor by torch.export: {second}")
 
 
