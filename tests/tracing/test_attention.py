@@ -54,8 +54,8 @@ class Fused(Unfused):
 class Biased(Unfused):
     """With a learned bias for every head, from a table."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, num_heads: int = 4) -> None:
+        super().__init__(num_heads=num_heads)
         self.table = nn.Parameter(torch.zeros(9, self.num_heads))
         places = torch.arange(SHAPE[0])
         self.register_buffer("index", places[:, None] - places[None] + SHAPE[0] - 1)
@@ -261,3 +261,30 @@ def test_heads_whose_weights_are_read_stay() -> None:
     made = survey(partial(Transformer, Read), SHAPE)
     assert not [group for group in made.groups if group.units == 4]
     assert "its attention weights are read" in {frozen.why for frozen in made.frozen}
+
+
+FEW: dict[str, tuple[Callable[..., nn.Module], int]] = {
+    "two": (partial(Unfused, num_heads=2), 2),
+    "three": (partial(Unfused, num_heads=3), 3),  # as many as queries, keys and values
+    "three of three": (partial(Unfused, num_heads=3, head_dim=3), 3),
+    "two fused": (partial(Fused, num_heads=2), 2),
+    "three fused": (partial(Fused, num_heads=3), 3),
+    "two biased": (partial(Biased, num_heads=2), 2),
+    "four separate": (Separate, 4),
+    "two of torch": (partial(OfTorch, num_heads=2), 2),
+}
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_a_point_with_a_single_head_is_no_reason_to_hold_heads(name: str) -> None:
+    attention, heads = FEW[name]
+    factory = partial(Transformer, attention)
+    for seed in range(3):  # one of the random points has a single head somewhere
+        made = survey(factory, SHAPE, seed)
+        assert [frozen.why for frozen in made.frozen] == ["the network's output"]
+        assert sorted(group.units for group in made.groups) == [heads, heads, 24, 32, 32]
+    oracle = Oracle(factory, made, batch_of([SHAPE], 4))
+    kept = {group.name: range(1 if group.units == heads else group.units // 2) for group in made.groups}
+    difference = oracle.difference(point(made, {name: sorted(units) for name, units in kept.items()}))
+    assert difference.eval <= 1e-9
+    assert difference.train <= 1e-9

@@ -109,11 +109,11 @@ def _pair(state: PassState, node: fx.Node, first: Grid, second: Grid) -> None:
 
 
 def _labels(heads: Grid) -> Labels:
-    """A grid as labels; none if it has a single one, which does not show where it lies."""
+    """A grid as labels; a single head, which does not show where it lies, before the matrices."""
     axes = [axis for axis, extent in enumerate(heads.shape) if extent > 1]
     if len(axes) > 1:
         return Spread(torch.as_tensor(np.ascontiguousarray(heads)))
-    return Channels(axes[0], heads.ravel()) if axes else None
+    return Channels(axes[0] if axes else heads.ndim - 3, heads.ravel())
 
 
 def _count(state: PassState, node: fx.Node, heads: Grid) -> None:
