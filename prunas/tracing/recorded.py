@@ -20,13 +20,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._export.utils import _compiling_state_context
+from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._device import DeviceContext
 
 from prunas.graphs.tracer import Tracer, line_of_caller
 from prunas.tracing.example import Example
+from prunas.tracing.labels import altered
 from prunas.tracing.operations import SHAPELESS
+from prunas.tracing.results import result_of
 
 __all__ = ["Valued", "constant", "described", "record"]
 
@@ -141,6 +145,7 @@ class _Recorder(TorchFunctionMode):
         self.stack: dict[str, tuple[str, type[nn.Module]]] = {}
         self.calls: dict[str, int] = {}
         self.parts: list[fx.Node] = []
+        self.several: set[str] = set()  # modules that return something else than one tensor
         self.inside = False  # of a function or layer that is one node
         for name, tensor in (*net.named_buffers(), *net.named_parameters()):
             self.known[id(tensor)] = _Known(tensor, name=name)
@@ -158,7 +163,8 @@ class _Recorder(TorchFunctionMode):
                 node = self.graph.placeholder(f"input_{i}")
                 node.meta["given"] = i
                 self._know(leaf, node)
-        with self._modules_called(), Valued(), self:
+        # Code that would ask for numbers to warn of them, say, leaves that while a network is exported.
+        with self._modules_called(), _compiling_state_context(), Valued(), self:
             result = example.call(self.net)
         leaves = []
         for leaf in pytree.tree_leaves(result):
@@ -166,7 +172,7 @@ class _Recorder(TorchFunctionMode):
                 leaves.append(self._node_of(leaf))
             elif not isinstance(leaf, bool | int | float | complex | str | None):
                 raise Unrecorded(f"forward returns a {type(leaf).__name__}")
-        self.graph.output(tuple(leaves))
+        self.graph.output(tuple(leaves)).meta["several"] = self.several
         for node in reversed(self.parts):
             if not node.users:
                 self.graph.erase_node(node)
@@ -195,8 +201,17 @@ class _Recorder(TorchFunctionMode):
         self.stack[key] = path, type(module)
         try:
             if not self.is_leaf(module, path) or isinstance(module, nn.ModuleList | nn.ModuleDict):
-                return call(module, *args, **kwargs)
-            result = self._add("call_module", path, lambda *a, **k: call(module, *a, **k), args, kwargs)
+                result = call(module, *args, **kwargs)
+                if not isinstance(result, Tensor):
+                    self.several.add(path)
+                return result
+
+            def layer(*args: Any, **kwargs: Any) -> Any:
+                result = None if special else result_of(module, *args, **kwargs)
+                return call(module, *args, **kwargs) if result is None else result
+
+            special = bool(altered(module)) or parametrize.is_parametrized(module)
+            result = self._add("call_module", path, layer, args, kwargs)
             for buffer in module.buffers():  # a norm has written its statistics
                 self._note_version(buffer)
             return result
@@ -262,9 +277,6 @@ class _Recorder(TorchFunctionMode):
             return result
         for tensor in written:
             self._note_version(tensor)
-        if target == "contiguous":  # copies or not, which the widths may decide
-            self._know(result, self._node_of(args[0]))
-            return result
         node = self._node(op, target, args, kwargs)
         outputs = []
         for keys, leaf in leaves:
