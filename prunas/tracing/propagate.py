@@ -32,7 +32,7 @@ from prunas.tracing.operations import (
     functional,
     operation,
 )
-from prunas.tracing.results import result_of
+from prunas.tracing.results import alike, result_of
 from prunas.tracing.rules import FUNCTIONS, counts, movement, parameters, rule_of
 from prunas.tracing.state import PassState
 from prunas.tracing.trace import given_to, to_meta
@@ -230,7 +230,7 @@ class LabelPass(PassState):
         name = operation(node)
         if name in SHAPE_KEEPING and len(node.all_input_nodes) == 1 and isinstance(args[0], Tensor):
             return args[0]
-        if name in BINARY and len(args) == 2 and not kwargs and _alike(*args):
+        if name in BINARY and len(args) == 2 and not kwargs and alike(*args):
             return args[0]
         target = cast(Callable[..., Any], node.target)
         if (path := functional(node, self.modules)) and args and isinstance(args[0], Tensor):
@@ -288,15 +288,6 @@ def _changeable(value: Any) -> Any:
 def _described(value: Any) -> Any:
     """What the shape of a result depends on."""
     return (value.shape, value.stride(), value.dtype) if isinstance(value, Tensor) else value
-
-
-def _alike(first: Any, second: Any) -> bool:
-    """Whether the element-wise result of two operands certainly looks like the first one."""
-    if not isinstance(first, Tensor):
-        return False
-    if isinstance(second, Tensor):
-        return first.shape == second.shape and first.dtype == second.dtype
-    return first.is_floating_point() and isinstance(second, int | float)
 
 
 def label(

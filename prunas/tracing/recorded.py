@@ -30,7 +30,7 @@ from prunas.graphs.tracer import Tracer, line_of_caller
 from prunas.tracing.example import Example
 from prunas.tracing.labels import altered
 from prunas.tracing.operations import SHAPELESS
-from prunas.tracing.results import result_of
+from prunas.tracing.results import result_of, result_of_function
 
 __all__ = ["Valued", "constant", "described", "record"]
 
@@ -268,7 +268,10 @@ class _Recorder(TorchFunctionMode):
         for tensor in given:
             self._check(tensor)
         before = [tensor._version for tensor in given]
-        result = call(*args, **kwargs)
+        name = getattr(target, "__name__", target) if op == "call_function" else target
+        result = None if op == "call_module" else result_of_function(name, args, kwargs)
+        if result is None:
+            result = call(*args, **kwargs)
         leaves, spec = pytree.tree_flatten_with_path(result)
         written = [
             tensor for tensor, version in zip(given, before, strict=True) if tensor._version != version

@@ -1,4 +1,4 @@
-"""What common layers return on the meta device, without running them: torch's own way is slow there."""
+"""What common layers and functions return on the meta device without being run: torch's own way is slow there."""
 
 from typing import Any
 
@@ -6,9 +6,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from prunas.graphs.layers import SELECTING
-from prunas.tracing.operations import POINTWISE_MODULES
+from prunas.tracing.operations import BINARY, POINTWISE_MODULES, SHAPE_KEEPING
 
-__all__ = ["result_of"]
+__all__ = ["alike", "result_of", "result_of_function"]
+
+
+INTO_FIRST = frozenset({"iadd", "isub", "imul", "itruediv"})
+"""Operators that write into their first operand."""
 
 
 def result_of(module: nn.Module, *args: Any, **kwargs: Any) -> Tensor | None:
@@ -41,3 +45,35 @@ def result_of(module: nn.Module, *args: Any, **kwargs: Any) -> Tensor | None:
     return (
         given.new_empty((*given.shape[:-1], module.out_features)) if isinstance(module, nn.Linear) else given
     )
+
+
+def alike(first: Any, second: Any) -> bool:
+    """Whether the element-wise result of two operands certainly looks like the first one."""
+    if not isinstance(first, Tensor):
+        return False
+    if isinstance(second, Tensor):
+        return first.shape == second.shape and first.dtype == second.dtype
+    return first.is_floating_point() and isinstance(second, int | float)
+
+
+def result_of_function(name: str, args: Any, kwargs: Any) -> Tensor | None:
+    """A new tensor that looks like what an element-wise function returns; None where torch must be asked.
+
+    Args:
+        name: How the function is called; one with `_` behind it writes into its operand.
+        args: By position.
+        kwargs: By name.
+    """
+    if (
+        kwargs
+        or name in INTO_FIRST
+        or not args
+        or not isinstance(args[0], Tensor)
+        or not args[0].is_contiguous()
+    ):
+        return None
+    first, *others = args
+    of_one = name in SHAPE_KEEPING and not any(other is True or isinstance(other, Tensor) for other in others)
+    if (of_one and first.is_floating_point()) or (name in BINARY and len(others) == 1 and alike(*args)):
+        return first.new_empty(first.shape)
+    return None
