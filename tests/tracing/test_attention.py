@@ -263,12 +263,20 @@ def test_heads_whose_weights_are_read_stay() -> None:
     assert "its attention weights are read" in {frozen.why for frozen in made.frozen}
 
 
+class OnMaps(Fused):
+    """Over the positions of a map, whose shape the joined heads take again."""
+
+    def joined(self, x: Tensor) -> Tensor:
+        return self.proj(x.transpose(1, 2).reshape(x.shape[0], 1, x.shape[2], -1)).flatten(1, 2)
+
+
 FEW: dict[str, tuple[Callable[..., nn.Module], int]] = {
     "two": (partial(Unfused, num_heads=2), 2),
     "three": (partial(Unfused, num_heads=3), 3),  # as many as queries, keys and values
     "three of three": (partial(Unfused, num_heads=3, head_dim=3), 3),
     "two fused": (partial(Fused, num_heads=2), 2),
     "three fused": (partial(Fused, num_heads=3), 3),
+    "two on maps": (partial(OnMaps, num_heads=2), 2),
     "two biased": (partial(Biased, num_heads=2), 2),
     "four separate": (Separate, 4),
     "two of torch": (partial(OfTorch, num_heads=2), 2),
@@ -288,3 +296,53 @@ def test_a_point_with_a_single_head_is_no_reason_to_hold_heads(name: str) -> Non
     difference = oracle.difference(point(made, {name: sorted(units) for name, units in kept.items()}))
     assert difference.eval <= 1e-9
     assert difference.train <= 1e-9
+
+
+class Table(nn.Module):
+    """A bias that its module views by an attribute, and that another module asks for without calling it."""
+
+    def __init__(self, num_heads: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(9, num_heads))
+        places = torch.arange(SHAPE[0])
+        index = places[:, None] - places[None] + SHAPE[0] - 1
+        self.register_buffer("index", index.view(-1), persistent=False)
+        self.bias_shape = (SHAPE[0], SHAPE[0], num_heads)
+
+    def bias(self) -> Tensor:
+        return self.table[self.index].view(self.bias_shape).permute(2, 0, 1)
+
+
+class Tabled(Unfused):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = Table(self.num_heads)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.heads(x)
+        return self.joined(F.scaled_dot_product_attention(q, k, v, self.table.bias()))
+
+
+class Scaled(Unfused):
+    """Its result scaled by a parameter that is viewed by an attribute; another one holds as many by chance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift_size, self.shape = (self.num_heads, 0), (1, 24)
+        self.gain = nn.Parameter(torch.ones(24))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.roll(super().forward(x), self.shift_size, (1, 0)) * self.gain.view(self.shape)
+
+
+@pytest.mark.parametrize("attention", [Tabled, Scaled])
+def test_an_attribute_that_views_a_parameter_follows_it(attention: Callable[[], nn.Module]) -> None:
+    factory = partial(Transformer, attention)
+    made = survey(factory, SHAPE)
+    assert [frozen.why for frozen in made.frozen] == ["the network's output"]
+    assert sorted(group.units for group in made.groups) == [4, 4, 24, 32, 32]
+    oracle = Oracle(factory, made, batch_of([SHAPE], 4))
+    for seed in range(2):
+        difference = oracle.difference(point(made, random_kept(made, random.Random(seed))))
+        assert difference.eval <= 1e-9
+        assert difference.train <= 1e-9

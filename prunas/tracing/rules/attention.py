@@ -70,7 +70,10 @@ def attend(state: PassState, node: fx.Node, value: Tensor) -> Labels:
     if isinstance(mask, fx.Node):
         _meet(state, node, mask, query)
     _count(state, node, query)
-    return _labels(np.broadcast_arrays(query, values)[0])
+    heads = np.broadcast_arrays(query, values)[0]
+    if heads.size == 1:  # it does not show where it lies: all channels of the only head are its own
+        return Channels(value.ndim - 1, np.repeat(heads.ravel(), value.shape[-1]))
+    return _labels(heads)
 
 
 def _meet(state: PassState, node: fx.Node, mask: fx.Node, heads: Grid) -> None:
