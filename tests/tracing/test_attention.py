@@ -270,6 +270,14 @@ class OnMaps(Fused):
         return self.proj(x.transpose(1, 2).reshape(x.shape[0], 1, x.shape[2], -1)).flatten(1, 2)
 
 
+class HeadsFirst(Fused):
+    """Queries, keys and values lie side by side within each head, as in MaxViT."""
+
+    def heads(self, x: Tensor) -> tuple[Tensor, ...]:
+        b, n, _ = x.shape
+        return self.qkv(x).view(b, n, self.num_heads, 3 * self.head_dim).transpose(1, 2).chunk(3, dim=3)
+
+
 FEW: dict[str, tuple[Callable[..., nn.Module], int]] = {
     "two": (partial(Unfused, num_heads=2), 2),
     "three": (partial(Unfused, num_heads=3), 3),  # as many as queries, keys and values
@@ -277,6 +285,7 @@ FEW: dict[str, tuple[Callable[..., nn.Module], int]] = {
     "two fused": (partial(Fused, num_heads=2), 2),
     "three fused": (partial(Fused, num_heads=3), 3),
     "two on maps": (partial(OnMaps, num_heads=2), 2),
+    "two heads first": (partial(HeadsFirst, num_heads=2), 2),
     "two biased": (partial(Biased, num_heads=2), 2),
     "four separate": (Separate, 4),
     "two of torch": (partial(OfTorch, num_heads=2), 2),
