@@ -40,7 +40,7 @@ def difference(dense: LabelPass, narrowed: LabelPass) -> str | None:
     place: dict[fx.Node, int] = {}
     for i, (node, twin) in enumerate(zip(dense.graph.nodes, narrowed.graph.nodes, strict=True)):
         operand = next(iter(node.all_input_nodes), None)
-        before = None if operand is None else (dense.labels[operand], dense.values[operand])
+        before = (dense.labels[operand], dense.values[operand]) if operand else (None, None)
         sized = node in dense.counts
         if _arguments(node, dense, place, before, sized) != _arguments(twin, narrowed, place, before, sized):
             return str(node.name)
@@ -85,7 +85,7 @@ def _arguments(
     node: fx.Node,
     labelled: LabelPass,
     place: dict[fx.Node, int],
-    before: tuple[Labels, Any] | None,
+    before: tuple[Labels, Any],
     counted: bool,
 ) -> Any:
     """The arguments of a node, its operands by their places, without sizes of channels.
@@ -99,7 +99,7 @@ def _arguments(
         counted: Whether its result in the dense network counts channels.
     """
     args, kwargs = arguments(node, lambda operand: operand)
-    name, (labels, value) = operation(node), before or (None, None)
+    name, (labels, value) = operation(node), before
     taken = args[1] if name == "getitem" and isinstance(args[1], tuple) else ()
     if taken and isinstance(labels, Channels) and all(isinstance(part, int | slice) for part in taken):
         # Which channels it takes shows in the labels.

@@ -1,10 +1,8 @@
-"""The second way of tracing: non-strict torch.export, where torch.fx cannot go.
+"""The last way of tracing: non-strict torch.export, for what can neither be traced by torch.fx nor be recorded.
 
-torch.fx runs `forward` on symbols and must stop where Python asks them something: a branch on a shape, `len`,
-`*x.shape`, an assertion, an assignment to items. torch.export runs it on tensors without data, which answer, and
-writes down the operations. Its graph differs from one of torch.fx in three ways that are undone here: it goes into
-the layers of torch.nn, which are therefore made opaque while it runs; parameters are inputs of the graph; and it
-speaks of ATen overloads. One difference stays: sizes are numbers in it. `prunas.tracing.compare` finds those that
+It runs `forward` on tensors without data and writes down every operation, those in transforms such as vmap too. Its
+graph differs from one of torch.fx in three ways that are undone here: it goes into the layers of torch.nn, which
+are therefore made opaque while it runs; parameters are inputs of the graph; and it speaks of ATen overloads. One difference stays: sizes are numbers in it. `prunas.tracing.compare` finds those that
 the widths decide.
 """
 

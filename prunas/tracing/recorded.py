@@ -311,8 +311,8 @@ class _Recorder(TorchFunctionMode):
         self.inside = True
         try:
             result: Tensor = func(*args, **kwargs)
-            numbers = args[1:2] if func is Tensor.new_tensor else args[:1]
-            values = torch.tensor(*numbers, dtype=result.dtype, device="cpu")
+            numbers = args[1] if func is Tensor.new_tensor else args[0]
+            values = torch.tensor(numbers, dtype=result.dtype, device="cpu")
             self._know(result, self._node("call_function", constant, described(values), {}))
             self.known[id(result)].numbers = values
             return result

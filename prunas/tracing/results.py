@@ -23,7 +23,7 @@ def result_of(module: nn.Module, *args: Any, **kwargs: Any) -> Tensor | None:
     """
     if len(args) != 1 or not isinstance(args[0], Tensor) or kwargs:
         return None
-    (given,) = args
+    given: Tensor = args[0]
     if isinstance(module, POINTWISE_MODULES):
         return given
     if isinstance(module, tuple(SELECTING.values())):
@@ -72,7 +72,8 @@ def result_of_function(name: str, args: Any, kwargs: Any) -> Tensor | None:
         or not args[0].is_contiguous()
     ):
         return None
-    first, *others = args
+    first: Tensor = args[0]
+    others = args[1:]
     of_one = name in SHAPE_KEEPING and not any(other is True or isinstance(other, Tensor) for other in others)
     if (of_one and first.is_floating_point()) or (name in BINARY and len(others) == 1 and alike(*args)):
         return first.new_empty(first.shape)

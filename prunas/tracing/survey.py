@@ -55,7 +55,7 @@ def survey(
     every operation with the dense network's. Where they differ, the channels that met there are frozen and the
     comparison is repeated.
 
-    A network that torch.fx cannot trace is traced by torch.export.
+    A network that torch.fx cannot trace is recorded, and one that cannot be recorded is traced by torch.export.
 
     Args:
         factory: Returns a fresh network; the same network at every call.
@@ -148,7 +148,7 @@ def _survey_of_part(
 def _labelled(
     net: nn.Module, example: Example, ledger: Ledger
 ) -> tuple[Trace, dict[bool, LabelPass], Ledger]:
-    """Traces the network and labels its channels, by torch.export if torch.fx cannot follow it.
+    """Traces the network and labels its channels, in the first of the three ways that can follow it.
 
     Args:
         net: The network, on the meta device.

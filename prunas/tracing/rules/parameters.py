@@ -184,7 +184,7 @@ def meet(state: PassState, node: fx.Node, bare: Bare, axis: int, channels: Vecto
     Raises:
         Refused: No parameter lies along it as a whole.
     """
-    met = {name: axes[axis] for name, axes in bare.axes.items() if axes[axis] is not None}
+    met = {name: own for name, axes in bare.axes.items() if (own := axes[axis]) is not None}
     if not met:
         raise Refused("they meet a tensor of fixed size")
     state.met.update((node, name) for name in met)
