@@ -10,7 +10,7 @@ from benchmarks.reproduce.plan import PLAN
 from prunas.files import read_json
 from prunas.results.rows import FINISHED
 from prunas.statistics.curves import dense_score
-from prunas.statistics.summary import Summary
+from prunas.statistics.summary import Spread
 from prunas.statistics.text import Table, as_markdown, duration
 
 __all__ = [
@@ -128,6 +128,6 @@ def device_text(result: Result) -> str:
     return ", ".join(result.cell["device"]).replace("cpu", "CPU")
 
 
-def value_text(value: Summary) -> str:
+def value_text(value: Spread) -> str:
     """Mean and standard deviation."""
     return f"{value.mean:.2f}" + ("" if value.std is None else f" ± {value.std:.2f}")

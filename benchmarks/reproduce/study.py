@@ -10,7 +10,7 @@ from benchmarks.reproduce.progress import ORDER, value_text
 from prunas.statistics.claims import standard_errors
 from prunas.statistics.curves import dense_score
 from prunas.statistics.inference import score_bounds
-from prunas.statistics.summary import Summary, summarise
+from prunas.statistics.summary import Spread, summarise
 from prunas.statistics.text import Table, as_markdown
 
 __all__ = ["baselines", "beside", "claims_listed", "doubts", "study"]
@@ -74,7 +74,7 @@ def baselines(published: Mapping[str, Any], reproducing: Sequence[Protocol]) -> 
             line = (f"table {number}", name, *own, _printed(row["unpruned"]), original)
             rows.setdefault((number, name), line)
     ours_by = [f"ours, {name}" for name in trained]
-    columns = ("", "unpruned network", *ours_by, "the study's", "the original method's")
+    columns = ("printed in", "unpruned network", *ours_by, "the study's", "the original method's")
     return Table(columns=columns, align="ll" + "r" * (len(columns) - 2), rows=tuple(rows.values()))
 
 
@@ -110,7 +110,7 @@ def beside(published: Mapping[str, Any], own: Sequence[Cell], results: Mapping[s
     return as_markdown(Table(columns=columns, align="llrrrrr", rows=tuple(rows)))
 
 
-def _ours(result: Result, way: str, asked: Any) -> Summary | None:
+def _ours(result: Result, way: str, asked: Any) -> Spread | None:
     if way == "unpruned":
         return dense_score(result.record.dense, result.record.score)
     values = [

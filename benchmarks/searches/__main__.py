@@ -1,4 +1,4 @@
-"""The tables of README.md, of what `prunas search` wrote: `python -m benchmarks.searches [RECORD]`."""
+"""The tables of README.md, of what `prunas search` wrote: `python -m benchmarks.searches [RECORD ...]`."""
 
 import json
 import sys
@@ -16,7 +16,9 @@ from prunas.statistics.text import count, duration, interval_text
 
 HERE = Path(__file__).parent
 RESULTS, PAGE, QUESTIONS = HERE / "results.json", HERE / "README.md", HERE / "questions.toml"
+METHODS = HERE.parents[1] / "docs/choose/proposer.md"
 BEGIN, END = "<!-- table -->\n", "<!-- end -->\n"
+EVENLY = ("uniform", "uniform-depth")
 
 
 def gathered(path: Path) -> dict[str, Any]:
@@ -41,18 +43,21 @@ def pairs(questions: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
     ]
 
 
-def judged(record: Record, asked: Mapping[str, Any]) -> list[tuple[str, Difference, str, float | None]]:
+def judged(
+    records: Sequence[Record], asked: Mapping[str, Any]
+) -> list[tuple[str, Difference, str, float | None]]:
     """Every comparison at every target, with what it says of its question and the p value, corrected over all."""
     compared = [
         (question, difference)
         for question, left, right in pairs(asked["questions"])
+        for record in records
         for difference in comparisons(record.rows, [left], [right], score=record.score)
     ]
     known = [chances(difference.summary, "more", asked["margin"]) for _, difference in compared]
-    adjusted = holm([None if each is None else min(each) for each in known])
+    adjusted = holm([None if chance is None else min(chance) for chance in known])
     said = []
-    for (question, difference), each, p in zip(compared, known, adjusted, strict=True):
-        tends = "undecided" if each is None else "holds" if each[0] < each[1] else "fails"
+    for (question, difference), chance, p in zip(compared, known, adjusted, strict=True):
+        tends = "undecided" if chance is None else "holds" if chance[0] < chance[1] else "fails"
         said.append((question, difference, tends if p is not None and p < 1 - LEVEL else "undecided", p))
     return said
 
@@ -81,10 +86,10 @@ def accuracies(record: Record) -> str:
     return "\n".join(text) + "\n"
 
 
-def answers(record: Record, asked: Mapping[str, Any]) -> str:
+def answers(records: Sequence[Record], asked: Mapping[str, Any]) -> str:
     """One table a question."""
     parts = []
-    said = judged(record, asked)
+    said = judged(records, asked)
     for question in asked["questions"]:
         rows = [(d, verdict, p) for name, d, verdict, p in said if name == question["id"]]
         verdicts = Counter(verdict for _, verdict, _ in rows)
@@ -106,17 +111,68 @@ def answers(record: Record, asked: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def page(text: str, results: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-    """The page with its tables made anew."""
-    record = Record.from_document(dict(results), RESULTS)
+def methods(records: Sequence[Record], controls: Mapping[str, str]) -> str:
+    """What a search of each method costs, and what it found beside even shapes and beside its control.
+
+    Args:
+        records: The searches.
+        controls: The control of each method.
+    """
+    lines = [
+        "| method | one search | MACs | asked | beside even shapes | beside its control | |",
+        "| :-- | --: | --: | --: | :-- | :-- | :-- |",
+    ]
+    for record in records:
+        costs = {line.proposer: line for line in cost_table(record.costs)}
+        for method in (method for method in controls if method in costs):
+            evenly = {d.asked: d for d in comparisons(record.rows, [method], EVENLY, score=record.score)}
+            beside = comparisons(record.rows, [method], [controls[method]], score=record.score)
+            cells = f"{method} | {duration(costs[method].seconds)} | {count(costs[method].macs)}"
+            for difference in beside:
+                lines.append(
+                    f"| {cells} | {difference.asked.label} | {_gain(evenly[difference.asked])} "
+                    f"| {_gain(difference)} | {controls[method]} |"
+                )
+                cells = " | | "
+    return "\n".join(lines) + "\n"
+
+
+def _gain(difference: Difference) -> str:
+    return f"{difference.summary.mean:+.2f} ({interval_text(difference.summary, '+')})"
+
+
+def between(text: str, table: str) -> str:
+    """A page with the table between its marks made anew."""
     head, _, rest = text.partition(BEGIN)
-    made = accuracies(record) + "\n" + answers(record, asked)
-    return head + BEGIN + "\n" + made + END + rest.partition(END)[2]
+    return head + BEGIN + "\n" + table + END + rest.partition(END)[2]
+
+
+def page(text: str, records: Sequence[Record], asked: Mapping[str, Any]) -> str:
+    """The page with its tables made anew.
+
+    Args:
+        text: The page as it is.
+        records: What the searches found.
+        asked: The questions and their margin.
+    """
+    tables = [f"`{record.space}`\n\n{accuracies(record)}" for record in records]
+    return between(text, "\n".join([*tables, answers(records, asked)]))
+
+
+def read() -> tuple[list[Record], dict[str, Any]]:
+    """What the searches found, as it is committed, and what was asked of it."""
+    results = json.loads(RESULTS.read_text())
+    return [Record.from_document(found, RESULTS) for found in results.values()], tomllib.loads(
+        QUESTIONS.read_text()
+    )
 
 
 if __name__ == "__main__":
-    if sys.argv[1:]:
-        RESULTS.write_text(json.dumps(gathered(Path(sys.argv[1])), indent=1) + "\n")
-    PAGE.write_text(
-        page(PAGE.read_text(), json.loads(RESULTS.read_text()), tomllib.loads(QUESTIONS.read_text()))
-    )
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for path in map(Path, sys.argv[1:]):
+        document = gathered(path)
+        results[document["space"]] = document
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    records, asked = read()
+    PAGE.write_text(page(PAGE.read_text(), records, asked))
+    METHODS.write_text(between(METHODS.read_text(), methods(records, asked["controls"])))

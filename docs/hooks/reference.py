@@ -175,15 +175,15 @@ def _proposers() -> str:
             if entry.kind != kind:
                 continue
             lines = f"{entry.description}. Decides {_list(entry.dimensions)}. {entry.reference or ''}"
-            parts.append(_entry(name, lines, entry.options or (), f"`--set {name}.`"))
+            parts.append(_entry("####", name, lines, entry.options or (), f"`--set {name}.`"))
     return "\n".join(parts)
 
 
-def _entry(name: str, text: str, options: Iterable[Any], set_by: str) -> str:
-    """A heading with a sentence and the table of its settings."""
+def _entry(level: str, name: str, text: str, options: Iterable[Any], set_by: str) -> str:
+    """A heading of a level with a sentence and the table of its settings."""
     rows = [_option_row(option.to_json()) for option in options]
     table = _table((set_by, "default", "may be", "what it sets"), rows) if rows else ""
-    return f"#### {name}\n\n{_sentence(text.strip())}\n\n{table}"
+    return f"{level} {name}\n\n{_sentence(text.strip())}\n\n{table}"
 
 
 def _option_row(option: Mapping[str, Any]) -> tuple[str, str, str, str]:
@@ -215,7 +215,7 @@ def _catalogue_page() -> str:
     from prunas.spaces.file import parse
 
     evaluators = "\n".join(
-        _entry(name, each.description, each.options, f"`--evaluator-set` with `--evaluator {name}`")
+        _entry("###", name, each.description, each.options, f"`--evaluator-set` with `--evaluator {name}`")
         for name, each in EVALUATORS.items()
     )
     metrics = [(f"`{each.name}`", each.unit) for each in METRICS.values()]

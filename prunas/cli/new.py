@@ -51,4 +51,4 @@ def new(
     )
     if not data:
         say(f"write `data` into {file} first: the name of a data set, or net.py:FUNCTION")
-    say(f"next: {made.next}")
+    say(f"next: prunas search {file} --proposer l1-global --dry-run; or, of trained weights, {made.next}")

@@ -1,6 +1,6 @@
 """`prunas plot`: figures of finished searches, as SVG, PNG or PDF."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -57,7 +57,8 @@ def efficiency(
     paths: list[Path] = []
     for record, folder in zip(records, figure_folders(out, records), strict=True):
         some, left_out = asked.chosen(record)
-        figure = record_figure(some, metric, [f"{left_out} (not asked for)"] if left_out else [])  # type: ignore[arg-type]
+        phrases = [_not_asked(left_out)] if left_out else []
+        figure = record_figure(some, metric, phrases)  # type: ignore[arg-type]
         if figure is None:
             why = "; ".join(undrawn(some.rows, some.score)) or "no run is there yet"
             say(f"{record.space} on {record.data}, recipe {record.recipe}: nothing to plot; left out: {why}")
@@ -192,6 +193,7 @@ def curves(
 def proxy(
     space: StoredSpace = None,
     out: Out = Path("runs"),
+    proposer: Only = None,
     to: File = None,
     form: Format = None,
     as_json: Json = False,
@@ -203,7 +205,7 @@ def proxy(
     from prunas.statistics.summary import grouped
     from prunas.statistics.text import as_text
 
-    asked = _Asked(space, out, None, to, form)
+    asked = _Asked(space, out, proposer, to, form)
     records = load_records(out, space)
     paths: list[Path] = []
     numbers: list[dict[str, Any]] = []
@@ -211,8 +213,13 @@ def proxy(
     alike = grouped(records, lambda each: (each.space, each.data, each.recipe, each.epochs))
     for (name, data, recipe, epochs), group in alike.items():
         setting, score = f"{name} on {data}, recipe {recipe} ({epochs} epochs)", group[0].score
-        found = proxies((trial for record in group for trial in record.trials), score)
+        trials = [trial for record in group for trial in record.trials]
+        if not trials:
+            continue
+        drawn, left_out = asked.among(name, (trial.proposer for trial in trials))
+        found = proxies((trial for trial in trials if trial.proposer in drawn), score)
         if found:
+            setting += _without(left_out)
             figure = proxy_figure(found, setting=setting, score=score)
             paths += asked.save(figure, out / name / "figures", f"proxy-{recipe}-{epochs}", len(alike))
             numbers += [each.to_json() | {"setting": setting} for each in found]
@@ -269,25 +276,40 @@ class _Asked:
             raise InputError(f"--to {self.to} and --format {self.form} do not go together; leave one out")
         return [suffix]
 
-    def chosen(self, record: "Record") -> "tuple[Record, str]":
-        """The record with the rows of those who are drawn, and who is left out, as a list of names.
+    def among(self, space: str, proposers: Iterable[str]) -> tuple[list[str], list[str]]:
+        """Who of those who have runs is drawn, and who is left out.
+
+        Args:
+            space: Whose runs they are, for the message.
+            proposers: Who have runs there, in any number.
+
+        Raises:
+            InputError: Somebody who is named has none.
+        """
+        wanted = listed(self.proposers, "--proposer")
+        names = list(dict.fromkeys(proposers))
+        for name in wanted:
+            if name not in names:
+                raise unknown(f"proposer among the runs of {space}:", name, names)
+        if not wanted:
+            return names, []
+        return wanted, [name for name in names if name not in wanted]
+
+    def chosen(self, record: "Record") -> "tuple[Record, list[str]]":
+        """The record with the rows of those who are drawn, and who is left out.
 
         Raises:
             InputError: Somebody who is named has no rows in it.
         """
-        wanted = listed(self.proposers, "--proposer")
-        if not wanted:
-            return record, ""
-        names = list(dict.fromkeys(row.proposer for row in record.rows))
-        for name in wanted:
-            if name not in names:
-                raise unknown(f"proposer among the runs of {record.space}:", name, names)
+        drawn, left_out = self.among(record.space, (row.proposer for row in record.rows))
+        if not left_out:
+            return record, []
         some = replace(
             record,
-            rows=tuple(row for row in record.rows if row.proposer in wanted),
-            costs=tuple(cost for cost in record.costs if cost.proposer in wanted),
+            rows=tuple(row for row in record.rows if row.proposer in drawn),
+            costs=tuple(cost for cost in record.costs if cost.proposer in drawn),
         )
-        return some, ", ".join(name for name in names if name not in wanted)
+        return some, left_out
 
     def save(self, figure: "Figure", folder: Path, name: str, settings: int) -> Sequence[Path]:
         """Writes a figure.
@@ -354,8 +376,16 @@ def _plot(
 def _narrowed(asked: _Asked, evidence: "Evidence") -> "tuple[Evidence, str]":
     """The evidence of those who are drawn, and its setting, which says who is left out."""
     record, left_out = asked.chosen(evidence.record)
-    setting = evidence.setting + (f"; left out: {left_out} (not asked for)" if left_out else "")
-    return replace(evidence, record=record), setting
+    return replace(evidence, record=record), evidence.setting + _without(left_out)
+
+
+def _not_asked(names: Sequence[str]) -> str:
+    return f"{', '.join(names)} (not asked for)"
+
+
+def _without(names: Sequence[str]) -> str:
+    """The end of a setting's name that says who is left out."""
+    return f"; left out: {_not_asked(names)}" if names else ""
 
 
 def _print_figures(paths: Sequence[Path], as_json: bool, extra: Mapping[str, Any] | None = None) -> None:

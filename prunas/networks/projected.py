@@ -7,34 +7,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prunas.networks.initialise import initialise
+from prunas.networks.resnet import BasicBlock
 
 __all__ = ["ProjectedResNet", "projected_resnet"]
 
 
-class ProjectedBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut that may have a convolution.
+class ProjectedBlock(BasicBlock):
+    """A basic block whose shortcut may have a convolution.
 
     Where the stride is 2 the shortcut is average pooling and a 1x1 convolution without batch norm; where it is
     projected at stride 1, a 1x1 convolution with one; else it has no parameters.
     """
 
     def __init__(self, channels: int, width: int, stride: int, projected: bool) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, width, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.shortcut: nn.Module = nn.Identity()
+        super().__init__(channels, width, stride)
         if stride != 1:
             self.shortcut = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(channels, width, 1, bias=False))
         elif projected:
             self.shortcut = nn.Sequential(nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (batch, channels, h, w) to (batch, width, h / stride, w / stride)."""
-        y = F.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        return F.relu(y + self.shortcut(x))
 
 
 class ProjectedResNet(nn.Module):

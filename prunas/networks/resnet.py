@@ -9,6 +9,7 @@ from prunas.graphs.layers import ChannelPad
 from prunas.networks.initialise import initialise
 
 __all__ = [
+    "BasicBlock",
     "PreResNet",
     "ResNet",
     "preresnet20",

@@ -242,8 +242,7 @@ class Brief:
         holds the `space`, the `recipe`, the `data` and the `seed` of this search, and these `options`. Of what it
         returns `macs` and `seconds` are the price of the search; without `seconds` the wall time counts. `worth`
         is how many evaluations would have passed as many images, which is what rivals are given (`tpe@enas`);
-        without it a work counts as one. Several
-        run side by side if all are asked for before `Pending` passes.
+        without it a work counts as one. Several run side by side if all are asked for before `Pending` passes.
 
         Args:
             work: Registered name, of `prunas.names` or of another package's entry point in `prunas.works`.

@@ -25,7 +25,7 @@ from prunas.errors import InputError
 from prunas.files import write_atomic
 from prunas.report.styles import Style, styles
 from prunas.statistics.flags import flag_words
-from prunas.statistics.summary import Summary
+from prunas.statistics.summary import Spread
 from prunas.tasks.score import Score
 
 __all__ = [
@@ -280,7 +280,7 @@ def mark_series(ax: Axes, name: str, *artists: Artist | ErrorbarContainer) -> No
 def draw_means(
     ax: Axes,
     xs: Sequence[float],
-    scores: Sequence[Summary],
+    scores: Sequence[Spread],
     look: Style,
     place: Transform,
     hollow: Sequence[bool] | None = None,

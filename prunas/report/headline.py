@@ -129,7 +129,7 @@ def _sentence(
     proposer, protocol = compared[0].proposer, compared[0].protocol
     where = f"{targets} target{'s' if targets > 1 else ''}"
     seeds = f"{difference.n} seed{'s' if difference.n > 1 else ''}"
-    text = f"Shapes found by {proposer} {better_words(difference.mean, score)} than {_control(compared)}"
+    text = f"Shapes found by {proposer} {better_words(difference.mean, score)} {_control(compared)}"
     if difference.low is None or difference.high is None:
         why = "one seed" if difference.n == 1 else f"{seeds} with equal differences"
         return (

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from scipy.special import stdtr, stdtrit
-
 from prunas.costs.target import Target
 from prunas.names import FINDERS
 from prunas.results.rows import TrainingRow
 from prunas.statistics.inference import LEVEL, gain_bounds
-from prunas.statistics.summary import Summary, grouped, summarise
+from prunas.statistics.summary import Spread, Summary, grouped, summarise
 from prunas.tasks.score import Score
 
 __all__ = [
@@ -142,6 +140,8 @@ def chances(
         error = float(difference.std / difference.n**0.5)
     if not error:
         return None
+    from scipy.special import stdtr
+
     spread, freedom = error, difference.n - 1
 
     def above(bound: float) -> float:
@@ -178,7 +178,7 @@ def controls_of(proposer: str) -> tuple[str, ...]:
     return tuple(f"{proposer}-{lacking}" for lacking in _WITHOUT_CAUSE)
 
 
-def apart(left: Summary, right: Summary) -> Summary:
+def apart(left: Spread, right: Spread) -> Summary:
     """The difference of the means of two independent samples, with Welch's interval at `LEVEL`.
 
     Welch, The generalization of "Student's" problem when several different population variances are involved,
@@ -199,6 +199,8 @@ def apart(left: Summary, right: Summary) -> Summary:
     error = float(sum(parts) ** 0.5)
     if not error:
         return Summary(mean=mean, std=0.0, n=n, low=None, high=None)
+    from scipy.special import stdtrit
+
     spread = sum(part**2 / (sample.n - 1) for part, sample in zip(parts, (left, right), strict=True))
     half = float(stdtrit(sum(parts) ** 2 / spread, (1 + LEVEL) / 2)) * error
     return Summary(mean=mean, std=error, n=n, low=mean - half, high=mean + half)

@@ -9,9 +9,8 @@ from prunas.costs.target import Target
 from prunas.protocols import is_reference
 from prunas.results.rows import Metric, TrainingRow
 from prunas.statistics.flags import doubts
-from prunas.statistics.inference import score_bounds
 from prunas.statistics.retraining import course_protocols
-from prunas.statistics.summary import Summary, grouped, seed_order, summarise
+from prunas.statistics.summary import Spread, grouped, seed_order, spread_of
 from prunas.tasks.score import Score
 
 __all__ = ["Curve", "Point", "curves", "dense_score", "undrawn"]
@@ -71,7 +70,7 @@ class Curve:
     metric: Metric
     asked: tuple[Target, ...]
     xs: tuple[float, ...]
-    scores: tuple[Summary, ...]
+    scores: tuple[Spread, ...]
     points: tuple[tuple[Point, ...], ...]
 
     def __post_init__(self) -> None:
@@ -119,16 +118,14 @@ def curves(rows: Iterable[TrainingRow], score: Score, metric: Metric = "params")
                 metric=metric,
                 asked=tuple(asked for _, asked, _ in stops),
                 xs=tuple(x for x, _, _ in stops),
-                scores=tuple(
-                    summarise([p.score for p in points], score_bounds(score)) for _, _, points in stops
-                ),
+                scores=tuple(spread_of([p.score for p in points]) for _, _, points in stops),
                 points=tuple(points for _, _, points in stops),
             )
         )
     return found
 
 
-def dense_score(rows: Iterable[TrainingRow], score: Score) -> Summary | None:
+def dense_score(rows: Iterable[TrainingRow], score: Score) -> Spread | None:
     """Test score of the dense network, or None if no row of kind `dense` has one.
 
     What dense-sparse-dense training makes of it is a control of its own and not in it.
@@ -142,7 +139,7 @@ def dense_score(rows: Iterable[TrainingRow], score: Score) -> Summary | None:
         for row in rows
         if row.kind == "dense" and row.score is not None and is_reference(row.protocol)
     ]
-    return summarise(values, score_bounds(score)) if values else None
+    return spread_of(values) if values else None
 
 
 def undrawn(rows: Iterable[TrainingRow], score: Score) -> tuple[str, ...]:

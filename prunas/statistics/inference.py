@@ -1,13 +1,12 @@
 """Uncertainty: t and bootstrap intervals, p values of paired differences, Holm's correction.
 
 A sample whose values are all equal has no interval and no p value: it does not tell how far others would lie.
+scipy is imported where a distribution is asked for: that takes a fifth of a second, and many figures ask for none.
 """
 
 import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
-
-from scipy.special import stdtr, stdtrit
 
 from prunas.tasks.score import Score
 
@@ -68,6 +67,8 @@ def t_interval(values: Sequence[float], bounds: Bounds = UNBOUNDED) -> tuple[flo
     n = len(values)
     if n < 2 or _equal(values):
         return None
+    from scipy.special import stdtrit
+
     mean = fmean(values)
     half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * stdev(values) / math.sqrt(n)
     return max(bounds[0], mean - half), min(bounds[1], mean + half)
@@ -104,6 +105,8 @@ def paired_p(differences: Sequence[float]) -> float | None:
     n = len(differences)
     if n < 2 or _equal(differences):
         return None
+    from scipy.special import stdtr
+
     t = fmean(differences) / (stdev(differences) / math.sqrt(n))
     return float(2 * stdtr(n - 1, -abs(t)))
 

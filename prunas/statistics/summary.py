@@ -27,6 +27,7 @@ __all__ = [
     "CostLine",
     "Difference",
     "Line",
+    "Spread",
     "Summary",
     "comparisons",
     "cost_table",
@@ -34,6 +35,7 @@ __all__ = [
     "grouped",
     "seed_order",
     "spent",
+    "spread_of",
     "summarise",
     "table",
 ]
@@ -43,23 +45,38 @@ _V = TypeVar("_V")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """A sample in five numbers.
+class Spread:
+    """A sample in three numbers, which take no distribution to compute.
 
     Attributes:
         mean: Of the sample.
         std: With n - 1 in the denominator; None for n = 1.
         n: Size of the sample, at least 1.
-        low: Lower end of the two-sided t interval of the mean, at `LEVEL`; see `t_interval`. None for n = 1 and
-            where all values are equal, which is no certainty.
-        high: Its upper end.
     """
 
     mean: float
     std: float | None
     n: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary(Spread):
+    """A sample in five numbers: a `Spread` and the interval of its mean.
+
+    Attributes:
+        low: Lower end of the two-sided t interval of the mean, at `LEVEL`; see `t_interval`. None for n = 1 and
+            where all values are equal, which is no certainty.
+        high: Its upper end.
+    """
+
     low: float | None
     high: float | None
+
+
+def spread_of(values: Sequence[float]) -> Spread:
+    """Mean and standard deviation of a sample, of at least one value."""
+    n = len(values)
+    return Spread(mean=fmean(values), std=stdev(values) if n > 1 else None, n=n)
 
 
 def summarise(values: Sequence[float], bounds: Bounds = UNBOUNDED) -> Summary:
@@ -69,9 +86,9 @@ def summarise(values: Sequence[float], bounds: Bounds = UNBOUNDED) -> Summary:
         values: At least one.
         bounds: Between which the mean must lie, such as `score_bounds`: the interval ends there.
     """
-    n = len(values)
+    spread = spread_of(values)
     low, high = t_interval(values, bounds) or (None, None)
-    return Summary(mean=fmean(values), std=stdev(values) if n > 1 else None, n=n, low=low, high=high)
+    return Summary(mean=spread.mean, std=spread.std, n=spread.n, low=low, high=high)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -101,11 +101,20 @@ def gain_text(gain: float, score: Score) -> str:
 
 
 def better_words(gain: float, score: Score) -> str:
-    """How shapes with this gain do against others: `score 1.20 points more`, `are 0.031 better in test error`."""
+    """How shapes with this gain do, before the others are named.
+
+    `score 1.20 points more than`, `are 0.031 better in test error than`; `score the same on average as` where the
+    gain is printed as 0.
+    """
     size = f"{number(abs(gain), score)} {_points(score)}".rstrip()
+    same = number(abs(gain), score) == number(0.0, score)
     if _is_accuracy(score):
-        return f"score {size} {'more' if gain > 0 else 'less'}"
-    return f"are {size} {'better' if gain > 0 else 'worse'} in test {score.name}"
+        return (
+            "score the same on average as" if same else f"score {size} {'more' if gain > 0 else 'less'} than"
+        )
+    if same:
+        return f"are the same on average in test {score.name} as"
+    return f"are {size} {'better' if gain > 0 else 'worse'} in test {score.name} than"
 
 
 def margin_text(score: Score) -> str:

@@ -1,12 +1,18 @@
 """`prunas plot`: who is drawn, into which file, in which format; what a figure leaves out it says."""
 
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from prunas.costs.counted import Cost
+from prunas.costs.target import Target
+from prunas.results.rows import TrialRow
+from prunas.statistics.tables import document
 from tests.commands import command
-from tests.report.made_runs import SPACE, made
+from tests.report.made_runs import SPACE, made, write
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +36,50 @@ def test_only_some_are_drawn_and_the_caption_names_the_others(
     assert command("plot", what, *asked) == 0
     said = words(file).replace("; ", " ")
     assert "uniform, random (not asked for)" in said
+
+
+def candidate(proposer: str, point: int, evaluator: str, value: float) -> TrialRow:
+    return TrialRow(
+        id=f"{proposer}-{point}-{evaluator}", proposer=proposer, asked=Target("params", 500, 0.5), search_seed=0,
+        architecture=f"{proposer}-{point}", reached=Cost(500, 500, 500, 500), epochs=1, train_macs=1, fraction=1.0,
+        val_score=value, duplicate=False, folder="", evaluator=evaluator,
+    )  # fmt: skip
+
+
+def test_cheap_scores_are_those_of_the_proposers_that_are_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The ranks of `random` agree, those of `tpe` are turned round."""
+    record = made(tmp_path).record
+    trials = [
+        trial
+        for point in range(4)
+        for trial in (
+            candidate("random", point, "", 50.0 + point),
+            candidate("random", point, "inherited", 20.0 + point),
+            candidate("tpe", point, "", 50.0 + point),
+            candidate("tpe", point, "inherited", 20.0 - point),
+        )
+    ]
+    write(
+        tmp_path / SPACE / "searches" / "0123456789ab.json",
+        document(replace(record, trials=tuple(trials))),
+    )
+    file = tmp_path / "proxy.svg"
+    asked = ["plot", "proxy", "--out", str(tmp_path), "--to", str(file), "--json"]
+    taus = {}
+    for names in ("random", "tpe", "random,tpe"):
+        assert command(*asked, "--proposer", names) == 0
+        (found,) = json.loads(capsys.readouterr().out)["proxies"]
+        taus[names] = found["tau"], len(found["cheap"])
+    assert taus["random"] == (1.0, 4)
+    assert taus["tpe"] == (-1.0, 4)
+    assert taus["random,tpe"][1] == 8
+    assert command(*asked, "--proposer", "tpe") == 0
+    assert "left out: random (not asked for)" in re.sub(r"\s+", " ", words(file)).replace("; ", " ")
+    capsys.readouterr()
+    assert command(*asked, "--proposer", "tp") == 2
+    assert "did you mean tpe?" in capsys.readouterr().err
 
 
 def test_formats_and_where_they_go(

@@ -1,5 +1,6 @@
 """Commands on finished work start without torch; said by what is imported, never by a clock."""
 
+import gc
 import json
 import subprocess
 import sys
@@ -75,6 +76,24 @@ def test_commands_on_finished_work_import_no_torch(
         ["watch", "--once"],
     ]
     assert loaded_by(finished, *looks) == {" ".join(words): [] for words in looks}
+
+
+@pytest.mark.parametrize("what", ["efficiency", "curves"])
+def test_a_figure_without_intervals_imports_no_distributions(what: str, finished: Path) -> None:
+    loads = (
+        "import sys\nfrom prunas.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit as ended:\n"
+        "    print(ended.code, [name for name in ('scipy.special', 'scipy.stats') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", loads, "plot", what], cwd=finished, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "0 []"
+
+
+def test_garbage_is_looked_for_again_after_a_figure(finished: Path) -> None:
+    assert command("plot", "efficiency", "--out", str(finished / "runs")) == 0
+    assert gc.isenabled()
 
 
 def test_show_of_a_run_imports_no_torch(finished: Path) -> None:

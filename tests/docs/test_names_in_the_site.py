@@ -89,7 +89,7 @@ def test_entries_of_the_reference_exist(page: str) -> None:
 def test_what_there_is_stands_in_the_catalogue(names: dict[str, object]) -> None:
     page = MADE["reference/catalogue.md"]
     for name in names:
-        assert f"`{name}`" in page or f"#### {name}\n" in page
+        assert f"`{name}`" in page or f"## {name}\n" in page
 
 
 def test_settings_of_proposers_and_recipes_are_described() -> None:

@@ -166,6 +166,7 @@ def test_the_page_says_what_was_picked_and_shows_every_training(shrunk: Shrunk, 
     assert page.count("<tr>") == 3 + 4 + len(shrunk.record.trainings) + len(shrunk.record.shapes)
     assert "<svg" in page and "http://" not in page.replace("http://www.w3.org", "")
     assert "<script" not in page
+    assert "<th></th>" not in page and page.index("<h1") < page.index("<h2")  # read aloud in order
 
 
 def test_a_function_and_a_state_dict_in_memory_are_enough(

@@ -36,6 +36,10 @@ class Browser:
     def run(self, script: str) -> Any:
         return self.call("/execute/sync", {"script": script, "args": []})
 
+    def run_later(self, script: str) -> Any:
+        """What the script hands to its last argument, a function, once it has it."""
+        return self.call("/execute/async", {"script": script, "args": []})
+
     def visit(self, page: Path) -> None:
         self.call("/url", {"url": page.as_uri()})
 
@@ -52,6 +56,12 @@ class Browser:
                 },
             },
         )
+
+    def prefer(self, scheme: str) -> None:
+        """Has pages be `light` or `dark`."""
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        command = {"cmd": "Emulation.setEmulatedMedia", "params": {"features": [feature]}}
+        self.call("/goog/cdp/execute", command)
 
     def point(self, x: float, y: float, click: bool = False) -> None:
         steps: list[dict[str, Any]] = [{"type": "pointerMove", "duration": 0, "x": round(x), "y": round(y)}]

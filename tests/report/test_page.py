@@ -17,7 +17,8 @@ from prunas.results.record import Record
 from prunas.results.rows import TrainingRow
 from prunas.statistics.claims import verdict
 from prunas.statistics.summary import Summary, summarise
-from prunas.tasks.score import ACCURACY
+from prunas.statistics.wording import better_words
+from prunas.tasks.score import ACCURACY, Score
 from tests.report.made_runs import made
 
 VOID = {"meta", "br", "path", "use", "rect"}
@@ -163,6 +164,15 @@ def test_the_headline_puts_taper_first_and_scratch_before_fine_tuning(tmp_path: 
     assert found[0].difference.mean == pytest.approx(6)
     assert "score 6.00 points more than tapered shapes" in found[0].sentence
     assert "mean over 2 targets, 3 seeds, scratch-e" in found[0].sentence
+
+
+def test_equal_scores_are_called_the_same(tmp_path: Path) -> None:
+    rows = made(tmp_path, proposers=("slimming", "uniform"), test_score=88.0).rows
+    (found,) = findings(rows, None, score=ACCURACY)
+    assert found.sentence.startswith("Shapes found by slimming score the same on average as uniform shapes")
+    error = Score(name="error", unit="", better="lower", low=0.0, margin=0.01)
+    assert better_words(0.004, error) == "are 0.004 better in test error than"
+    assert better_words(0.0, error) == "are the same on average in test error as"
 
 
 def varied(row: TrainingRow) -> TrainingRow:

@@ -8,15 +8,13 @@ Branches go in the order of the mean probability with which the policy keeps the
 later one of equals first, until the budget is met.
 
 Departures:
-    - The paper's network chooses for every image. Here one depth serves all of them, because a network is
-      trained
+    - The paper's network chooses for every image. Here one depth serves all of them, because a network is trained
       from scratch at it. Where no single policy serves half of the images, the proposal is flagged
-      `policies_differ`: the paper finds 469 policies on CIFAR-10 and only 10 on ImageNet. Their number, and
-      how much they vary in length, stand in the result of the run `blockdrop-policy` beside the trainings.
-    - A stage keeps its first block, which may change the shape of what passes, unless the budget cannot be
-      met otherwise. The paper's policies drop those too.
-    - Depth offers few points: the largest one within the budget is proposed, whatever it misses the target
-      by.
+      `policies_differ`: the paper finds 469 policies on CIFAR-10 and only 10 on ImageNet. Their number, and how
+      much they vary in length, stand in the result of the run `blockdrop-policy` beside the trainings.
+    - A stage keeps its first block, which may change the shape of what passes, unless the budget cannot be met
+      otherwise. The paper's policies drop those too.
+    - Depth offers few points: the largest one within the budget is proposed, whatever it misses the target by.
 """
 
 from collections.abc import Sequence
@@ -42,8 +40,7 @@ class BlockDrop:
     Args:
         epochs: Passes of the policy's training over its images.
         images: Images of the training split that it learns from, at most.
-        penalty: What a wrong answer costs; a right one is worth 1 less the square of the share of blocks
-        used.
+        penalty: What a wrong answer costs; a right one is worth 1 less the square of the share of blocks used.
         alpha: How close what is drawn keeps to the policy, in (0.5, 1).
         beta: Weight of the entropy of what is drawn.
     """
