@@ -1,9 +1,9 @@
 """The last way of tracing: non-strict torch.export, for what can neither be traced by torch.fx nor be recorded.
 
-It runs `forward` on tensors without data and writes down every operation, those in transforms such as vmap too. Its
-graph differs from one of torch.fx in three ways that are undone here: it goes into the layers of torch.nn, which
-are therefore made opaque while it runs; parameters are inputs of the graph; and it speaks of ATen overloads. One difference stays: sizes are numbers in it. `prunas.tracing.compare` finds those that
-the widths decide.
+It runs `forward` on tensors without data and writes down every operation, those in transforms such as vmap too.
+Its graph differs from one of torch.fx in three ways that are undone here: it goes into the layers of torch.nn,
+which are therefore made opaque while it runs; parameters are inputs of the graph; and it speaks of ATen overloads.
+One difference stays: sizes are numbers in it. `prunas.tracing.compare` finds those that the widths decide.
 """
 
 import functools

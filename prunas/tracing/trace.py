@@ -1,4 +1,4 @@
-"""A network's graph of operations, by torch.fx, recorded or by torch.export, on the meta device and without side effects."""
+"""A network's graph of operations, in one of three ways, on the meta device and without side effects."""
 
 import inspect
 import traceback
