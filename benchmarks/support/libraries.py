@@ -109,7 +109,6 @@ VISION: Mapping[str, tuple[str, dict[str, Any]]] = {
     "FocalNetForImageClassification": ("FocalNetConfig", {}),
     "HGNetV2ForImageClassification": ("HGNetV2Config", {}),
     "SwiftFormerForImageClassification": ("SwiftFormerConfig", {}),
-    "VanForImageClassification": ("VanConfig", {}),
     "DINOv3ViTModel": ("DINOv3ViTConfig", {"num_hidden_layers": LAYERS}),
     "CLIPVisionModel": ("CLIPVisionConfig", {"num_hidden_layers": LAYERS}),
     "SiglipVisionModel": ("SiglipVisionConfig", {"num_hidden_layers": LAYERS}),
@@ -119,10 +118,12 @@ TEXT: Mapping[str, tuple[str, dict[str, Any]]] = {
     f"{name}ForSequenceClassification": (f"{name}Config", {"num_hidden_layers": LAYERS})
     for name in (
         "Bert", "Roberta", "XLMRoberta", "Electra", "Albert", "Camembert", "MPNet", "Ernie", "ModernBert",
-        "DebertaV2", "Deberta", "MobileBert", "ConvBert", "FNet", "Funnel", "Data2VecText", "RoFormer",
-        "SqueezeBert",
+        "DebertaV2", "Deberta", "MobileBert", "ConvBert", "FNet", "Data2VecText", "RoFormer", "SqueezeBert",
     )
-} | {"DistilBertForSequenceClassification": ("DistilBertConfig", {"n_layers": LAYERS})}  # fmt: skip
+} | {
+    "FunnelForSequenceClassification": ("FunnelConfig", {"block_sizes": [1, 1, 1]}),
+    "DistilBertForSequenceClassification": ("DistilBertConfig", {"n_layers": LAYERS}),
+}  # fmt: skip
 
 
 def of_timm(name: str) -> nn.Module:
@@ -145,7 +146,10 @@ def of_transformers(name: str) -> nn.Module:
     text = {"vocab_size": VOCABULARY, "pad_token_id": 0} if name in TEXT else {}
     configuration = getattr(library, kind)(**{**text, **options})
     for option, value in SMALL.items():
-        if hasattr(configuration, option):
+        before = getattr(configuration, option, None)
+        if isinstance(before, list):  # one for every stage
+            setattr(configuration, option, [value] * len(before))
+        elif before:  # some are integers, and stay
             setattr(configuration, option, value)
     net: nn.Module = getattr(library, name)(configuration)
     return net

@@ -30,6 +30,7 @@ INTRODUCTION = """\
 ```sh
 python -m benchmarks.support            # what is missing or out of date; exits 1 if a row is wrong
 python -m benchmarks.support 'resnet*'  # some of it
+python -m benchmarks.support --processes 4  # at once; one that dies or takes 5 minutes costs its row only
 python -m benchmarks.support.peer       # the same networks through Torch-Pruning
 ```
 

@@ -14,7 +14,17 @@ from torch.nn.modules.conv import _ConvNd
 
 from prunas.graphs.layers import SELECTING, ChannelPad, HeadAttention
 
-__all__ = ["ADDITIONS", "ARITHMETIC", "FRESH", "FUNCTIONS", "IN_PLACE", "WORKING", "Tracer", "graph_of"]
+__all__ = [
+    "ADDITIONS",
+    "ARITHMETIC",
+    "FRESH",
+    "FUNCTIONS",
+    "IN_PLACE",
+    "WORKING",
+    "Tracer",
+    "graph_of",
+    "line_of_caller",
+]
 
 aten = torch.ops.aten
 ADDITIONS = frozenset({operator.add, operator.iadd, torch.add, aten.add, aten.add_, "add", "add_"})
@@ -46,9 +56,10 @@ FUNCTIONS = frozenset({"conv1d", "conv2d", "conv3d", "linear", "scaled_dot_produ
 """Functions that do the work of such layers."""
 _PACKAGE = Path(__file__).parents[1]
 MACHINERY = tuple(
-    f"{path}/" for path in (Path(torch.__file__).parent, _PACKAGE / "graphs", _PACKAGE / "surgery")
+    f"{path}/"
+    for path in (Path(torch.__file__).parent, *(_PACKAGE / room for room in ("graphs", "surgery", "tracing")))
 )
-"""Where the source of the tracer itself lies."""
+"""Where the source of the tracers themselves lies."""
 
 
 class _Proxy(fx.Proxy):
@@ -106,13 +117,8 @@ class Tracer(fx.Tracer):
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         """Appends a node."""
         node = super().create_node(*args, **kwargs)
-        if self.lines:  # torch's own way reads and formats the whole stack, which doubles the time
-            frame = sys._getframe(1)
-            while frame.f_back and frame.f_code.co_filename.startswith(MACHINERY):
-                if frame.f_code.co_name == "trace":
-                    return node  # no line of anybody else's
-                frame = frame.f_back
-            node.meta["line"] = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+        if self.lines and (line := line_of_caller()):
+            node.meta["line"] = line
         return node
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
@@ -133,6 +139,19 @@ class Tracer(fx.Tracer):
         if isinstance(m, TRANSFORMERS):
             return False
         return isinstance(m, ours) or super().is_leaf_module(m, module_qualified_name)
+
+
+def line_of_caller() -> str:
+    """The line, as `file.py:12`, of the code that is being traced; nothing if only the tracer runs.
+
+    torch's own way reads and formats the whole stack, which doubles the time.
+    """
+    frame = sys._getframe(1)
+    while frame.f_back and frame.f_code.co_filename.startswith(MACHINERY):
+        if frame.f_code.co_name in ("trace", "graph_of"):
+            return ""
+        frame = frame.f_back
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
 
 
 def _parts(node: fx.Node) -> int | None:

@@ -173,6 +173,8 @@ class _BlockFinder:
             if p.startswith(within) and p != path and nodes <= inside and _has_weights(self.modules[p])
         }
         chain = [p for p in nodes_of if p in parts and not any(p.startswith(f"{q}.") for q in parts)]
+        if not labelled.graph.output_node().meta.get("several", set()).isdisjoint(chain):
+            return ()
         values, total = labelled.values, labelled.values[branch.addition]
         passed: fx.Node | None = branch.shortcut
         for part in chain:

@@ -39,7 +39,10 @@ def difference(dense: LabelPass, narrowed: LabelPass) -> str | None:
     """
     place: dict[fx.Node, int] = {}
     for i, (node, twin) in enumerate(zip(dense.graph.nodes, narrowed.graph.nodes, strict=True)):
-        if _arguments(node, dense, place) != _arguments(twin, narrowed, place):
+        operand = next(iter(node.all_input_nodes), None)
+        before = (dense.labels[operand], dense.values[operand]) if operand else (None, None)
+        sized = node in dense.counts
+        if _arguments(node, dense, place, before, sized) != _arguments(twin, narrowed, place, before, sized):
             return str(node.name)
         if node.op != "output" and _reshaped(dense.labels[node], dense.values[node], narrowed.values[twin]):
             return str(node.name)
@@ -78,23 +81,37 @@ def _shape(value: Any, labels: Channels | Spread | None) -> list[int]:
     return [size for axis, size in enumerate(value.shape) if axis not in axes]
 
 
-def _arguments(node: fx.Node, labelled: LabelPass, place: dict[fx.Node, int]) -> Any:
-    """The arguments of a node, its operands by their places, without sizes of channels."""
+def _arguments(
+    node: fx.Node,
+    labelled: LabelPass,
+    place: dict[fx.Node, int],
+    before: tuple[Labels, Any],
+    counted: bool,
+) -> Any:
+    """The arguments of a node, its operands by their places, without sizes of channels.
+
+    Args:
+        node: Of either network.
+        labelled: The pass over it.
+        place: Of the nodes before it.
+        before: Labels and value of its first operand in the dense network, which say where channels lie: in the
+            narrowed one, a single head may hide that.
+        counted: Whether its result in the dense network counts channels.
+    """
     args, kwargs = arguments(node, lambda operand: operand)
-    name = operation(node)
-    if name == "getitem" and isinstance(args[1], tuple):
-        before = labelled.labels[args[0]]
-        if isinstance(before, Channels) and all(isinstance(part, int | slice) for part in args[1]):
-            # Which channels it takes shows in the labels.
-            args = args[0], tuple(part for axis, part in enumerate(args[1]) if axis != before.axis)
+    name, (labels, value) = operation(node), before
+    taken = args[1] if name == "getitem" and isinstance(args[1], tuple) else ()
+    if taken and isinstance(labels, Channels) and all(isinstance(part, int | slice) for part in taken):
+        # Which channels it takes shows in the labels.
+        args = args[0], tuple(part for axis, part in enumerate(taken) if axis != labels.axis)
     if functional(node, labelled.modules):
         args = tuple(arg for arg, known in zip(args, FUNCTIONAL[name][1], strict=False) if known not in SIZES)
         kwargs = {key: value for key, value in kwargs.items() if key not in SIZES}
     # Their numbers are sizes, which show in the result: of a view, or of one that is given what is computed here.
-    sized = name in RESHAPING or (name in ARITHMETIC and node in labelled.counts)
-    if name in SPLITTING and isinstance(before := labelled.labels[node.all_input_nodes[0]], Channels):
-        axis, ndim = along(node), labelled.values[node.all_input_nodes[0]].ndim
-        sized = isinstance(axis, int) and axis % ndim == before.axis
+    sized = name in RESHAPING or (name in ARITHMETIC and counted)
+    if name in SPLITTING and isinstance(labels, Channels):
+        axis = along(node)
+        sized = isinstance(axis, int) and axis % value.ndim == labels.axis
     return _plain((args, kwargs), place, sized)
 
 

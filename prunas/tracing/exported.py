@@ -1,15 +1,12 @@
-"""The second way of tracing: non-strict torch.export, where torch.fx cannot go.
+"""The last way of tracing: non-strict torch.export, for what can neither be traced by torch.fx nor be recorded.
 
-torch.fx runs `forward` on symbols and must stop where Python asks them something: a branch on a shape, `len`,
-`*x.shape`, an assertion, an assignment to items. torch.export runs it on tensors without data, which answer, and
-writes down the operations. Its graph differs from one of torch.fx in three ways that are undone here: it goes into
-the layers of torch.nn, which are therefore made opaque while it runs; parameters are inputs of the graph; and it
-speaks of ATen overloads. One difference stays: sizes are numbers in it. `prunas.tracing.compare` finds those that
-the widths decide.
+It runs `forward` on tensors without data and writes down every operation, those in transforms such as vmap too.
+Its graph differs from one of torch.fx in three ways that are undone here: it goes into the layers of torch.nn,
+which are therefore made opaque while it runs; parameters are inputs of the graph; and it speaks of ATen overloads.
+One difference stays: sizes are numbers in it. `prunas.tracing.compare` finds those that the widths decide.
 """
 
 import functools
-import hashlib
 import io
 import itertools
 import logging
@@ -26,12 +23,12 @@ from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind
 from torch.fx import config as fx_config
 from torch.utils import _pytree as pytree
-from torch.utils._device import DeviceContext
 
 from prunas.graphs.tracer import Tracer
 from prunas.tracing.example import Example
+from prunas.tracing.recorded import Valued, constant, described
 
-__all__ = ["constant", "export"]
+__all__ = ["export"]
 
 HOLE = object()
 """Stands for a tensor among the arguments of a call."""
@@ -141,25 +138,6 @@ def _opaque_layers(net: nn.Module) -> Iterator[None]:
         _calls.clear()
 
 
-class _Valued(DeviceContext):
-    """Puts what `forward` makes on the meta device, but lets tensors made from numbers keep their values."""
-
-    def __init__(self) -> None:
-        super().__init__("meta")
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        options = dict(kwargs or {})
-        if func in (torch.tensor, torch.as_tensor, torch.asarray) and not isinstance(args[0], Tensor):
-            device = options.pop("device", None)
-            return func(*args, **options, device="cpu").to(device or "meta")
-        if func is Tensor.new_tensor:
-            options = {"dtype": args[0].dtype} | options
-            return torch.tensor(*args[1:], **{**options, "device": "cpu"}).to(args[0].device)
-        return super().__torch_function__(func, types, args, options)  # type: ignore[no-untyped-call]
-
-
 @contextmanager
 def _valued(net: nn.Module) -> Iterator[None]:
     """While active, a network's `forward` runs in that way; all around it torch.export is quicker without."""
@@ -168,7 +146,7 @@ def _valued(net: nn.Module) -> Iterator[None]:
 
     @functools.wraps(forward)
     def within(*args: Any, **kwargs: Any) -> Any:
-        with _Valued():
+        with Valued():
             return forward(*args, **kwargs)
 
     net.forward = within
@@ -328,20 +306,9 @@ class _Writer:
             if tensor is None:
                 new = self._add(reader, "get_attr", value.name)
             else:
-                new = self._add(reader, "call_function", constant, _described(tensor))
+                new = self._add(reader, "call_function", constant, described(tensor))
             self.read[value.name] = new
         return self.read[value.name]
-
-
-def constant(shape: Sequence[int], dtype: torch.dtype, content: str) -> Tensor:
-    """A tensor that `forward` makes from numbers; its values do not matter, only whether they change."""
-    return torch.empty(shape, dtype=dtype, device="meta")
-
-
-def _described(tensor: Tensor) -> tuple[list[int], torch.dtype, str]:
-    """The arguments of `constant`."""
-    content = "" if tensor.is_meta else hashlib.sha256(repr(tensor.tolist()).encode()).hexdigest()[:12]
-    return list(tensor.shape), tensor.dtype, content
 
 
 def _has(net: nn.Module, name: str) -> bool:

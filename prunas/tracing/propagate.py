@@ -13,11 +13,9 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 from torch.utils.flop_counter import FlopCounterMode
 
-from prunas.graphs.layers import SELECTING
 from prunas.surgery.construct import CONSTRUCTORS
 from prunas.tracing.example import Example
 from prunas.tracing.labels import Bare, Channels, Labels, Refused, altered, is_tensor
@@ -28,13 +26,13 @@ from prunas.tracing.operations import (
     CONVOLUTIONS,
     ELEMENTWISE_WEIGHTS,
     FUNCTIONAL,
-    POINTWISE_MODULES,
     PRODUCTS,
     SHAPE_KEEPING,
     SHAPELESS,
     functional,
     operation,
 )
+from prunas.tracing.results import alike, result_of
 from prunas.tracing.rules import FUNCTIONS, counts, movement, parameters, rule_of
 from prunas.tracing.state import PassState
 from prunas.tracing.trace import given_to, to_meta
@@ -212,9 +210,8 @@ class LabelPass(PassState):
         kwargs: Any = _changeable(fx.node.map_arg(node.kwargs, lambda n: self.values[n]))
         if node.op == "call_module":
             module = self.modules[str(node.target)]
-            plain = len(args) == 1 and isinstance(args[0], Tensor) and not kwargs
-            plain = plain and not altered(module) and not parametrize.is_parametrized(module)
-            result = _result_of(module, args[0]) if plain else None
+            plain = not altered(module) and not parametrize.is_parametrized(module)
+            result = result_of(module, *args, **kwargs) if plain else None
             return module(*args, **kwargs) if result is None else result
         if node.op == "call_function":
             return self._execute_function(node, args, kwargs)
@@ -233,12 +230,12 @@ class LabelPass(PassState):
         name = operation(node)
         if name in SHAPE_KEEPING and len(node.all_input_nodes) == 1 and isinstance(args[0], Tensor):
             return args[0]
-        if name in BINARY and len(args) == 2 and not kwargs and _alike(*args):
+        if name in BINARY and len(args) == 2 and not kwargs and alike(*args):
             return args[0]
         target = cast(Callable[..., Any], node.target)
         if (path := functional(node, self.modules)) and args and isinstance(args[0], Tensor):
             plain = not parametrize.is_parametrized(self.modules[path])
-            if plain and (result := _result_of(self.modules[path], args[0])) is not None:
+            if plain and (result := result_of(self.modules[path], args[0])) is not None:
                 return result
         if not node.all_input_nodes or not is_tensor([*args, *kwargs.values()]):
             with torch.device("meta"):  # what it makes has no values either
@@ -291,44 +288,6 @@ def _changeable(value: Any) -> Any:
 def _described(value: Any) -> Any:
     """What the shape of a result depends on."""
     return (value.shape, value.stride(), value.dtype) if isinstance(value, Tensor) else value
-
-
-def _alike(first: Any, second: Any) -> bool:
-    """Whether the element-wise result of two operands certainly looks like the first one."""
-    if not isinstance(first, Tensor):
-        return False
-    if isinstance(second, Tensor):
-        return first.shape == second.shape and first.dtype == second.dtype
-    return first.is_floating_point() and isinstance(second, int | float)
-
-
-def _result_of(module: nn.Module, given: Tensor) -> Tensor | None:
-    """A tensor that looks like what a common layer returns; None where torch must be asked.
-
-    Raises:
-        ValueError: The layer does not accept such an input.
-    """
-    if isinstance(module, POINTWISE_MODULES):
-        return given
-    if isinstance(module, tuple(SELECTING.values())):
-        if isinstance(module, _BatchNorm):
-            return given.new_empty((given.shape[0], module.num_features, *given.shape[2:]))
-        return None
-    expected, axis = 0, -1
-    if isinstance(module, _BatchNorm):
-        module._check_input_dim(given)  # type: ignore[no-untyped-call]
-        expected, axis, what = module.num_features, 1, "norm of {} channels"
-    elif isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1:
-        (expected,), what = module.normalized_shape, "norm of {} channels"
-    elif isinstance(module, nn.Linear):
-        expected, what = module.in_features, "linear layer of {} inputs"
-    else:
-        return None
-    if given.shape[axis] != expected:
-        raise ValueError(f"a {what.format(expected)} was given {given.shape[axis]}")
-    return (
-        given.new_empty((*given.shape[:-1], module.out_features)) if isinstance(module, nn.Linear) else given
-    )
 
 
 def label(

@@ -122,7 +122,7 @@ class _Settling:
     def _hold(
         self,
         failed: Failure,
-        fails: Callable[[Sequence[int], Mapping[str, Sequence[int]]], Failure | None],
+        fails: Callable[..., Failure | None],
         draft: Survey,
         widths: Sequence[int],
     ) -> None:

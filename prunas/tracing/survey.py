@@ -30,6 +30,7 @@ from prunas.tracing.trace import (
     exported,
     given_to,
     on_meta,
+    recorded,
     trace_mode,
     traced,
 )
@@ -54,7 +55,7 @@ def survey(
     every operation with the dense network's. Where they differ, the channels that met there are frozen and the
     comparison is repeated.
 
-    A network that torch.fx cannot trace is traced by torch.export.
+    A network that torch.fx cannot trace is recorded, and one that cannot be recorded is traced by torch.export.
 
     Args:
         factory: Returns a fresh network; the same network at every call.
@@ -147,7 +148,7 @@ def _survey_of_part(
 def _labelled(
     net: nn.Module, example: Example, ledger: Ledger
 ) -> tuple[Trace, dict[bool, LabelPass], Ledger]:
-    """Traces the network and labels its channels, by torch.export if torch.fx cannot follow it.
+    """Traces the network and labels its channels, in the first of the three ways that can follow it.
 
     Args:
         net: The network, on the meta device.
@@ -159,7 +160,7 @@ def _labelled(
         with what the passes entered.
     """
     refused: list[Untraceable] = []
-    for trace in (traced, exported):
+    for trace in (traced, recorded, exported):
         entered = copy.deepcopy(ledger)
         try:
             graphs = {training: trace_mode(trace, net, example, training, lines=True) for training in MODES}
@@ -175,7 +176,7 @@ def _labelled(
             refused.append(error)
             continue
         return trace, passes, entered
-    first, second = refused
+    first, _, second = refused
     raise InputError(f"the network cannot be traced, not by torch.fx: {first}; nor by torch.export: {second}")
 
 

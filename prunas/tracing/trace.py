@@ -1,4 +1,4 @@
-"""A network's graph of operations, by torch.fx or torch.export, on the meta device and without side effects."""
+"""A network's graph of operations, in one of three ways, on the meta device and without side effects."""
 
 import inspect
 import traceback
@@ -16,6 +16,7 @@ from prunas.graphs.tracer import graph_of
 from prunas.surgery.construct import layers_on_meta
 from prunas.tracing.example import Example
 from prunas.tracing.exported import export
+from prunas.tracing.recorded import record
 from prunas.tracing.untouched import running
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "exported",
     "given_to",
     "on_meta",
+    "recorded",
     "to_meta",
     "trace_mode",
     "traced",
@@ -98,6 +100,12 @@ def given_to(net: nn.Module, example: Example) -> dict[str, Any]:
     given = signature.bind(*example.args, **example.kwargs)
     given.apply_defaults()
     return {n: v for n, v in given.arguments.items() if signature.parameters[n].kind not in VARIADIC}
+
+
+def recorded(net: nn.Module, example: Example, lines: bool) -> fx.Graph:
+    """By running it on tensors without data."""
+    to_meta(net)
+    return record(net, example, lines)
 
 
 def exported(net: nn.Module, example: Example, lines: bool) -> fx.Graph:

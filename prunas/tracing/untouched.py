@@ -87,8 +87,9 @@ class _Reached:
         self.seen: dict[int, Any] = {}  # the objects themselves, so that no id is used again
         self.containers: list[tuple[Any, Any]] = []
         self.with_data: list[tuple[Any, Any]] = []  # those containers that hold tensors
-        self.names: dict[tuple[int, str], tuple[Any, str, Any]] = {}
+        self.names: dict[tuple[int, str], tuple[Any, str, Any, Any]] = {}  # with the namespace itself
         self.cells: list[tuple[types.CellType, Any]] = []
+        self.named_data: list[tuple[Any, str, Any]] = []  # those names that stand for tensors
         self.caches: dict[Any, int] = {}  # how often each has computed something
 
     def watch(self, root: Any) -> None:
@@ -168,8 +169,12 @@ class _Reached:
 
     def _name(self, owner: Any, name: str, value: Any) -> Any:
         """Notes what a name of a namespace or class stands for."""
-        self.names.setdefault((id(owner), name), (owner, name, value))
-        self.seen[id(owner)] = self.seen.get(id(owner), owner)
+        key = id(owner), name
+        if key not in self.names:
+            self.names[key] = owner, name, value, owner if isinstance(owner, dict) else vars(owner)
+            self.seen.setdefault(key[0], owner)
+            if _has_data(value):
+                self.named_data.append((owner, name, value))
         return value
 
     def set_aside(self) -> None:
@@ -180,9 +185,8 @@ class _Reached:
                 _fill(container, {key: _on_meta(item) for key, item in contents.items()})
             else:
                 _fill(container, map(_on_meta, contents))
-        for owner, name, value in self.names.values():
-            if _has_data(value):
-                _put(owner, name, _on_meta(value))
+        for owner, name, value in self.named_data:
+            _put(owner, name, _on_meta(value))
         for cell, value in self.cells:
             if _has_data(value):
                 cell.cell_contents = _on_meta(value)
@@ -193,7 +197,11 @@ class _Reached:
             if cache.cache_info().misses != misses:  # nobody can see what is in it
                 cache.cache_clear()
         containers = [(now, before) for now, before in self.containers if not _same(now, before)]
-        names = [entry for entry in self.names.values() if _now(*entry[:2]) is not entry[2]]
+        names = [
+            (owner, name, before)
+            for owner, name, before, space in self.names.values()
+            if space.get(name, MISSING) is not before
+        ]
         cells = [(cell, before) for cell, before in self.cells if _content(cell) is not before]
         kept = (
             *(now for now, _ in containers),

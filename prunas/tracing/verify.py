@@ -65,6 +65,7 @@ def failure(
     narrowest: bool,
     widths: Sequence[int],
     selected: Mapping[str, Sequence[int]],
+    blocks: bool = True,
 ) -> Failure | None:
     """Builds a point and compares it with what is expected of it.
 
@@ -78,6 +79,7 @@ def failure(
             channel does not show where it goes.
         widths: The point.
         selected: Positions of the inputs that pass each gate that selects.
+        blocks: Whether the operations without blocks are compared at all.
     """
     limit = np.array([*widths, 1])  # the last one serves FIXED, whose units are all 0
     start = np.cumsum([0, *(group.units for group in draft.groups)])
@@ -123,7 +125,7 @@ def failure(
             built = label(net, graph, ledger, dense.example, training, dense.memo, selecting)
             if (node := difference(dense, built)) is not None:
                 return Failure(COMPUTES_ELSE, where(named(node, dense.graph)), node)
-        return standing_blocks(net, draft, graphs, dense.example, trace) if narrowest else None
+        return standing_blocks(net, draft, graphs, dense.example, trace) if narrowest and blocks else None
     except Mismatch as error:
         return Failure(OTHER_CHANNELS, where(named(error.node, graph)), error.node)
     except Untraceable as error:
@@ -172,7 +174,7 @@ def _misshapen(
 
 
 def failing_groups(
-    fails: Callable[[Sequence[int], Mapping[str, Sequence[int]]], Failure | None],
+    fails: Callable[..., Failure | None],
     draft: Survey,
     widths: Sequence[int],
 ) -> list[int]:
@@ -180,7 +182,9 @@ def failing_groups(
 
     return bisected(
         lambda part: fails(
-            [widths[i] if i in part else group.units for i, group in enumerate(draft.groups)], {}
+            [widths[i] if i in part else group.units for i, group in enumerate(draft.groups)],
+            {},
+            blocks=False,
         ),
         range(len(draft.groups)),
     )

@@ -1,7 +1,11 @@
 """The published support table is what the survey says today, and nothing in it is wrong."""
 
 import copy
+import json
+import os
 import random
+import signal
+import threading
 from importlib.util import find_spec
 from typing import Any
 
@@ -10,8 +14,9 @@ import torch
 
 from benchmarks.support import __main__ as command
 from benchmarks.support import oracle, page
-from benchmarks.support.networks import NETWORKS
+from benchmarks.support.networks import NETWORKS, Network
 from benchmarks.support.row import TOLERANCE, measure, surveyed, wrong
+from benchmarks.support.side_by_side import rows_of
 from prunas.surgery.assemble import build
 
 ROWS = {row["network"]: row for row in page.read(page.ROWS)}
@@ -148,3 +153,53 @@ def test_both_couple_the_same_channels_where_torch_pruning_is_right() -> None:
         row["network"] for row in rows if row["outcome"] == "right" and row["equal"] == row["compared"] > 0
     }
     assert {"resnet18", "resnet50", "vgg11_bn", "densenet121", "mobilenet_v2"} <= agreed
+
+
+def measure_or_die(network: Network) -> dict[str, Any]:
+    """Measures nothing: one network ends its process, one is never done, the others have a row at once."""
+    if network.name == "squeezenet1_0":
+        os.abort()
+    if network.name == "squeezenet1_1":
+        threading.Event().wait()
+    return {"network": network.name, "took": 0.0, "threads": torch.get_num_threads()}
+
+
+def test_a_process_that_dies_or_hangs_costs_its_own_row_only() -> None:
+    names = ["vgg11", "squeezenet1_0", "squeezenet1_1", "vgg13", "vgg16"]
+    rows = {row["network"]: row for row in rows_of(names, 2, timeout=10.0, measure=measure_or_die)}
+    assert sorted(rows) == sorted(names)
+    assert {rows[name]["threads"] for name in ("vgg11", "vgg13", "vgg16")} == {1}
+    assert wrong(rows["squeezenet1_0"]) == [f"its process ended with code {-signal.SIGABRT}"]
+    assert wrong(rows["squeezenet1_1"]) == ["it was not done after 10 s"]
+    assert {"kind", "inputs", "took"} <= rows["squeezenet1_1"].keys()
+
+
+def test_rows_come_side_by_side_as_from_one_process(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("ROWS", "PEER", "README"):
+        monkeypatch.setattr(page, name, tmp_path / name)
+    names = ["layer scale", "group norm"]
+    monkeypatch.setattr("sys.argv", ["support", *names, "--processes", "2"])
+    assert command.main() == 0
+    rows = {row["network"]: row for row in page.read(page.ROWS)}
+    assert list(rows) == [name for name in NETWORKS if name in names]
+    for name in names:
+        changing = ("seconds", "making", "took", "date", "where", "sources")
+        alone = {key: value for key, value in measure(NETWORKS[name]).items() if key not in changing}
+        assert {key: value for key, value in rows[name].items() if key not in changing} == json.loads(
+            json.dumps(alone)
+        )
+    capsys.readouterr()
+    assert command.main() == 0  # nothing is left to measure
+    assert capsys.readouterr().out.startswith("2 rows, 0 wrong")
+
+
+def test_no_processes_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["support", "--processes", "0"])
+    with pytest.raises(SystemExit) as stopped:
+        command.main()
+    assert stopped.value.code == 2
+    assert "--processes must be at least 1" in capsys.readouterr().err

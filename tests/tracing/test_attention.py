@@ -54,8 +54,8 @@ class Fused(Unfused):
 class Biased(Unfused):
     """With a learned bias for every head, from a table."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, num_heads: int = 4) -> None:
+        super().__init__(num_heads=num_heads)
         self.table = nn.Parameter(torch.zeros(9, self.num_heads))
         places = torch.arange(SHAPE[0])
         self.register_buffer("index", places[:, None] - places[None] + SHAPE[0] - 1)
@@ -261,3 +261,97 @@ def test_heads_whose_weights_are_read_stay() -> None:
     made = survey(partial(Transformer, Read), SHAPE)
     assert not [group for group in made.groups if group.units == 4]
     assert "its attention weights are read" in {frozen.why for frozen in made.frozen}
+
+
+class OnMaps(Fused):
+    """Over the positions of a map, whose shape the joined heads take again."""
+
+    def joined(self, x: Tensor) -> Tensor:
+        return self.proj(x.transpose(1, 2).reshape(x.shape[0], 1, x.shape[2], -1)).flatten(1, 2)
+
+
+class HeadsFirst(Fused):
+    """Queries, keys and values lie side by side within each head, as in MaxViT."""
+
+    def heads(self, x: Tensor) -> tuple[Tensor, ...]:
+        b, n, _ = x.shape
+        return self.qkv(x).view(b, n, self.num_heads, 3 * self.head_dim).transpose(1, 2).chunk(3, dim=3)
+
+
+FEW: dict[str, tuple[Callable[..., nn.Module], int]] = {
+    "two": (partial(Unfused, num_heads=2), 2),
+    "three": (partial(Unfused, num_heads=3), 3),  # as many as queries, keys and values
+    "three of three": (partial(Unfused, num_heads=3, head_dim=3), 3),
+    "two fused": (partial(Fused, num_heads=2), 2),
+    "three fused": (partial(Fused, num_heads=3), 3),
+    "two on maps": (partial(OnMaps, num_heads=2), 2),
+    "two heads first": (partial(HeadsFirst, num_heads=2), 2),
+    "two biased": (partial(Biased, num_heads=2), 2),
+    "four separate": (Separate, 4),
+    "two of torch": (partial(OfTorch, num_heads=2), 2),
+}
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_a_point_with_a_single_head_is_no_reason_to_hold_heads(name: str) -> None:
+    attention, heads = FEW[name]
+    factory = partial(Transformer, attention)
+    for seed in range(3):  # one of the random points has a single head somewhere
+        made = survey(factory, SHAPE, seed)
+        assert [frozen.why for frozen in made.frozen] == ["the network's output"]
+        assert sorted(group.units for group in made.groups) == [heads, heads, 24, 32, 32]
+    oracle = Oracle(factory, made, batch_of([SHAPE], 4))
+    kept = {group.name: range(1 if group.units == heads else group.units // 2) for group in made.groups}
+    difference = oracle.difference(point(made, {name: sorted(units) for name, units in kept.items()}))
+    assert difference.eval <= 1e-9
+    assert difference.train <= 1e-9
+
+
+class Table(nn.Module):
+    """A bias that its module views by an attribute, and that another module asks for without calling it."""
+
+    def __init__(self, num_heads: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(9, num_heads))
+        places = torch.arange(SHAPE[0])
+        index = places[:, None] - places[None] + SHAPE[0] - 1
+        self.register_buffer("index", index.view(-1), persistent=False)
+        self.bias_shape = (SHAPE[0], SHAPE[0], num_heads)
+
+    def bias(self) -> Tensor:
+        return self.table[self.index].view(self.bias_shape).permute(2, 0, 1)
+
+
+class Tabled(Unfused):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = Table(self.num_heads)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.heads(x)
+        return self.joined(F.scaled_dot_product_attention(q, k, v, self.table.bias()))
+
+
+class Scaled(Unfused):
+    """Its result scaled by a parameter that is viewed by an attribute; another one holds as many by chance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift_size, self.shape = (self.num_heads, 0), (1, 24)
+        self.gain = nn.Parameter(torch.ones(24))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.roll(super().forward(x), self.shift_size, (1, 0)) * self.gain.view(self.shape)
+
+
+@pytest.mark.parametrize("attention", [Tabled, Scaled])
+def test_an_attribute_that_views_a_parameter_follows_it(attention: Callable[[], nn.Module]) -> None:
+    factory = partial(Transformer, attention)
+    made = survey(factory, SHAPE)
+    assert [frozen.why for frozen in made.frozen] == ["the network's output"]
+    assert sorted(group.units for group in made.groups) == [4, 4, 24, 32, 32]
+    oracle = Oracle(factory, made, batch_of([SHAPE], 4))
+    for seed in range(2):
+        difference = oracle.difference(point(made, random_kept(made, random.Random(seed))))
+        assert difference.eval <= 1e-9
+        assert difference.train <= 1e-9

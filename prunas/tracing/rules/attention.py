@@ -70,7 +70,10 @@ def attend(state: PassState, node: fx.Node, value: Tensor) -> Labels:
     if isinstance(mask, fx.Node):
         _meet(state, node, mask, query)
     _count(state, node, query)
-    return _labels(np.broadcast_arrays(query, values)[0])
+    heads = np.broadcast_arrays(query, values)[0]
+    if heads.size == 1:  # it does not show where it lies: all channels of the only head are its own
+        return Channels(value.ndim - 1, np.repeat(heads.ravel(), value.shape[-1]))
+    return _labels(heads)
 
 
 def _meet(state: PassState, node: fx.Node, mask: fx.Node, heads: Grid) -> None:
@@ -109,11 +112,11 @@ def _pair(state: PassState, node: fx.Node, first: Grid, second: Grid) -> None:
 
 
 def _labels(heads: Grid) -> Labels:
-    """A grid as labels; none if it has a single one, which does not show where it lies."""
+    """A grid as labels; a single head, which does not show where it lies, before the matrices."""
     axes = [axis for axis, extent in enumerate(heads.shape) if extent > 1]
     if len(axes) > 1:
         return Spread(torch.as_tensor(np.ascontiguousarray(heads)))
-    return Channels(axes[0], heads.ravel()) if axes else None
+    return Channels(axes[0] if axes else heads.ndim - 3, heads.ravel())
 
 
 def _count(state: PassState, node: fx.Node, heads: Grid) -> None:

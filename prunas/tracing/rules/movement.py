@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from prunas.tracing.labels import Bare, Channels, Labels, Refused, Spread, axes_of, vectors
 from prunas.tracing.ledger import Vector
@@ -49,8 +50,19 @@ def move(state: PassState, node: fx.Node, value: Any) -> Labels:
     if name == "getattr":
         return _moved(state, node, "transpose", lambda tensor: getattr(tensor, rest[0]))
     if name == "getitem":
-        return _moved(state, node, name, lambda tensor: tensor[rest[0]])
+        index = _looked_up(rest[0], labels)
+        return _moved(state, node, name, lambda tensor: tensor[index])
     return _moved(state, node, name, lambda tensor: getattr(tensor, name)(*rest, **options))
+
+
+def _looked_up(index: Any, labels: Labels) -> Any:
+    """An index whose values are not known: any row of a table will do where its channels lie behind the rows."""
+    if isinstance(index, Tensor) and index.is_meta and not index.dtype.is_floating_point:
+        if index.dtype is not torch.bool and 0 not in axes_of(labels):
+            return torch.zeros(index.shape, dtype=torch.int64)
+    elif not any(isinstance(part, Tensor) and part.is_meta for part in pytree.tree_leaves(index)):
+        return index
+    raise Refused("getitem takes channels by computed positions")
 
 
 def flatten(state: PassState, node: fx.Node, value: Tensor, path: str) -> Labels:

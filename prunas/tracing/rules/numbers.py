@@ -15,12 +15,12 @@ from torch import fx
 from prunas.tracing.ledger import Vector
 from prunas.tracing.state import PassState
 
-__all__ = ["follow", "follow_all", "has_heads", "heads_axis"]
+__all__ = ["follow", "follow_all", "has_heads", "heads_axis", "holding"]
 
 HEADS = re.compile(r"heads?$|heads?_|^h$|nhead")
 NO_HEADS = re.compile(r"dim|size|width|channel|hidden|scale")
 NO_WIDTH = re.compile(
-    r"image|img|patch|window|kernel|seq|stride|grid|depth|layers|length|class|groups|padding|dilation|max_|scale|^_"
+    r"image|img|patch|window|shift|kernel|seq|stride|grid|depth|layers|length|class|groups|padding|dilation|max_|scale|^_"
 )
 
 
@@ -30,15 +30,19 @@ def _around(node: fx.Node) -> tuple[str, ...]:
     return (*reversed(stack), "")
 
 
-def _attributes(state: PassState, node: fx.Node, size: Any, heads: bool) -> Iterator[tuple[str, str]]:
+def _attributes(
+    state: PassState, node: fx.Node, size: Any, heads: bool, owners: Sequence[str] = ()
+) -> Iterator[tuple[str, str]]:
     """Attributes of the module that a node belongs to, or else of the nearest around it, that hold `size`.
+
+    Those of `owners` come before them.
 
     Yields:
         The module's path and the attribute's name; of a list, with its place, as in `splits[1]`.
     """
     if not isinstance(size, int) or size < 2:
         return
-    for path in _around(node):
+    for path in (*owners, *_around(node)):
         module = state.modules.get(path)
         met = False
         for name, value in vars(module).items() if module is not None else ():
@@ -77,6 +81,12 @@ def follow(state: PassState, node: fx.Node, size: Any, labels: Vector, heads: bo
     for path, name in named:
         state.ledger.follow((path, f"attribute {name}"), labels, node.name)
     return bool(named)
+
+
+def holding(state: PassState, node: fx.Node, size: Any, tensor: str) -> list[tuple[str, str]]:
+    """The attributes that hold the number by which a parameter or buffer is viewed, as path and name."""
+    owner = tensor.rpartition(".")[0]
+    return [place for heads in (True, False) for place in _attributes(state, node, size, heads, (owner,))]
 
 
 def follow_all(state: PassState, node: fx.Node, sizes: Sequence[Any], parts: Sequence[Vector]) -> bool:

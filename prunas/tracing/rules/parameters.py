@@ -1,6 +1,6 @@
 """Rules of parameters and buffers that `forward` reads besides calling their module."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -16,6 +16,7 @@ from prunas.tracing.operations import (
     NORMS,
     POINTWISE,
     POOLING,
+    RESHAPING,
     TRANSPOSED,
     VIEWS,
     functional,
@@ -23,6 +24,7 @@ from prunas.tracing.operations import (
     operation,
     where,
 )
+from prunas.tracing.rules import numbers
 from prunas.tracing.state import PassState
 
 __all__ = ["follow", "hold_reduced", "meet", "read"]
@@ -81,9 +83,12 @@ def follow(state: PassState, node: fx.Node, name: str, value: Any) -> Bare | Non
             """The axis of a parameter that lies along an axis of the result."""
             return next((axes[i] for i, where_to in enumerate(landed) if where_to == axis), None)
 
-        return Bare(
-            {n: tuple(origin(axes, axis) for axis in range(value.ndim)) for n, axes in before.axes.items()}
-        )
+        after = {
+            n: tuple(origin(axes, axis) for axis in range(value.ndim)) for n, axes in before.axes.items()
+        }
+        if name in RESHAPING:
+            _note_sizes(state, node, after)
+        return Bare(after)
     if name in POOLING:  # positions are resampled, the axes before them stay
         resampled = state.labels[state.source(node)]
         return _kept(resampled, range(2)) if isinstance(resampled, Bare) and has_batch(name, value) else None
@@ -105,6 +110,17 @@ def follow(state: PassState, node: fx.Node, name: str, value: Any) -> Bare | Non
     free = {axis for axis in range(value.ndim) if axis - value.ndim not in extents}
     aligned = [_aligned(state.labels[n], value.ndim - state.values[n].ndim) for n in operands]
     return _merged([_kept(bare, free) for bare in aligned])
+
+
+def _note_sizes(state: PassState, node: fx.Node, after: Mapping[str, tuple[int | None, ...]]) -> None:
+    """Notes the attributes by which a view is given the extents of parameters, such as `self.shape`."""
+    sizes = node.args[1] if len(node.args) == 2 else node.args[1:]
+    if not isinstance(sizes, list | tuple):
+        return
+    for tensor, axes in after.items():
+        for size, own in zip(sizes, axes, strict=False):
+            if own is not None:
+                state.viewed.setdefault((tensor, own), []).extend(numbers.holding(state, node, size, tensor))
 
 
 def _aligned(labels: Labels, padding: int) -> Labels:
@@ -168,7 +184,7 @@ def meet(state: PassState, node: fx.Node, bare: Bare, axis: int, channels: Vecto
     Raises:
         Refused: No parameter lies along it as a whole.
     """
-    met = {name: axes[axis] for name, axes in bare.axes.items() if axes[axis] is not None}
+    met = {name: own for name, axes in bare.axes.items() if (own := axes[axis]) is not None}
     if not met:
         raise Refused("they meet a tensor of fixed size")
     state.met.update((node, name) for name in met)
@@ -176,6 +192,8 @@ def meet(state: PassState, node: fx.Node, bare: Bare, axis: int, channels: Vecto
         if own == 0 and name in state.indexed:
             state.ledger.keep_whole(name, f"its rows are looked up in {name}", where(node))
         state.ledger.occur((name, str(own)), channels, node.name)
+        for path, attribute in state.viewed.get((name, own), ()):
+            state.ledger.follow((path, f"attribute {attribute}"), channels, node.name)
         if any(owner == name and side != str(own) for owner, side in state.ledger.axes):
             state.ledger.keep_whole(name, "its channels lie along two axes", where(node))
 

@@ -1,0 +1,80 @@
+"""What common layers and functions return on the meta device without being run: torch's own way is slow there."""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from prunas.graphs.layers import SELECTING
+from prunas.tracing.operations import BINARY, POINTWISE_MODULES, SHAPE_KEEPING
+
+__all__ = ["alike", "result_of", "result_of_function"]
+
+
+INTO_FIRST = frozenset({"iadd", "isub", "imul", "itruediv"})
+"""Operators that write into their first operand."""
+
+
+def result_of(module: nn.Module, *args: Any, **kwargs: Any) -> Tensor | None:
+    """A tensor that looks like what a common layer returns; None where torch must be asked.
+
+    Raises:
+        ValueError: The layer does not accept such an input.
+    """
+    if len(args) != 1 or not isinstance(args[0], Tensor) or kwargs:
+        return None
+    given: Tensor = args[0]
+    if isinstance(module, POINTWISE_MODULES):
+        return given
+    if isinstance(module, tuple(SELECTING.values())):
+        if isinstance(module, _BatchNorm):
+            return given.new_empty((given.shape[0], module.num_features, *given.shape[2:]))
+        return None
+    expected, axis = 0, -1
+    if isinstance(module, _BatchNorm):
+        module._check_input_dim(given)  # type: ignore[no-untyped-call]
+        expected, axis, what = module.num_features, 1, "norm of {} channels"
+    elif isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1:
+        (expected,), what = module.normalized_shape, "norm of {} channels"
+    elif isinstance(module, nn.Linear):
+        expected, what = module.in_features, "linear layer of {} inputs"
+    else:
+        return None
+    if given.shape[axis] != expected:
+        raise ValueError(f"a {what.format(expected)} was given {given.shape[axis]}")
+    return (
+        given.new_empty((*given.shape[:-1], module.out_features)) if isinstance(module, nn.Linear) else given
+    )
+
+
+def alike(first: Any, second: Any) -> bool:
+    """Whether the element-wise result of two operands certainly looks like the first one."""
+    if not isinstance(first, Tensor):
+        return False
+    if isinstance(second, Tensor):
+        return first.shape == second.shape and first.dtype == second.dtype
+    return first.is_floating_point() and isinstance(second, int | float)
+
+
+def result_of_function(name: str, args: Any, kwargs: Any) -> Tensor | None:
+    """A new tensor that looks like what an element-wise function returns; None where torch must be asked.
+
+    Args:
+        name: How the function is called; one with `_` behind it writes into its operand.
+        args: By position.
+        kwargs: By name.
+    """
+    if (
+        kwargs
+        or name in INTO_FIRST
+        or not args
+        or not isinstance(args[0], Tensor)
+        or not args[0].is_contiguous()
+    ):
+        return None
+    first: Tensor = args[0]
+    others = args[1:]
+    of_one = name in SHAPE_KEEPING and not any(other is True or isinstance(other, Tensor) for other in others)
+    if (of_one and first.is_floating_point()) or (name in BINARY and len(others) == 1 and alike(*args)):
+        return first.new_empty(first.shape)
+    return None
