@@ -1,17 +1,19 @@
 """The page of this folder, from its results."""
 
 import json
-from collections.abc import Iterable, Sequence
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
 from benchmarks.support.row import Row, wrong
 from prunas.files import write_atomic
 
-__all__ = ["KINDS", "PEER", "README", "ROWS", "page", "read", "write"]
+__all__ = ["FAULTS", "KINDS", "PEER", "README", "ROWS", "page", "read", "write"]
 
 HERE = Path(__file__).parent
 ROWS, PEER, README = HERE / "support.jsonl", HERE / "torch_pruning.jsonl", HERE / "README.md"
+FAULTS = HERE / "faults.toml"
 
 KINDS = {
     "torchvision": "torchvision's classification models",
@@ -116,18 +118,34 @@ def page(rows: Sequence[Row], peer: Sequence[Row]) -> str:
 
 def _verdict(rows: Sequence[Row]) -> str:
     refused = sum("refused" in row for row in rows)
-    faulty = [f"{row['network']} ({'; '.join(faults)})" for row in rows if (faults := wrong(row))]
     shares = [row["varying"]["params"] for row in rows if "varying" in row]
     varies = (
         f"Of the parameters of {len(shares)} of them, {median(shares):.3f} can vary (median). "
         if shares
         else ""
     )
-    old = len(rows) - sum("varying" in row for row in rows)
+    old = sum(not {"varying", "refused", "error"} & row.keys() for row in rows)
     if old:
         varies += f"{old} rows are of an earlier survey, which held more: they say nothing under *varies*. "
-    judged = f"**{len(faulty)} wrong:** {', '.join(faulty)}." if faulty else "**None is wrong.**"
-    return f"{len(rows)} networks, of which {refused} are refused by name. {judged} {varies}{_measured(rows)}"
+    faulty = {row["network"]: faults for row in rows if (faults := wrong(row))}
+    judged = f"**{len(faulty)} are wrong**, below" if faulty else "**none is wrong**"
+    exact = len(rows) - refused - len(faulty)
+    return (
+        f"{len(rows)} networks: what is built of {exact} is right in function and in cost, "
+        f"{refused} are refused by name, {judged}. {varies}{_measured(rows)}\n{_causes(faulty)}"
+    )
+
+
+def _causes(faulty: Mapping[str, Sequence[str]]) -> str:
+    """Which rows are wrong, by cause where it is known."""
+    left, lines = dict(faulty), []
+    for cause in tomllib.loads(FAULTS.read_text(encoding="utf-8"))["faults"]:
+        names = [name for name in cause["networks"] if left.pop(name, None)]
+        if names:
+            whose = "a fault of prunas" if cause["where"] == "prunas" else "a fault of the measurement"
+            lines.append(f"- {len(names)}, {whose}: {cause['says']} ({', '.join(names)}).\n")
+    lines += [f"- {name}: {'; '.join(faults)}.\n" for name, faults in left.items()]
+    return "".join(["\n", *lines]) if lines else ""
 
 
 def _measured(rows: Iterable[Row]) -> str:
