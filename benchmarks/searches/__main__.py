@@ -100,7 +100,7 @@ def answers(records: Sequence[Record], asked: Mapping[str, Any]) -> str:
             + ", ".join(f"{word} {verdicts[word]}" for word in ("holds", "fails", "undecided"))
             + ".",
             "",
-            "| who | against | asked | difference | 95 % interval | p | |",
+            "| who | against | asked | difference | 95 % interval | p | verdict |",
             "| :-- | :-- | :-- | --: | :-- | --: | :-- |",
         ]
         for difference, verdict, p in rows:
@@ -121,7 +121,7 @@ def methods(records: Sequence[Record], controls: Mapping[str, str]) -> str:
         controls: The control of each method.
     """
     lines = [
-        "| method | one search | MACs | asked | beside even shapes | beside its control | |",
+        "| method | one search | MACs | asked | beside even shapes | beside its control | control |",
         "| :-- | --: | --: | --: | :-- | :-- | :-- |",
     ]
     for record in records:
