@@ -17,13 +17,13 @@ from benchmarks.court.cases import (
     shapes_of,
 )
 from benchmarks.court.results import HERE, load_results, mean_score, verdicts
+from benchmarks.pages import between_marks
 from benchmarks.reproduce.claims import Verdict
 from prunas.statistics.text import Table, as_markdown, count, duration, interval_text
 
-__all__ = ["BEGIN", "END", "README", "counted", "page", "summary", "tried"]
+__all__ = ["README", "counted", "page", "summary", "tried"]
 
 README = HERE / "README.md"
-BEGIN, END = "<!-- court -->\n", "<!-- end -->\n"
 ALIKE = 0.05
 """How far the MACs of the uniform shape of the same parameters are off where a found one costs as it does."""
 
@@ -36,7 +36,6 @@ SIDES = {
 
 def page(text: str) -> str:
     """The page with its tables made anew."""
-    head, _, rest = text.partition(BEGIN)
     parts = [
         "## What the claims say\n",
         *(tried(name) for name in protocols()),
@@ -44,7 +43,7 @@ def page(text: str) -> str:
         summary(costs := counted()),
         as_markdown(costs),
     ]
-    return head + BEGIN + "\n" + "\n".join(parts) + "\n" + END + rest.partition(END)[2]
+    return between_marks(text, "\n".join(parts) + "\n")
 
 
 def tried(name: str) -> str:

@@ -8,16 +8,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pages import between_marks
+from benchmarks.reproduce.progress import value_text
+from prunas.costs.target import Target
 from prunas.results.record import Record
 from prunas.statistics.claims import chances
 from prunas.statistics.inference import LEVEL, holm
-from prunas.statistics.summary import Difference, comparisons, cost_table, table
-from prunas.statistics.text import count, duration, interval_text
+from prunas.statistics.summary import Difference, Summary, comparisons, cost_table, table
+from prunas.statistics.text import Table, as_markdown, count, duration, interval_text
 
 HERE = Path(__file__).parent
 RESULTS, PAGE, QUESTIONS = HERE / "results.json", HERE / "README.md", HERE / "questions.toml"
 METHODS = HERE.parents[1] / "docs/choose/proposer.md"
-BEGIN, END = "<!-- table -->\n", "<!-- end -->\n"
 EVENLY = ("uniform", "uniform-depth")
 
 
@@ -64,28 +66,22 @@ def judged(
     return said
 
 
-def accuracies(record: Record) -> str:
+def accuracies(record: Record) -> Table:
     """Test accuracy of every proposer at every target, and what one search costs."""
     targets = sorted({row.asked for row in record.rows}, key=lambda target: -target.value)
-    lines = table(record.rows, record.score)
     costs = {line.proposer: line for line in cost_table(record.costs)}
-    named = [f"{target.label} of {target.metric}" for target in targets]
-    text = [
-        "| proposer | " + " | ".join(f"{name}: test %" for name in named) + " | jobs | MACs | time |",
-        "| :-- |" + " --: |" * (len(targets) + 3),
-    ]
-    first = {line.proposer: line.score.mean for line in lines if line.asked == targets[0] and line.score}
-    for name in sorted(first, key=lambda name: -first[name]):
-        cells = []
-        for target in targets:
-            (line,) = (each for each in lines if (each.proposer, each.asked) == (name, target))
-            assert line.score is not None
-            spread = "" if line.score.std is None else f" ± {line.score.std:.2f}"
-            cells.append(f"{line.score.mean:.2f}{spread}")
+    scores: dict[str, dict[Target, Summary]] = {}
+    for line in table(record.rows, record.score):
+        assert line.score is not None
+        scores.setdefault(line.proposer, {})[line.asked] = line.score
+    rows = []
+    for name in sorted(scores, key=lambda name: -scores[name][targets[0]].mean):
         cost = costs[name]
-        cells += [f"{cost.trainings:.0f}", count(cost.macs), duration(cost.seconds)]
-        text.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(text) + "\n"
+        price = f"{cost.trainings:.0f}", count(cost.macs), duration(cost.seconds)
+        rows.append((name, *(value_text(scores[name][target]) for target in targets), *price))
+    named = [f"{target.label} of {target.metric}: test %" for target in targets]
+    columns = ("proposer", *named, "jobs", "MACs", "time")
+    return Table(columns=columns, align="l" + "r" * (len(columns) - 1), rows=tuple(rows))
 
 
 def answers(records: Sequence[Record], asked: Mapping[str, Any]) -> str:
@@ -95,58 +91,53 @@ def answers(records: Sequence[Record], asked: Mapping[str, Any]) -> str:
     for question in asked["questions"]:
         rows = [(d, verdict, p) for name, d, verdict, p in said if name == question["id"]]
         verdicts = Counter(verdict for _, verdict, _ in rows)
-        parts += [
-            f"**{question['says']}** {len(rows)} comparisons: "
-            + ", ".join(f"{word} {verdicts[word]}" for word in ("holds", "fails", "undecided"))
-            + ".",
-            "",
-            "| who | against | asked | difference | 95 % interval | p | verdict |",
-            "| :-- | :-- | :-- | --: | :-- | --: | :-- |",
-        ]
-        for difference, verdict, p in rows:
-            parts.append(
-                f"| {difference.proposer} | {difference.against} | {difference.asked.label} "
-                f"| {difference.summary.mean:+.2f} | {interval_text(difference.summary, '+')} "
-                f"| {'-' if p is None else f'{p:.2f}'} | {verdict} |"
-            )
-        parts.append("")
+        counts = ", ".join(f"{word} {verdicts[word]}" for word in ("holds", "fails", "undecided"))
+        compared = Table(
+            columns=("who", "against", "asked", "difference", "95 % interval", "p", "verdict"),
+            align="lllrlrl",
+            rows=tuple(
+                (
+                    *(difference.proposer, difference.against, difference.asked.label),
+                    *(f"{difference.summary.mean:+.2f}", interval_text(difference.summary, "+")),
+                    *("-" if p is None else f"{p:.2f}", verdict),
+                )
+                for difference, verdict, p in rows
+            ),
+        )
+        parts.append(f"**{question['says']}** {len(rows)} comparisons: {counts}.\n\n{as_markdown(compared)}")
     return "\n".join(parts)
 
 
-def methods(records: Sequence[Record], controls: Mapping[str, str]) -> str:
+def methods(records: Sequence[Record], controls: Mapping[str, str]) -> Table:
     """What a search of each method costs, and what it found beside even shapes and beside its control.
 
     Args:
         records: The searches.
         controls: The control of each method.
     """
-    lines = [
-        "| method | one search | MACs | asked | beside even shapes | beside its control | control |",
-        "| :-- | --: | --: | --: | :-- | :-- | :-- |",
-    ]
+    rows = []
     for record in records:
         costs = {line.proposer: line for line in cost_table(record.costs)}
         for method in (method for method in controls if method in costs):
             evenly = {d.asked: d for d in comparisons(record.rows, [method], EVENLY, score=record.score)}
             beside = comparisons(record.rows, [method], [controls[method]], score=record.score)
-            cells = f"{method} | {duration(costs[method].seconds)} | {count(costs[method].macs)}"
+            price = method, duration(costs[method].seconds), count(costs[method].macs)
             for difference in beside:
-                lines.append(
-                    f"| {cells} | {difference.asked.label} | {_gain(evenly[difference.asked])} "
-                    f"| {_gain(difference)} | {controls[method]} |"
-                )
-                cells = "| |"
-    return "\n".join(lines) + "\n"
+                gains = _gain(evenly[difference.asked]), _gain(difference)
+                rows.append((*price, difference.asked.label, *gains, controls[method]))
+                price = "", "", ""
+    return Table(
+        columns=(
+            *("method", "one search", "MACs", "asked"),
+            *("beside even shapes", "beside its control", "control"),
+        ),
+        align="lrrrlll",
+        rows=tuple(rows),
+    )
 
 
 def _gain(difference: Difference) -> str:
     return f"{difference.summary.mean:+.2f} {interval_text(difference.summary, '+')}"
-
-
-def between(text: str, table: str) -> str:
-    """A page with the table between its marks made anew."""
-    head, _, rest = text.partition(BEGIN)
-    return head + BEGIN + "\n" + table + END + rest.partition(END)[2]
 
 
 def page(text: str, records: Sequence[Record], asked: Mapping[str, Any]) -> str:
@@ -157,8 +148,8 @@ def page(text: str, records: Sequence[Record], asked: Mapping[str, Any]) -> str:
         records: What the searches found.
         asked: The questions and their margin.
     """
-    tables = [f"`{record.space}`\n\n{accuracies(record)}" for record in records]
-    return between(text, "\n".join([*tables, answers(records, asked)]))
+    tables = [f"`{record.space}`\n\n{as_markdown(accuracies(record))}" for record in records]
+    return between_marks(text, "\n".join([*tables, answers(records, asked)]))
 
 
 def read() -> tuple[list[Record], dict[str, Any]]:
@@ -177,4 +168,4 @@ if __name__ == "__main__":
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     records, asked = read()
     PAGE.write_text(page(PAGE.read_text(), records, asked))
-    METHODS.write_text(between(METHODS.read_text(), methods(records, asked["controls"])))
+    METHODS.write_text(between_marks(METHODS.read_text(), as_markdown(methods(records, asked["controls"]))))

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pages import between_marks
+
 HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "results.json", HERE / "README.md"
-BEGIN, END = "<!-- table -->\n", "<!-- end -->\n"
 
 
 def gathered(folders: Sequence[str]) -> list[dict[str, Any]]:
@@ -71,8 +72,7 @@ def ways(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def page(text: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """The page with its tables made anew."""
-    head, _, rest = text.partition(BEGIN)
-    return head + BEGIN + "\n" + table(rows) + "\n" + ways(rows) + "\n" + END + rest.partition(END)[2]
+    return between_marks(text, table(rows) + "\n" + ways(rows) + "\n")
 
 
 if __name__ == "__main__":

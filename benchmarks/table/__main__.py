@@ -13,12 +13,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pages import between_marks
 from prunas.errors import InputError
 from prunas.files import read_json, write_json
 
 HERE = Path(__file__).parent
 PAGE, JUDGED = HERE / "README.md", HERE / "judged.json"
-BEGIN, END = "<!-- table -->\n", "<!-- end -->\n"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -96,8 +96,7 @@ def page(text: str, document: dict[str, Any]) -> str:
     """The page with its tables made anew."""
     from benchmarks.table.verdicts import markdown
 
-    head, _, rest = text.partition(BEGIN)
-    return head + BEGIN + "\n" + markdown(document) + "\n" + END + rest.partition(END)[2]
+    return between_marks(text, markdown(document) + "\n")
 
 
 def _function(name: str) -> Any:

@@ -1,15 +1,17 @@
 """The page of the searches, and the table of methods, say what their results say."""
 
-from benchmarks.searches.__main__ import METHODS, PAGE, between, judged, methods, page, read
+from benchmarks.pages import between_marks
+from benchmarks.searches.__main__ import METHODS, PAGE, judged, methods, page, read
 from prunas.statistics.summary import comparisons
+from prunas.statistics.text import as_markdown
 
 RECORDS, ASKED = read()
 
 
 def test_the_pages_are_made_of_the_results() -> None:
     assert page(PAGE.read_text(), RECORDS, ASKED) == PAGE.read_text()
-    table = methods(RECORDS, ASKED["controls"])
-    assert between(METHODS.read_text(), table) == METHODS.read_text()
+    table = as_markdown(methods(RECORDS, ASKED["controls"]))
+    assert between_marks(METHODS.read_text(), table) == METHODS.read_text()
 
 
 def test_no_search_beyond_pruning_is_known_to_find_more_than_its_evaluator_with_random_or_tpe() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from benchmarks.support.oracle import Point, masked
 from prunas.architecture import Architecture
@@ -14,6 +15,25 @@ from prunas.survey import Survey
 from prunas.tracing.survey import survey
 
 Factory = Callable[[], nn.Module]
+
+SHAPE = (3, 6, 6)
+"""Of what `Net` takes."""
+
+
+class Net(nn.Module):
+    """Three layers; torch.fx stops at `len`, the other ways of tracing do not. Tests replace the middle."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+        self.second, self.last = nn.Conv2d(8, 6, 1), nn.Conv2d(6, 4, 1)
+
+    def middle(self, x: Tensor) -> Tensor:
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert len(x) > 0
+        return self.last(self.second(self.middle(F.relu(self.norm(self.first(x))))))
 
 
 def check_points(factory: Factory, shape: tuple[int, ...], points: int = 3, maskable: bool = True) -> Survey:

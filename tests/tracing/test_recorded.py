@@ -13,25 +13,7 @@ from prunas.tracing import survey as surveying
 from prunas.tracing.example import Example
 from prunas.tracing.recorded import Unrecorded, record
 from prunas.tracing.survey import survey
-from tests.tracing.small import check_points
-
-SHAPE = (3, 6, 6)
-
-
-class Net(nn.Module):
-    """Three layers; torch.fx stops at `len`. Tests replace the middle."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
-        self.second, self.last = nn.Conv2d(8, 6, 1), nn.Conv2d(6, 4, 1)
-
-    def middle(self, x: Tensor) -> Tensor:
-        return x
-
-    def forward(self, x: Tensor) -> Tensor:
-        assert len(x) > 0
-        return self.last(self.second(self.middle(F.relu(self.norm(self.first(x))))))
+from tests.tracing.small import SHAPE, Net, check_points
 
 
 def with_middle(middle: Callable[[Tensor], Tensor]) -> Callable[[], nn.Module]:
