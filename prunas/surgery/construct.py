@@ -44,6 +44,8 @@ CONSTRUCTORS: Mapping[type[nn.Module], tuple[str, ...]] = {
     nn.GroupNorm: ("num_channels",),
     nn.PReLU: ("num_parameters",),
     nn.Embedding: ("embedding_dim",),
+    nn.RNNBase: ("input_size", "hidden_size", "proj_size"),
+    nn.RNNCellBase: ("input_size", "hidden_size"),
     ChannelPad: ("extra",),
 }
 """Layers that take channel counts, and the names of those arguments."""

@@ -40,6 +40,8 @@ LAYERS = (
     nn.PReLU,
     nn.Embedding,
     nn.MultiheadAttention,
+    nn.RNNBase,
+    nn.RNNCellBase,
 )
 
 
