@@ -82,6 +82,7 @@ FUNCTIONS: dict[str, FunctionRule] = {
     **dict.fromkeys(REDUCTION, reduction.reduce),
     **dict.fromkeys(("matmul", "bmm"), attention.product),
     "scaled_dot_product_attention": attention.attend,
+    "deform_conv2d": layers.deformable,
     "glu": reduction.gate,
     "pad": reduction.pad,
 }
