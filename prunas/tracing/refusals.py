@@ -8,7 +8,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils import parametrize
 
 from prunas.errors import InputError
-from prunas.surgery.construct import CONSTRUCTORS, Factory, construction_order
+from prunas.surgery.construct import CONSTRUCTORS, Factory, copied_layers
 from prunas.survey import Frozen
 from prunas.tracing.labels import altered
 from prunas.tracing.ledger import Ledger
@@ -23,7 +23,7 @@ NO_FACTORS = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
 
 
 def forbid_unmade(net: nn.Module, order: Sequence[str], factory: Factory, ledger: Ledger) -> None:
-    """Holds layers that the factory does not construct when it is called.
+    """Holds layers that the factory does not construct when it is called, nor copies from one that it constructs.
 
     Raises:
         InputError: The network, or part of it, is the same object at every call, so that others hold it too; or it
@@ -36,7 +36,9 @@ def forbid_unmade(net: nn.Module, order: Sequence[str], factory: Factory, ledger
     unmade = set(layers).difference(order)
     if unmade or not all(parameter.is_meta for parameter in net.parameters()):
         known = {id(module): path for path, module in net.named_modules()}
-        for module in on_meta(lambda: construction_order(factory))[0].modules():
+        again, copies = on_meta(lambda: copied_layers(factory))
+        unmade -= copies
+        for module in again.modules():
             if id(module) in known:
                 part = f" with {known[id(module)]!r} in it" if known[id(module)] else ""
                 raise InputError(
@@ -69,14 +71,18 @@ def forbid_shared(net: nn.Module, ledger: Ledger) -> None:
                 ledger.forbid(other, f"it shares its weight with {path}", other)
 
 
-def forbid_outside(net: nn.Module, part: str, ledger: Ledger) -> None:
-    """Holds the modules of a part that have another name, or share a parameter, outside it.
+def forbid_outside(net: nn.Module, part: str, reached: Sequence[str], ledger: Ledger) -> None:
+    """Holds the modules of a part that the rest calls, that have another name, or share a parameter, outside it.
 
     Args:
         net: The network.
         part: Module path of the part.
+        reached: Module paths inside the part that the rest calls.
         ledger: Of the part by itself.
     """
+    for path in reached:
+        name = path.removeprefix(f"{part}.")
+        ledger.forbid(name, "the network calls it outside the part too", name)
     inside: dict[int, str] = {}
     for path, module in net.get_submodule(part).named_modules():
         inside |= {id(module): path, **{id(p): path for p in module.parameters(recurse=False)}}

@@ -1,6 +1,6 @@
 """What common layers and functions return on the meta device without being run: torch's own way is slow there."""
 
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -36,14 +36,16 @@ def result_of(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         expected, axis, what = module.num_features, 1, "norm of {} channels"
     elif isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1:
         (expected,), what = module.normalized_shape, "norm of {} channels"
-    elif type(module) in (nn.LSTM, nn.GRU, nn.RNN):
-        return _result_of_recurrent(module, given)
+    elif type(module) in (nn.LSTM, nn.GRU, nn.RNN) and given.ndim in (2, 3):
+        expected, what = cast(nn.RNNBase, module).input_size, "recurrent layer of {} inputs"
     elif isinstance(module, nn.Linear):
         expected, what = module.in_features, "linear layer of {} inputs"
     else:
         return None
     if given.shape[axis] != expected:
         raise ValueError(f"a {what.format(expected)} was given {given.shape[axis]}")
+    if isinstance(module, nn.RNNBase):
+        return _result_of_recurrent(module, given)
     return (
         given.new_empty((*given.shape[:-1], module.out_features)) if isinstance(module, nn.Linear) else given
     )
@@ -51,10 +53,6 @@ def result_of(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
 
 def _result_of_recurrent(layer: Any, given: Tensor) -> Any:
     """What an LSTM, GRU or RNN returns; torch runs it step by step."""
-    if given.ndim not in (2, 3):
-        return None
-    if given.shape[-1] != layer.input_size:
-        raise ValueError(f"a recurrent layer of {layer.input_size} inputs was given {given.shape[-1]}")
     directions = 2 if layer.bidirectional else 1
     width = layer.proj_size or layer.hidden_size
     batch = [given.shape[0 if layer.batch_first else 1]] if given.ndim == 3 else []

@@ -28,7 +28,9 @@ class Deformed(nn.Module):
         bias: Whether it has a bias.
     """
 
-    def __init__(self, masked: bool = True, dropped: bool = False, groups: int = 1, bias: bool = True) -> None:
+    def __init__(
+        self, masked: bool = True, dropped: bool = False, groups: int = 1, bias: bool = True
+    ) -> None:
         super().__init__()
         self.first, self.masked, self.dropped = nn.Conv2d(3, 12, 3, padding=1), masked, dropped
         self.offset, self.mask = nn.Conv2d(12, 18, 3, padding=1), nn.Conv2d(12, 9, 3, padding=1)

@@ -30,9 +30,6 @@ def recurrent(state: PassState, node: fx.Node, value: Any, path: str) -> Labels:
     layer = cast(Any, state.modules[path])
     if type(layer) not in (*LAYERS, *CELLS):
         raise Refused(f"{type(layer).__name__} is not understood")
-    source = state.source(node)
-    if not isinstance(state.values[source], Tensor):
-        raise Refused("a packed sequence is not understood")
     ledger, directions = state.ledger, 1 + bool(getattr(layer, "bidirectional", False))
     projected = bool(getattr(layer, "proj_size", 0))
     output = value if isinstance(value, Tensor) else value[0]
@@ -45,7 +42,7 @@ def recurrent(state: PassState, node: fx.Node, value: Any, path: str) -> Labels:
         hidden = ledger.produce((path, "cells"), layer.hidden_size, 1, node.name)
         ledger.follow((path, "attribute proj_size"), single, node.name)
     ledger.follow((path, "attribute hidden_size"), hidden, node.name)
-    given = state.values[source]
+    given = state.values[state.source(node)]
     for name, tensor in layer.named_parameters(recurse=False):
         what, reads, place = cast(re.Match[str], TENSOR.fullmatch(name)).groups()
         rows = single if reads == "hr" else np.tile(hidden, len(tensor) // len(hidden))
@@ -77,30 +74,24 @@ def _follow_first(state: PassState, node: fx.Node, widths: Sequence[Vector]) -> 
     given = node.args[1] if len(node.args) > 1 else node.kwargs.get("hx")
     if given is None:
         return
-    if isinstance(given, fx.Node) and not isinstance(state.values[given], Tensor):
-        labels = state.labels[given]
-        if not isinstance(labels, list):
-            raise Refused("the first states of a recurrent layer cannot be followed")
-        for part, hidden in zip(labels, widths, strict=True):
-            if not isinstance(part, Channels):
-                raise Refused("the first states of a recurrent layer cannot be followed")
+    states: list[tuple[Labels, Tensor, fx.Node | None]]
+    if isinstance(given, fx.Node) and not isinstance(
+        state.values[given], Tensor
+    ):  # what another layer returned
+        labels, values = state.labels[given], state.values[given]
+        several = labels if isinstance(labels, list) else [None] * len(values)
+        states = [(part, tensor, None) for part, tensor in zip(several, values, strict=True)]
+    else:
+        nodes = [given] if isinstance(given, fx.Node) else cast(Sequence[fx.Node], given)
+        states = [(state.labels[n], state.values[n], n) for n in nodes]
+    for (part, tensor, made), hidden in zip(states, widths, strict=False):
+        if isinstance(part, Channels) and part.axis == tensor.ndim - 1:
             state.ledger.pair(part.labels, hidden, node.name)
-        return
-    operands = [given] if isinstance(given, fx.Node) else cast(Sequence[fx.Node], given)
-    for operand, hidden in zip(operands, widths, strict=False):
-        _follow_state(state, node, operand, hidden)
-
-
-def _follow_state(state: PassState, node: fx.Node, operand: fx.Node, hidden: Vector) -> None:
-    """See `_follow_first`; `operand` is one state."""
-    labels, tensor = state.labels[operand], state.values[operand]
-    if isinstance(labels, Channels) and labels.axis == tensor.ndim - 1:
-        state.ledger.pair(labels.labels, hidden, node.name)
-    elif isinstance(labels, Bare):
-        parameters.meet(state, node, labels, tensor.ndim - 1, hidden)
-    elif vectors(labels) or not _made_for(state, operand, hidden):
-        for vector in (hidden, *vectors(labels)):
-            state.ledger.freeze(vector, "its first state has a fixed size", where(node))
+        elif isinstance(part, Bare):
+            parameters.meet(state, node, part, tensor.ndim - 1, hidden)
+        elif part is not None or made is None or not _made_for(state, made, hidden):
+            for vector in (hidden, *vectors(part)):
+                state.ledger.freeze(vector, "its first state has a fixed size", where(node))
 
 
 def _made_for(state: PassState, operand: fx.Node, hidden: Vector) -> bool:

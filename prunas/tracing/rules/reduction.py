@@ -33,7 +33,9 @@ def reduce(state: PassState, node: fx.Node, value: Tensor) -> Channels | Spread 
     dims = node.args[position] if len(node.args) > position else node.kwargs.get("dim")
     listed = dims if isinstance(dims, list | tuple) else [dims]
     if isinstance(labels, Spread) and all(isinstance(dim, int) for dim in listed):
-        return _reduced(state, node, labels, [cast(int, dim) % state.values[source].ndim for dim in listed], value)
+        return _reduced(
+            state, node, labels, [cast(int, dim) % state.values[source].ndim for dim in listed], value
+        )
     if not isinstance(labels, Channels) or not all(isinstance(dim, int) for dim in listed):
         raise Refused(f"{operation(node)} runs over channels")
     ndim = state.values[source].ndim
