@@ -16,7 +16,7 @@ class SelectiveKernel(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.width, self.written, self.paths = 16, 12, 2
+        self.width, self.paths = 16, 2
         self.first = nn.Conv2d(3, 16, 1)
         self.kernels = nn.ModuleList(nn.Conv2d(8, 12, k, padding=k // 2) for k in (1, 3))
         self.reduce, self.select = nn.Conv2d(12, 6, 1), nn.Conv2d(6, 24, 1)
@@ -24,9 +24,10 @@ class SelectiveKernel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         parts = torch.split(F.relu(self.first(x)), self.width // self.paths, 1)
-        x = torch.stack([kernel(part) for kernel, part in zip(self.kernels, parts, strict=True)], 1)
+        x = torch.stack([kernel(parts[i]) for i, kernel in enumerate(self.kernels)], 1)
         weights = self.select(F.relu(self.reduce(x.sum(1).mean((2, 3), keepdim=True))))
-        weights = weights.view(len(x), self.paths, self.written, 1, 1).softmax(1)
+        b, c, h, w = weights.shape
+        weights = weights.view(b, self.paths, c // self.paths, h, w).softmax(1)
         return self.last((x * weights).sum(1))
 
 
