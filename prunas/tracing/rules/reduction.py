@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
-import torch
 from torch import Tensor, fx
 
 from prunas.tracing.labels import Channels, Labels, Refused, Spread, axes_of, vectors
@@ -68,8 +67,7 @@ def _reduced(
 def _paired(state: PassState, node: fx.Node, labels: Tensor, dim: int) -> Tensor:
     """The first labels along an axis, with which the others are paired."""
     first = labels.narrow(dim, 0, 1)
-    one, every = torch.broadcast_tensors(first, labels)
-    state.ledger.pair(one.numpy().ravel(), every.numpy().ravel(), node.name)
+    state.ledger.pair(first.expand_as(labels).numpy().ravel(), labels.numpy().ravel(), node.name)
     return first
 
 
