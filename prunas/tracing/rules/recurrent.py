@@ -30,7 +30,7 @@ def recurrent(state: PassState, node: fx.Node, value: Any, path: str) -> Labels:
     layer = cast(Any, state.modules[path])
     if type(layer) not in (*LAYERS, *CELLS):
         raise Refused(f"{type(layer).__name__} is not understood")
-    ledger, directions = state.ledger, 1 + bool(getattr(layer, "bidirectional", False))
+    ledger, directions = state.ledger, 2 if getattr(layer, "bidirectional", False) else 1
     projected = bool(getattr(layer, "proj_size", 0))
     output = value if isinstance(value, Tensor) else value[0]
     channels = state.enter_layer(node, path, output, -1)
