@@ -26,8 +26,9 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torchvision.models import VisionTransformer
 
 from benchmarks.support import page
+from benchmarks.support.modes import KeptNorms
 from benchmarks.support.networks import NETWORKS, Network
-from benchmarks.support.oracle import KeptNorms, batch_of, dense_network, quick, relative, tensors
+from benchmarks.support.oracle import batch_of, dense_network, quick, relative, tensors
 from benchmarks.support.row import TOLERANCE, Row, processor, sources, surveyed
 from prunas.errors import InputError
 from prunas.survey import Survey

@@ -68,7 +68,8 @@ def sources() -> str:
         for f in sorted((package / room).rglob("*.py"))
     ]
     files += [package / name for name in ("architecture.py", "survey.py")]
-    files += [here / name for name in ("families.py", "libraries.py", "networks.py", "oracle.py", "row.py")]
+    names = ("families.py", "libraries.py", "modes.py", "networks.py", "oracle.py", "row.py")
+    files += [here / name for name in names]
     versions = [importlib.metadata.version(name) for name in ("torch", "torchvision")]
     text = "".join([*versions, *(hashlib.sha256(f.read_bytes()).hexdigest() for f in files)])
     return hashlib.sha256(text.encode()).hexdigest()[:12]

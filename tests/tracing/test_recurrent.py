@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from benchmarks.support import oracle
 from benchmarks.support.oracle import Oracle, batch_of, counted, point, random_kept
 from prunas.architecture import Architecture
 from prunas.costs.counted import CostModel
@@ -22,12 +21,6 @@ from prunas.survey import Survey
 from prunas.tracing.survey import survey
 
 SHAPE = (5, 6)
-
-
-@pytest.fixture(autouse=True)
-def recurrent_layers_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hidden unit is masked by the columns that read it: those of the recurrent layers too."""
-    monkeypatch.setattr(oracle, "READERS", (*oracle.READERS, nn.RNNBase, nn.RNNCellBase))
 
 
 class Sequence(nn.Module):
