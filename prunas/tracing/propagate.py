@@ -25,7 +25,6 @@ from prunas.tracing.operations import (
     BINARY,
     CONVOLUTIONS,
     ELEMENTWISE_WEIGHTS,
-    FUNCTIONAL,
     PRODUCTS,
     SHAPE_KEEPING,
     SHAPELESS,
@@ -33,7 +32,7 @@ from prunas.tracing.operations import (
     operation,
 )
 from prunas.tracing.results import alike, result_of
-from prunas.tracing.rules import FUNCTIONS, counts, movement, parameters, rule_of
+from prunas.tracing.rules import FUNCTIONS, counts, layers, movement, parameters, rule_of
 from prunas.tracing.state import PassState
 from prunas.tracing.trace import given_to, to_meta
 from prunas.tracing.untouched import running
@@ -147,7 +146,7 @@ class LabelPass(PassState):
                 self.counts[node] = channels  # such as numel
             return None
         if path := functional(node, self.modules):
-            return self._label_module(node, path, value)
+            return layers.biased(self, node, path, self._label_module(node, path, value))
         rule = FUNCTIONS.get(name)
         if rule is None:
             raise self._not_understood(node, name)
@@ -233,7 +232,8 @@ class LabelPass(PassState):
         if name in BINARY and len(args) == 2 and not kwargs and alike(*args):
             return args[0]
         target = cast(Callable[..., Any], node.target)
-        if (path := functional(node, self.modules)) and args and isinstance(args[0], Tensor):
+        path = functional(node, self.modules)
+        if path and args and isinstance(args[0], Tensor):
             plain = not parametrize.is_parametrized(self.modules[path])
             if plain and (result := result_of(self.modules[path], args[0])) is not None:
                 return result
@@ -242,7 +242,7 @@ class LabelPass(PassState):
                 return target(*args, **kwargs)
         if (
             (name in FUNCTIONS and name not in PRODUCTS)
-            or name in FUNCTIONAL
+            or path
             or name == "getattr"
             or not is_tensor(args)
         ):

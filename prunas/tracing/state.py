@@ -35,6 +35,7 @@ class PassState:
         calls: The nodes that call each layer.
         met: Nodes in which a parameter or buffer meets channels one by one, with its name.
         indexed: Parameters and buffers whose rows are looked up by an index that is itself a tensor.
+        unsaved: Buffers met that the state dict does not hold.
         viewed: Attributes, as path and name, that give a view the extent of an axis of a parameter or buffer.
         values: Value of each node on the meta device.
         labels: Labels of each node.
@@ -62,6 +63,7 @@ class PassState:
         self.calls: dict[str, list[fx.Node]] = {}
         self.met: set[tuple[fx.Node, str]] = set()
         self.indexed: set[str] = set()
+        self.unsaved: set[str] = set()
         self.viewed: dict[tuple[str, int], list[tuple[str, str]]] = {}
         self.values: dict[fx.Node, Any] = {}
         self.labels: dict[fx.Node, Labels] = {}

@@ -20,7 +20,7 @@ from prunas.tracing.ledger import Ledger, Mismatch
 from prunas.tracing.operations import where
 from prunas.tracing.part import check_rest, in_whole, look_at_rest, part_of
 from prunas.tracing.propagate import LabelPass, label
-from prunas.tracing.refusals import forbid_outside, forbid_shared, forbid_unmade
+from prunas.tracing.refusals import forbid_outside, forbid_shared, forbid_unmade, hold_uneven
 from prunas.tracing.settle import settled
 from prunas.tracing.trace import (
     BATCH,
@@ -111,6 +111,7 @@ def _survey(
             "as in input = [{ x = [3, 32, 32] }, { y = [10] }]"
         ) from error
     trace, passes, ledger = _labelled(net, given.of(BATCH), ledger)
+    hold_uneven(factory, ledger, [*passes.values()])
     work = work_of_one_image(net, trace, passes[False])
     draft = partial(describe, net, order, inputs, ledger, passes=[*passes.values()], work=work)
     return settled(factory, ledger, trace, passes, draft, seed)

@@ -143,6 +143,9 @@ def stack(state: PassState, node: fx.Node, value: Tensor) -> Labels:
         raise Refused("what it stacks cannot be followed")
     new = cast(int, dim) % value.ndim
     before = [(state.labels[part], state.values[part]) for part in cast(Sequence[fx.Node], parts)]
+    if all(isinstance(labels, Spread) for labels, _ in before):  # such as the pairs in a head that are turned
+        spread = [(cast(Spread, labels).labels.unsqueeze(new), tensor.unsqueeze(new)) for labels, tensor in before]
+        return _side_by_side(spread, new)
     labelled = [labels for labels, _ in _met(state, node, before, None)]
     first = labelled[0]
     if not isinstance(first, Channels) or any(

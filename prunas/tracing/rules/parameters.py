@@ -3,10 +3,11 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from prunas.tracing.labels import Bare, Channels, Labels, Refused
+from prunas.tracing.labels import Bare, Channels, Joined, Labels, Refused
 from prunas.tracing.ledger import Vector
 from prunas.tracing.operations import (
     BINARY,
@@ -54,9 +55,9 @@ def read(state: PassState, node: fx.Node, value: Any) -> Bare | None:
     ):
         state.ledger.forbid(path, f"forward reads its {name} besides calling it", where(node))
     owner = state.modules.get(path, state.net)
-    if name not in owner._parameters and (
-        name not in owner._buffers or name in owner._non_persistent_buffers_set
-    ):
+    if name in owner._non_persistent_buffers_set:
+        state.unsaved.add(str(node.target))
+    elif name not in owner._parameters and name not in owner._buffers:
         state.ledger.keep_whole(str(node.target), f"{node.target} is not in the state dict", where(node))
     if not isinstance(value, Tensor):
         return None
@@ -95,9 +96,12 @@ def follow(state: PassState, node: fx.Node, name: str, value: Any) -> Bare | Non
     if name in CONCATENATION:
         dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", node.kwargs.get("axis", 0))
         beside = set(range(value.ndim)) - {int(cast(int, dim)) % value.ndim}
-        return _merged([_kept(state.labels[operand], beside) for operand in node.all_input_nodes])
+        return _joined(state, node, int(cast(int, dim)) % value.ndim, beside)
     if name not in BINARY | POINTWISE | COMPARISON:
         return None
+    if name in POINTWISE and len(node.all_input_nodes) == 1:
+        only = state.labels[node.all_input_nodes[0]]
+        return only if isinstance(only, Bare) else None
     operands = [n for n in node.all_input_nodes if isinstance(state.values[n], Tensor)]
     # Along the axes of a tensor that is none of the network's own, theirs are met by what never varies.
     extents = [
@@ -110,6 +114,20 @@ def follow(state: PassState, node: fx.Node, name: str, value: Any) -> Bare | Non
     free = {axis for axis in range(value.ndim) if axis - value.ndim not in extents}
     aligned = [_aligned(state.labels[n], value.ndim - state.values[n].ndim) for n in operands]
     return _merged([_kept(bare, free) for bare in aligned])
+
+
+def _joined(state: PassState, node: fx.Node, axis: int, beside: Collection[int]) -> Joined | None:
+    """Parameters that are joined along an axis; None if one of them lies in what comes of it in two ways."""
+    operands = node.args[0] if node.args else node.kwargs.get("tensors")
+    if not isinstance(operands, list | tuple) or not all(isinstance(part, fx.Node) for part in operands):
+        return None
+    parts = cast(Sequence[fx.Node], operands)
+    merged = _merged([_kept(state.labels[part], beside) for part in parts])
+    if merged is None:
+        return None
+    bare = [(labels if isinstance(labels := state.labels[part], Bare) else Bare({})) for part in parts]
+    extents = [int(state.values[part].shape[axis]) for part in parts]
+    return Joined(merged.axes, axis, tuple(zip(bare, extents, strict=True)))
 
 
 def _note_sizes(state: PassState, node: fx.Node, after: Mapping[str, tuple[int | None, ...]]) -> None:
@@ -184,6 +202,11 @@ def meet(state: PassState, node: fx.Node, bare: Bare, axis: int, channels: Vecto
     Raises:
         Refused: No parameter lies along it as a whole.
     """
+    if isinstance(bare, Joined) and bare.axis == axis:
+        ends = np.cumsum([extent for _, extent in bare.parts])
+        for (part, _), piece in zip(bare.parts, np.split(channels, ends[:-1]), strict=True):
+            meet(state, node, part, axis, piece)
+        return
     met = {name: own for name, axes in bare.axes.items() if (own := axes[axis]) is not None}
     if not met:
         raise Refused("they meet a tensor of fixed size")
@@ -208,9 +231,9 @@ def hold_reduced(state: PassState, node: fx.Node) -> None:
         bare = state.labels[before]
         if not isinstance(bare, Bare) or (name in BINARY | COMPARISON and isinstance(after, Channels)):
             continue
-        followed = after.axes if isinstance(after, Bare) else {}
+        followed = _within(after) if isinstance(after, Bare) else {}
         looked_up = name == "getitem" and isinstance(node.args[1], fx.Node) and node.args[0] is before
-        for tensor, axes in bare.axes.items():
+        for tensor, axes in _within(bare).items():
             if (node, tensor) in state.met:
                 continue
             if looked_up and (tensor, "0") not in state.ledger.axes:
@@ -219,3 +242,14 @@ def hold_reduced(state: PassState, node: fx.Node) -> None:
             for axis in axes:
                 if axis is not None and axis not in followed.get(tensor, ()):
                     state.ledger.keep_axis(tensor, axis, f"{name} reads {tensor} as a whole", where(node))
+
+
+def _within(bare: Bare) -> Mapping[str, tuple[int | None, ...]]:
+    """The axes of every parameter that lie in what is made of them, in whole or as one of its parts."""
+    if not isinstance(bare, Joined):
+        return bare.axes
+    rows = [*bare.axes.items(), *(item for part, _ in bare.parts for item in _within(part).items())]
+    within: dict[str, tuple[int | None, ...]] = {}
+    for name, axes in rows:
+        within[name] = (*within.get(name, ()), *axes)
+    return within

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 from torch import Tensor, fx
 
-from prunas.tracing.labels import Channels, Labels, Refused, axes_of, vectors
+from prunas.tracing.labels import Channels, Labels, Refused, Spread, axes_of, vectors
 from prunas.tracing.operations import STATISTICS, has_batch, operation
 from prunas.tracing.rules import elementwise
 from prunas.tracing.state import PassState
@@ -70,6 +70,11 @@ def normalize(state: PassState, node: fx.Node, value: Tensor) -> Labels:
     dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 1)
     if isinstance(labels, Channels) and isinstance(dim, int) and dim % value.ndim == labels.axis:
         state.ledger.mix(labels.labels)
+        return labels
+    if isinstance(labels, Spread) and isinstance(dim, int) and dim % value.ndim in axes_of(labels):
+        rows = labels.labels.movedim(dim, 0).flatten(1).numpy()
+        for row in rows[1:]:  # such as what is in a head, whose size stays
+            state.ledger.pair(rows[0], row, node.name)
         return labels
     return _beside(state, node, dim, value.ndim)
 
