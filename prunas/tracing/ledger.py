@@ -95,6 +95,7 @@ class Ledger:
         self._ties: list[tuple[Vector, Vector]] = []
         self._pairs: list[tuple[Vector, Vector]] = []
         self._frozen: list[tuple[Vector, str, str]] = []
+        self._supposed: list[tuple[Vector, Vector, str]] = []
         self._mixed: list[Vector] = []
         self._concatenated: list[Vector] = []
 
@@ -144,6 +145,25 @@ class Ledger:
     def pair(self, first: Vector, second: Vector, node: str) -> None:
         """Joins labels pair by pair: an operation takes the channels for granted in equal parts."""
         self._pairs.append((first, second))
+
+    def suppose(self, first: Vector, second: Vector, place: str) -> None:
+        """Notes labels that may have to be paired: whether they are shows when a network is narrowed without.
+
+        Args:
+            first: Labels.
+            second: As many.
+            place: The source line that will fail then, or one of the same file.
+        """
+        self._supposed.append((first, second, place.partition(":")[0]))
+
+    def adopt(self, place: str) -> bool:
+        """Pairs what was supposed in the file of a source line; whether there was anything."""
+        file = place.partition(":")[0]
+        self._pairs += [(first, second) for first, second, where in self._supposed if where == file]
+        rest = [supposed for supposed in self._supposed if supposed[2] != file]
+        adopted = len(rest) < len(self._supposed)
+        self._supposed = rest
+        return adopted
 
     def freeze(self, labels: Vector, why: str, place: str) -> None:
         """Holds channels fixed; the first reason given is the one reported."""

@@ -8,7 +8,7 @@ rule freezes the channels it meets, with its name and source line.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType
 from typing import Any, TypeVar, cast
 
 import torch
@@ -37,7 +37,7 @@ from prunas.tracing.state import PassState
 from prunas.tracing.trace import given_to, to_meta
 from prunas.tracing.untouched import running
 
-__all__ = ["LabelPass", "known", "label"]
+__all__ = ["LabelPass", "known", "label", "stops_short"]
 
 
 T = TypeVar("T")
@@ -267,6 +267,17 @@ class LabelPass(PassState):
 def known(name: str) -> bool:
     """Whether a function moves, reduces or maps elements, or reads its weights element by element."""
     return (name in FUNCTIONS and name not in PRODUCTS) or name in ELEMENTWISE_WEIGHTS
+
+
+def stops_short(graph: fx.Graph) -> bool:
+    """Whether a graph calls a function of somebody else's that is not understood, because torch.fx does not enter it."""
+    return any(
+        isinstance(node.target, FunctionType)
+        and node.target.__module__.partition(".")[0] != "torch"
+        and operation(node) not in FUNCTIONS
+        and node.all_input_nodes
+        for node in graph.nodes
+    )
 
 
 def _summands(layer: nn.Module) -> int:

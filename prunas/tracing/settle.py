@@ -126,11 +126,16 @@ class _Settling:
         draft: Survey,
         widths: Sequence[int],
     ) -> None:
-        """Freezes the channels where a point failed, or the groups that make it fail.
+        """Pairs the channels that were supposed to be where a point failed, or else freezes them.
+
+        If none are known there, the groups that make it fail are frozen.
 
         Raises:
             InputError: Nothing is left to freeze.
         """
+        if failed.made and self.ledger.adopt(failed.place.rpartition("(")[2]):
+            self.grouping = self.ledger.group()
+            return
         if failed.layer:
             self.ledger.forbid(failed.layer, failed.why, failed.layer)
         if failed.node is not None:

@@ -19,7 +19,7 @@ from prunas.tracing.labels import alike
 from prunas.tracing.ledger import Ledger, Mismatch
 from prunas.tracing.operations import where
 from prunas.tracing.part import check_rest, in_whole, look_at_rest, part_of
-from prunas.tracing.propagate import LabelPass, label
+from prunas.tracing.propagate import LabelPass, label, stops_short
 from prunas.tracing.refusals import forbid_outside, forbid_shared, forbid_unmade, hold_uneven
 from prunas.tracing.settle import settled
 from prunas.tracing.trace import (
@@ -39,6 +39,9 @@ from prunas.tracing.verify import named
 from prunas.tracing.work import work_of_one_image
 
 __all__ = ["survey"]
+
+WAYS = (traced, recorded, exported)
+"""The ways of tracing, in the order in which they are tried."""
 
 
 def survey(
@@ -161,10 +164,14 @@ def _labelled(
         with what the passes entered.
     """
     refused: list[Untraceable] = []
-    for trace in (traced, recorded, exported):
+    ways = [*WAYS]
+    for trace in ways:
         entered = copy.deepcopy(ledger)
         try:
             graphs = {training: trace_mode(trace, net, example, training, lines=True) for training in MODES}
+            if trace is traced and len(ways) == len(WAYS) and any(map(stops_short, graphs.values())):
+                ways.insert(2, traced)  # what stops torch.fx, the recorder may go into
+                continue
             if alike(graphs[True], graphs[False]):
                 del graphs[True]
             passes: dict[bool, LabelPass] = {}
@@ -177,7 +184,7 @@ def _labelled(
             refused.append(error)
             continue
         return trace, passes, entered
-    first, _, second = refused
+    first, *_, second = refused
     raise InputError(f"the network cannot be traced, not by torch.fx: {first}; nor by torch.export: {second}")
 
 

@@ -14,7 +14,15 @@ from torch.utils import _pytree as pytree
 
 from prunas.tracing.labels import Bare, Channels, Labels, Refused, Spread, axes_of, vectors
 from prunas.tracing.ledger import Vector
-from prunas.tracing.operations import PARTS, RESHAPING, TRANSPOSITIONS, operation, where
+from prunas.tracing.operations import (
+    PARTS,
+    RESHAPING,
+    TRANSPOSITIONS,
+    VIEWS,
+    functional,
+    operation,
+    where,
+)
 from prunas.tracing.rules import numbers, parameters
 from prunas.tracing.state import PassState
 
@@ -380,6 +388,7 @@ def _cut(state: PassState, node: fx.Node, name: str, after: Spread, sizes: Any) 
         rows = after.labels.movedim(heads, -1).flatten(0, -2).numpy()
         state.tile(rows.ravel(), len(rows), node)
         numbers.follow(state, node, sizes[heads], rows[0], heads=True)
+        _suppose_stream(state, node)
         return
     if isinstance(sizes, fx.Node):  # another tensor's shape
         shape = state.counts.get(sizes)
@@ -392,3 +401,17 @@ def _cut(state: PassState, node: fx.Node, name: str, after: Spread, sizes: Any) 
     else:
         why = f"{name} splits or reorders channels by position"
         state.ledger.freeze(after.labels.numpy().ravel(), why, where(node))
+
+
+def _suppose_stream(state: PassState, node: fx.Node) -> None:
+    """Supposes that a head goes with as many channels of the stream that queries are projected from.
+
+    So it is where `forward` divides the width of the stream by the number of heads, which a recording does not show.
+    """
+    labels, layer = vectors(state.labels[state.source(node)])[0], node
+    while operation(layer) in VIEWS | PARTS and not functional(layer, state.modules):
+        layer = state.source(layer)
+    path = str(layer.target) if layer.op == "call_module" else functional(layer, state.modules)
+    stream = state.ledger.axes.get((path, "reads"))
+    if stream is not None and len(stream) and not len(labels) % len(stream) and "line" in node.meta:
+        state.ledger.suppose(stream, labels[: len(stream)], node.meta["line"])
