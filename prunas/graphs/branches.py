@@ -11,6 +11,10 @@ from prunas.graphs.tracer import ADDITIONS, ARITHMETIC, FRESH, FUNCTIONS, IN_PLA
 __all__ = ["Branch", "changes_in_place", "find_branch", "find_branches", "is_fresh"]
 
 
+MAKING = frozenset({"empty", "zeros", "ones", "full"})
+"""Functions that make a tensor, and the methods of tensors called so after `new_`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Branch:
     """The branch of a block.
@@ -117,7 +121,8 @@ def changes_in_place(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
 def is_fresh(node: fx.Node, inside: set[fx.Node], modules: Mapping[str, nn.Module]) -> bool:
     """Whether the first operand of a node was certainly made by the nodes `inside`."""
     while node.all_input_nodes and (node := node.all_input_nodes[0]) in inside:
-        if node.target in ARITHMETIC or (
+        name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+        if node.target in ARITHMETIC or name.removeprefix("new_") in MAKING or (
             node.op == "call_module" and isinstance(modules[str(node.target)], FRESH)
         ):
             return True
