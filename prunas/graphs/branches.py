@@ -11,7 +11,7 @@ from prunas.graphs.tracer import ADDITIONS, ARITHMETIC, FRESH, FUNCTIONS, IN_PLA
 __all__ = ["Branch", "changes_in_place", "find_branch", "find_branches", "is_fresh"]
 
 
-MAKING = frozenset({"empty", "zeros", "ones", "full"})
+MAKING = frozenset({"empty", "zeros", "ones", "full", "clone"})
 """Functions that make a tensor, and the methods of tensors called so after `new_`."""
 
 

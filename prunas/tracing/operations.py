@@ -13,6 +13,7 @@ from torch.nn.modules.padding import _CircularPadNd, _ConstantPadNd, _Reflection
 __all__ = [
     "ALONG",
     "ATTENTION",
+    "BIASED",
     "BINARY",
     "COMPARISON",
     "CONCATENATION",
@@ -190,8 +191,8 @@ def functional(node: fx.Node, modules: dict[str, nn.Module]) -> str:
     if node.op != "call_function" or not isinstance(module, kind):
         return ""
     for name, value in given.items():
-        if name == "bias" and module.bias is None and isinstance(module, BIASED):
-            continue  # forward adds one of its own making
+        if name == "bias" and isinstance(module, BIASED) and isinstance(value, fx.Node):
+            continue  # forward may add one of its own making
         if isinstance(value, fx.Node) and name != "input":
             if value.op != "get_attr" or value.target != f"{path}.{name}":
                 return ""

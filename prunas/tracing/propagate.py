@@ -133,7 +133,8 @@ class LabelPass(PassState):
             counts.measure(self, node, name)
             return None
         bare = [n for n in node.all_input_nodes if isinstance(self.labels[n], Bare)]
-        if bare and node.op != "call_module" and not self.entering(node).size:
+        path = functional(node, self.modules)
+        if bare and node.op != "call_module" and not path and not self.entering(node).size:
             return parameters.follow(self, node, name, value)
         if name == "getattr" and node.args[1] in ("T", "mT"):
             return movement.move(self, node, value)
@@ -145,7 +146,7 @@ class LabelPass(PassState):
             if name not in SHAPELESS and (channels := self.entering(node)).size:
                 self.counts[node] = channels  # such as numel
             return None
-        if path := functional(node, self.modules):
+        if path:
             return layers.biased(self, node, path, self._label_module(node, path, value))
         rule = FUNCTIONS.get(name)
         if rule is None:

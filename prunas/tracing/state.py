@@ -36,6 +36,8 @@ class PassState:
         met: Nodes in which a parameter or buffer meets channels one by one, with its name.
         indexed: Parameters and buffers whose rows are looked up by an index that is itself a tensor.
         unsaved: Buffers met that the state dict does not hold.
+        cuts: Nodes that take one of equal parts of a vector to write over it, with their number.
+        parts: The number of such parts by the name of the parameter or buffer.
         viewed: Attributes, as path and name, that give a view the extent of an axis of a parameter or buffer.
         values: Value of each node on the meta device.
         labels: Labels of each node.
@@ -64,6 +66,8 @@ class PassState:
         self.met: set[tuple[fx.Node, str]] = set()
         self.indexed: set[str] = set()
         self.unsaved: set[str] = set()
+        self.cuts: dict[fx.Node, int] = {}
+        self.parts: dict[str, int] = {}
         self.viewed: dict[tuple[str, int], list[tuple[str, str]]] = {}
         self.values: dict[fx.Node, Any] = {}
         self.labels: dict[fx.Node, Labels] = {}

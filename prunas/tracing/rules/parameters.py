@@ -1,5 +1,6 @@
 """Rules of parameters and buffers that `forward` reads besides calling their module."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ from torch import Tensor, fx, nn
 from prunas.tracing.labels import Bare, Channels, Joined, Labels, Refused
 from prunas.tracing.ledger import Vector
 from prunas.tracing.operations import (
+    BIASED,
     BINARY,
     COMPARISON,
     CONCATENATION,
@@ -51,6 +53,7 @@ def read(state: PassState, node: fx.Node, value: Any) -> Bare | None:
     if (
         isinstance(state.modules.get(path), LAYERS)
         and not counter
+        and not (name == "bias" and isinstance(state.modules[path], BIASED))
         and not all(functional(user, state.modules) == path for user in node.users)
     ):
         state.ledger.forbid(path, f"forward reads its {name} besides calling it", where(node))
@@ -78,6 +81,11 @@ def follow(state: PassState, node: fx.Node, name: str, value: Any) -> Bare | Non
         before = state.labels[source]
         if not isinstance(before, Bare):
             return None  # it only asks a parameter for its shape
+        if name == "getitem" and (parts := _parts_overwritten(state, node, before)):
+            state.cuts[node] = parts
+            for tensor in before.axes:
+                state.parts[tensor] = math.lcm(parts, state.parts.get(tensor, 1))
+            return Bare({})
         landed = [_landed(state, node, name, axis) for axis in range(state.values[source].ndim)]
 
         def origin(axes: tuple[int | None, ...], axis: int) -> int | None:
@@ -114,6 +122,23 @@ def follow(state: PassState, node: fx.Node, name: str, value: Any) -> Bare | Non
     free = {axis for axis in range(value.ndim) if axis - value.ndim not in extents}
     aligned = [_aligned(state.labels[n], value.ndim - state.values[n].ndim) for n in operands]
     return _merged([_kept(bare, free) for bare in aligned])
+
+
+def _parts_overwritten(state: PassState, node: fx.Node, before: Bare) -> int:
+    """Of how many equal parts of vectors one is taken that is only written over with a number; 0 if that is not so.
+
+    What is not met yet can still be paired in as many parts.
+    """
+    index, size = node.args[1], state.values[state.source(node)].shape
+    met = any((name, "0") in state.ledger.axes or axes != (0,) for name, axes in before.axes.items())
+    if met or not isinstance(index, slice) or index.step not in (None, 1) or len(size) != 1:
+        return 0
+    start, stop, _ = index.indices(size[0])
+    extent = stop - start
+    whole = extent > 0 and not size[0] % extent and not start % extent
+    if not whole or any(user.users or operation(user) not in ("zero", "fill") for user in node.users):
+        return 0
+    return size[0] // extent
 
 
 def _joined(state: PassState, node: fx.Node, axis: int, beside: Collection[int]) -> Joined | None:
@@ -214,7 +239,13 @@ def meet(state: PassState, node: fx.Node, bare: Bare, axis: int, channels: Vecto
     for name, own in met.items():
         if own == 0 and name in state.indexed:
             state.ledger.keep_whole(name, f"its rows are looked up in {name}", where(node))
-        state.ledger.occur((name, str(own)), channels, node.name)
+        path, _, kind = name.rpartition(".")
+        layers = kind == "bias" and isinstance(state.modules.get(path), BIASED)
+        state.ledger.occur((path, "writes") if layers else (name, str(own)), channels, node.name)
+        if (parts := state.parts.get(name, 1)) > 1:
+            if len(channels) % parts:
+                raise Refused("they meet a tensor that is cut in another place")
+            state.tile(channels, parts, node)
         for path, attribute in state.viewed.get((name, own), ()):
             state.ledger.follow((path, f"attribute {attribute}"), channels, node.name)
         if any(owner == name and side != str(own) for owner, side in state.ledger.axes):
@@ -229,7 +260,7 @@ def hold_reduced(state: PassState, node: fx.Node) -> None:
     after, name = state.labels[node], operation(node)
     for before in node.all_input_nodes:
         bare = state.labels[before]
-        if not isinstance(bare, Bare) or (name in BINARY | COMPARISON and isinstance(after, Channels)):
+        if not isinstance(bare, Bare) or node in state.cuts or (name in BINARY | COMPARISON and isinstance(after, Channels)):
             continue
         followed = _within(after) if isinstance(after, Bare) else {}
         looked_up = name == "getitem" and isinstance(node.args[1], fx.Node) and node.args[0] is before
