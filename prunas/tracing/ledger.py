@@ -1,5 +1,6 @@
 """Which channels belong together: labels, what ties them, where they occur, what holds them fixed."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,6 +84,7 @@ class Ledger:
         forbidden: Layers that may not vary, with the reason and the place.
         fixed_tensors: Parameters and buffers that may not be narrowed, likewise.
         fixed_axes: Axes of parameters and buffers that may not be, likewise.
+        followed: The axes of numbers, with the nodes that say so.
     """
 
     def __init__(self) -> None:
@@ -90,6 +92,7 @@ class Ledger:
         self.forbidden: dict[str, tuple[str, str]] = {}
         self.fixed_tensors: dict[str, tuple[str, str]] = {}
         self.fixed_axes: dict[Axis, tuple[str, str]] = {}
+        self.followed: set[tuple[Axis, str]] = set()
         self._produced: list[tuple[str, int]] = []
         self._labels = 0
         self._ties: list[tuple[Vector, Vector]] = []
@@ -119,6 +122,7 @@ class Ledger:
 
     def follow(self, axis: Axis, labels: Vector, node: str) -> None:
         """Notes that a number counts `labels`; others that it counts come and go with them."""
+        self.followed.add((axis, node))
         if axis in self.axes:
             self.pair(self.axes[axis], labels, node)
         else:
@@ -269,11 +273,14 @@ class Expectation(Ledger):
 
     Args:
         axes: The expected labels of every axis; `FIXED` is a channel that never varies.
+        followed: The axes of numbers, with the nodes that said so in the dense network.
     """
 
-    def __init__(self, axes: dict[Axis, Vector]) -> None:
+    def __init__(
+        self, axes: dict[Axis, Vector], followed: Collection[tuple[Axis, str]] = frozenset()
+    ) -> None:
         super().__init__()
-        self.expected = axes
+        self.expected, self.numbered = axes, followed
 
     def fixed(self, count: int, why: str = "", place: str = "") -> Vector:
         """Channels that nothing is expected of."""
@@ -287,7 +294,7 @@ class Expectation(Ledger):
 
     def follow(self, axis: Axis, labels: Vector, node: str) -> None:
         """Compares where something is expected: another attribute may hold the same number by chance."""
-        if axis in self.expected:
+        if (axis, node) in self.numbered:
             self.tie(self.expected[axis], labels, node)
 
     def count(self, axis: Axis, labels: Vector, node: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from prunas.tracing.labels import Bare, Channels, Joined, Labels, Refused
 from prunas.tracing.ledger import Vector
@@ -207,7 +208,7 @@ def _landed(state: PassState, node: fx.Node, name: str, axis: int) -> int | None
                 return None
             moved = positions[torch.zeros(rest[0].shape, dtype=torch.int64)]  # rows of a table, whichever
         elif name == "getitem":
-            moved = positions[rest[0]]
+            moved = positions[pytree.tree_map_only(Tensor, _any_row, rest[0])]
         elif name == "getattr":
             moved = getattr(positions, rest[0])
         else:
@@ -219,6 +220,11 @@ def _landed(state: PassState, node: fx.Node, name: str, axis: int) -> int | None
         if size == shape[axis] and bool((moved == torch.arange(size).view(extents)).all()):
             return after
     return None
+
+
+def _any_row(index: Tensor) -> Tensor:
+    """An index without values as one of the first row of a table, whichever it takes."""
+    return torch.zeros(index.shape, dtype=torch.int64) if index.is_meta else index
 
 
 def meet(state: PassState, node: fx.Node, bare: Bare, axis: int, channels: Vector) -> None:
