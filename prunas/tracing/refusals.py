@@ -92,14 +92,18 @@ def hold_uneven(factory: Factory, ledger: Ledger, passes: Sequence[LabelPass]) -
             ledger.keep_whole(name, f"{name} is not in the state dict", name)
 
 
-def forbid_outside(net: nn.Module, part: str, ledger: Ledger) -> None:
-    """Holds the modules of a part that have another name, or share a parameter, outside it.
+def forbid_outside(net: nn.Module, part: str, reached: Sequence[str], ledger: Ledger) -> None:
+    """Holds the modules of a part that the rest calls, that have another name, or share a parameter, outside it.
 
     Args:
         net: The network.
         part: Module path of the part.
+        reached: Module paths inside the part that the rest calls.
         ledger: Of the part by itself.
     """
+    for path in reached:
+        name = path.removeprefix(f"{part}.")
+        ledger.forbid(name, "the network calls it outside the part too", name)
     inside: dict[int, str] = {}
     for path, module in net.get_submodule(part).named_modules():
         inside |= {id(module): path, **{id(p): path for p in module.parameters(recurse=False)}}

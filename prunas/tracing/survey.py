@@ -141,7 +141,7 @@ def _survey_of_part(
     watch(net)
     part_of(net, part)
     rest = look_at_rest(factory, part, inputs, part_inputs)
-    outside = partial(forbid_outside, net, part)
+    outside = partial(forbid_outside, net, part, rest.reached)
     survey = _survey(lambda: part_of(factory(), part), inputs, rest.example, seed, watch, outside)
     lifted = in_whole(survey, net, part, order, inputs, rest)
     narrow = [-(-group.units // 2) for group in lifted.groups]
@@ -163,7 +163,7 @@ def _labelled(
         The way of tracing, the passes by mode (train, eval; only the latter if they are alike), and the ledger
         with what the passes entered.
     """
-    refused: list[Untraceable] = []
+    refused: dict[Trace, Untraceable] = {}
     ways = [*WAYS]
     for trace in ways:
         entered = copy.deepcopy(ledger)
@@ -181,11 +181,14 @@ def _labelled(
                 except Mismatch as error:
                     raise _failed(net, graph, example, error) from error
         except Untraceable as error:
-            refused.append(error)
+            refused[trace] = error
             continue
         return trace, passes, entered
-    first, *_, second = refused
-    raise InputError(f"the network cannot be traced, not by torch.fx: {first}; nor by torch.export: {second}")
+    symbols, run, last = (refused[way] for way in WAYS)
+    raise InputError(
+        f"the network cannot be traced, not by torch.fx: {symbols}; nor by running it without data: {run}; nor by "
+        f"torch.export: {last}"
+    )
 
 
 def _failed(net: nn.Module, graph: fx.Graph, example: Example, error: Mismatch) -> Untraceable | InputError:
