@@ -98,6 +98,7 @@ class Ledger:
         self._ties: list[tuple[Vector, Vector]] = []
         self._pairs: list[tuple[Vector, Vector]] = []
         self._frozen: list[tuple[Vector, str, str]] = []
+        self._adopted = 0, ""  # how many pairs there were before the last adoption, and where it was
         self._supposed: list[tuple[Vector, Vector, str]] = []
         self._mixed: list[Vector] = []
         self._concatenated: list[Vector] = []
@@ -163,11 +164,19 @@ class Ledger:
     def adopt(self, place: str) -> bool:
         """Pairs what was supposed in the file of a source line; whether there was anything."""
         file = place.partition(":")[0]
+        self._adopted = len(self._pairs), file
         self._pairs += [(first, second) for first, second, where in self._supposed if where == file]
         rest = [supposed for supposed in self._supposed if supposed[2] != file]
         adopted = len(rest) < len(self._supposed)
         self._supposed = rest
         return adopted
+
+    def retract(self, place: str) -> None:
+        """Parts again what was paired by the last adoption, if that did not help in the file of a source line."""
+        before, file = self._adopted
+        if file and file == place.partition(":")[0]:
+            del self._pairs[before:]
+        self._adopted = before, ""
 
     def freeze(self, labels: Vector, why: str, place: str) -> None:
         """Holds channels fixed; the first reason given is the one reported."""

@@ -133,9 +133,11 @@ class _Settling:
         Raises:
             InputError: Nothing is left to freeze.
         """
-        if failed.made and self.ledger.adopt(failed.place.rpartition("(")[2]):
+        line = failed.place.rpartition("(")[2]
+        if failed.made and self.ledger.adopt(line):
             self.grouping = self.ledger.group()
             return
+        self.ledger.retract(line)
         if failed.layer:
             self.ledger.forbid(failed.layer, failed.why, failed.layer)
         if failed.node is not None:

@@ -108,10 +108,10 @@ def follow(state: PassState, node: fx.Node, name: str, value: Any) -> Bare | Non
         return _joined(state, node, int(cast(int, dim)) % value.ndim, beside)
     if name not in BINARY | POINTWISE | COMPARISON:
         return None
-    if name in POINTWISE and len(node.all_input_nodes) == 1:
-        only = state.labels[node.all_input_nodes[0]]
-        return only if isinstance(only, Bare) else None
     operands = [n for n in node.all_input_nodes if isinstance(state.values[n], Tensor)]
+    if name in POINTWISE and len(operands) == 1:
+        only = state.labels[operands[0]]
+        return only if isinstance(only, Bare) else None
     # Along the axes of a tensor that is none of the network's own, theirs are met by what never varies.
     extents = [
         axis - value.ndim
@@ -248,10 +248,8 @@ def meet(state: PassState, node: fx.Node, bare: Bare, axis: int, channels: Vecto
         path, _, kind = name.rpartition(".")
         layers = kind == "bias" and isinstance(state.modules.get(path), BIASED)
         state.ledger.occur((path, "writes") if layers else (name, str(own)), channels, node.name)
-        if (parts := state.parts.get(name, 1)) > 1:
-            if len(channels) % parts:
-                raise Refused("they meet a tensor that is cut in another place")
-            state.tile(channels, parts, node)
+        if name in state.parts:
+            state.tile(channels, state.parts[name], node)
         for path, attribute in state.viewed.get((name, own), ()):
             state.ledger.follow((path, f"attribute {attribute}"), channels, node.name)
         if any(owner == name and side != str(own) for owner, side in state.ledger.axes):
