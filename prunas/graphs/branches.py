@@ -122,8 +122,10 @@ def is_fresh(node: fx.Node, inside: set[fx.Node], modules: Mapping[str, nn.Modul
     """Whether the first operand of a node was certainly made by the nodes `inside`."""
     while node.all_input_nodes and (node := node.all_input_nodes[0]) in inside:
         name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-        if node.target in ARITHMETIC or name.removeprefix("new_") in MAKING or (
-            node.op == "call_module" and isinstance(modules[str(node.target)], FRESH)
+        if (
+            node.target in ARITHMETIC
+            or name.removeprefix("new_") in MAKING
+            or (node.op == "call_module" and isinstance(modules[str(node.target)], FRESH))
         ):
             return True
     return False

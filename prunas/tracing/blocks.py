@@ -262,7 +262,9 @@ def _drawn(nodes: Sequence[fx.Node]) -> set[fx.Node]:
     drawn: set[fx.Node] = set()
     for node in nodes:
         before = [n for n in node.all_input_nodes if n not in drawn]
-        if operation(node) in CREATION or (node.all_input_nodes and not before and operation(node) in DRAWING):
+        if operation(node) in CREATION or (
+            node.all_input_nodes and not before and operation(node) in DRAWING
+        ):
             drawn.add(node)
     return drawn
 

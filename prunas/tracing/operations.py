@@ -44,6 +44,7 @@ __all__ = [
     "functional",
     "has_batch",
     "operation",
+    "weight_of",
     "where",
 ]
 
@@ -207,6 +208,14 @@ def bias_of(node: fx.Node) -> Any:
     """The bias that a function which does the work of a layer adds."""
     names = FUNCTIONAL[operation(node)][1]
     return {**dict(zip(names, node.args, strict=False)), **node.kwargs}.get("bias")
+
+
+def weight_of(node: fx.Node) -> Any:
+    """The weight that a function multiplies by as a layer does; None if it is no such function."""
+    if operation(node) not in FUNCTIONAL:
+        return None
+    names = ATEN.get(node.target, FUNCTIONAL[operation(node)][1])
+    return {**dict(zip(names, node.args, strict=False)), **node.kwargs}.get("weight")
 
 
 def has_batch(name: str, value: Tensor) -> bool:

@@ -30,6 +30,7 @@ from prunas.tracing.operations import (
     SHAPELESS,
     functional,
     operation,
+    where,
 )
 from prunas.tracing.results import alike, result_of
 from prunas.tracing.rules import FUNCTIONS, counts, layers, movement, parameters, rule_of
@@ -117,6 +118,9 @@ class LabelPass(PassState):
         for node in self.graph.nodes:
             if node.name == name:
                 self.freeze_inputs(node, why)
+                for path, lines in self.computed.items():
+                    if isinstance(self.labels[node], Bare) and node.meta.get("line", name) in lines:
+                        self.ledger.freeze(self.ledger.axes[path, "reads"], why, where(node))
 
     # Labels
 
@@ -134,6 +138,8 @@ class LabelPass(PassState):
             return None
         bare = [n for n in node.all_input_nodes if isinstance(self.labels[n], Bare)]
         path = functional(node, self.modules)
+        if not path and (computed := parameters.layer_of(self, node)):
+            return self._label_computed(node, computed, value)
         if bare and node.op != "call_module" and not path and not self.entering(node).size:
             return parameters.follow(self, node, name, value)
         if name == "getattr" and node.args[1] in ("T", "mT"):
@@ -185,6 +191,14 @@ class LabelPass(PassState):
             # What a hook multiplies, or what makes the weight.
             _, macs = self._counted_macs(lambda: self._execute(node))
             self.macs[node] = macs - value.numel() * _summands(module)
+        return labels
+
+    def _label_computed(self, node: fx.Node, path: str, value: Any) -> Labels:
+        """The labels of a function that does a layer's work with what `forward` has computed from its weight."""
+        labels = layers.biased(self, node, path, self._label_module(node, path, value))
+        if isinstance(labels, Channels):
+            parameters.compute(self, node, path, labels.labels)
+            self.macs.pop(node, None)  # they are the layer's
         return labels
 
     def _not_understood(self, node: fx.Node, name: str) -> Refused:
@@ -241,12 +255,7 @@ class LabelPass(PassState):
         if not node.all_input_nodes or not is_tensor([*args, *kwargs.values()]):
             with torch.device("meta"):  # what it makes has no values either
                 return target(*args, **kwargs)
-        if (
-            (name in FUNCTIONS and name not in PRODUCTS)
-            or path
-            or name == "getattr"
-            or not is_tensor(args)
-        ):
+        if (name in FUNCTIONS and name not in PRODUCTS) or path or name == "getattr" or not is_tensor(args):
             return target(*args, **kwargs)
         key = f"{id(target)} {fx.node.map_aggregate((args, kwargs), _described)}"
         if key not in self.memo:
@@ -271,7 +280,7 @@ def known(name: str) -> bool:
 
 
 def stops_short(graph: fx.Graph) -> bool:
-    """Whether a graph calls a function of somebody else's that is not understood, because torch.fx does not enter it."""
+    """Whether a graph calls a function that is not torch's and not understood, since torch.fx does not enter it."""
     return any(
         isinstance(node.target, FunctionType)
         and node.target.__module__.partition(".")[0] != "torch"

@@ -1,4 +1,4 @@
-"""Layers whose work a function does with their weight: biases that forward makes, wrapped functions, heads in them."""
+"""Layers whose work a function does with their weight: biases of parts, wrapped functions, computed weights."""
 
 import random
 from collections.abc import Callable
@@ -207,18 +207,49 @@ def test_its_branches_can_be_removed_whose_stochastic_depth_is_written_out() -> 
 
 
 class Standardised(nn.Conv2d):
-    """Weight standardisation (Qiao et al. 2019), as timm writes it."""
+    """Weight standardisation (Qiao et al. 2019), as timm writes it; `kept` are the input channels it runs over."""
+
+    kept: list[int] | None = None
+
+    def computed(self, weight: Tensor) -> Tensor:
+        rows = weight.reshape(1, len(weight), -1)
+        return F.batch_norm(rows, None, None, training=True, momentum=0.0, eps=1e-6).reshape_as(weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = self.weight.reshape(1, self.out_channels, -1)
-        weight = F.batch_norm(rows, None, None, training=True, momentum=0.0).reshape_as(self.weight)
+        weight = self.computed(self.weight)
+        if self.kept is not None:
+            among = self.computed(self.weight[:, self.kept])
+            weight = torch.zeros_like(weight).index_copy_(1, torch.tensor(self.kept), among)
         return F.conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
+class ByHand(Standardised):
+    """The same with mean and deviation, and a gain for every row."""
+
+    def __init__(self, *sizes: int) -> None:
+        super().__init__(*sizes)
+        self.gain = nn.Parameter(torch.rand(self.out_channels, 1, 1, 1))
+
+    def computed(self, weight: Tensor) -> Tensor:
+        centred = weight - weight.mean((1, 2, 3), keepdim=True)
+        return centred / (weight.std((1, 2, 3), keepdim=True) + 1e-6) * self.gain
+
+
+class ByFanIn(Standardised):
+    """Its scale is computed from the number of inputs, as in networks without norms (Brock et al. 2021)."""
+
+    def __init__(self, *sizes: int) -> None:
+        super().__init__(*sizes)
+        self.scale = self.weight[0].numel() ** -0.5
+
+    def computed(self, weight: Tensor) -> Tensor:
+        return super().computed(weight) * self.scale
+
+
 class OnStandardised(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, conv: type[Standardised] = Standardised) -> None:
         super().__init__()
-        self.a, self.b, self.c = Standardised(3, 8, 3), Standardised(8, 12, 3), Standardised(12, 6, 1)
+        self.a, self.b, self.c = conv(3, 8, 3), conv(8, 12, 3), conv(12, 6, 3)
         self.head = nn.Linear(6, 4)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -226,6 +257,74 @@ class OnStandardised(nn.Module):
 
 
 def test_what_computed_weights_multiply_is_counted() -> None:
-    made = survey(OnStandardised, (3, 10, 10))
-    macs = 64 * 27 * 8 + 36 * 72 * 12 + 36 * 12 * 6 + 6 * 4
-    assert CostModel(made).of(point(made, {}).arch).dense_macs == macs
+    for conv in (Standardised, ByHand, ByFanIn):
+        made = survey(partial(OnStandardised, conv), (3, 10, 10))
+        macs = 64 * 27 * 8 + 36 * 72 * 12 + 16 * 108 * 6 + 6 * 4
+        assert CostModel(made).of(point(made, {}).arch).dense_macs == macs
+
+
+@pytest.mark.parametrize("conv", [Standardised, ByHand])
+def test_standardised_weights_lose_rows_and_are_standardised_over_the_columns_that_stay(
+    conv: type[Standardised],
+) -> None:
+    factory = partial(OnStandardised, conv)
+    made = survey(factory, (3, 10, 10))
+    assert [(g.name, g.units, g.maskable) for g in made.groups] == [
+        ("a", 8, False), ("b", 12, False), ("c", 6, True),
+    ]  # fmt: skip
+    assert [frozen.why for frozen in made.frozen] == ["the network's output"]
+    torch.manual_seed(0)
+    dense, images = factory().double(), torch.randn(2, 3, 10, 10, dtype=torch.float64)
+    for seed in range(3):
+        arch, kept = point(made, random_kept(made, random.Random(seed)))
+        built = build(lambda: factory().double(), made, arch, dense.state_dict(), kept)
+        assert CostModel(made).of(arch)[2:] == counted(build(factory, made, arch), [(3, 10, 10)])
+        reference = factory().double()
+        reference.load_state_dict(dense.state_dict())
+        reference.b.kept, reference.c.kept = [*kept["a"]], [*kept["b"]]
+        with torch.no_grad():
+            dropped = [unit for unit in range(6) if unit not in kept["c"]]
+            reference.head.weight[:, dropped] = 0.0
+            torch.testing.assert_close(built(images), reference(images), rtol=1e-9, atol=1e-12)
+
+
+def test_a_scale_computed_from_the_inputs_holds_them() -> None:
+    made = survey(partial(OnStandardised, ByFanIn), (3, 10, 10))
+    assert [group.name for group in made.groups] == ["c"]
+    assert any("computes something else" in frozen.why for frozen in made.frozen)
+
+
+class ReadElsewhere(nn.Module):
+    """The weight or bias of a layer in a sum, beside its call."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(6, 8), nn.Linear(8, 6), nn.Linear(6, 4)
+        self.name = name
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(self.b(F.relu(self.a(x)))) + getattr(self.b, self.name).mean()
+
+
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_a_tensor_of_a_layer_that_is_read_as_a_whole_holds_it(name: str) -> None:
+    made = survey(partial(ReadElsewhere, name), (6,))
+    assert not made.groups
+    assert f"forward reads its {name} besides calling it" in {frozen.why for frozen in made.frozen}
+
+
+class AddedTwice(nn.Module):
+    """The bias of a layer in another sum over the same channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(6, 8), nn.Linear(6, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(self.a(x).relu() + F.linear(x, self.b.weight, self.a.bias).relu() + self.b.bias)
+
+
+def test_a_bias_goes_with_the_channels_that_it_is_added_to() -> None:
+    made = survey(AddedTwice, (6,))
+    assert [(group.name, group.units) for group in made.groups] == [("a", 8)]
+    check(AddedTwice, made, (6,))

@@ -42,7 +42,10 @@ def linear(state: PassState, node: fx.Node, value: Tensor, path: str) -> Channel
 def biased(state: PassState, node: fx.Node, path: str, labels: Labels) -> Labels:
     """The labels of what a function made of a layer's weight, once it has added a bias that is not the layer's."""
     bias = bias_of(node)
-    if not isinstance(bias, fx.Node) or not isinstance(labels, Channels) or bias.target == f"{path}.bias":
+    if not isinstance(bias, fx.Node) or not isinstance(labels, Channels):
+        return labels
+    if bias.target == f"{path}.bias":
+        state.met.add((node, f"{path}.bias"))
         return labels
     carried = state.labels[bias]
     if not isinstance(carried, Bare):

@@ -150,7 +150,9 @@ def stack(state: PassState, node: fx.Node, value: Tensor) -> Labels:
     new = cast(int, dim) % value.ndim
     before = [(state.labels[part], state.values[part]) for part in cast(Sequence[fx.Node], parts)]
     if all(isinstance(labels, Spread) for labels, _ in before):  # such as the pairs in a head that are turned
-        spread = [(cast(Spread, labels).labels.unsqueeze(new), tensor.unsqueeze(new)) for labels, tensor in before]
+        spread = [
+            (cast(Spread, labels).labels.unsqueeze(new), tensor.unsqueeze(new)) for labels, tensor in before
+        ]
         return _side_by_side(spread, new)
     labelled = [labels for labels, _ in _met(state, node, before, None)]
     first = labelled[0]
@@ -404,7 +406,7 @@ def _cut(state: PassState, node: fx.Node, name: str, after: Spread, sizes: Any) 
 def _suppose_stream(state: PassState, node: fx.Node) -> None:
     """Supposes that a head goes with as many channels of the stream that queries are projected from.
 
-    So it is where `forward` divides the width of the stream by the number of heads, which a recording does not show.
+    So it is where `forward` divides the width of the stream by the number of heads, which no recording shows.
     """
     labels, layer = vectors(state.labels[state.source(node)])[0], node
     while operation(layer) in VIEWS | PARTS and not functional(layer, state.modules):
