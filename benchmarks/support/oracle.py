@@ -47,6 +47,7 @@ __all__ = [
     "random_kept",
     "random_selection",
     "relative",
+    "tensors",
 ]
 
 Factory = Callable[[], nn.Module]
@@ -240,13 +241,14 @@ class Oracle:
 
 def relative(actual: Any, expected: Any) -> float:
     """Largest difference over all tensors, relative to the largest value of each; infinite if they do not fit."""
-    pairs = list(zip(*(map(_tensors, (actual, expected))), strict=False))
-    if not pairs or len(_tensors(actual)) != len(_tensors(expected)):
+    pairs = list(zip(*(map(tensors, (actual, expected))), strict=False))
+    if not pairs or len(tensors(actual)) != len(tensors(expected)):
         return float("inf")
     return max(_apart(a, b) for a, b in pairs)
 
 
-def _tensors(value: Any) -> list[Tensor]:
+def tensors(value: Any) -> list[Tensor]:
+    """The tensors of what a network returns."""
     return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
 
 
