@@ -280,7 +280,7 @@ def known(name: str) -> bool:
 
 
 def stops_short(graph: fx.Graph) -> bool:
-    """Whether a graph calls a function that is not torch's and not understood, since torch.fx does not enter it."""
+    """Whether a graph calls a function of others that is not understood: torch.fx does not enter it."""
     return any(
         isinstance(node.target, FunctionType)
         and node.target.__module__.partition(".")[0] != "torch"
