@@ -90,8 +90,10 @@ def _branches(
         if inside & other or any(node.users.keys() - inside - {addition} for node in inside):
             continue
         for node in reversed(nodes):  # parameters that only the branch reads
-            if node not in live and node.users and node.users.keys() <= inside:
+            if node not in live | dead and node.users and node.users.keys() - dead <= inside:
                 inside.add(node)
+        unread = dead.difference(live).intersection(dag)
+        inside |= {node for node in unread if not nx.ancestors(dag, node).isdisjoint(inside)}
         ordered = tuple(node for node in nodes if node in inside)
         if not any(changes_in_place(n, modules) and not is_fresh(n, inside, modules) for n in ordered):
             branches.append(Branch(addition, shortcut, ordered))
