@@ -57,7 +57,7 @@ def work_of_one_image(net: nn.Module, trace: Trace, labelled: LabelPass) -> Work
 
 
 def _at_nodes_of(labelled: LabelPass, graph: fx.Graph, macs: Mapping[fx.Node, int]) -> Mapping[fx.Node, int]:
-    """Counts at the nodes of another graph of the same network, at those of the pass, by which branches are known."""
+    """Counts at the nodes of another graph of the same network, at those of the pass, which know the branches."""
     if graph is labelled.graph or detour(labelled.graph, graph) is not None:
         return macs
     twins = dict(zip(graph.nodes, labelled.graph.nodes, strict=True))
