@@ -139,7 +139,8 @@ class Layer:
 
     Attributes:
         path: Module path.
-        kind: `conv`, `linear`, `norm`, `prelu`, `pad`, `embedding` or `transposed` (a transposed convolution).
+        kind: `conv`, `linear`, `norm`, `prelu`, `pad`, `embedding`, `transposed` (a transposed convolution) or
+            `recurrent` (an LSTM, a GRU, an RNN of Elman's, or a cell of one).
         stage: Its stage; layers behind the last feature map have the last stage plus one.
         reads: Index of the form of its input channels.
         writes: Index of the form of its output channels.
@@ -150,7 +151,7 @@ class Layer:
     """
 
     path: str
-    kind: Literal["conv", "linear", "norm", "prelu", "pad", "embedding", "transposed"]
+    kind: Literal["conv", "linear", "norm", "prelu", "pad", "embedding", "transposed", "recurrent"]
     stage: int
     reads: int
     writes: int

@@ -469,6 +469,35 @@ class Recurrent(nn.Module):
         return self.last(F.relu(self.c(x)))
 
 
+class Tagger(nn.Module):
+    """A stack of recurrent layers in both directions, and the last states of another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = nn.GRU(6, 10, num_layers=2, batch_first=True, bidirectional=True)
+        self.sum, self.last = nn.LSTM(20, 12, batch_first=True), nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, (h, _) = self.sum(self.read(x)[0])
+        return self.last(h[-1])
+
+
+class Translator(nn.Module):
+    """torch's decoder over an encoder, which copy their layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, options = nn.Linear(6, 24), {"dropout": 0.0, "batch_first": True}
+        layer = nn.TransformerEncoderLayer(24, 4, 20, **options)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(24, 4, 32, **options), 2)
+        self.last = nn.Linear(24, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return self.last(self.decoder(x, self.encoder(x)))
+
+
 class Branching(nn.Module):
     """Control flow that depends on the data."""
 
@@ -517,6 +546,8 @@ FAMILIES: Mapping[str, tuple[type[nn.Module], tuple[tuple[int, ...], ...]]] = {
     "channels overwritten": (Written, (IMAGE,)),
     "weight norm": (Normed, (IMAGE,)),
     "recurrent layer": (Recurrent, ((5, 6),)),
+    "recurrent stacks": (Tagger, ((5, 6),)),
+    "encoder and decoder of torch": (Translator, ((5, 6),)),
     "data-dependent control flow": (Branching, (IMAGE,)),
 }
 """What each shows, the network, and the shapes of its inputs without the batch."""

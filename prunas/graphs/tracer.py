@@ -29,7 +29,7 @@ __all__ = [
 aten = torch.ops.aten
 ADDITIONS = frozenset({operator.add, operator.iadd, torch.add, aten.add, aten.add_, "add", "add_"})
 IN_PLACE = frozenset({operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ipow})
-WORKING = (_ConvNd, nn.Linear, nn.MultiheadAttention)
+WORKING = (_ConvNd, nn.Linear, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)
 TRANSFORMERS = (
     nn.TransformerEncoderLayer,
     nn.TransformerEncoder,

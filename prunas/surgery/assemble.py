@@ -140,6 +140,12 @@ def _counts(survey: Survey, widths: Sequence[int], selected: Mapping[str, int]) 
             counts[layer.path] = {"num_features": width, "num_channels": width, "normalized_shape": width}
         elif layer.kind == "embedding":
             counts[layer.path] = {"embedding_dim": writes}
+        elif layer.kind == "recurrent":
+            counts[layer.path] = {
+                attribute.name: sizes[attribute.form]
+                for attribute in survey.attributes or ()
+                if attribute.module == layer.path
+            }
         elif layer.kind == "prelu":
             counts[layer.path] = {"num_parameters": writes}
         else:

@@ -29,6 +29,7 @@ __all__ = [
     "construct",
     "constructed_layers",
     "construction_order",
+    "copied_layers",
     "layers_on_meta",
     "made_by",
 ]
@@ -44,9 +45,14 @@ CONSTRUCTORS: Mapping[type[nn.Module], tuple[str, ...]] = {
     nn.GroupNorm: ("num_channels",),
     nn.PReLU: ("num_parameters",),
     nn.Embedding: ("embedding_dim",),
+    nn.RNNBase: ("input_size", "hidden_size", "proj_size"),
+    nn.RNNCellBase: ("input_size", "hidden_size"),
     ChannelPad: ("extra",),
 }
 """Layers that take channel counts, and the names of those arguments."""
+
+MADE_AS = "_prunas_made_as"
+"""The attribute by which a copy of a layer is known."""
 
 _lock = threading.RLock()
 
@@ -143,6 +149,28 @@ def constructed_layers(make: Factory) -> tuple[nn.Module, list[tuple[nn.Module, 
     with _intercepted(lambda module, counts: constructed.append((module, dict(counts)))):
         net = make()
     return net, constructed
+
+
+def copied_layers(factory: Factory) -> tuple[nn.Module, set[str]]:
+    """Runs `factory` and finds the layers that are copies of one which is no part of the network.
+
+    `nn.TransformerEncoder(layer, 6)` copies a layer that nobody calls. A copy of one that is called would follow
+    that one's width, whatever its own is.
+
+    Returns:
+        The network, and the module paths of such copies.
+    """
+    constructed: list[nn.Module] = []
+
+    def visit(module: nn.Module, arguments: dict[str, Any]) -> None:
+        module.__dict__[MADE_AS] = len(constructed)  # a copy of it has it too
+        constructed.append(module)
+
+    with _intercepted(visit):
+        net = made_by(factory)
+    placed = set(net.modules())
+    prototypes = {i for i, module in enumerate(constructed) if module not in placed}
+    return net, {path for path, module in net.named_modules() if vars(module).get(MADE_AS) in prototypes}
 
 
 def construct(

@@ -8,7 +8,7 @@ from torch import Tensor, fx
 
 from prunas.graphs.structure import arguments
 from prunas.tracing.labels import Channels, Labels, Spread, axes_of
-from prunas.tracing.operations import FUNCTIONAL, RESHAPING, SPLITTING, along, functional, operation
+from prunas.tracing.operations import CREATION, FUNCTIONAL, RESHAPING, SPLITTING, along, functional, operation
 from prunas.tracing.propagate import LabelPass
 
 __all__ = ["detour", "difference", "reshaped"]
@@ -42,7 +42,7 @@ def difference(dense: LabelPass, narrowed: LabelPass) -> str | None:
     for i, (node, twin) in enumerate(zip(dense.graph.nodes, narrowed.graph.nodes, strict=True)):
         operand = next(iter(node.all_input_nodes), None)
         before = (dense.labels[operand], dense.values[operand]) if operand else (None, None)
-        sized = node in dense.counts
+        sized = node in dense.counts or (operation(node) in CREATION and dense.labels[node] is not None)
         if _arguments(node, dense, place, before, sized) != _arguments(twin, narrowed, place, before, sized):
             return str(node.name)
         if node.op != "output" and _reshaped(dense.labels[node], dense.values[node], narrowed.values[twin]):
@@ -97,7 +97,7 @@ def _arguments(
         place: Of the nodes before it.
         before: Labels and value of its first operand in the dense network, which say where channels lie: in the
             narrowed one, a single head may hide that.
-        counted: Whether its result in the dense network counts channels.
+        counted: Whether its result in the dense network counts channels, or is made with as many.
     """
     args, kwargs = arguments(node, lambda operand: operand)
     name, (labels, value) = operation(node), before
@@ -113,7 +113,7 @@ def _arguments(
         args = tuple(arg for arg, known in zip(args, FUNCTIONAL[name][1], strict=False) if known not in SIZES)
         kwargs = {key: value for key, value in kwargs.items() if key not in SIZES}
     # Their numbers are sizes, which show in the result: of a view, or of one that is given what is computed here.
-    sized = name in RESHAPING or (name in ARITHMETIC and counted)
+    sized = name in RESHAPING or (name in ARITHMETIC | CREATION and counted)
     if name in SPLITTING and isinstance(labels, Channels):
         axis = along(node)
         sized = isinstance(axis, int) and axis % value.ndim == labels.axis

@@ -143,7 +143,7 @@ def _groups(grouping: Grouping, stages: Stages) -> list[Group]:
         names[first] += 1
         name = first if names[first] == 1 else f"{first}#{names[first]}"
         group, unit = grouping.axes[first, "writes"]
-        occurs = int(((group == i) & (unit == 0)).sum())
+        occurs = max(1, int(((group == i) & (unit == 0)).sum()))  # what is inside a layer is not written
         role: Literal["plain", "residual", "concatenated"] = "plain"
         if len(condensed.origins) > 1:
             role = "residual"
@@ -176,6 +176,8 @@ def _layer(
         return Layer(path, "linear", stage, reads, writes, positions=positions)
     if isinstance(module, nn.Embedding):
         return Layer(path, "embedding", stage, reads, writes)
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        return Layer(path, "recurrent", stage, reads, writes)
     if isinstance(module, ChannelPad):
         return Layer(path, "pad", stage, reads, writes)
     return Layer(path, "prelu" if isinstance(module, nn.PReLU) else "norm", stage, reads, writes)

@@ -1,6 +1,6 @@
 """What the survey knows of a value: which channels lie where along its axes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,18 +81,17 @@ class Work:
     read: Mapping[str, int]
 
 
-Labels = Channels | Spread | Bare | list["Channels | Spread | None"] | None
+Labels = Channels | Spread | Bare | list["Labels"] | None
 """What a node carries: None where no channel varies, a list for an operation with several results."""
 
 
 def vectors(labels: Labels) -> list[Vector]:
     """The labels of a value, or of each of several results, flat."""
-    items: Iterable[Labels] = labels if isinstance(labels, list) else (labels,)
-    return [
-        item.labels if isinstance(item, Channels) else item.labels.numpy().ravel()
-        for item in items
-        if isinstance(item, Channels | Spread)
-    ]
+    if isinstance(labels, list):
+        return [vector for item in labels for vector in vectors(item)]
+    if isinstance(labels, Channels):
+        return [labels.labels]
+    return [labels.labels.numpy().ravel()] if isinstance(labels, Spread) else []
 
 
 def axes_of(labels: Labels) -> list[int]:

@@ -43,6 +43,9 @@ __all__ = ["LabelPass", "known", "label", "stops_short"]
 
 T = TypeVar("T")
 
+SEVERAL = (nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)
+"""Layers that return several tensors."""
+
 
 class LabelPass(PassState):
     """One pass over one graph.
@@ -175,11 +178,7 @@ class LabelPass(PassState):
         module = self.modules[path]
         if (why := altered(module)) and not isinstance(module, tuple(CONSTRUCTORS)):  # those are forbidden
             raise self._refused(node, why)
-        rule = (
-            rule_of(module)
-            if isinstance(value, Tensor) or isinstance(module, nn.MultiheadAttention)
-            else None
-        )
+        rule = rule_of(module) if isinstance(value, Tensor) or isinstance(module, SEVERAL) else None
         if rule is None:
             raise self._not_understood(node, type(module).__name__)
         try:

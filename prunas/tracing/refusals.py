@@ -10,7 +10,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils import parametrize
 
 from prunas.errors import InputError
-from prunas.surgery.construct import CONSTRUCTORS, Factory, construction_order, layers_on_meta
+from prunas.surgery.construct import CONSTRUCTORS, Factory, copied_layers, layers_on_meta
 from prunas.survey import Frozen
 from prunas.tracing.labels import altered
 from prunas.tracing.ledger import Ledger
@@ -26,7 +26,7 @@ NO_FACTORS = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
 
 
 def forbid_unmade(net: nn.Module, order: Sequence[str], factory: Factory, ledger: Ledger) -> None:
-    """Holds layers that the factory does not construct when it is called.
+    """Holds layers that the factory does not construct when it is called, nor copies from one that it constructs.
 
     Raises:
         InputError: The network, or part of it, is the same object at every call, so that others hold it too; or it
@@ -39,7 +39,9 @@ def forbid_unmade(net: nn.Module, order: Sequence[str], factory: Factory, ledger
     unmade = set(layers).difference(order)
     if unmade or not all(parameter.is_meta for parameter in net.parameters()):
         known = {id(module): path for path, module in net.named_modules()}
-        for module in on_meta(lambda: construction_order(factory))[0].modules():
+        again, copies = on_meta(lambda: copied_layers(factory))
+        unmade -= copies
+        for module in again.modules():
             if id(module) in known:
                 part = f" with {known[id(module)]!r} in it" if known[id(module)] else ""
                 raise InputError(

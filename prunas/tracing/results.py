@@ -1,6 +1,6 @@
 """What common layers and functions return on the meta device without being run: torch's own way is slow there."""
 
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -15,8 +15,8 @@ INTO_FIRST = frozenset({"iadd", "isub", "imul", "itruediv"})
 """Operators that write into their first operand."""
 
 
-def result_of(module: nn.Module, *args: Any, **kwargs: Any) -> Tensor | None:
-    """A tensor that looks like what a common layer returns; None where torch must be asked.
+def result_of(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """What looks like what a common layer returns; None where torch must be asked.
 
     Raises:
         ValueError: The layer does not accept such an input.
@@ -36,15 +36,31 @@ def result_of(module: nn.Module, *args: Any, **kwargs: Any) -> Tensor | None:
         expected, axis, what = module.num_features, 1, "norm of {} channels"
     elif isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1:
         (expected,), what = module.normalized_shape, "norm of {} channels"
+    elif type(module) in (nn.LSTM, nn.GRU, nn.RNN) and given.ndim in (2, 3):
+        expected, what = cast(nn.RNNBase, module).input_size, "recurrent layer of {} inputs"
     elif isinstance(module, nn.Linear):
         expected, what = module.in_features, "linear layer of {} inputs"
     else:
         return None
     if given.shape[axis] != expected:
         raise ValueError(f"a {what.format(expected)} was given {given.shape[axis]}")
+    if isinstance(module, nn.RNNBase):
+        return _result_of_recurrent(module, given)
     return (
         given.new_empty((*given.shape[:-1], module.out_features)) if isinstance(module, nn.Linear) else given
     )
+
+
+def _result_of_recurrent(layer: Any, given: Tensor) -> Any:
+    """What an LSTM, GRU or RNN returns; torch runs it step by step."""
+    directions = 2 if layer.bidirectional else 1
+    width = layer.proj_size or layer.hidden_size
+    batch = [given.shape[0 if layer.batch_first else 1]] if given.ndim == 3 else []
+    output = given.new_empty((*given.shape[:-1], directions * width))
+    last = given.new_empty((directions * layer.num_layers, *batch, width))
+    if not isinstance(layer, nn.LSTM):
+        return output, last
+    return output, (last, given.new_empty((*last.shape[:-1], layer.hidden_size)))
 
 
 def alike(first: Any, second: Any) -> bool:

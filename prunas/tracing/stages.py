@@ -20,6 +20,9 @@ Shape = tuple[int, ...]
 JOINS = frozenset({"add", "iadd", "mul", "imul"})
 """Functions in which what was made of a tensor meets it again."""
 
+LAST = (nn.Linear, nn.LayerNorm, nn.RNNBase, nn.RNNCellBase)
+"""Layers whose channels lie along the last axis."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stages:
@@ -53,7 +56,7 @@ def find_stages(inference: LabelPass, called: Sequence[str]) -> Stages:
     size: dict[str, Shape] = {}
     for path in called:
         for node in inference.calls.get(path, ()):
-            last = isinstance(inference.modules[path], nn.Linear | nn.LayerNorm)
+            last = isinstance(inference.modules[path], LAST)
             value = values[node][0] if isinstance(values[node], tuple) else values[node]
             size[path] = tuple(value.shape[1:-1] if last else value.shape[2:])
     taken = dict(size)

@@ -61,6 +61,8 @@ class Terms:
     def add_layer(self, layer: Layer) -> None:
         """The tensors of a layer that follow its channels."""
         path, within = layer.path, self.within.get(layer.path, ())
+        if layer.kind == "recurrent":
+            return  # each of its tensors has axes of its own
         module = self.modules[path]
         parameters = dict(module.named_parameters(recurse=False))
         if layer.kind == "embedding":
@@ -124,9 +126,12 @@ class Terms:
                 writes, reads = (*axes.values(), FIXED)[:2]
                 if first:
                     self.products.append(CostTerm(name, reads, writes, size, 0, blocks=within))
-                if name in self.read:  # a projection of queries, keys or values, or of all three
-                    heads = self.form(self.grouping.forms[name.rpartition(".")[0], "writes"])
-                    self.products.append(CostTerm(name, reads, heads, 0, self.read[name], blocks=within))
+                if name in self.read:
+                    owner = name.rpartition(".")[0]
+                    if isinstance(self.modules[owner], nn.MultiheadAttention):
+                        # It projects queries, keys or values; or all three, in equal parts.
+                        writes = self.form(self.grouping.forms[owner, "writes"])
+                    self.products.append(CostTerm(name, reads, writes, 0, self.read[name], blocks=within))
             elif first:
                 rest[within] += tensor.numel()
         self.products += [

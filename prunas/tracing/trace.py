@@ -119,7 +119,11 @@ def exported(net: nn.Module, example: Example, lines: bool) -> fx.Graph:
 
 
 def _said(error: BaseException) -> str:
-    """The first sentence of an error."""
+    """The first sentence of an error, or what is behind it."""
+    if any(
+        frame.f_code.co_name == "pack_padded_sequence" for frame, _ in traceback.walk_tb(error.__traceback__)
+    ):
+        return "packed sequences are as long as values say, and a survey knows shapes only: give the padded tensor"
     return str(error).strip().partition("\n")[0].partition(". ")[0] or type(error).__name__
 
 

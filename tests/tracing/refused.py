@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torchvision.ops import DeformConv2d, deform_conv2d
 
 __all__ = ["HELD", "REFUSED", "UNBUILT", "Case"]
 
@@ -63,6 +65,35 @@ def rows(says: str, operation: Operation, **layers: Callable[[], Any]) -> Case:
 
 def parameter(*shape: int) -> Callable[[], nn.Parameter]:
     return lambda: nn.Parameter(torch.rand(shape))
+
+
+def started(net: nn.Module, x: Tensor) -> Tensor:
+    return net.cell(x, torch.zeros(1, len(x), 8))[0]
+
+
+deformable = partial(DeformConv2d, 8, 8, 1)
+
+
+def deformed(net: nn.Module, x: Tensor) -> Tensor:
+    return net.deformed(x, net.offset(x))
+
+
+class SplitOff(nn.Module):
+    """Three of the channels are split off, of the others an attribute says how many there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width = 8
+        self.first, self.last = nn.Conv2d(3, 11, 1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, gates = self.first(x).split([self.width, 3], 1)
+        return self.last(x * gates.mean((1, 2, 3), keepdim=True))
+
+
+def packed(net: nn.Module, x: Tensor) -> Tensor:
+    several = pack_padded_sequence(x, torch.full((len(x),), 3), batch_first=True)
+    return pad_packed_sequence(net.cell(several)[0], batch_first=True)[0]
 
 
 def heads(x: Tensor) -> Tensor:
@@ -595,6 +626,27 @@ HELD: tuple[Case, ...] = (
     Case("the factory copies it instead of constructing it", Copied),
     Case("the network calls it outside the part too", partial(Peeking, Block), part="body"),
     Case("it is also used by tied", partial(Untied, Block), part="body"),
+    # Recurrent layers and deformable convolutions.
+    rows("its first state has a fixed size", started, cell=partial(nn.GRU, 8, 8, batch_first=True)),
+    maps(
+        "they say where a deformable convolution reads",
+        deformed,
+        offset=partial(nn.Conv2d, 8, 2, 1),
+        deformed=deformable,
+    ),
+    maps(
+        "a deformable convolution in groups is not understood",
+        deformed,
+        offset=partial(nn.Conv2d, 8, 2, 1),
+        deformed=partial(deformable, groups=2),
+    ),
+    maps(
+        "a deformable convolution by a computed weight is not understood",
+        lambda net, x: deform_conv2d(x, net.offset(x), net.weight * 2),
+        offset=partial(nn.Conv2d, 8, 2, 1),
+        weight=parameter(8, 8, 1, 1),
+    ),
+    Case("it splits off as many channels as a number says", SplitOff),
     # Counts.
     maps("a channel count becomes a value", lambda net, x: x * x.shape[1]),
     maps("it has a single unit", lambda net, x: net.narrow(x), read=1, narrow=partial(nn.Conv2d, 8, 1, 1)),
@@ -707,6 +759,11 @@ REFUSED: tuple[Case, ...] = (
         "the network does not accept an input of shape ...: a linear layer of 8 inputs was given 6 ...",
         lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.Linear(8, 4)),
     ),
+    Case(
+        "the network does not accept an input of shape ...: a recurrent layer of 8 inputs was given 5 ...",
+        lambda: nn.Sequential(nn.Linear(5, 5), nn.GRU(8, 4)),
+        ROWS,
+    ),
     maps("...running it without data: forward uses a transform of functions, such as vmap...", each),
     maps("...running it without data: forward uses a tensor that no function of torch's made...", unseen),
     maps("...running it without data: forward writes into a tensor by no function of torch's...", written),
@@ -718,6 +775,11 @@ REFUSED: tuple[Case, ...] = (
         [(8, 6, 6), (8, 6, 6)],
     ),
     maps("the network takes 2 images and neither 1 nor 4, so its cost for one is unknown; ...", two_only),
+    rows(
+        "...packed sequences are as long as values say, and a survey knows shapes only: give the padded tensor...",
+        packed,
+        cell=partial(nn.GRU, 8, 8, batch_first=True),
+    ),
     # Parts.
     Case("the network Detector has no part 'neck'; it has ...", partial(Detector, Block), part="neck"),
     Case("part 'body' has no parameters, so nothing in it can vary", partial(Detector, nn.ReLU), part="body"),

@@ -227,9 +227,9 @@ def test_its_cost_is_torchs_and_its_weights_load(name: str) -> None:
 
 def test_the_page_shows_what_is_so(capsys: pytest.CaptureFixture[str]) -> None:
     page = (Path(__file__).parents[2] / "docs" / "attention.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    exec(compile(code, "docs/attention.md", "exec"), {"__name__": "page"})
-    assert capsys.readouterr().out.strip() == code.rpartition("# ")[2].strip()
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(code, "docs/attention.md", "exec"), {"__name__": "page"})
+        assert capsys.readouterr().out.strip() == code.rpartition("# ")[2].strip()
 
 
 def test_a_head_goes_with_the_stream_where_its_width_is_taken_for_that_of_all_heads() -> None:

@@ -93,7 +93,9 @@ def texts(path: Path) -> Iterator[str]:
 
 NO_REASONS = {
     "(str call, Tensor[] inputs) -> Tensor[]",  # how an operator is called
-    "attribute num_heads",  # names of what a number holds
+    *(
+        f"attribute {size}" for size in ("num_heads", "input_size", "hidden_size", "proj_size")
+    ),  # names of what a number holds
     "meta tensor",  # sought in errors of torch
     "other parameters",  # a row of the cost
     "what follows",  # a place

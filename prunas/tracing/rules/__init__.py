@@ -29,7 +29,7 @@ from prunas.tracing.operations import (
     TRANSPOSED,
     VIEWS,
 )
-from prunas.tracing.rules import attention, elementwise, layers, movement, reduction
+from prunas.tracing.rules import attention, elementwise, layers, movement, recurrent, reduction
 from prunas.tracing.state import PassState
 
 __all__ = ["FUNCTIONS", "MODULES", "rule_of"]
@@ -62,6 +62,7 @@ MODULES: tuple[tuple[tuple[type[nn.Module], ...], ModuleRule], ...] = (
     ((nn.GroupNorm,), layers.group_norm),
     ((ChannelPad,), layers.channel_pad),
     ((nn.MultiheadAttention,), attention.multihead),
+    ((nn.RNNBase, nn.RNNCellBase), recurrent.recurrent),
 )
 """The rule of every module that is understood, by its classes."""
 
@@ -81,6 +82,7 @@ FUNCTIONS: dict[str, FunctionRule] = {
     **dict.fromkeys(REDUCTION, reduction.reduce),
     **dict.fromkeys(("matmul", "bmm"), attention.product),
     "scaled_dot_product_attention": attention.attend,
+    "deform_conv2d": layers.deformable,
     "glu": reduction.gate,
     "pad": reduction.pad,
 }

@@ -4,12 +4,14 @@ Each takes the state of the pass, the node, its value and the module path of the
 the value.
 """
 
+from typing import cast
+
 import numpy as np
 from torch import Tensor, fx, nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from prunas.graphs.layers import ChannelPad
-from prunas.tracing.labels import Bare, Channels, Labels, Refused
+from prunas.tracing.labels import Bare, Channels, Labels, Refused, vectors
 from prunas.tracing.ledger import NOTHING
 from prunas.tracing.operations import CONVOLUTIONS, TRANSPOSED, bias_of, has_batch, where
 from prunas.tracing.rules import parameters
@@ -20,6 +22,7 @@ __all__ = [
     "channel_norm",
     "channel_pad",
     "convolution",
+    "deformable",
     "embedding",
     "group_norm",
     "layer_norm",
@@ -89,6 +92,33 @@ def transposed(state: PassState, node: fx.Node, value: Tensor, path: str) -> Cha
         return Channels(axis, channels)
     state.ledger.occur((path, "inner"), channels, node.name)
     return Channels(axis, state.ledger.produce((path, "writes"), conv.out_channels, 1, node.name))
+
+
+def deformable(state: PassState, node: fx.Node, value: Tensor) -> Channels:
+    """torchvision's deformable convolution, with weights of a module's own; the channels of its offsets stay."""
+    if len(node.args) != 14 or node.args[11:13] != (1, 1):
+        raise Refused("a deformable convolution in groups is not understood")
+    source, weight, *moving, bias = cast(tuple[fx.Node, ...], node.args[:5])
+    path = str(weight.target).rpartition(".")[0]
+    if weight.op != "get_attr":
+        raise Refused("a deformable convolution by a computed weight is not understood")
+    for operand in moving:
+        for vector in vectors(state.labels[operand]):
+            state.ledger.freeze(vector, "they say where a deformable convolution reads", where(node))
+    labels, ledger = state.labels[source], state.ledger
+    if not isinstance(labels, Channels) or labels.axis != 1:
+        raise Refused("its channels do not lie along the axis that the layer reads")
+    written = ledger.produce((path, "writes"), value.shape[1], 1, node.name)
+    for axis, channels, attribute in ((0, written, "out_channels"), (1, labels.labels, "in_channels")):
+        ledger.occur((str(weight.target), str(axis)), channels, node.name)
+        if getattr(state.modules[path], attribute, None) == len(channels):
+            ledger.follow((path, f"attribute {attribute}"), channels, node.name)
+    state.met.add((node, str(weight.target)))
+    if isinstance(state.labels[bias], Bare):
+        parameters.meet(state, node, cast(Bare, state.labels[bias]), 0, written)
+    else:  # zeros, as many as the weight has rows
+        state.labels[bias] = Channels(0, written)
+    return Channels(1, written)
 
 
 def embedding(state: PassState, node: fx.Node, value: Tensor, path: str) -> Channels:

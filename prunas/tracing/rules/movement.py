@@ -354,21 +354,30 @@ def _split_by_attribute(
 ) -> bool:
     """Parts whose sizes the module keeps as attributes, which can be set to other ones; whether they are such.
 
-    Each of a list of sizes is one of its own; parts of one size are paired.
+    Each of a list of sizes is one of its own; parts of one size are paired, and that may be computed from the
+    number of all channels.
     """
-    sizes = node.args[1] if len(node.args) > 1 else None
+    sizes = node.args[1] if len(node.args) > 1 else _given(node, "split_size_or_sections", "split_size")
     vectors_of_parts = [vectors(part)[0] for part in parts]
     cut = isinstance(before, Channels) and sum(map(len, vectors_of_parts)) == len(before.labels)
-    if not cut or any(len(labels) < 2 for labels in vectors_of_parts):
+    if not cut or not all(map(len, vectors_of_parts)):
         return False
     assert isinstance(before, Channels)
     if isinstance(sizes, list | tuple):
         return numbers.follow_all(state, node, sizes, vectors_of_parts)
     equal = isinstance(sizes, int) and len(before.labels) % sizes == 0
-    if not equal or not numbers.follow(state, node, sizes, vectors_of_parts[0]):
+    if not equal or not (
+        numbers.follow(state, node, sizes, vectors_of_parts[0])
+        or numbers.follow(state, node, len(before.labels), before.labels)
+    ):
         return False
     state.tile(before.labels, len(parts), node)
     return True
+
+
+def _given(node: fx.Node, *names: str) -> Any:
+    """The argument of a node that is given by one of these names."""
+    return next((node.kwargs[name] for name in names if name in node.kwargs), None)
 
 
 def _sizes(state: PassState, node: fx.Node, name: str, sizes: Any) -> Any:

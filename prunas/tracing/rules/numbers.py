@@ -13,6 +13,7 @@ import numpy as np
 from torch import fx
 
 from prunas.tracing.ledger import Vector
+from prunas.tracing.operations import where
 from prunas.tracing.state import PassState
 
 __all__ = ["follow", "follow_all", "has_heads", "heads_axis", "holding"]
@@ -90,13 +91,20 @@ def holding(state: PassState, node: fx.Node, size: Any, tensor: str) -> list[tup
 
 
 def follow_all(state: PassState, node: fx.Node, sizes: Sequence[Any], parts: Sequence[Vector]) -> bool:
-    """Notes that attributes hold how many channels each part has, as one list or as numbers; whether they do."""
+    """Notes that attributes hold how many channels each part has, as one list or as numbers; whether they do.
+
+    Parts whose number no attribute holds stay as they are, if there are others.
+    """
     for path in _around(node):
         for name, value in vars(state.modules[path]).items() if path in state.modules else ():
             if type(value) in (list, tuple) and list(value) == list(sizes):
                 for i, labels in enumerate(parts):
                     state.ledger.follow((path, f"attribute {name}[{i}]"), labels, node.name)
                 return True
-    if not all(any(_attributes(state, node, size, False)) for size in sizes):
+    follows = [follow(state, node, size, labels) for size, labels in zip(sizes, parts, strict=True)]
+    if not any(follows):
         return False
-    return all(follow(state, node, size, labels) for size, labels in zip(sizes, parts, strict=True))
+    for labels, one in zip(parts, follows, strict=True):
+        if not one:
+            state.ledger.freeze(labels, "it splits off as many channels as a number says", where(node))
+    return True

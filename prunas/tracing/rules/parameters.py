@@ -45,6 +45,8 @@ LAYERS = (
     nn.PReLU,
     nn.Embedding,
     nn.MultiheadAttention,
+    nn.RNNBase,
+    nn.RNNCellBase,
 )
 """Layers that are held where `forward` reads their tensors besides calling them, whatever it does with them."""
 

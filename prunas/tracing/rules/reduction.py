@@ -1,5 +1,6 @@
 """Rules of pooling, reductions, pads and gated linear units: what works along axes beside the channels."""
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 from torch import Tensor, fx
@@ -23,13 +24,17 @@ def pool(state: PassState, node: fx.Node, value: Any) -> Labels:
     return labels
 
 
-def reduce(state: PassState, node: fx.Node, value: Tensor) -> Channels | None:
+def reduce(state: PassState, node: fx.Node, value: Tensor) -> Channels | Spread | None:
     """A sum, mean or extreme over other axes keeps the channels; over theirs it cannot be followed."""
     source = state.source(node)
     labels = state.labels[source]
     position = 2 if operation(node) == "norm" else 1
     dims = node.args[position] if len(node.args) > position else node.kwargs.get("dim")
     listed = dims if isinstance(dims, list | tuple) else [dims]
+    if isinstance(labels, Spread) and all(isinstance(dim, int) for dim in listed):
+        return _reduced(
+            state, node, labels, [cast(int, dim) % state.values[source].ndim for dim in listed], value
+        )
     if not isinstance(labels, Channels) or not all(isinstance(dim, int) for dim in listed):
         raise Refused(f"{operation(node)} runs over channels")
     ndim = state.values[source].ndim
@@ -41,6 +46,29 @@ def reduce(state: PassState, node: fx.Node, value: Tensor) -> Channels | None:
         return None
     gone_before = [dim for dim in reduced if dim < labels.axis] if value.ndim < ndim else []
     return Channels(labels.axis - len(gone_before), labels.labels)
+
+
+def _reduced(
+    state: PassState, node: fx.Node, labels: Spread, dims: Sequence[int], value: Tensor
+) -> Channels | Spread:
+    """Reduces channels that lie along several axes; along the reduced ones they come and go together."""
+    left = labels.labels
+    for dim in dims:
+        left = _paired(state, node, left, dim)
+    axes = [axis for axis, extent in enumerate(left.shape) if extent > 1]
+    if not axes:
+        raise Refused(f"{operation(node)} runs over channels")
+    if value.ndim < left.ndim:
+        left = left.reshape([size for axis, size in enumerate(left.shape) if axis not in dims])
+        axes = [axis for axis, extent in enumerate(left.shape) if extent > 1]
+    return Spread(left) if len(axes) > 1 else Channels(axes[0], left.numpy().ravel())
+
+
+def _paired(state: PassState, node: fx.Node, labels: Tensor, dim: int) -> Tensor:
+    """The first labels along an axis, with which the others are paired."""
+    first = labels.narrow(dim, 0, 1)
+    state.ledger.pair(first.expand_as(labels).numpy().ravel(), labels.numpy().ravel(), node.name)
+    return first
 
 
 def extreme(state: PassState, node: fx.Node, value: Any) -> Labels:
@@ -80,8 +108,11 @@ def normalize(state: PassState, node: fx.Node, value: Tensor) -> Labels:
 
 
 def _beside(state: PassState, node: fx.Node, dim: Any, ndim: int) -> Labels:
-    """The labels of what runs along an axis; refused where that is theirs."""
+    """The labels of what runs along an axis; refused where all of them lie there, else paired along it."""
     labels = state.labels[state.source(node)]
+    if isinstance(labels, Spread) and isinstance(dim, int) and len(set(axes_of(labels)) - {dim % ndim}):
+        _paired(state, node, labels.labels, dim % ndim)
+        return labels
     if not isinstance(dim, int) or dim % ndim in axes_of(labels):
         raise Refused(f"{operation(node)} runs over channels")
     return labels
