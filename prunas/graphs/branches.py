@@ -11,6 +11,10 @@ from prunas.graphs.tracer import ADDITIONS, ARITHMETIC, FRESH, FUNCTIONS, IN_PLA
 __all__ = ["Branch", "changes_in_place", "find_branch", "find_branches", "is_fresh"]
 
 
+MAKING = frozenset({"empty", "zeros", "ones", "full", "clone"})
+"""Functions that make a tensor, and the methods of tensors called so after `new_`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Branch:
     """The branch of a block.
@@ -86,8 +90,10 @@ def _branches(
         if inside & other or any(node.users.keys() - inside - {addition} for node in inside):
             continue
         for node in reversed(nodes):  # parameters that only the branch reads
-            if node not in live and node.users and node.users.keys() <= inside:
+            if node not in live | dead and node.users and node.users.keys() - dead <= inside:
                 inside.add(node)
+        unread = dead.difference(live).intersection(dag)
+        inside |= {node for node in unread if not nx.ancestors(dag, node).isdisjoint(inside)}
         ordered = tuple(node for node in nodes if node in inside)
         if not any(changes_in_place(n, modules) and not is_fresh(n, inside, modules) for n in ordered):
             branches.append(Branch(addition, shortcut, ordered))
@@ -117,8 +123,11 @@ def changes_in_place(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
 def is_fresh(node: fx.Node, inside: set[fx.Node], modules: Mapping[str, nn.Module]) -> bool:
     """Whether the first operand of a node was certainly made by the nodes `inside`."""
     while node.all_input_nodes and (node := node.all_input_nodes[0]) in inside:
-        if node.target in ARITHMETIC or (
-            node.op == "call_module" and isinstance(modules[str(node.target)], FRESH)
+        name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+        if (
+            node.target in ARITHMETIC
+            or name.removeprefix("new_") in MAKING
+            or (node.op == "call_module" and isinstance(modules[str(node.target)], FRESH))
         ):
             return True
     return False

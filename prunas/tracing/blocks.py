@@ -14,13 +14,16 @@ from prunas.graphs.structure import structure
 from prunas.graphs.tracer import ADDITIONS
 from prunas.survey import Frozen
 from prunas.tracing.ledger import Ledger
-from prunas.tracing.operations import RANDOM, operation
+from prunas.tracing.operations import CREATION, RANDOM, operation
 from prunas.tracing.propagate import LabelPass
 
 __all__ = ["RemovableBranch", "find_blocks", "users_of"]
 
 KEEPS_ZEROS = RANDOM | {"getitem", "mul", "imul"}
 """Functions behind the last module of a branch that leave zeros as they are."""
+
+DRAWING = frozenset({"bernoulli", "div", "itruediv"})
+"""Functions that make a new tensor one of random factors, as stochastic depth written out does."""
 
 Nodes = dict[str, list[fx.Node]]
 """The nodes of some modules, by module path."""
@@ -191,6 +194,8 @@ class _BlockFinder:
             if not attention and values[passed_on].shape != total.shape:
                 return ()
         loose = [n for n in branch.nodes if n.users and not any(n in nodes_of[part] for part in chain)]
+        drawn = _drawn(loose)
+        loose = [node for node in loose if node not in drawn]
         return tuple(chain) if all(self.keeps_zeros(node) for node in loose) else ()
 
     def keeps_zeros(self, node: fx.Node) -> bool:
@@ -250,6 +255,18 @@ def _nodes_of_modules(labelled: LabelPass) -> dict[str, set[fx.Node]]:
         if node.op == "call_module":
             nodes_of.setdefault(str(node.target), set()).add(node)
     return nodes_of
+
+
+def _drawn(nodes: Sequence[fx.Node]) -> set[fx.Node]:
+    """Those of some nodes, in order, that make tensors of random numbers, which only stand beside what passes."""
+    drawn: set[fx.Node] = set()
+    for node in nodes:
+        before = [n for n in node.all_input_nodes if n not in drawn]
+        if operation(node) in CREATION or (
+            node.all_input_nodes and not before and operation(node) in DRAWING
+        ):
+            drawn.add(node)
+    return drawn
 
 
 def _remainder(block: Sequence[fx.Node], branch: Branch) -> list[Any]:

@@ -1,5 +1,6 @@
 """What the widths decide besides channels: sizes that became numbers, and branches of Python taken by them."""
 
+from fractions import Fraction
 from itertools import zip_longest
 from typing import Any
 
@@ -104,6 +105,10 @@ def _arguments(
     if taken and isinstance(labels, Channels) and all(isinstance(part, int | slice) for part in taken):
         # Which channels it takes shows in the labels.
         args = args[0], tuple(part for axis, part in enumerate(taken) if axis != labels.axis)
+    if node in labelled.cuts and isinstance(taken := args[1], slice):
+        size = labelled.values[args[0]].shape[0]
+        start, stop, _ = taken.indices(size)
+        args = args[0], (Fraction(start, size), Fraction(stop, size))
     if functional(node, labelled.modules):
         args = tuple(arg for arg, known in zip(args, FUNCTIONAL[name][1], strict=False) if known not in SIZES)
         kwargs = {key: value for key, value in kwargs.items() if key not in SIZES}

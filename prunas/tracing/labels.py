@@ -13,6 +13,7 @@ from prunas.tracing.operations import RANDOM, operation
 __all__ = [
     "Bare",
     "Channels",
+    "Joined",
     "Labels",
     "Refused",
     "Spread",
@@ -50,6 +51,19 @@ class Bare:
     """
 
     axes: Mapping[str, tuple[int | None, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Joined(Bare):
+    """What is made of parameters and buffers alone and joined along one axis, as a bias of its parts is.
+
+    Attributes:
+        axis: The axis along which the parts lie one after the other; `axes` says what lies along the others.
+        parts: Every part, with its extent along the axis.
+    """
+
+    axis: int
+    parts: tuple[tuple[Bare, int], ...]
 
 
 @dataclass(frozen=True, slots=True)

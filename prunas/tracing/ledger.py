@@ -1,5 +1,6 @@
 """Which channels belong together: labels, what ties them, where they occur, what holds them fixed."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,6 +84,7 @@ class Ledger:
         forbidden: Layers that may not vary, with the reason and the place.
         fixed_tensors: Parameters and buffers that may not be narrowed, likewise.
         fixed_axes: Axes of parameters and buffers that may not be, likewise.
+        followed: The axes of numbers, with the nodes that say so.
     """
 
     def __init__(self) -> None:
@@ -90,11 +92,14 @@ class Ledger:
         self.forbidden: dict[str, tuple[str, str]] = {}
         self.fixed_tensors: dict[str, tuple[str, str]] = {}
         self.fixed_axes: dict[Axis, tuple[str, str]] = {}
+        self.followed: set[tuple[Axis, str]] = set()
         self._produced: list[tuple[str, int]] = []
         self._labels = 0
         self._ties: list[tuple[Vector, Vector]] = []
         self._pairs: list[tuple[Vector, Vector]] = []
         self._frozen: list[tuple[Vector, str, str]] = []
+        self._adopted = 0, ""  # how many pairs there were before the last adoption, and where it was
+        self._supposed: list[tuple[Vector, Vector, str]] = []
         self._mixed: list[Vector] = []
         self._concatenated: list[Vector] = []
 
@@ -118,6 +123,7 @@ class Ledger:
 
     def follow(self, axis: Axis, labels: Vector, node: str) -> None:
         """Notes that a number counts `labels`; others that it counts come and go with them."""
+        self.followed.add((axis, node))
         if axis in self.axes:
             self.pair(self.axes[axis], labels, node)
         else:
@@ -144,6 +150,33 @@ class Ledger:
     def pair(self, first: Vector, second: Vector, node: str) -> None:
         """Joins labels pair by pair: an operation takes the channels for granted in equal parts."""
         self._pairs.append((first, second))
+
+    def suppose(self, first: Vector, second: Vector, place: str) -> None:
+        """Notes labels that may have to be paired: whether they are shows when a network is narrowed without.
+
+        Args:
+            first: Labels.
+            second: As many.
+            place: The source line that will fail then, or one of the same file.
+        """
+        self._supposed.append((first, second, place.partition(":")[0]))
+
+    def adopt(self, place: str) -> bool:
+        """Pairs what was supposed in the file of a source line; whether there was anything."""
+        file = place.partition(":")[0]
+        self._adopted = len(self._pairs), file
+        self._pairs += [(first, second) for first, second, where in self._supposed if where == file]
+        rest = [supposed for supposed in self._supposed if supposed[2] != file]
+        adopted = len(rest) < len(self._supposed)
+        self._supposed = rest
+        return adopted
+
+    def retract(self, place: str) -> None:
+        """Parts again what was paired by the last adoption, if that did not help in the file of a source line."""
+        before, file = self._adopted
+        if file and file == place.partition(":")[0]:
+            del self._pairs[before:]
+        self._adopted = before, ""
 
     def freeze(self, labels: Vector, why: str, place: str) -> None:
         """Holds channels fixed; the first reason given is the one reported."""
@@ -249,11 +282,14 @@ class Expectation(Ledger):
 
     Args:
         axes: The expected labels of every axis; `FIXED` is a channel that never varies.
+        followed: The axes of numbers, with the nodes that said so in the dense network.
     """
 
-    def __init__(self, axes: dict[Axis, Vector]) -> None:
+    def __init__(
+        self, axes: dict[Axis, Vector], followed: Collection[tuple[Axis, str]] = frozenset()
+    ) -> None:
         super().__init__()
-        self.expected = axes
+        self.expected, self.numbered = axes, followed
 
     def fixed(self, count: int, why: str = "", place: str = "") -> Vector:
         """Channels that nothing is expected of."""
@@ -267,7 +303,7 @@ class Expectation(Ledger):
 
     def follow(self, axis: Axis, labels: Vector, node: str) -> None:
         """Compares where something is expected: another attribute may hold the same number by chance."""
-        if axis in self.expected:
+        if (axis, node) in self.numbered:
             self.tie(self.expected[axis], labels, node)
 
     def count(self, axis: Axis, labels: Vector, node: str) -> None:

@@ -13,6 +13,7 @@ from torch.nn.modules.padding import _CircularPadNd, _ConstantPadNd, _Reflection
 __all__ = [
     "ALONG",
     "ATTENTION",
+    "BIASED",
     "BINARY",
     "COMPARISON",
     "CONCATENATION",
@@ -38,10 +39,12 @@ __all__ = [
     "TRANSPOSITIONS",
     "VIEWS",
     "along",
+    "bias_of",
     "commutes",
     "functional",
     "has_batch",
     "operation",
+    "weight_of",
     "where",
 ]
 
@@ -138,6 +141,9 @@ FUNCTIONAL: dict[str, tuple[type[nn.Module] | tuple[type[nn.Module], ...], tuple
 }
 """Functions that do a layer's work, the layer whose parameters they may take, and the names of their arguments."""
 
+BIASED = (*CONVOLUTIONS, nn.Linear)
+"""Layers to which a function that does their work may add another bias than their own."""
+
 ATEN: dict[Any, tuple[str, ...]] = {
     torch.ops.aten.batch_norm: ("input", "weight", "bias", "running_mean", "running_var"),
     torch.ops.aten.embedding: ("weight", "input"),
@@ -186,6 +192,8 @@ def functional(node: fx.Node, modules: dict[str, nn.Module]) -> str:
     if node.op != "call_function" or not isinstance(module, kind):
         return ""
     for name, value in given.items():
+        if name == "bias" and isinstance(module, BIASED) and isinstance(value, fx.Node):
+            continue  # forward may add one of its own making
         if isinstance(value, fx.Node) and name != "input":
             if value.op != "get_attr" or value.target != f"{path}.{name}":
                 return ""
@@ -194,6 +202,20 @@ def functional(node: fx.Node, modules: dict[str, nn.Module]) -> str:
             if value != size and value != list(size if isinstance(size, tuple) else ()):
                 return ""
     return path
+
+
+def bias_of(node: fx.Node) -> Any:
+    """The bias that a function which does the work of a layer adds."""
+    names = FUNCTIONAL[operation(node)][1]
+    return {**dict(zip(names, node.args, strict=False)), **node.kwargs}.get("bias")
+
+
+def weight_of(node: fx.Node) -> Any:
+    """The weight that a function multiplies by as a layer does; None if it is no such function."""
+    if operation(node) not in FUNCTIONAL:
+        return None
+    names = ATEN.get(node.target, FUNCTIONAL[operation(node)][1])
+    return {**dict(zip(names, node.args, strict=False)), **node.kwargs}.get("weight")
 
 
 def has_batch(name: str, value: Tensor) -> bool:

@@ -8,7 +8,7 @@ rule freezes the channels it meets, with its name and source line.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType
 from typing import Any, TypeVar, cast
 
 import torch
@@ -25,20 +25,20 @@ from prunas.tracing.operations import (
     BINARY,
     CONVOLUTIONS,
     ELEMENTWISE_WEIGHTS,
-    FUNCTIONAL,
     PRODUCTS,
     SHAPE_KEEPING,
     SHAPELESS,
     functional,
     operation,
+    where,
 )
 from prunas.tracing.results import alike, result_of
-from prunas.tracing.rules import FUNCTIONS, counts, movement, parameters, rule_of
+from prunas.tracing.rules import FUNCTIONS, counts, layers, movement, parameters, rule_of
 from prunas.tracing.state import PassState
 from prunas.tracing.trace import given_to, to_meta
 from prunas.tracing.untouched import running
 
-__all__ = ["LabelPass", "known", "label"]
+__all__ = ["LabelPass", "known", "label", "stops_short"]
 
 
 T = TypeVar("T")
@@ -121,6 +121,9 @@ class LabelPass(PassState):
         for node in self.graph.nodes:
             if node.name == name:
                 self.freeze_inputs(node, why)
+                for path, lines in self.computed.items():
+                    if isinstance(self.labels[node], Bare) and node.meta.get("line", name) in lines:
+                        self.ledger.freeze(self.ledger.axes[path, "reads"], why, where(node))
 
     # Labels
 
@@ -137,7 +140,10 @@ class LabelPass(PassState):
             counts.measure(self, node, name)
             return None
         bare = [n for n in node.all_input_nodes if isinstance(self.labels[n], Bare)]
-        if bare and node.op != "call_module" and not self.entering(node).size:
+        path = functional(node, self.modules)
+        if not path and (computed := parameters.layer_of(self, node)):
+            return self._label_computed(node, computed, value)
+        if bare and node.op != "call_module" and not path and not self.entering(node).size:
             return parameters.follow(self, node, name, value)
         if name == "getattr" and node.args[1] in ("T", "mT"):
             return movement.move(self, node, value)
@@ -149,8 +155,8 @@ class LabelPass(PassState):
             if name not in SHAPELESS and (channels := self.entering(node)).size:
                 self.counts[node] = channels  # such as numel
             return None
-        if path := functional(node, self.modules):
-            return self._label_module(node, path, value)
+        if path:
+            return layers.biased(self, node, path, self._label_module(node, path, value))
         rule = FUNCTIONS.get(name)
         if rule is None:
             raise self._not_understood(node, name)
@@ -184,6 +190,14 @@ class LabelPass(PassState):
             # What a hook multiplies, or what makes the weight.
             _, macs = self._counted_macs(lambda: self._execute(node))
             self.macs[node] = macs - value.numel() * _summands(module)
+        return labels
+
+    def _label_computed(self, node: fx.Node, path: str, value: Any) -> Labels:
+        """The labels of a function that does a layer's work with what `forward` has computed from its weight."""
+        labels = layers.biased(self, node, path, self._label_module(node, path, value))
+        if isinstance(labels, Channels):
+            parameters.compute(self, node, path, labels.labels)
+            self.macs.pop(node, None)  # they are the layer's
         return labels
 
     def _not_understood(self, node: fx.Node, name: str) -> Refused:
@@ -232,19 +246,15 @@ class LabelPass(PassState):
         if name in BINARY and len(args) == 2 and not kwargs and alike(*args):
             return args[0]
         target = cast(Callable[..., Any], node.target)
-        if (path := functional(node, self.modules)) and args and isinstance(args[0], Tensor):
+        path = functional(node, self.modules)
+        if path and args and isinstance(args[0], Tensor):
             plain = not parametrize.is_parametrized(self.modules[path])
             if plain and (result := result_of(self.modules[path], args[0])) is not None:
                 return result
         if not node.all_input_nodes or not is_tensor([*args, *kwargs.values()]):
             with torch.device("meta"):  # what it makes has no values either
                 return target(*args, **kwargs)
-        if (
-            (name in FUNCTIONS and name not in PRODUCTS)
-            or name in FUNCTIONAL
-            or name == "getattr"
-            or not is_tensor(args)
-        ):
+        if (name in FUNCTIONS and name not in PRODUCTS) or path or name == "getattr" or not is_tensor(args):
             return target(*args, **kwargs)
         key = f"{id(target)} {fx.node.map_aggregate((args, kwargs), _described)}"
         if key not in self.memo:
@@ -266,6 +276,17 @@ class LabelPass(PassState):
 def known(name: str) -> bool:
     """Whether a function moves, reduces or maps elements, or reads its weights element by element."""
     return (name in FUNCTIONS and name not in PRODUCTS) or name in ELEMENTWISE_WEIGHTS
+
+
+def stops_short(graph: fx.Graph) -> bool:
+    """Whether a graph calls a function of others that is not understood: torch.fx does not enter it."""
+    return any(
+        isinstance(node.target, FunctionType)
+        and node.target.__module__.partition(".")[0] != "torch"
+        and operation(node) not in FUNCTIONS
+        and node.all_input_nodes
+        for node in graph.nodes
+    )
 
 
 def _summands(layer: nn.Module) -> int:

@@ -1,22 +1,25 @@
 """What no survey can follow: layers that a factory does not make anew, shared tensors, weights read elsewhere."""
 
 from collections.abc import Container, Iterator, Sequence
+from contextlib import nullcontext, suppress
 from operator import attrgetter
 
+import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils import parametrize
 
 from prunas.errors import InputError
-from prunas.surgery.construct import CONSTRUCTORS, Factory, copied_layers
+from prunas.surgery.construct import CONSTRUCTORS, Factory, copied_layers, layers_on_meta
 from prunas.survey import Frozen
 from prunas.tracing.labels import altered
 from prunas.tracing.ledger import Ledger
 from prunas.tracing.operations import operation, where
 from prunas.tracing.propagate import LabelPass, known
 from prunas.tracing.trace import on_meta
+from prunas.tracing.untouched import running
 
-__all__ = ["forbid_outside", "forbid_shared", "forbid_unmade", "unfollowed"]
+__all__ = ["forbid_outside", "forbid_shared", "forbid_unmade", "hold_uneven", "unfollowed"]
 
 NO_FACTORS = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
 """Layers that read their weights element by element, or some rows of them."""
@@ -69,6 +72,26 @@ def forbid_shared(net: nn.Module, ledger: Ledger) -> None:
             if other != path:
                 ledger.forbid(path, f"it shares its weight with {other}", path)
                 ledger.forbid(other, f"it shares its weight with {path}", other)
+
+
+def hold_uneven(factory: Factory, ledger: Ledger, passes: Sequence[LabelPass]) -> None:
+    """Holds buffers that the state dict does not hold, unless all of their channels have the same values.
+
+    Which channels are kept is not known where a point is made without the dense network's weights.
+    """
+    unsaved = {name for labelled in passes for name in labelled.unsaved}
+    axes = sorted((name, int(side)) for name, side in ledger.axes if name in unsaved)
+    if not axes:
+        return
+    net: nn.Module | None = None
+    for without_weights in (layers_on_meta(), nullcontext()):
+        if net is None:  # whatever the factory raises, the buffers are held then
+            with suppress(Exception), torch.random.fork_rng(devices=[]), running(), without_weights:
+                net = factory()
+    for name, axis in axes:
+        tensor = None if net is None else attrgetter(name)(net)
+        if tensor is None or tensor.is_meta or not bool((tensor == tensor.narrow(axis, 0, 1)).all()):
+            ledger.keep_whole(name, f"{name} is not in the state dict", name)
 
 
 def forbid_outside(net: nn.Module, part: str, reached: Sequence[str], ledger: Ledger) -> None:

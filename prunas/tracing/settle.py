@@ -126,11 +126,18 @@ class _Settling:
         draft: Survey,
         widths: Sequence[int],
     ) -> None:
-        """Freezes the channels where a point failed, or the groups that make it fail.
+        """Pairs the channels that were supposed to be where a point failed, or else freezes them.
+
+        If none are known there, the groups that make it fail are frozen.
 
         Raises:
             InputError: Nothing is left to freeze.
         """
+        line = failed.place.rpartition("(")[2]
+        if failed.made and self.ledger.adopt(line):
+            self.grouping = self.ledger.group()
+            return
+        self.ledger.retract(line)
         if failed.layer:
             self.ledger.forbid(failed.layer, failed.why, failed.layer)
         if failed.node is not None:

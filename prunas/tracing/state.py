@@ -35,6 +35,10 @@ class PassState:
         calls: The nodes that call each layer.
         met: Nodes in which a parameter or buffer meets channels one by one, with its name.
         indexed: Parameters and buffers whose rows are looked up by an index that is itself a tensor.
+        unsaved: Buffers met that the state dict does not hold.
+        computed: Layers called with weights that forward has computed from theirs, with the source lines of that.
+        cuts: Nodes that take one of equal parts of a vector to write over it, with their number.
+        parts: The number of such parts by the name of the parameter or buffer.
         viewed: Attributes, as path and name, that give a view the extent of an axis of a parameter or buffer.
         values: Value of each node on the meta device.
         labels: Labels of each node.
@@ -62,6 +66,10 @@ class PassState:
         self.calls: dict[str, list[fx.Node]] = {}
         self.met: set[tuple[fx.Node, str]] = set()
         self.indexed: set[str] = set()
+        self.unsaved: set[str] = set()
+        self.computed: dict[str, set[str]] = {}
+        self.cuts: dict[fx.Node, int] = {}
+        self.parts: dict[str, int] = {}
         self.viewed: dict[tuple[str, int], list[tuple[str, str]]] = {}
         self.values: dict[fx.Node, Any] = {}
         self.labels: dict[fx.Node, Labels] = {}

@@ -19,8 +19,8 @@ from prunas.tracing.labels import alike
 from prunas.tracing.ledger import Ledger, Mismatch
 from prunas.tracing.operations import where
 from prunas.tracing.part import check_rest, in_whole, look_at_rest, part_of
-from prunas.tracing.propagate import LabelPass, label
-from prunas.tracing.refusals import forbid_outside, forbid_shared, forbid_unmade
+from prunas.tracing.propagate import LabelPass, label, stops_short
+from prunas.tracing.refusals import forbid_outside, forbid_shared, forbid_unmade, hold_uneven
 from prunas.tracing.settle import settled
 from prunas.tracing.trace import (
     BATCH,
@@ -39,6 +39,9 @@ from prunas.tracing.verify import named
 from prunas.tracing.work import work_of_one_image
 
 __all__ = ["survey"]
+
+WAYS = (traced, recorded, exported)
+"""The ways of tracing, in the order in which they are tried."""
 
 
 def survey(
@@ -111,6 +114,7 @@ def _survey(
             "as in input = [{ x = [3, 32, 32] }, { y = [10] }]"
         ) from error
     trace, passes, ledger = _labelled(net, given.of(BATCH), ledger)
+    hold_uneven(factory, ledger, [*passes.values()])
     work = work_of_one_image(net, trace, passes[False])
     draft = partial(describe, net, order, inputs, ledger, passes=[*passes.values()], work=work)
     return settled(factory, ledger, trace, passes, draft, seed)
@@ -159,11 +163,15 @@ def _labelled(
         The way of tracing, the passes by mode (train, eval; only the latter if they are alike), and the ledger
         with what the passes entered.
     """
-    refused: list[Untraceable] = []
-    for trace in (traced, recorded, exported):
+    refused: dict[Trace, Untraceable] = {}
+    ways = [*WAYS]
+    for trace in ways:
         entered = copy.deepcopy(ledger)
         try:
             graphs = {training: trace_mode(trace, net, example, training, lines=True) for training in MODES}
+            if trace is traced and len(ways) == len(WAYS) and any(map(stops_short, graphs.values())):
+                ways.insert(2, traced)  # what stops torch.fx, the recorder may go into
+                continue
             if alike(graphs[True], graphs[False]):
                 del graphs[True]
             passes: dict[bool, LabelPass] = {}
@@ -173,10 +181,10 @@ def _labelled(
                 except Mismatch as error:
                     raise _failed(net, graph, example, error) from error
         except Untraceable as error:
-            refused.append(error)
+            refused[trace] = error
             continue
         return trace, passes, entered
-    symbols, run, last = refused
+    symbols, run, last = (refused[way] for way in WAYS)
     raise InputError(
         f"the network cannot be traced, not by torch.fx: {symbols}; nor by running it without data: {run}; nor by "
         f"torch.export: {last}"

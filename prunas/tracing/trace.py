@@ -1,6 +1,7 @@
 """A network's graph of operations, in one of three ways, on the meta device and without side effects."""
 
 import inspect
+import os
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -129,12 +130,8 @@ def _said(error: BaseException) -> str:
 def place(error: BaseException) -> str:
     """The line of the user's where it was raised."""
     package = Path(__file__).parents[1]
-    machinery = (
-        *map(
-            str, (Path(torch.__file__).parent, package / "tracing", package / "graphs", package / "surgery")
-        ),
-        "<",
-    )
+    rooms = (Path(torch.__file__).parent, package / "tracing", package / "graphs", package / "surgery")
+    machinery = (*(f"{room}{os.sep}" for room in rooms), "<")
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(machinery)]
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
 

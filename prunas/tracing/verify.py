@@ -121,7 +121,7 @@ def failure(
                         why = SQUEEZED
                     return Failure(why, where(apart), changed)
                 continue
-            ledger = Expectation(expected)
+            ledger = Expectation(expected, dense.ledger.followed)
             built = label(net, graph, ledger, dense.example, training, dense.memo, selecting)
             if (node := difference(dense, built)) is not None:
                 return Failure(COMPUTES_ELSE, where(named(node, dense.graph)), node)

@@ -1,6 +1,8 @@
 """What a network does for one image: output positions of every layer, MACs of what is not understood."""
 
-from torch import nn
+from collections.abc import Mapping
+
+from torch import fx, nn
 
 from prunas.errors import InputError
 from prunas.tracing.compare import detour
@@ -33,7 +35,7 @@ def work_of_one_image(net: nn.Module, trace: Trace, labelled: LabelPass) -> Work
             return None  # it may not take a single image: squeeze() then takes the batch away
 
     if (one := counted(1)) is not None:
-        return Work(one.called, one.macs, one.read)
+        return Work(one.called, _at_nodes_of(labelled, one.graph, one.macs), one.read)
     some, twice = counted(BATCH), counted(2 * BATCH)
     if some is None or twice is None or detour(some.graph, twice.graph) is not None:
         raise InputError(
@@ -49,6 +51,14 @@ def work_of_one_image(net: nn.Module, trace: Trace, labelled: LabelPass) -> Work
     macs = {node: of_one(some.macs.get(node, 0), twice.macs.get(twin, 0)) for node, twin in twins}
     return Work(
         {path: of_one(count, twice.called[path]) for path, count in some.called.items()},
-        {node: count for node, count in macs.items() if count},
+        _at_nodes_of(labelled, some.graph, {node: count for node, count in macs.items() if count}),
         {path: of_one(count, twice.read[path]) for path, count in some.read.items()},
     )
+
+
+def _at_nodes_of(labelled: LabelPass, graph: fx.Graph, macs: Mapping[fx.Node, int]) -> Mapping[fx.Node, int]:
+    """Counts at the nodes of another graph of the same network, at those of the pass, which know the branches."""
+    if graph is labelled.graph or detour(labelled.graph, graph) is not None:
+        return macs
+    twins = dict(zip(graph.nodes, labelled.graph.nodes, strict=True))
+    return {twins[node]: count for node, count in macs.items()}

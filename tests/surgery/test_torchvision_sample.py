@@ -40,7 +40,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, tuple[int, ...]]] = {
         16,
         (5, 56, 4, 3, 4),
     ),
-    "swin": (partial(torchvision.models.SwinTransformer, **SWIN), 32, (3, 256, 3, 0, 6)),
+    "swin": (partial(torchvision.models.SwinTransformer, **SWIN), 32, (5, 260, 3, 5, 6)),
     "swin v2": (
         partial(
             torchvision.models.SwinTransformer,
@@ -49,7 +49,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, tuple[int, ...]]] = {
             **SWIN,
         ),
         32,
-        (6, 1792, 6, 4, 6),
+        (8, 1796, 6, 5, 6),
     ),
     "maxvit": (
         partial(

@@ -159,3 +159,13 @@ def test_depthwise() -> None:
     expected = Expectation({("a", "inner"): np.array([0])})
     assert not expected.is_depthwise("a", nn.Conv2d(2, 4, 1, groups=2))
     assert expected.is_depthwise("b", nn.Conv2d(2, 4, 1, groups=2))
+
+
+def test_only_numbers_that_the_dense_network_followed_are_compared() -> None:
+    ledger = Ledger()
+    ledger.follow(A, ledger.produce(A, 2, 1, "a"), "view")
+    expected = Expectation({A: np.array([0, 2])}, ledger.followed)
+    expected.follow(A, np.array([4, 5]), "elsewhere")  # holds as many by chance
+    expected.follow(A, np.array([0, 2]), "view")
+    with pytest.raises(Mismatch):
+        expected.follow(A, np.array([4, 5]), "view")

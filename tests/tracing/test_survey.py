@@ -451,17 +451,14 @@ def test_hooked_modules_are_held() -> None:
     assert "it has forward hooks" in reasons(made).values()
 
 
-def test_functional_layers_with_other_weights_are_held_and_their_work_is_counted() -> None:
+def test_functional_layers_with_computed_weights_vary_and_their_work_is_counted() -> None:
     class Case(Chain):
         def forward(self, x: Tensor) -> Tensor:
             return self.c(F.conv2d(self.a(x), self.b.weight * 2, self.b.bias))
 
     made = survey(Case, SHAPE)
-    assert groups(made) == []
-    assert reasons(made) == {
-        "a": "conv2d is not understood",
-        "b.weight": "forward reads its weight besides calling it",
-    }
+    assert groups(made) == ["a", "b"]
+    assert reasons(made) == {}
     cost = CostModel(made).of(Architecture("t", made.fingerprint))
     assert (cost.params, cost.macs) == (3 * 8 + 8 + 64 + 8 + 32 + 4, 36 * (24 + 64 + 32))
 

@@ -13,11 +13,12 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from prunas.graphs.layers import ChannelPad
 from prunas.tracing.labels import Bare, Channels, Labels, Refused, vectors
 from prunas.tracing.ledger import NOTHING
-from prunas.tracing.operations import CONVOLUTIONS, TRANSPOSED, has_batch, where
+from prunas.tracing.operations import CONVOLUTIONS, TRANSPOSED, bias_of, has_batch, where
 from prunas.tracing.rules import parameters
 from prunas.tracing.state import PassState
 
 __all__ = [
+    "biased",
     "channel_norm",
     "channel_pad",
     "convolution",
@@ -39,6 +40,21 @@ def linear(state: PassState, node: fx.Node, value: Tensor, path: str) -> Channel
     state.ledger.occur((path, "inner"), channels, node.name)
     written = state.ledger.produce((path, "writes"), layer.out_features, 1, node.name)
     return Channels(value.ndim - 1, written)
+
+
+def biased(state: PassState, node: fx.Node, path: str, labels: Labels) -> Labels:
+    """The labels of what a function made of a layer's weight, once it has added a bias that is not the layer's."""
+    bias = bias_of(node)
+    if not isinstance(bias, fx.Node) or not isinstance(labels, Channels):
+        return labels
+    if bias.target == f"{path}.bias":
+        state.met.add((node, f"{path}.bias"))
+        return labels
+    carried = state.labels[bias]
+    if not isinstance(carried, Bare):
+        raise Refused("they meet a tensor of fixed size")
+    parameters.meet(state, node, carried, 0, labels.labels)
+    return labels
 
 
 def convolution(state: PassState, node: fx.Node, value: Tensor, path: str) -> Channels:

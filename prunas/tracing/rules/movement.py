@@ -14,7 +14,15 @@ from torch.utils import _pytree as pytree
 
 from prunas.tracing.labels import Bare, Channels, Labels, Refused, Spread, axes_of, vectors
 from prunas.tracing.ledger import Vector
-from prunas.tracing.operations import PARTS, RESHAPING, TRANSPOSITIONS, operation, where
+from prunas.tracing.operations import (
+    PARTS,
+    RESHAPING,
+    TRANSPOSITIONS,
+    VIEWS,
+    functional,
+    operation,
+    where,
+)
 from prunas.tracing.rules import numbers, parameters
 from prunas.tracing.state import PassState
 
@@ -141,6 +149,11 @@ def stack(state: PassState, node: fx.Node, value: Tensor) -> Labels:
         raise Refused("what it stacks cannot be followed")
     new = cast(int, dim) % value.ndim
     before = [(state.labels[part], state.values[part]) for part in cast(Sequence[fx.Node], parts)]
+    if all(isinstance(labels, Spread) for labels, _ in before):  # such as the pairs in a head that are turned
+        spread = [
+            (cast(Spread, labels).labels.unsqueeze(new), tensor.unsqueeze(new)) for labels, tensor in before
+        ]
+        return _side_by_side(spread, new)
     labelled = [labels for labels, _ in _met(state, node, before, None)]
     first = labelled[0]
     if not isinstance(first, Channels) or any(
@@ -384,6 +397,7 @@ def _cut(state: PassState, node: fx.Node, name: str, after: Spread, sizes: Any) 
         rows = after.labels.movedim(heads, -1).flatten(0, -2).numpy()
         state.tile(rows.ravel(), len(rows), node)
         numbers.follow(state, node, sizes[heads], rows[0], heads=True)
+        _suppose_stream(state, node)
         return
     if isinstance(sizes, fx.Node):  # another tensor's shape
         shape = state.counts.get(sizes)
@@ -396,3 +410,17 @@ def _cut(state: PassState, node: fx.Node, name: str, after: Spread, sizes: Any) 
     else:
         why = f"{name} splits or reorders channels by position"
         state.ledger.freeze(after.labels.numpy().ravel(), why, where(node))
+
+
+def _suppose_stream(state: PassState, node: fx.Node) -> None:
+    """Supposes that a head goes with as many channels of the stream that queries are projected from.
+
+    So it is where `forward` divides the width of the stream by the number of heads, which no recording shows.
+    """
+    labels, layer = vectors(state.labels[state.source(node)])[0], node
+    while operation(layer) in VIEWS | PARTS and not functional(layer, state.modules):
+        layer = state.source(layer)
+    path = str(layer.target) if layer.op == "call_module" else functional(layer, state.modules)
+    stream = state.ledger.axes.get((path, "reads"))
+    if stream is not None and len(stream) and not len(labels) % len(stream) and "line" in node.meta:
+        state.ledger.suppose(stream, labels[: len(stream)], node.meta["line"])

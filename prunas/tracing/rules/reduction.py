@@ -99,6 +99,11 @@ def normalize(state: PassState, node: fx.Node, value: Tensor) -> Labels:
     if isinstance(labels, Channels) and isinstance(dim, int) and dim % value.ndim == labels.axis:
         state.ledger.mix(labels.labels)
         return labels
+    if isinstance(labels, Spread) and isinstance(dim, int) and dim % value.ndim in axes_of(labels):
+        rows = labels.labels.movedim(dim, 0).flatten(1).numpy()
+        for row in rows[1:]:  # such as what is in a head, whose size stays
+            state.ledger.pair(rows[0], row, node.name)
+        return labels
     return _beside(state, node, dim, value.ndim)
 
 
