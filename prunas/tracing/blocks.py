@@ -89,6 +89,14 @@ class _BlockFinder:
         """Nodes that write into their first operand."""
         return [node for node in self.inference.graph.nodes if changes_in_place(node, self.modules)]
 
+    @cached_property
+    def names(self) -> dict[int, list[str]]:
+        """Every name of each parameter, by its identity."""
+        names: dict[int, list[str]] = {}
+        for name, tensor in self.net.named_parameters(remove_duplicate=False):
+            names.setdefault(id(tensor), []).append(name)
+        return names
+
     def blocks(self) -> dict[str, tuple[Branch, tuple[str, ...]]]:
         """The branches that can be removed, with their chains, by the name of their block.
 
@@ -201,14 +209,14 @@ class _BlockFinder:
 
     def shared(self, part: str, nodes: set[fx.Node], labelled: LabelPass) -> bool:
         """Whether somebody else reads the tensors of a module, or holds them too."""
-        parameters = {id(tensor) for tensor in self.modules[part].parameters()}
         inside = f"{part}."
         return any(
-            node.op == "get_attr" and str(node.target).startswith(inside) and node.users.keys() - nodes
-            for node in labelled.graph.nodes
+            str(node.target).startswith(inside) and node.users.keys() - nodes
+            for node in labelled.graph.find_nodes(op="get_attr")
         ) or any(
-            id(tensor) in parameters and not name.startswith(inside)
-            for name, tensor in self.net.named_parameters(remove_duplicate=False)
+            not name.startswith(inside)
+            for tensor in self.modules[part].parameters()
+            for name in self.names.get(id(tensor), ())
         )
 
     def weights(self, name: str, branch: Branch, chain: tuple[str, ...]) -> tuple[str, ...]:
