@@ -228,11 +228,13 @@ class _BlockFinder:
         if chain:
             inside = [user for user in inside if f"{user}.".startswith(within)]
         left = [f"{n}." for node, n in self.users.items() if node not in gone and n.startswith(within)]
-        uncalled = [
-            f"{top}.{n}".rpartition(".")[0] if "." in n or chain else f"{top}.{n}"
-            for top in tops
-            for n, _ in self.modules[top].named_parameters()
-        ]
+        uncalled = []
+        for top in tops:
+            for n, _ in self.modules[top].named_parameters():
+                name = f"{top}.{n}"
+                owner = name.rpartition(".")[0] if "." in n or chain else name
+                # One that is left in part, as a norm whose tensors a function reads, goes tensor by tensor.
+                uncalled.append(name if any(other.startswith(f"{owner}.") for other in left) else owner)
         return tuple(n for n in dict.fromkeys((*inside, *uncalled)) if not f"{n}.".startswith(tuple(left)))
 
 
