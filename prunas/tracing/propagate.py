@@ -135,6 +135,8 @@ class LabelPass(PassState):
             return None
         bare = [n for n in node.all_input_nodes if isinstance(self.labels[n], Bare)]
         if bare and node.op != "call_module" and not self.entering(node).size:
+            if name in FUNCTIONAL:  # on what has no channels
+                self._count_product(node)
             return parameters.follow(self, node, name, value)
         if name == "getattr" and node.args[1] in ("T", "mT"):
             return movement.move(self, node, value)
