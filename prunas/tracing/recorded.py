@@ -67,10 +67,11 @@ class Interrupted(Exception):
 
     Args:
         graph: What was recorded until then.
+        why: What it raised.
     """
 
-    def __init__(self, graph: fx.Graph) -> None:
-        super().__init__()
+    def __init__(self, graph: fx.Graph, why: str) -> None:
+        super().__init__(why)
         self.graph = graph
 
 
@@ -121,7 +122,7 @@ def record(net: nn.Module, example: Example, lines: bool = True) -> fx.Graph:
         try:
             return recorder.graph_of(example)
         except Exception as error:  # whatever a user's forward raises
-            raise Interrupted(recorder.graph) from error
+            raise Interrupted(recorder.graph, str(error)) from error
         finally:
             recorder.drop_unused_parts()
 

@@ -163,9 +163,11 @@ class _Settling:
                 return fails(narrow, {}, blocks=False)
 
             names: dict[Suspect, str] = {i: group.name for i, group in enumerate(draft.groups)}
+            whys: dict[str, str] = {}  # one reason a place: its numbers are chance
             for i, alone in sifted(narrowed, [*names], names, failed).items():
+                why = whys.setdefault(alone.place, alone.why)
                 labels = [self.ledger.axes[axis][group == i] for axis, (group, _) in before.axes.items()]
-                self.ledger.freeze(np.concatenate(labels), alone.why, alone.place)
+                self.ledger.freeze(np.concatenate(labels), why, alone.place)
             self.grouping = self.ledger.group()
         if len(self.grouping.groups) == len(before.groups):
             raise InputError(f"the network cannot be narrowed: {failed.why} at every width [{failed.place}]")

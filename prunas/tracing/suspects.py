@@ -1,7 +1,7 @@
 """What to suspect first where a narrowed network fails: the channels and gates nearest to that place.
 
-A network fails at one place at a time, and what meets there is at fault, rarely anything else. So the point is tried
-again without the nearest suspects, until it passes; halves are tried only where the place says nothing.
+A network fails at one place at a time, and what meets there is at fault, rarely anything else. So the point is
+tried again without the nearest suspects, until it passes; halves are tried only where the place says nothing.
 """
 
 import re
@@ -86,7 +86,9 @@ def near_layers(nested: Sequence[Sequence[str]], grouping: Grouping, draft: Surv
         grouping: What the labels condense to.
         draft: The survey with the gates.
     """
-    within = [[suspect for layer in layers for suspect in _within(layer, grouping, draft)] for layers in nested]
+    within = [
+        [suspect for layer in layers for suspect in _within(layer, grouping, draft)] for layers in nested
+    ]
     return _ordered(within)
 
 

@@ -181,7 +181,7 @@ def _apart(
 
 
 def _interrupted(dense: fx.Graph, graph: fx.Graph) -> str | None:
-    """Name of the dense graph's node that a graph which breaks off would have next; None if it is another graph."""
+    """Name of the dense graph's node that a graph which breaks off has next; None if it is another graph."""
     nodes = iter(dense.nodes)
     for node in graph.nodes:
         twin = next(nodes, None)
