@@ -104,7 +104,7 @@ VISION: Mapping[str, tuple[str, dict[str, Any]]] = {
     "PvtV2ForImageClassification": ("PvtV2Config", {}),
     "PoolFormerForImageClassification": ("PoolFormerConfig", {}),
     "LevitForImageClassification": ("LevitConfig", {}),
-    "CvtForImageClassification": ("CvtConfig", {"depth": [1, 1, 2]}),
+    "CvtForImageClassification": ("CvtConfig", {"depth": [1, 2, 3]}),
     "BitForImageClassification": ("BitConfig", {}),
     "FocalNetForImageClassification": ("FocalNetConfig", {}),
     "HGNetV2ForImageClassification": ("HGNetV2Config", {}),
@@ -147,7 +147,7 @@ def of_transformers(name: str) -> nn.Module:
     configuration = getattr(library, kind)(**{**text, **options})
     for option, value in SMALL.items():
         before = getattr(configuration, option, None)
-        if isinstance(before, list):  # one for every stage
+        if isinstance(before, list | tuple):  # one for every stage
             setattr(configuration, option, [value] * len(before))
         elif before:  # some are integers, and stay
             setattr(configuration, option, value)

@@ -29,6 +29,8 @@ FIXED_SIZE = (
     "eva",
     "sequencer",
     "gcvit",
+    "eca_halonext",
+    "bat_resnext",
 )
 """Families of timm made for one size, though their entry there does not say so."""
 
@@ -87,7 +89,7 @@ def _of_timm(name: str) -> Iterator[Network]:
     size = about.input_size if about else (3, 224, 224)
     fixed = about is None or about.fixed_input_size or name.startswith(FIXED_SIZE)
     yield Network(
-        f"timm/{name}", "timm", partial(of_timm, name), (size,), (size if fixed else (3, 128, 128),), 2
+        f"timm/{name}", "timm", partial(of_timm, name), (size,), (size if fixed else (3, 96, 96),), 2
     )
 
 
@@ -97,16 +99,20 @@ def _of_transformers() -> Iterator[Network]:
         return
     for name, text, factory in transformer_names():
         sizes = ((64,) if text else (3, 256, 256) if name.startswith("MobileViT") else (3, 224, 224),)
+        probe = ((16,),) if text else sizes
         yield Network(
-            f"transformers/{name}", "transformers", factory, sizes, sizes, 2, VOCABULARY if text else 0
+            f"transformers/{name}", "transformers", factory, sizes, probe, 2, VOCABULARY if text else 0
         )
 
 
 def _of_task(name: str) -> Network:
     if name in ("fcn_resnet50", "deeplabv3_resnet50") or name.startswith(("deeplab", "lraspp")):
         return Network(name, "task", partial(of_task, name), ((3, 128, 128),), ((3, 64, 64),), 2)
-    size = (3, 16, 224, 224) if name.startswith("mvit") else (3, 16, 112, 112)
-    return Network(name, "task", partial(of_task, name), (size,), (size,), 2)
+    if name.startswith(("mvit", "s3d")):  # made for one size, or a least one
+        size = probe = (3, 16, 224, 224)
+    else:
+        size, probe = (3, 16, 112, 112), (3, 8, 56, 56)
+    return Network(name, "task", partial(of_task, name), (size,), (probe,), 2)
 
 
 BUNDLED: Mapping[str, Callable[[], nn.Module]] = {

@@ -2,11 +2,11 @@
 
 A point keeps some units of every group, some inputs of every gate, and some blocks. The dense network computes
 the same function when the weight slices that read a dropped channel are zero, when a norm over channels runs over
-the kept ones only, and when the branch of a removed block is multiplied by zero at its sum. `Oracle.difference`
-compares that with the network that `prunas.surgery.assemble.build` makes, in float64.
+the kept ones only, and when the branch of a removed block is multiplied by zero at its sum. All of that happens
+while it runs as it is, so that what traces networks elsewhere has no say in it. `Oracle.difference` compares it
+with the network that `prunas.surgery.assemble.build` makes, in float64.
 """
 
-import operator
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,7 +16,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
@@ -26,7 +26,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from prunas.architecture import Architecture
 from prunas.costs.counted import CostModel
-from prunas.graphs.tracer import Tracer
 from prunas.surgery.assemble import build
 from prunas.surgery.weights import inherit
 from prunas.survey import Survey
@@ -38,6 +37,7 @@ __all__ = [
     "KeptNorms",
     "Oracle",
     "Point",
+    "RemovedBranches",
     "batch_of",
     "counted",
     "dense_network",
@@ -47,11 +47,12 @@ __all__ = [
     "random_kept",
     "random_selection",
     "relative",
+    "tensors",
 ]
 
 Factory = Callable[[], nn.Module]
 Kept = Mapping[str, Sequence[int]]
-SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
+SUMS = ("add", "add_", "__add__", "__radd__", "__iadd__")
 READERS = (_ConvNd, nn.Linear, nn.MultiheadAttention)
 STATISTICS = ("mean", "var", "std", "var_mean", "norm", "amax", "amin")
 MIXING = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -66,6 +67,7 @@ RATES = (
     "dropout_prob",
     "dropout_rate",
     "attn_drop",
+    "drop_rate",
 )
 """What modules call the probabilities of dropout and stochastic depth."""
 
@@ -239,13 +241,14 @@ class Oracle:
 
 def relative(actual: Any, expected: Any) -> float:
     """Largest difference over all tensors, relative to the largest value of each; infinite if they do not fit."""
-    pairs = list(zip(*(map(_tensors, (actual, expected))), strict=False))
-    if not pairs or len(_tensors(actual)) != len(_tensors(expected)):
+    pairs = list(zip(*(map(tensors, (actual, expected))), strict=False))
+    if not pairs or len(tensors(actual)) != len(tensors(expected)):
         return float("inf")
     return max(_apart(a, b) for a, b in pairs)
 
 
-def _tensors(value: Any) -> list[Tensor]:
+def tensors(value: Any) -> list[Tensor]:
+    """The tensors of what a network returns."""
     return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
 
 
@@ -273,6 +276,7 @@ def masked(dense: nn.Module, survey: Survey, chosen: Point) -> Iterator[Referenc
     saved: list[tuple[Tensor, Tensor]] = []
     norms: dict[int, Tensor] = {}
     inside: dict[nn.Module, dict[int, Tensor]] = {}
+    unnormed = {i for i, group in enumerate(survey.groups) if not group.maskable}
     for site in survey.sites:
         path, _, name = site.tensor.rpartition(".")
         owner = dense.get_submodule(path)
@@ -292,15 +296,20 @@ def masked(dense: nn.Module, survey: Survey, chosen: Point) -> Iterator[Referenc
                 tensor.data.index_fill_(axis, torch.as_tensor(dropped), 0.0)
         elif isinstance(owner, MIXING) and name == "weight" and len(positions) < len(tensor):
             norms[id(tensor)] = torch.as_tensor(positions)
+            unnormed -= {span.group for span in survey.forms[site.form]}
         elif not isinstance(owner, (*READERS, nn.Embedding)) and len(positions) < tensor.shape[site.axis]:
             inside.setdefault(owner, {})[tensor.shape[site.axis]] = torch.as_tensor(positions)
+            unnormed -= {span.group for span in survey.forms[site.form]}
+    for site in survey.sites:  # what no norm reads, the network's own forward takes the statistics of
+        if site.axis == 0 and unnormed & {span.group for span in survey.forms[site.form]}:
+            size = dense.get_parameter(site.tensor).shape[0]
+            inside.setdefault(dense, {})[size] = torch.as_tensor(survey.positions(site.form, units))
     buffers = {name: buffer.clone() for name, buffer in dense.named_buffers()}
 
     def reference(training: bool, images: Sequence[Tensor]) -> tuple[Any, dict[str, Tensor]]:
         dense.train(training)
-        net = _without(dense, survey, arch.removed) if arch.removed else dense
-        with KeptNorms(norms, inside):
-            output = net(*images)
+        with KeptNorms(norms, inside), RemovedBranches(dense, survey, arch.removed):
+            output = dense(*images)
         after = {name: buffer.clone() for name, buffer in dense.named_buffers()}
         for name, buffer in dense.named_buffers():
             buffer.data.copy_(buffers[name])  # a backward pass may still follow
@@ -388,41 +397,103 @@ class KeptNorms(TorchFunctionMode):
         return func(*self._statistic(func, args, options), **options)
 
 
-def _without(dense: nn.Module, survey: Survey, removed: Sequence[str]) -> nn.Module:
-    """The dense network in its present mode, the branch of every removed block times zero at its sum."""
-    graph = Tracer().trace(dense)
-    place = {node: i for i, node in enumerate(graph.nodes)}
-    before = dict.fromkeys(graph.nodes, 0)  # as bits: a node and everything it depends on
-    for node in graph.nodes:
-        before[node] = 1 << place[node]
-        for source in node.all_input_nodes:
-            before[node] |= before[source]
-    for name in removed:
-        paths = survey.blocks[survey.block_index[name]].branch
-        inside = sum(
-            1 << place[n] for n in graph.nodes if n.op in ("call_module", "get_attr") and n.target in paths
-        )
-        for node in graph.nodes:
-            if node.target not in SUMS or len(node.all_input_nodes) != 2 or not inside:
-                continue
-            sides = [side for side in node.all_input_nodes if before.get(side, 0) & inside == inside]
-            if len(sides) == 1 and not any(
-                before[n] & inside for n in node.all_input_nodes if n not in sides
-            ):
-                with graph.inserting_before(node):
-                    zero = graph.call_function(operator.mul, (sides[0], 0.0))
-                node.replace_input_with(sides[0], zero)
-                before[zero] = before[sides[0]]
-                break
-        else:
-            raise LookupError(f"the sum that ends the branch of {name!r} cannot be found")
-    return fx.GraphModule(dense, graph)
+class RemovedBranches(TorchFunctionMode):
+    """The branches of removed blocks are multiplied by zero where they are added.
+
+    Of every tensor it is known which weights it depends on. The sum that ends a branch is the first with an
+    operand that depends on all of the branch's weights, and another that depends on none.
+
+    Args:
+        dense: The network.
+        survey: Its survey.
+        removed: Names of the blocks.
+    """
+
+    def __init__(self, dense: nn.Module, survey: Survey, removed: Sequence[str]) -> None:
+        super().__init__()
+        self.branches: dict[str, int] = {}  # by name of the block, weights as bits
+        self.read: dict[int, int] = {}  # bits of what a tensor depends on, by its storage
+        self.alive: list[Tensor] = []  # so that no other tensor gets the same storage
+        tensors = list(dense.named_parameters())
+        for name in removed:
+            branch = survey.blocks[survey.block_index[name]].branch
+            within = [
+                (1 << place, tensor)
+                for place, (path, tensor) in enumerate(tensors)
+                if any(path == part or path.startswith(f"{part}.") for part in branch)
+            ]
+            if within:
+                self.branches[name] = sum(bit for bit, _ in within)
+            for bit, tensor in within:
+                self._depend(tensor, bit)
+
+    def __exit__(self, *error: object) -> None:
+        """Refuses to have removed less than was asked.
+
+        Raises:
+            LookupError: The sum that ends a branch was not met.
+        """
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        if self.branches and error[0] is None:
+            raise LookupError(f"the sum that ends the branch of {min(self.branches)!r} cannot be found")
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Calls a function, and notes what its results depend on."""
+        options = dict(kwargs or {})
+        name = getattr(func, "__name__", "")
+        if name in SUMS and len(args) == 2 and all(isinstance(side, Tensor) for side in args):
+            args = self._without(args)
+        given = [leaf for leaf in pytree.tree_leaves((args, options)) if isinstance(leaf, Tensor)]
+        bits = 0
+        for tensor in given:
+            bits |= self.read.get(_storage(tensor), 0)
+        result = func(*args, **options)
+        if bits:
+            written = args[:1] if name.endswith("_") else ()  # in place, an assignment to items among them
+            for leaf in pytree.tree_leaves((result, *written)):
+                if isinstance(leaf, Tensor):
+                    self._depend(leaf, bits)
+        return result
+
+    def _depend(self, tensor: Tensor, bits: int) -> None:
+        place = _storage(tensor)
+        self.read[place] = self.read.get(place, 0) | bits
+        self.alive.append(tensor)
+
+    def _without(self, sides: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The operands of a sum, a branch that ends there times zero."""
+        read = [self.read.get(_storage(side), 0) for side in sides]
+        for name, weights in list(self.branches.items()):
+            for branch, other in ((0, 1), (1, 0)):
+                if read[branch] & weights == weights and not read[other] & weights:
+                    del self.branches[name]
+                    with torch._C.DisableTorchFunctionSubclass():
+                        zero = sides[branch] * 0.0
+                    self._depend(zero, read[branch])
+                    sides = [zero if place == branch else side for place, side in enumerate(sides)]
+        return sides
 
 
-def counted(net: nn.Module, shapes: Sequence[Sequence[int]], integers: bool = False) -> tuple[int, int]:
-    """Parameters, and multiply-accumulates of one image in eval mode, of a network, by torch on meta."""
+def _storage(tensor: Tensor) -> int:
+    return cast(int, tensor.untyped_storage()._cdata)
+
+
+def counted(
+    net: nn.Module, shapes: Sequence[Sequence[int]], integers: bool = False, device: str = "meta"
+) -> tuple[int, int]:
+    """Parameters, and multiply-accumulates of one image in eval mode, of a network, by torch.
+
+    Args:
+        net: The network, which moves to the device.
+        shapes: Of its inputs, without the batch.
+        integers: Whether they are.
+        device: `cpu` for a network that asks tensors for their numbers.
+    """
+    net.to(device).eval().requires_grad_(False)  # torch's counter stumbles over parameters given to modules
     dtype = torch.int64 if integers else torch.float32
-    images = [torch.empty(1, *shape, dtype=dtype, device="meta") for shape in shapes]
+    images = [torch.ones(1, *shape, dtype=dtype, device=device) for shape in shapes]  # 0 often is padding
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        net.to("meta").eval()(*images)
+        net(*images)
     return sum(parameter.numel() for parameter in net.parameters()), counter.get_total_flops() // 2

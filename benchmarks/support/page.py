@@ -59,7 +59,7 @@ was counts as wrong, because it shows nothing.
   the number of living modules as they were; a built network is of the factory's class and its state dict
   holds tensors only.
 - Networks of timm, transformers and torchvision's other tasks are made without weights, those of transformers with
-  four layers (`libraries.py`). The function of their points is compared where a batch takes at most 2.5e9
+  four layers (`libraries.py`). The function of their points is compared where a batch takes at most 1.6e10
   multiply-accumulates; *cost only* says where it is not.
 
 A head of an attention is a unit and goes as a whole, in torch's own attention and where it is written out with the
@@ -129,9 +129,11 @@ def _verdict(rows: Sequence[Row]) -> str:
         varies += f"{old} rows are of an earlier survey, which held more: they say nothing under *varies*. "
     faulty = {row["network"]: faults for row in rows if (faults := wrong(row))}
     judged = f"**{len(faulty)} are wrong**, below" if faulty else "**none is wrong**"
-    exact = len(rows) - refused - len(faulty)
+    right = [row for row in rows if "refused" not in row and row["network"] not in faulty]
+    compared = sum(bool(row["points"]) for row in right)
     return (
-        f"{len(rows)} networks: what is built of {exact} is right in function and in cost, "
+        f"{len(rows)} networks: what is built of {compared} is right in function and in cost, of "
+        f"{len(right) - compared} in cost (their function was not compared), "
         f"{refused} are refused by name, {judged}. {varies}{_measured(rows)}\n{_causes(faulty)}"
     )
 

@@ -27,7 +27,7 @@ from torchvision.models import VisionTransformer
 
 from benchmarks.support import page
 from benchmarks.support.networks import NETWORKS, Network
-from benchmarks.support.oracle import KeptNorms, batch_of, dense_network, quick, relative
+from benchmarks.support.oracle import KeptNorms, batch_of, dense_network, quick, relative, tensors
 from benchmarks.support.row import TOLERANCE, Row, processor, sources, surveyed
 from prunas.errors import InputError
 from prunas.survey import Survey
@@ -44,7 +44,10 @@ PEERS = (
     "resnext50_32x4d", "shufflenet_v2_x1_0", "squeezenet1_1", "swin_t", "swin_v2_t", "vgg11_bn", "vit_b_32",
     "wide_resnet50_2",
 )  # fmt: skip
-"""torchvision's families, a small member each; the bundled networks and the small families come on top."""
+"""torchvision's families, a small member each; the networks of the study and the small families come on top."""
+
+SHARE = 4
+"""One of how many networks of timm and of transformers is measured, in the order of the table."""
 
 OUTPUTS = ("last", "low", "high", "aux.2", "fc", "linear", "classifier")
 
@@ -59,7 +62,7 @@ def main() -> int:
     parser.add_argument("name", nargs="*", help="networks; all if none is named")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    names = [n.name for n in NETWORKS.values() if n.kind != "torchvision" or n.name in PEERS]
+    names = _names()
     rows = {row["network"]: row for row in page.read(page.PEER) if row["network"] in names}
     where = f"torch-pruning {version('torch-pruning')}, torch {version('torch')}, {processor()}, one thread"
     stamp = {"sources": sources(), "date": str(date.today()), "where": where}
@@ -71,6 +74,13 @@ def main() -> int:
     page.README.write_text(page.page(page.read(page.ROWS), page.read(page.PEER)), encoding="utf-8")
     print(f"{len(rows)} rows, {len(names) - len(rows)} missing")
     return 0
+
+
+def _names() -> list[str]:
+    """The networks that are measured, in the order of the table."""
+    of_libraries = [n.name for n in NETWORKS.values() if n.kind in ("timm", "transformers")]
+    some = {*PEERS, *of_libraries[::SHARE]}
+    return [n.name for n in NETWORKS.values() if n.kind in ("bundled", "family", "task") or n.name in some]
 
 
 def _apart(name: str) -> Row:
@@ -97,7 +107,7 @@ def measure(network: Network) -> Row:
     """What Torch-Pruning makes of a network."""
     warnings.simplefilter("ignore")
     factory = quick(network.factory)
-    images = batch_of(network.probe, network.batch)
+    images = batch_of(network.probe, network.batch, network.below)
     dense = dense_network(factory, images).requires_grad_(True).eval()
     row: Row = _agreement(network, dense, images)
     net = copy.deepcopy(dense)
@@ -115,7 +125,10 @@ def measure(network: Network) -> Row:
                 reference.train(mode == "train"), net.train(mode == "train")
                 expected = reference(*images)
                 row[mode] = "runs not"
-                row[mode] = float(f"{relative(net(*images), expected):.1e}")
+                output = net(*images)
+                if [t.shape for t in tensors(output)] != [t.shape for t in tensors(expected)]:
+                    return row | {"outcome": "narrows the network's outputs", mode: ""}
+                row[mode] = float(f"{relative(output, expected):.1e}")
     except Exception as error:
         return row | {
             "outcome": f"does not run in {'train' if 'train' in row else 'eval'} mode: {_line(error)}"
@@ -142,7 +155,9 @@ def _outputs(net: nn.Module) -> list[nn.Module]:
 def _halve(net: nn.Module, images: Sequence[Tensor]) -> None:
     import torch_pruning as tp  # type: ignore[import-untyped]
 
+    attentions = {m: _projections(m) for m in net.modules()}
     heads = {m: m.num_heads for m in net.modules() if isinstance(m, nn.MultiheadAttention)}
+    heads |= {layer: count for layers, count in attentions.values() for layer in layers}
     example = tuple(image[:1] for image in images)
     tp.pruner.BasePruner(
         net,
@@ -152,8 +167,23 @@ def _halve(net: nn.Module, images: Sequence[Tensor]) -> None:
         ignored_layers=_outputs(net),
         num_heads=heads,
     ).step()
-    if isinstance(net, VisionTransformer):  # its examples do so
+    if isinstance(net, VisionTransformer):  # its examples do so, and what follows
         net.hidden_dim = net.conv_proj.out_channels
+    for module, (layers, count) in attentions.items():
+        if layers:
+            width = layers[0].out_features // (3 if hasattr(module, "qkv") else 1)
+            sizes = {"head_dim": width // count, "attention_head_size": width // count}
+            for name, size in {**sizes, "all_head_size": width, "attn_dim": width}.items():
+                if hasattr(module, name):
+                    setattr(module, name, size)
+
+
+def _projections(module: nn.Module) -> tuple[list[nn.Linear], int]:
+    """The layers of an attention of timm or transformers that write its heads, and how many these are."""
+    count = getattr(module, "num_heads", getattr(module, "num_attention_heads", None))
+    layers = [getattr(module, name, None) for name in ("qkv", "query", "key", "value")]
+    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    return (linear, count) if isinstance(count, int) else ([], 0)
 
 
 # The oracle
@@ -165,6 +195,7 @@ def _masked(dense: nn.Module, net: nn.Module) -> Iterator[nn.Module]:
     reference = copy.deepcopy(dense)
     modules = dict(net.named_modules())
     norms: dict[int, Tensor] = {}
+    projections = {layer for module in reference.modules() for layer in _projections(module)[0]}
     for path, module in reference.named_modules():
         if isinstance(module, nn.LayerNorm | nn.GroupNorm) and module.weight is not None:
             kept, _ = _found(module.weight[:, None], modules[path].weight[:, None])
@@ -179,6 +210,11 @@ def _masked(dense: nn.Module, net: nn.Module) -> Iterator[nn.Module]:
                 else:
                     mask[np.unique(rows)] = 0
                     mask[rows, columns] = 1
+                if module in projections:  # queries and keys meet in a product, where no weights read them
+                    dropped = torch.as_tensor(np.setdiff1d(np.arange(len(weight)), rows))
+                    mask[dropped] = 0
+                    if isinstance(module.bias, Tensor):
+                        module.bias.index_fill_(0, dropped, 0.0)
                 weight.mul_(torch.as_tensor(mask)[(...,) + (None,) * (weight.ndim - 2)])
     with KeptNorms(norms):
         yield reference

@@ -46,6 +46,7 @@ class Rest:
         uncounted: Module paths whose work depends on what is in the image, or that were not reached.
         why: They are not counted.
         error: What stopped the network on a random image, or "".
+        reached: Module paths inside the part that the rest calls by themselves.
     """
 
     example: Example
@@ -54,6 +55,7 @@ class Rest:
     uncounted: tuple[str, ...] = ()
     why: str = ""
     error: str = ""
+    reached: tuple[str, ...] = ()
 
 
 def part_of(net: nn.Module, part: str) -> nn.Module:
@@ -121,7 +123,8 @@ def look_at_rest(
             (*differing, "what follows"),
             f"the network stops on a random image with {first.error}",
         )
-    return Rest(calls[0], macs, activations, differing, why, first.error)
+    inside = tuple(sorted(first.reached | second.reached))
+    return Rest(calls[0], macs, activations, differing, why, first.error, inside)
 
 
 def _runs(
@@ -143,6 +146,7 @@ class _Run:
         calls: What the part was called with.
         work: Multiply-accumulates and outputs of the products outside the part, by the innermost module.
         error: What stopped the run, or "".
+        reached: Module paths inside the part that were called while it was not.
         dtype: The floating-point type of the network.
     """
 
@@ -153,20 +157,23 @@ class _Run:
         self.calls: list[Example] = []
         self.work: dict[str, tuple[int, int]] = {}
         self.error = ""
+        self.reached: set[str] = set()
         self._inside: list[str] = []
         self._part = part
         with self._watching(net), torch.no_grad():
             try:
                 with _Products(value, self._note):
                     example.call(net)
+            except InputError:
+                raise
             except Exception as error:  # whatever a user's forward raises
                 self.error = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
     def _note(self, macs: int, outputs: int) -> None:
         """Enters a product that ran."""
-        path = self._inside[-1] if self._inside else ""
-        if f"{path}.".startswith(f"{self._part}."):
+        if self._part in self._inside:
             return
+        path = self._inside[-1] if self._inside else ""
         before = self.work.get(path, (0, 0))
         self.work[path] = before[0] + macs, before[1] + outputs
 
@@ -179,6 +186,8 @@ class _Run:
             def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
                 if path == self._part:
                     self.calls.append(_described(args, kwargs))
+                elif path.startswith(f"{self._part}.") and self._part not in self._inside:
+                    self.reached.add(path)
                 self._inside.append(path)
 
             return hook
@@ -202,8 +211,8 @@ def _described(args: Any, kwargs: Any) -> Example:
     for leaf in pytree.tree_leaves((args, kwargs)):
         if not isinstance(leaf, Tensor | int | float | str | bool | None):
             raise InputError(
-                f"the part is given a {type(leaf).__name__}, and a survey knows tensors, lists and dictionaries "
-                "of them; name a part that takes these"
+                f"the part is called with {type(leaf).__name__}, and a survey knows tensors, lists and "
+                "dictionaries of them; name a part that takes these"
             )
     return Example(args, kwargs).on_meta()
 

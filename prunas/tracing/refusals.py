@@ -69,14 +69,18 @@ def forbid_shared(net: nn.Module, ledger: Ledger) -> None:
                 ledger.forbid(other, f"it shares its weight with {path}", other)
 
 
-def forbid_outside(net: nn.Module, part: str, ledger: Ledger) -> None:
-    """Holds the modules of a part that have another name, or share a parameter, outside it.
+def forbid_outside(net: nn.Module, part: str, reached: Sequence[str], ledger: Ledger) -> None:
+    """Holds the modules of a part that the rest calls, that have another name, or share a parameter, outside it.
 
     Args:
         net: The network.
         part: Module path of the part.
+        reached: Module paths inside the part that the rest calls.
         ledger: Of the part by itself.
     """
+    for path in reached:
+        name = path.removeprefix(f"{part}.")
+        ledger.forbid(name, "the network calls it outside the part too", name)
     inside: dict[int, str] = {}
     for path, module in net.get_submodule(part).named_modules():
         inside |= {id(module): path, **{id(p): path for p in module.parameters(recurse=False)}}

@@ -138,7 +138,7 @@ def _survey_of_part(
     watch(net)
     part_of(net, part)
     rest = look_at_rest(factory, part, inputs, part_inputs)
-    outside = partial(forbid_outside, net, part)
+    outside = partial(forbid_outside, net, part, rest.reached)
     survey = _survey(lambda: part_of(factory(), part), inputs, rest.example, seed, watch, outside)
     lifted = in_whole(survey, net, part, order, inputs, rest)
     narrow = [-(-group.units // 2) for group in lifted.groups]
@@ -177,8 +177,11 @@ def _labelled(
             refused.append(error)
             continue
         return trace, passes, entered
-    first, _, second = refused
-    raise InputError(f"the network cannot be traced, not by torch.fx: {first}; nor by torch.export: {second}")
+    symbols, run, last = refused
+    raise InputError(
+        f"the network cannot be traced, not by torch.fx: {symbols}; nor by running it without data: {run}; nor by "
+        f"torch.export: {last}"
+    )
 
 
 def _failed(net: nn.Module, graph: fx.Graph, example: Example, error: Mismatch) -> Untraceable | InputError:

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import detection
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 
-from benchmarks.support.oracle import masked, random_kept, random_selection, relative
+from benchmarks.support.oracle import counted, masked, random_kept, random_selection, relative
 from benchmarks.support.oracle import point as point_of
 from prunas.architecture import Architecture
 from prunas.costs.counted import CostModel
@@ -243,9 +244,23 @@ class Untied(Intruding):
         self.other = nn.Conv2d(8, 8, 1)
 
 
-def test_a_rest_that_reaches_inside_is_refused() -> None:
+def test_what_the_rest_calls_is_held_and_its_work_there_is_counted() -> None:
+    made = survey(Untied, (3, 8, 8), part="body")
+    held = {frozen.what: frozen.why for frozen in made.frozen}
+    assert held["body.0"] == "the network calls it outside the part too"
+    assert not [group for group in made.groups if group.name == "body.0"]
+    cost = CostModel(made).of(Architecture("test", made.fingerprint))
+    assert (cost.params, cost.macs) == counted(Untied(), [(3, 8, 8)])
+
+
+class Reading(Untied):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x).mean() + self.other(F.conv2d(x, self.body[0].weight)).mean()
+
+
+def test_a_rest_that_reads_what_is_inside_is_refused() -> None:
     with pytest.raises(InputError, match=r"uses what is inside its part 'body'.*name a larger part"):
-        survey(Untied, (3, 8, 8), part="body")
+        survey(Reading, (3, 8, 8), part="body")
 
 
 def test_a_space_of_a_part() -> None:

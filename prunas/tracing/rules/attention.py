@@ -136,8 +136,6 @@ def multihead(state: PassState, node: fx.Node, value: Any, path: str) -> Labels:
     names = ("query", "key", "value", "key_padding_mask", "need_weights", "attn_mask", "average_attn_weights")
     given: dict[str, Any] = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
     operands = [given[name] for name in names[:3]]
-    if not all(isinstance(n, fx.Node) for n in operands):
-        raise Refused("MultiheadAttention is called in an unusual way")
     inner = _inner(state, node, module, path, operands)
     heads = inner.reshape(module.num_heads, -1)[:, 0]
     state.ledger.follow((path, "attribute num_heads"), heads, node.name)

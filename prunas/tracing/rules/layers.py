@@ -11,7 +11,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from prunas.graphs.layers import ChannelPad
 from prunas.tracing.labels import Channels, Labels, Refused
 from prunas.tracing.ledger import NOTHING
-from prunas.tracing.operations import CONVOLUTIONS, TRANSPOSED, has_batch
+from prunas.tracing.operations import CONVOLUTIONS, TRANSPOSED, has_batch, where
 from prunas.tracing.state import PassState
 
 __all__ = [
@@ -60,9 +60,9 @@ def transposed(state: PassState, node: fx.Node, value: Tensor, path: str) -> Cha
     """
     conv = state.modules[path]
     assert isinstance(conv, TRANSPOSED)
-    depthwise = state.ledger.is_depthwise(path, conv)
-    if conv.groups > 1 and not (depthwise and conv.out_channels == conv.in_channels):
+    if conv.groups > 1 and not conv.groups == conv.in_channels == conv.out_channels:
         raise Refused("a transposed convolution in groups is not understood")
+    depthwise = state.ledger.is_depthwise(path, conv)
     axis = value.ndim - 1 - len(conv.kernel_size)
     channels = state.enter_layer(node, path, value, axis - value.ndim)
     given = state.values[state.source(node)]
@@ -79,7 +79,7 @@ def embedding(state: PassState, node: fx.Node, value: Tensor, path: str) -> Chan
     table = state.modules[path]
     assert isinstance(table, nn.Embedding)
     if table.max_norm is not None:
-        raise Refused("an embedding that changes its rows is not understood")
+        state.ledger.forbid(path, "it changes the rows that it looks up", where(node))
     state.ledger.occur((path, "reads"), NOTHING, node.name)
     state.called.setdefault(path, 0)
     state.calls.setdefault(path, []).append(node)

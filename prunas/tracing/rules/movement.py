@@ -39,9 +39,7 @@ def move(state: PassState, node: fx.Node, value: Any) -> Labels:
     rest: Any = fx.node.map_arg(node.args[1:], lambda n: state.values[n])
     named: Any = fx.node.map_arg(node.kwargs, lambda n: state.values[n])
     if isinstance(labels, list):
-        if name != "getitem" or not isinstance(rest[0], int | slice):
-            raise Refused(f"{name} of several tensors")
-        return labels[rest[0]]
+        return cast(Labels, labels[rest[0]])
     options = {key: option for key, option in named.items() if key != "input"}
     if name in ("reshape_as", "view_as"):
         return _like(state, node, value)
