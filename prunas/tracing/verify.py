@@ -1,6 +1,7 @@
 """A survey checks itself: random points are built, traced again and compared label by label."""
 
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -264,20 +265,26 @@ def standing_blocks(
         try:
             for block in blocks:
                 pass_through(net, block.chain or (block.name,))
-            rest = {training: trace_mode(trace, net, example, training) for training in graphs}
+            for training, before in dense.items():
+                rest = trace_mode(trace, net, example, training)
+                if line_of(rest, inside) != line_of(before, inside):
+                    return "the network does something else without it"
         except Untraceable as error:
             return f"the network fails without it: {error}"
         finally:
             for path, module in modules.items():
                 net.set_submodule(path, module)
-        changed = any(
-            line_of(rest[training], inside) != line_of(graphs[training], inside) for training in rest
-        )
-        return "the network does something else without it" if changed else ""
+        return ""
 
+    dense = dict(graphs)
     if not draft.blocks or not (why := fails(draft.blocks)):
         return None
-    blocks = _bisected(fails, draft.blocks)
+    if fails(()):  # it keeps what it computed when it was traced first
+        dense = {training: trace_mode(trace, net, example, training) for training in graphs}
+        if not (why := fails(draft.blocks)):
+            return None
+    alike = sorted(draft.blocks, key=lambda block: re.sub(r"\d+", "", block.name))  # these share their fate
+    blocks = _bisected(fails, alike)
     return Failure(fails(blocks[:1]) or why, blocks=tuple(block.name for block in blocks))
 
 

@@ -150,3 +150,35 @@ def test_initial_values_are_not_drawn_and_shapes_are_checked_all_the_same() -> N
     assert OnMeta()(lambda: filled(4)).weight.is_meta
     with pytest.raises(Exception, match="must match"):
         OnMeta()(lambda: filled(5))
+
+
+class Positioned(nn.Module):
+    """A branch that keeps a table of positions from its first call on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project, self.table = nn.Conv2d(8, 8, 1), None
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert len(x) > 0  # torch.fx stops here
+        if self.table is None:
+            self.table = torch.linspace(-1, 1, x.shape[3], device=x.device)
+        out: Tensor = self.project(x * self.table)
+        return out
+
+
+class Twice(nn.Module):
+    """Two such branches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = Positioned(), Positioned()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.one(x)
+        return x + self.two(x)
+
+
+def test_a_network_that_keeps_what_it_computed_can_lose_its_blocks() -> None:
+    made = survey(lambda: nn.Sequential(nn.Conv2d(3, 8, 1), Twice(), nn.Conv2d(8, 4, 1)), SHAPE)
+    assert {block.name for block in made.blocks} == {"1.one", "1.two"}
