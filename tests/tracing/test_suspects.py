@@ -153,11 +153,12 @@ def test_initial_values_are_not_drawn_and_shapes_are_checked_all_the_same() -> N
 
 
 class Positioned(nn.Module):
-    """A branch that keeps a table of positions from its first call on."""
+    """A layer that keeps a table of positions from its first call on."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.project, self.table = nn.Conv2d(8, 8, 1), None
+        self.project = nn.Conv2d(8, 8, 1)
+        self.table: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         assert len(x) > 0  # torch.fx stops here
@@ -168,13 +169,14 @@ class Positioned(nn.Module):
 
 
 class Twice(nn.Module):
-    """Two such branches."""
+    """Two branches behind such a layer."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.one, self.two = Positioned(), Positioned()
+        self.position, self.one, self.two = Positioned(), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = self.position(x)
         x = x + self.one(x)
         return x + self.two(x)
 
