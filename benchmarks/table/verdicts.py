@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 from scipy.stats import kendalltau
 
-from benchmarks.table.judge import Search, budgets_of, judge_score, judge_search, lookup_regret
+from benchmarks.table.judge import (
+    Budget,
+    Course,
+    Search,
+    budgets_of,
+    judge_score,
+    judge_search,
+    lookup_regret,
+)
 from benchmarks.table.scores import SCORES, Sources
 from benchmarks.table.searches import SEARCHES, in_order
 from benchmarks.table.space import SEEDS, setting_of
@@ -67,7 +75,12 @@ def judged(
         "about": dict(table.about),
         "noise": noise(table),
         "budgets": [
-            {"keep": budget.keep, "points": len(budget.within), "best": len(budget.best(table.truth()))}
+            {
+                "keep": budget.keep,
+                "points": len(budget.within),
+                "best": len(budget.best(table.truth())),
+                "widths_alone": regret_of_widths(budget),
+            }
             for budget in budgets
         ],
         "scores": {},
@@ -91,11 +104,24 @@ def judged(
     for name, how in searches.items():
         say(f"search {name}")
         document["searches"][name] = [
-            [asdict(judge_search(budget, how, seed, EVALUATIONS)) for seed in range(SEARCH_SEEDS)]
+            [_advance(judge_search(budget, how, seed, EVALUATIONS)) for seed in range(SEARCH_SEEDS)]
             for budget in budgets
         ]
     document["proposers"] = _proposers(table, only or JUDGED, data, store, say)
     return document
+
+
+def regret_of_widths(budget: Budget) -> float:
+    """What the best point that keeps every branch lacks of the best one: widths alone can do no more."""
+    truth = budget.table.truth()[budget.within]
+    return float(
+        truth.max() - max(a for a, arch in zip(truth, budget.points, strict=True) if not arch.removed)
+    )
+
+
+def _advance(course: Course) -> dict[str, Any]:
+    """A search's regret after each number of evaluations of `ADVANCE`, and its evaluations to the best."""
+    return {"regret": [course.regret[n - 1] for n in ADVANCE], "needed": course.needed}
 
 
 def _values(score: Callable[[Any], float], table: Table) -> Any:
@@ -174,7 +200,7 @@ def markdown(document: Mapping[str, Any]) -> str:
         "### Searches\n",
         _searches(document["searches"], keeps),
         "### Points that proposers answer\n",
-        _points(document["proposers"], [budget["keep"] for budget in document["budgets"]]),
+        _points(document["proposers"], document["budgets"]),
     ]
     return "\n".join(parts)
 
@@ -208,7 +234,8 @@ def _searches(searches: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], kee
         "| :-- |" + " --: |" * len(ADVANCE) + " :-- |",
     ]
     for name, by_budget in searches.items():
-        means = [np.mean([course["regret"][n - 1] for own in by_budget for course in own]) for n in ADVANCE]
+        courses = [course["regret"] for own in by_budget for course in own]
+        means = [np.mean([course[i] for course in courses]) for i in range(len(ADVANCE))]
         reached = [_median([course["needed"] for course in own]) for own in by_budget]
         cells = [*(f"{value:.2f}" for value in means), " / ".join(reached)]
         lines.append(f"| {name} | {' | '.join(cells)} |")
@@ -221,12 +248,15 @@ def _median(needed: Sequence[int | None]) -> str:
     return f"> {EVALUATIONS}" if middle > EVALUATIONS else f"{middle:g}"
 
 
-def _points(proposers: Mapping[str, Mapping[str, Any]], keeps: Sequence[float]) -> str:
+def _points(proposers: Mapping[str, Mapping[str, Any]], budgets: Sequence[Mapping[str, Any]]) -> str:
+    keeps = [budget["keep"] for budget in budgets]
+    best = " | ".join(f"{budget['widths_alone']:.2f}" for budget in budgets)
     lines = [
         "| proposer | "
         + " | ".join(f"regret at {keep:.0%}" for keep in keeps)
-        + " | MACs over the budget | n |",
+        + " | share of the budget used | n |",
         "| :-- |" + " --: |" * len(keeps) + " :-- | --: |",
+        f"| *the best point with all branches* | {best} | | |",
     ]
     for name, verdict in proposers.items():
         rows = verdict.get("points", [])
