@@ -280,7 +280,10 @@ def standing_blocks(
     if not draft.blocks or not (why := fails(draft.blocks)):
         return None
     if fails(()):  # it keeps what it computed when it was traced first
-        dense = {training: trace_mode(trace, net, example, training) for training in graphs}
+        try:
+            dense = {training: trace_mode(trace, net, example, training) for training in graphs}
+        except Untraceable:
+            return Failure(why, blocks=tuple(block.name for block in draft.blocks))
         if not (why := fails(draft.blocks)):
             return None
     alike = sorted(draft.blocks, key=lambda block: re.sub(r"\d+", "", block.name))  # these share their fate
