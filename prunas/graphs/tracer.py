@@ -1,5 +1,6 @@
 """torch.fx's tracer as surveying and building need it: networks that write into tensors."""
 
+import dis
 import operator
 import sys
 from collections.abc import Callable, Iterator
@@ -69,6 +70,16 @@ class _Proxy(fx.Proxy):
         """How many parts it has, where that does not depend on sizes: `list` asks for it."""
         parts = _parts(self.node)
         return super().__len__() if parts is None else parts
+
+    def __iter__(self) -> Iterator[fx.Proxy]:
+        """Its parts, as many as the caller unpacks; torch disassembles all of the caller's code to know it."""
+        frame = sys._getframe(1)
+        code, at = frame.f_code.co_code, frame.f_lasti
+        if dis.opname[code[at]] != "UNPACK_SEQUENCE" or dis.opname[code[at - 2]] == "EXTENDED_ARG":
+            return super().__iter__()
+        count = code[at + 1]
+        symbol = cast(Any, self)
+        return iter([symbol[i] for i in range(count)])
 
 
 def writing(function: Callable[..., Any]) -> Callable[[_Proxy, Any], fx.Proxy]:

@@ -28,6 +28,7 @@ __all__ = [
     "Factory",
     "construct",
     "constructed_layers",
+    "constructing",
     "construction_order",
     "copied_layers",
     "layers_on_meta",
@@ -76,6 +77,13 @@ def _intercepted(visit: Callable[[nn.Module, dict[str, Any]], None]) -> Iterator
         return init
 
     with _replaced(patched):
+        yield
+
+
+@contextmanager
+def constructing(layers: list[nn.Module]) -> Iterator[None]:
+    """While active, the layers of `CONSTRUCTORS` are added to a list as they are made, the failing one last."""
+    with _intercepted(lambda module, counts: layers.append(module)):
         yield
 
 

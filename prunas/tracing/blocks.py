@@ -92,6 +92,14 @@ class _BlockFinder:
         """Nodes that write into their first operand."""
         return [node for node in self.inference.graph.nodes if changes_in_place(node, self.modules)]
 
+    @cached_property
+    def names(self) -> dict[int, list[str]]:
+        """Every name of each parameter, by its identity."""
+        names: dict[int, list[str]] = {}
+        for name, tensor in self.net.named_parameters(remove_duplicate=False):
+            names.setdefault(id(tensor), []).append(name)
+        return names
+
     def blocks(self) -> dict[str, tuple[Branch, tuple[str, ...]]]:
         """The branches that can be removed, with their chains, by the name of their block.
 
@@ -206,14 +214,14 @@ class _BlockFinder:
 
     def shared(self, part: str, nodes: set[fx.Node], labelled: LabelPass) -> bool:
         """Whether somebody else reads the tensors of a module, or holds them too."""
-        parameters = {id(tensor) for tensor in self.modules[part].parameters()}
         inside = f"{part}."
         return any(
-            node.op == "get_attr" and str(node.target).startswith(inside) and node.users.keys() - nodes
-            for node in labelled.graph.nodes
+            str(node.target).startswith(inside) and node.users.keys() - nodes
+            for node in labelled.graph.find_nodes(op="get_attr")
         ) or any(
-            id(tensor) in parameters and not name.startswith(inside)
-            for name, tensor in self.net.named_parameters(remove_duplicate=False)
+            not name.startswith(inside)
+            for tensor in self.modules[part].parameters()
+            for name in self.names.get(id(tensor), ())
         )
 
     def weights(self, name: str, branch: Branch, chain: tuple[str, ...]) -> tuple[str, ...]:
@@ -225,11 +233,13 @@ class _BlockFinder:
         if chain:
             inside = [user for user in inside if f"{user}.".startswith(within)]
         left = [f"{n}." for node, n in self.users.items() if node not in gone and n.startswith(within)]
-        uncalled = [
-            f"{top}.{n}".rpartition(".")[0] if "." in n or chain else f"{top}.{n}"
-            for top in tops
-            for n, _ in self.modules[top].named_parameters()
-        ]
+        uncalled = []
+        for top in tops:
+            for n, _ in self.modules[top].named_parameters():
+                name = f"{top}.{n}"
+                owner = name.rpartition(".")[0] if "." in n or chain else name
+                # One that is left in part, as a norm whose tensors a function reads, goes tensor by tensor.
+                uncalled.append(name if any(other.startswith(f"{owner}.") for other in left) else owner)
         return tuple(n for n in dict.fromkeys((*inside, *uncalled)) if not f"{n}.".startswith(tuple(left)))
 
 

@@ -25,6 +25,7 @@ from prunas.tracing.operations import (
     BINARY,
     CONVOLUTIONS,
     ELEMENTWISE_WEIGHTS,
+    FUNCTIONAL,
     PRODUCTS,
     SHAPE_KEEPING,
     SHAPELESS,
@@ -144,6 +145,8 @@ class LabelPass(PassState):
         if not path and (computed := parameters.layer_of(self, node)):
             return self._label_computed(node, computed, value)
         if bare and node.op != "call_module" and not path and not self.entering(node).size:
+            if name in FUNCTIONAL:  # on what has no channels
+                self._count_product(node)
             return parameters.follow(self, node, name, value)
         if name == "getattr" and node.args[1] in ("T", "mT"):
             return movement.move(self, node, value)

@@ -32,7 +32,7 @@ from prunas.tracing.labels import altered
 from prunas.tracing.operations import SHAPELESS
 from prunas.tracing.results import result_of, result_of_function
 
-__all__ = ["Valued", "constant", "described", "record"]
+__all__ = ["Interrupted", "Valued", "constant", "described", "record"]
 
 OPERATORS: dict[str, Callable[..., Any]] = {
     f"__{name}__": getattr(operator, name)
@@ -60,6 +60,19 @@ METHODS = (types.MethodDescriptorType, types.WrapperDescriptorType)
 
 class Unrecorded(Exception):
     """A tensor that is used was not made by what was recorded."""
+
+
+class Interrupted(Exception):
+    """A network failed while it was recorded; the cause is what it raised.
+
+    Args:
+        graph: What was recorded until then.
+        why: What it raised.
+    """
+
+    def __init__(self, graph: fx.Graph, why: str) -> None:
+        super().__init__(why)
+        self.graph = graph
 
 
 class Valued(DeviceContext):
@@ -101,12 +114,17 @@ def record(net: nn.Module, example: Example, lines: bool = True) -> fx.Graph:
         lines: Whether every node remembers its source line.
 
     Raises:
-        Exception: Whatever the network's `forward` raises; or it uses a tensor that no recorded function made.
+        Interrupted: The network's `forward` raises something, or uses a tensor that no recorded function made.
     """
     recorder = _Recorder(net, lines)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return recorder.graph_of(example)
+        try:
+            return recorder.graph_of(example)
+        except Exception as error:  # whatever a user's forward raises
+            raise Interrupted(recorder.graph, str(error)) from error
+        finally:
+            recorder.drop_unused_parts()
 
 
 @dataclass(slots=True)
@@ -173,10 +191,13 @@ class _Recorder(TorchFunctionMode):
             elif not isinstance(leaf, bool | int | float | complex | str | None):
                 raise Unrecorded(f"forward returns a {type(leaf).__name__}")
         self.graph.output(tuple(leaves)).meta["several"] = self.several
+        return self.graph
+
+    def drop_unused_parts(self) -> None:
+        """Erases the parts of results that nobody used."""
         for node in reversed(self.parts):
             if not node.users:
                 self.graph.erase_node(node)
-        return self.graph
 
     @contextmanager
     def _modules_called(self) -> Iterator[None]:

@@ -1,18 +1,52 @@
 """What common layers and functions return on the meta device without being run: torch's own way is slow there."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._device import DeviceContext
 
 from prunas.graphs.layers import SELECTING
 from prunas.tracing.operations import BINARY, POINTWISE_MODULES, SHAPE_KEEPING
 
-__all__ = ["alike", "result_of", "result_of_function"]
+__all__ = ["MetaUndrawn", "alike", "result_of", "result_of_function"]
 
 
 INTO_FIRST = frozenset({"iadd", "isub", "imul", "itruediv"})
 """Operators that write into their first operand."""
+FILLING = frozenset(
+    f"{name}_"
+    for name in (
+        *("uniform", "normal", "trunc_normal", "constant", "ones", "zeros", "zero", "fill", "exponential"),
+        *("erfinv", "clamp", "clamp_min", "clamp_max", "mul", "add", "sub", "div"),
+    )
+)
+"""Functions and methods that write numbers into a tensor, whatever its shape."""
+
+
+class MetaUndrawn(DeviceContext):
+    """The meta device; initial values are not drawn, which takes time there too."""
+
+    def __init__(self) -> None:
+        super().__init__("meta")
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__name__", "") in FILLING:
+            given = [value for value in (*args, *(kwargs or {}).values()) if isinstance(value, Tensor)]
+            allowed = getattr(func, "__module__", "") == nn.init.__name__ or not torch.is_grad_enabled()
+            if (
+                given
+                and all(value is given[0] for value in given)
+                and given[0].is_meta
+                and given[0].is_floating_point()
+                and (allowed or not given[0].requires_grad)
+            ):
+                return given[0]
+        return super().__torch_function__(func, types, args, kwargs)  # type: ignore[no-untyped-call]
 
 
 def result_of(module: nn.Module, *args: Any, **kwargs: Any) -> Any:

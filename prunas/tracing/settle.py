@@ -11,8 +11,9 @@ from prunas.surgery.construct import Factory
 from prunas.survey import Frozen, Survey
 from prunas.tracing.ledger import Ledger
 from prunas.tracing.propagate import LabelPass
-from prunas.tracing.trace import Trace
-from prunas.tracing.verify import Failure, bisected, failing_groups, failure, selections, subset
+from prunas.tracing.suspects import Suspect, sifted
+from prunas.tracing.trace import OnMeta, Trace
+from prunas.tracing.verify import Failure, failure, selections, subset
 
 __all__ = ["settled"]
 
@@ -21,6 +22,7 @@ ATTEMPTS = 30
 
 def settled(
     factory: Factory,
+    on_meta: OnMeta,
     ledger: Ledger,
     trace: Trace,
     passes: Mapping[bool, LabelPass],
@@ -31,6 +33,7 @@ def settled(
 
     Args:
         factory: Of the dense network.
+        on_meta: Runs it.
         ledger: Its labels; what a point shows to be fixed is frozen there.
         trace: How it is traced.
         passes: Over it, by mode.
@@ -41,7 +44,7 @@ def settled(
     Raises:
         InputError: No draft passes.
     """
-    return _Settling(factory, ledger, trace, passes, describe, random.Random(seed)).settled()
+    return _Settling(factory, on_meta, ledger, trace, passes, describe, random.Random(seed)).settled()
 
 
 class _Settling:
@@ -56,13 +59,15 @@ class _Settling:
     def __init__(
         self,
         factory: Factory,
+        on_meta: OnMeta,
         ledger: Ledger,
         trace: Trace,
         passes: Mapping[bool, LabelPass],
         describe: Callable[..., Survey],
         generator: random.Random,
     ) -> None:
-        self.factory, self.ledger, self.trace, self.passes = factory, ledger, trace, passes
+        self.factory, self.on_meta, self.ledger = factory, on_meta, ledger
+        self.trace, self.passes = trace, passes
         self.describe, self.generator = describe, generator
         self.grouping = ledger.group()
         self.standing: dict[str, str] = {}
@@ -79,7 +84,16 @@ class _Settling:
                 for group in draft.groups
             ]
             selected = selections(draft, widths, self.generator)
-            fails = partial(failure, self.factory, draft, self.grouping, self.passes, self.trace, narrowest)
+            fails = partial(
+                failure,
+                self.factory,
+                self.on_meta,
+                draft,
+                self.grouping,
+                self.passes,
+                self.trace,
+                narrowest,
+            )
             failed = fails(widths, selected)
             if failed is not None and selected and not failed.blocks:
                 unselected = fails(widths, {})
@@ -114,10 +128,15 @@ class _Settling:
             why = "its inputs cannot be selected: the factory runs its layers while it makes the network"
             self.closed |= {gate: Frozen(gate, why, failed.place or gate) for gate in selected}
             return
-        for gate in bisected(lambda names: fails(subset(selected, names)), [*selected]):
-            alone = fails(subset(selected, [gate])) or failed
+        blamed = sifted(
+            lambda names: fails(subset(selected, [str(name) for name in names])),
+            [*selected],
+            {gate: gate for gate in selected},
+            failed,
+        )
+        for gate, alone in blamed.items():
             why = f"its inputs cannot be selected: {alone.why}"
-            self.closed[gate] = Frozen(gate, why, alone.place or gate)
+            self.closed[str(gate)] = Frozen(str(gate), why, alone.place or str(gate))
 
     def _hold(
         self,
@@ -145,11 +164,17 @@ class _Settling:
                 labelled.freeze(failed.node, failed.why)
         before, self.grouping = self.grouping, self.ledger.group()
         if len(self.grouping.groups) == len(before.groups):
-            for i in failing_groups(
-                fails, draft, widths
-            ):  # what enters the node is held already, or it is unknown
+            # What enters the node is held already, or it is unknown.
+            def narrowed(groups: Sequence[Suspect]) -> Failure | None:
+                narrow = [w if i in groups else draft.groups[i].units for i, w in enumerate(widths)]
+                return fails(narrow, {}, blocks=False)
+
+            names: dict[Suspect, str] = {i: group.name for i, group in enumerate(draft.groups)}
+            whys: dict[str, str] = {}  # one reason a place: its numbers are chance
+            for i, alone in sifted(narrowed, [*names], names, failed).items():
+                why = whys.setdefault(alone.place, alone.why)
                 labels = [self.ledger.axes[axis][group == i] for axis, (group, _) in before.axes.items()]
-                self.ledger.freeze(np.concatenate(labels), failed.why, failed.place)
+                self.ledger.freeze(np.concatenate(labels), why, alone.place)
             self.grouping = self.ledger.group()
         if len(self.grouping.groups) == len(before.groups):
             raise InputError(f"the network cannot be narrowed: {failed.why} at every width [{failed.place}]")

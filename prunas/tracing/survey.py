@@ -25,11 +25,11 @@ from prunas.tracing.settle import settled
 from prunas.tracing.trace import (
     BATCH,
     MODES,
+    OnMeta,
     Trace,
     Untraceable,
     exported,
     given_to,
-    on_meta,
     recorded,
     trace_mode,
     traced,
@@ -98,7 +98,8 @@ def _survey(
         outside: Holds what others use, in a ledger.
     """
     ledger = Ledger()
-    net, order = _made(factory)
+    on_meta = OnMeta()
+    net, order = _made(factory, on_meta)
     forbid_unmade(net, order, factory, ledger)
     watch(net)
     forbid_shared(net, ledger)
@@ -117,10 +118,10 @@ def _survey(
     hold_uneven(factory, ledger, [*passes.values()])
     work = work_of_one_image(net, trace, passes[False])
     draft = partial(describe, net, order, inputs, ledger, passes=[*passes.values()], work=work)
-    return settled(factory, ledger, trace, passes, draft, seed)
+    return settled(factory, on_meta, ledger, trace, passes, draft, seed)
 
 
-def _made(factory: Factory) -> tuple[nn.Module, tuple[str, ...]]:
+def _made(factory: Factory, on_meta: OnMeta) -> tuple[nn.Module, tuple[str, ...]]:
     """The network without data, and the order in which its layers are made."""
     try:
         return on_meta(lambda: construction_order(factory))
@@ -137,7 +138,7 @@ def _survey_of_part(
     watch: Callable[[nn.Module], None],
 ) -> Survey:
     """See `survey`."""
-    net, order = _made(factory)
+    net, order = _made(factory, OnMeta())
     watch(net)
     part_of(net, part)
     rest = look_at_rest(factory, part, inputs, part_inputs)

@@ -3,10 +3,10 @@
 import inspect
 import os
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -17,12 +17,14 @@ from prunas.graphs.tracer import graph_of
 from prunas.surgery.construct import layers_on_meta
 from prunas.tracing.example import Example
 from prunas.tracing.exported import export
-from prunas.tracing.recorded import record
+from prunas.tracing.recorded import Interrupted, record
+from prunas.tracing.results import MetaUndrawn
 from prunas.tracing.untouched import running
 
 __all__ = [
     "BATCH",
     "MODES",
+    "OnMeta",
     "T",
     "Trace",
     "Untraceable",
@@ -45,27 +47,60 @@ Trace = Callable[[nn.Module, Example, bool], fx.Graph]
 
 
 class Untraceable(Exception):
-    """One way of tracing cannot follow a network; the message says why, and where."""
+    """One way of tracing cannot follow a network; the message says why, and where.
 
-    def __init__(self, why: str, place: str) -> None:
+    Args:
+        why: The first sentence of what was raised, which is the cause.
+        place: The user's line where it was.
+        graph: What was traced until then, if it is known.
+    """
+
+    def __init__(self, why: str, place: str, graph: fx.Graph | None = None) -> None:
         super().__init__(f"{why} ({place})" if place else why)
-        self.why, self.place = why, place
+        self.why, self.place, self.graph = why, place, graph
+
+
+class OnMeta:
+    """Runs a factory on the meta device, where a network costs no memory and no time to initialise.
+
+    A factory may read values of tensors it makes: then only its layers go there, or nothing does. The way that
+    served once is the only one that is tried again.
+    """
+
+    def __init__(self) -> None:
+        self._ways: Sequence[Callable[[], AbstractContextManager[Any]]] = (
+            MetaUndrawn,
+            layers_on_meta,
+            nullcontext,
+        )
+
+    def __call__(self, make: Callable[[], T]) -> T:
+        """What a function makes.
+
+        Raises:
+            Untraceable: Whatever it raises, but for `InputError`.
+        """
+        try:
+            with torch.random.fork_rng(devices=[]):
+                *first, last = self._ways
+                for way in first:
+                    with suppress(NotImplementedError, RuntimeError), running(), way():
+                        return self._served(way, make())
+                with running(), last():
+                    return self._served(last, make())
+        except InputError:
+            raise
+        except Exception as error:  # whatever a user's factory raises
+            raise Untraceable(f"{type(error).__name__}: {_said(error)}", place(error)) from error
+
+    def _served(self, way: Callable[[], AbstractContextManager[Any]], made: T) -> T:
+        self._ways = (way,)
+        return made
 
 
 def on_meta(make: Callable[[], T]) -> T:
-    """Runs a factory on the meta device, where a network costs no memory and no time to initialise."""
-    try:
-        with torch.random.fork_rng(devices=[]):
-            for device in (torch.device("meta"), layers_on_meta()):
-                # A factory may read values of tensors it makes, then only the layers go there; or even of those.
-                with suppress(NotImplementedError, RuntimeError), running(), device:
-                    return make()
-            with running():
-                return make()
-    except InputError:
-        raise
-    except Exception as error:  # whatever a user's factory raises
-        raise Untraceable(f"{type(error).__name__}: {_said(error)}", place(error)) from error
+    """Runs a factory on the meta device; see `OnMeta`."""
+    return OnMeta()(make)
 
 
 def trace_mode(
@@ -76,6 +111,9 @@ def trace_mode(
     try:
         with running():
             return trace(net, example, lines)
+    except Interrupted as stop:
+        error = cast(BaseException, stop.__cause__)
+        raise Untraceable(_said(error), place(error), stop.graph) from error
     except Exception as error:  # whatever a user's forward raises when it is traced
         raise Untraceable(_said(error), place(error)) from error
 

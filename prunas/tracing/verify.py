@@ -1,6 +1,7 @@
 """A survey checks itself: random points are built, traced again and compared label by label."""
 
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from torch import fx, nn
 
 from prunas.graphs.structure import structure
 from prunas.surgery.assemble import select_inputs, shrink
-from prunas.surgery.construct import DerivedSize, Factory
+from prunas.surgery.construct import DerivedSize, Factory, constructing
 from prunas.surgery.remove import pass_through, without_branch
 from prunas.surgery.weights import gated_axes
 from prunas.survey import FIXED, Block, Survey
@@ -20,10 +21,11 @@ from prunas.tracing.example import Example
 from prunas.tracing.ledger import Axis, Expectation, Grouping, Ledger, Mismatch, Vector
 from prunas.tracing.operations import RESHAPING, operation, where
 from prunas.tracing.propagate import LabelPass, label
-from prunas.tracing.trace import T, Trace, Untraceable, on_meta, to_meta, trace_mode, traced
+from prunas.tracing.suspects import Nearness, near_error, near_layers, near_node
+from prunas.tracing.trace import OnMeta, T, Trace, Untraceable, to_meta, trace_mode, traced
 from prunas.tracing.untouched import running
 
-__all__ = ["Failure", "bisected", "failing_groups", "failure", "named", "selections", "subset"]
+__all__ = ["Failure", "failure", "named", "selections", "subset"]
 COMPUTES_ELSE = "a narrowed network computes something else here (a size used as a number?)"
 OTHER_CHANNELS = "a narrowed network has other channels here than expected (a size written as a number?)"
 SQUEEZED = "squeeze takes a single channel away; give it the axes that it is to take"
@@ -40,6 +42,7 @@ class Failure:
         layer: Module path of the layer that makes the point fail, if that is known.
         blocks: Names of the blocks that do.
         made: Whether the network could be made at all.
+        near: The groups and gates nearest to the place.
     """
 
     why: str
@@ -48,6 +51,7 @@ class Failure:
     layer: str = ""
     blocks: tuple[str, ...] = ()
     made: bool = True
+    near: Nearness = ()
 
 
 def named(name: str, graph: fx.Graph) -> fx.Node:
@@ -58,6 +62,7 @@ def named(name: str, graph: fx.Graph) -> fx.Node:
 
 def failure(
     factory: Factory,
+    on_meta: OnMeta,
     draft: Survey,
     grouping: Grouping,
     passes: Mapping[bool, LabelPass],
@@ -71,6 +76,7 @@ def failure(
 
     Args:
         factory: Of the dense network.
+        on_meta: Runs it.
         draft: The survey to verify.
         grouping: What it was recorded from.
         passes: Over the dense network, by the mode it was traced in.
@@ -81,6 +87,51 @@ def failure(
         selected: Positions of the inputs that pass each gate that selects.
         blocks: Whether the operations without blocks are compared at all.
     """
+    counts = {gate: len(positions) for gate, positions in selected.items()}
+    layers: list[nn.Module] = []
+
+    def narrowed() -> nn.Module:
+        layers.clear()
+        with constructing(layers):
+            return shrink(factory, draft, widths, counts)
+
+    try:
+        net = on_meta(narrowed)
+    except Untraceable as error:
+        paths = {id(layer): path for layer, path in zip(layers, draft.order, strict=False)}
+        near = near_error(error.__cause__, paths, grouping, draft)
+        return Failure(f"a narrowed network fails: {error.why}", error.place, made=False, near=near)
+    except DerivedSize:
+        why = "the network's factory computes the size of another layer from it; give that size as a number"
+        return Failure(why, made=False)
+    selecting = select_inputs(net, draft, selected)
+    if path := _misshapen(net, draft, widths, selected):
+        why = "its factory gives it tensors of a size of their own"
+        return Failure(why, path, layer=path, near=near_layers([[path]], grouping, draft))
+    graphs: dict[bool, fx.Graph] = {}
+    expected = None if narrowest else _expected(draft, grouping, widths, selected)
+    for training, dense in passes.items():
+        try:
+            graphs[training] = trace_mode(trace, net, dense.example, training)
+            failed = _apart(dense, net, graphs[training], training, selecting, expected)
+        except Untraceable as error:
+            why = f"a narrowed network fails: {error.why}"
+            node = None if error.graph is None else _interrupted(dense.graph, error.graph)
+            near = near_node(dense, grouping, draft, node) if node else ()
+            return Failure(why, error.place, near=near)
+        if failed is not None:
+            name, why = failed
+            near = near_node(dense, grouping, draft, name)
+            return Failure(why, where(named(name, dense.graph)), name, near=near)
+    if narrowest and blocks:
+        return standing_blocks(net, draft, graphs, passes[False].example, trace)
+    return None
+
+
+def _expected(
+    draft: Survey, grouping: Grouping, widths: Sequence[int], selected: Mapping[str, Sequence[int]]
+) -> dict[Axis, Vector]:
+    """The labels of every axis at a point."""
     limit = np.array([*widths, 1])  # the last one serves FIXED, whose units are all 0
     start = np.cumsum([0, *(group.units for group in draft.groups)])
     expected: dict[Axis, Vector] = {}
@@ -91,45 +142,54 @@ def failure(
         norm = draft.gate_named[name].norm
         narrower = [(name, "inner")] if norm is None else [(norm, "writes"), (name, "reads"), (name, "inner")]
         expected |= {axis: expected[axis][list(positions)] for axis in narrower}
-    counts = {gate: len(positions) for gate, positions in selected.items()}
+    return expected
+
+
+def _apart(
+    dense: LabelPass,
+    net: nn.Module,
+    graph: fx.Graph,
+    training: bool,
+    selecting: Mapping[str, Sequence[int]],
+    expected: dict[Axis, Vector] | None,
+) -> tuple[str, str] | None:
+    """Name of the dense graph's first node where a narrowed network does something else, and what.
+
+    Args:
+        dense: The pass over the dense network.
+        net: The narrowed one.
+        graph: Its graph.
+        training: Its mode.
+        selecting: Positions of the inputs that pass, by the module path of the layer that selects them.
+        expected: The labels of every axis; None if only operations and shapes are compared.
+    """
+    if (node := detour(dense.graph, graph)) is not None:
+        return node, "a narrowed network does something else here (a branch of Python on a size?)"
+    if expected is None:
+        single = LabelPass(net, graph, Ledger(), dense.example, dense.memo, selecting)
+        if (changed := first_apart(dense, single)) is None:
+            return None
+        name = operation(named(changed, dense.graph))
+        if name in RESHAPING:
+            return changed, OTHER_CHANNELS
+        return changed, SQUEEZED if name == "squeeze" else COMPUTES_ELSE
     try:
-        net = on_meta(lambda: shrink(factory, draft, widths, counts))
-    except Untraceable as error:
-        return Failure(f"a narrowed network fails: {error.why}", error.place, made=False)
-    except DerivedSize:
-        why = "the network's factory computes the size of another layer from it; give that size as a number"
-        return Failure(why, made=False)
-    try:
-        selecting = select_inputs(net, draft, selected)
-        if path := _misshapen(net, draft, widths, selected):
-            why = "its factory gives it tensors of a size of their own"
-            return Failure(why, path, layer=path)
-        graphs: dict[bool, fx.Graph] = {}
-        for training, dense in passes.items():
-            graph = graphs[training] = trace_mode(trace, net, dense.example, training)
-            if (node := detour(dense.graph, graph)) is not None:
-                why = "a narrowed network does something else here (a branch of Python on a size?)"
-                return Failure(why, where(named(node, dense.graph)), node)
-            if narrowest:
-                single = LabelPass(net, graph, Ledger(), dense.example, dense.memo, selecting)
-                if (changed := first_apart(dense, single)) is not None:
-                    apart = named(changed, dense.graph)
-                    why = COMPUTES_ELSE
-                    if operation(apart) in RESHAPING:
-                        why = OTHER_CHANNELS
-                    elif operation(apart) == "squeeze":
-                        why = SQUEEZED
-                    return Failure(why, where(apart), changed)
-                continue
-            ledger = Expectation(expected, dense.ledger.followed)
-            built = label(net, graph, ledger, dense.example, training, dense.memo, selecting)
-            if (node := difference(dense, built)) is not None:
-                return Failure(COMPUTES_ELSE, where(named(node, dense.graph)), node)
-        return standing_blocks(net, draft, graphs, dense.example, trace) if narrowest and blocks else None
+        ledger = Expectation(expected, dense.ledger.followed)
+        built = label(net, graph, ledger, dense.example, training, dense.memo, selecting)
     except Mismatch as error:
-        return Failure(OTHER_CHANNELS, where(named(error.node, graph)), error.node)
-    except Untraceable as error:
-        return Failure(f"a narrowed network fails: {error.why}", error.place)
+        return error.node, OTHER_CHANNELS
+    node = difference(dense, built)
+    return None if node is None else (node, COMPUTES_ELSE)
+
+
+def _interrupted(dense: fx.Graph, graph: fx.Graph) -> str | None:
+    """Name of the dense graph's node that a graph which breaks off has next; None if it is another graph."""
+    nodes = iter(dense.nodes)
+    for node in graph.nodes:
+        twin = next(nodes, None)
+        if twin is None or (node.op, node.target) != (twin.op, twin.target):
+            return None
+    return next((str(node.name) for node in nodes if node.all_input_nodes), None)
 
 
 def first_apart(dense: LabelPass, narrowed: LabelPass) -> str | None:
@@ -173,29 +233,12 @@ def _misshapen(
     return None
 
 
-def failing_groups(
-    fails: Callable[..., Failure | None],
-    draft: Survey,
-    widths: Sequence[int],
-) -> list[int]:
-    """The groups that make a point fail when they alone are narrowed; all if none does alone."""
-
-    return bisected(
-        lambda part: fails(
-            [widths[i] if i in part else group.units for i, group in enumerate(draft.groups)],
-            {},
-            blocks=False,
-        ),
-        range(len(draft.groups)),
-    )
-
-
-def bisected(fails: Callable[[Sequence[T]], Any], things: Sequence[T]) -> list[T]:
-    """The things that make a point fail, which all of them do: those that do so alone; all if none does."""
+def _bisected(fails: Callable[[Sequence[T]], Any], things: Sequence[T]) -> list[T]:
+    """The things that make a network fail, which all of them do: those that do so alone; all if none does."""
     if len(things) < 2:
         return [*things]
     halves = things[: len(things) // 2], things[len(things) // 2 :]
-    return [thing for half in halves if fails(half) for thing in bisected(fails, half)] or [*things]
+    return [thing for half in halves if fails(half) for thing in _bisected(fails, half)] or [*things]
 
 
 def standing_blocks(
@@ -223,20 +266,29 @@ def standing_blocks(
         try:
             for block in blocks:
                 pass_through(net, block.chain or (block.name,))
-            rest = {training: trace_mode(trace, net, example, training) for training in graphs}
+            for training, before in dense.items():
+                rest = trace_mode(trace, net, example, training)
+                if line_of(rest, inside) != line_of(before, inside):
+                    return "the network does something else without it"
         except Untraceable as error:
             return f"the network fails without it: {error}"
         finally:
             for path, module in modules.items():
                 net.set_submodule(path, module)
-        changed = any(
-            line_of(rest[training], inside) != line_of(graphs[training], inside) for training in rest
-        )
-        return "the network does something else without it" if changed else ""
+        return ""
 
+    dense = dict(graphs)
     if not draft.blocks or not (why := fails(draft.blocks)):
         return None
-    blocks = bisected(fails, draft.blocks)
+    if fails(()):  # it keeps what it computed when it was traced first
+        try:
+            dense = {training: trace_mode(trace, net, example, training) for training in graphs}
+        except Untraceable:
+            return Failure(why, blocks=tuple(block.name for block in draft.blocks))
+        if not (why := fails(draft.blocks)):
+            return None
+    alike = sorted(draft.blocks, key=lambda block: re.sub(r"\d+", "", block.name))  # these share their fate
+    blocks = _bisected(fails, alike)
     return Failure(fails(blocks[:1]) or why, blocks=tuple(block.name for block in blocks))
 
 

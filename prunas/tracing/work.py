@@ -35,7 +35,7 @@ def work_of_one_image(net: nn.Module, trace: Trace, labelled: LabelPass) -> Work
             return None  # it may not take a single image: squeeze() then takes the batch away
 
     if (one := counted(1)) is not None:
-        return Work(one.called, _at_nodes_of(labelled, one.graph, one.macs), one.read)
+        return Work(one.called, _by_twin(one.graph, labelled.graph, one.macs), one.read)
     some, twice = counted(BATCH), counted(2 * BATCH)
     if some is None or twice is None or detour(some.graph, twice.graph) is not None:
         raise InputError(
@@ -51,14 +51,17 @@ def work_of_one_image(net: nn.Module, trace: Trace, labelled: LabelPass) -> Work
     macs = {node: of_one(some.macs.get(node, 0), twice.macs.get(twin, 0)) for node, twin in twins}
     return Work(
         {path: of_one(count, twice.called[path]) for path, count in some.called.items()},
-        _at_nodes_of(labelled, some.graph, {node: count for node, count in macs.items() if count}),
+        _by_twin(some.graph, labelled.graph, {node: count for node, count in macs.items() if count}),
         {path: of_one(count, twice.read[path]) for path, count in some.read.items()},
     )
 
 
-def _at_nodes_of(labelled: LabelPass, graph: fx.Graph, macs: Mapping[fx.Node, int]) -> Mapping[fx.Node, int]:
-    """Counts at the nodes of another graph of the same network, at those of the pass, which know the branches."""
-    if graph is labelled.graph or detour(labelled.graph, graph) is not None:
+def _by_twin(graph: fx.Graph, surveyed: fx.Graph, macs: Mapping[fx.Node, int]) -> Mapping[fx.Node, int]:
+    """Multiply-accumulates by the nodes of the surveyed graph, which say what goes with a block.
+
+    A network that does something else for one image keeps its own nodes.
+    """
+    if graph is surveyed or detour(surveyed, graph) is not None:
         return macs
-    twins = dict(zip(graph.nodes, labelled.graph.nodes, strict=True))
-    return {twins[node]: count for node, count in macs.items()}
+    twin = dict(zip(graph.nodes, surveyed.nodes, strict=True))
+    return {twin[node]: count for node, count in macs.items()}

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from prunas.tracing import survey as surveying
 from prunas.tracing.example import Example
-from prunas.tracing.recorded import Unrecorded, record
+from prunas.tracing.recorded import Interrupted, record
 from prunas.tracing.survey import survey
 from tests.tracing.small import SHAPE, Net, check_points
 
@@ -70,7 +70,7 @@ UNSEEN: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 @pytest.mark.parametrize("name", UNSEEN)
 def test_what_is_not_seen_is_not_recorded(name: str) -> None:
     middle, why = UNSEEN[name]
-    with pytest.raises(Unrecorded, match=why):
+    with pytest.raises(Interrupted, match=why):
         recorded(with_middle(middle))
 
 
