@@ -1,6 +1,7 @@
 """What the dense network does while it computes what a narrowed one must: modes of torch's functions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from prunas.survey import Survey
 
-__all__ = ["KeptNorms", "RemovedBranches"]
+__all__ = ["KeptNorms", "RemovedBranches", "kept_columns"]
 
 SUMS = ("add", "add_", "__add__", "__radd__", "__iadd__")
 """Functions that a branch may end in."""
@@ -180,3 +181,31 @@ def _storage(tensor: Tensor) -> int:
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):  # within a transform such as vmap
         return id(tensor)
     return cast(int, tensor.untyped_storage()._cdata)
+
+
+@contextmanager
+def kept_columns(kept: Mapping[nn.Module, Tensor]) -> Iterator[None]:
+    """While active, convolutions have some columns only and read as many channels.
+
+    One that standardises its weight does so over the columns that it has, as a norm does over channels.
+
+    Args:
+        kept: Positions by the convolution.
+    """
+    hooks, weights = [], []
+    for layer, positions in kept.items():
+        weight = layer.get_parameter("weight")
+        weights.append((weight, weight.data))
+        weight.data = weight.data.index_select(1, positions)
+        hooks.append(
+            layer.register_forward_pre_hook(
+                lambda _, args, positions=positions: (args[0].index_select(-3, positions), *args[1:])
+            )
+        )
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for weight, before in weights:
+            weight.data = before

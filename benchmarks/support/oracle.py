@@ -22,7 +22,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import DeformConv2d
 
-from benchmarks.support.modes import KeptNorms, RemovedBranches
+from benchmarks.support.modes import KeptNorms, RemovedBranches, kept_columns
 from prunas.architecture import Architecture
 from prunas.costs.counted import CostModel
 from prunas.surgery.assemble import build
@@ -257,6 +257,12 @@ def _apart(actual: Tensor, expected: Tensor) -> float:
 Reference = Callable[[bool, Sequence[Tensor]], tuple[Any, dict[str, Tensor]]]
 
 
+def _computes(layer: nn.Module) -> bool:
+    """Whether a convolution may compute the weight that it uses, from all of the columns that it has."""
+    own = type(layer).__module__.startswith("torch.nn.")
+    return isinstance(layer, _ConvNd) and layer.groups == 1 and not own
+
+
 @contextmanager
 def masked(dense: nn.Module, survey: Survey, chosen: Point) -> Iterator[Reference]:
     """While active, the dense network computes what the point must compute.
@@ -271,6 +277,7 @@ def masked(dense: nn.Module, survey: Survey, chosen: Point) -> Iterator[Referenc
     saved: list[tuple[Tensor, Tensor]] = []
     norms: dict[int, Tensor] = {}
     inside: dict[nn.Module, dict[int, Tensor]] = {}
+    columns: dict[nn.Module, Tensor] = {}
     unnormed = {i for i, group in enumerate(survey.groups) if not group.maskable}
     for site in survey.sites:
         path, _, name = site.tensor.rpartition(".")
@@ -285,7 +292,9 @@ def masked(dense: nn.Module, survey: Survey, chosen: Point) -> Iterator[Referenc
             and site.axis == axis
         ):
             positions = positions[selected.get(site.tensor, slice(None))]
-            if len(positions) < tensor.shape[axis]:
+            if _computes(owner) and len(positions) < tensor.shape[axis]:
+                columns[owner] = torch.as_tensor(positions)
+            elif len(positions) < tensor.shape[axis]:
                 dropped = np.setdiff1d(np.arange(tensor.shape[axis]), positions)
                 saved.append((tensor.data, tensor.data.clone()))
                 tensor.data.index_fill_(axis, torch.as_tensor(dropped), 0.0)
@@ -303,7 +312,11 @@ def masked(dense: nn.Module, survey: Survey, chosen: Point) -> Iterator[Referenc
 
     def reference(training: bool, images: Sequence[Tensor]) -> tuple[Any, dict[str, Tensor]]:
         dense.train(training)
-        with KeptNorms(norms, inside), RemovedBranches(dense, survey, arch.removed):
+        with (
+            kept_columns(columns),
+            KeptNorms(norms, inside),
+            RemovedBranches(dense, survey, arch.removed),
+        ):
             output = dense(*images)
         after = {name: buffer.clone() for name, buffer in dense.named_buffers()}
         for name, buffer in dense.named_buffers():
