@@ -33,7 +33,7 @@ from prunas.tracing.operations import (
     operation,
     where,
 )
-from prunas.tracing.results import alike, result_of
+from prunas.tracing.results import alike, result_of, result_of_function
 from prunas.tracing.rules import FUNCTIONS, counts, layers, movement, parameters, rule_of
 from prunas.tracing.state import PassState
 from prunas.tracing.trace import given_to, to_meta
@@ -229,6 +229,9 @@ class LabelPass(PassState):
             plain = not altered(module) and not parametrize.is_parametrized(module)
             result = result_of(module, *args, **kwargs) if plain else None
             return module(*args, **kwargs) if result is None else result
+        quick = node.op in ("call_function", "call_method") and not self.counting
+        if quick and (result := result_of_function(operation(node), args, kwargs)) is not None:
+            return result
         if node.op == "call_function":
             return self._execute_function(node, args, kwargs)
         if node.op == "call_method":

@@ -107,24 +107,45 @@ def alike(first: Any, second: Any) -> bool:
 
 
 def result_of_function(name: str, args: Any, kwargs: Any) -> Tensor | None:
-    """A new tensor that looks like what an element-wise function returns; None where torch must be asked.
+    """A new tensor that looks like what a function returns that is called often; None where torch must be asked.
 
     Args:
         name: How the function is called; one with `_` behind it writes into its operand.
         args: By position.
         kwargs: By name.
     """
-    if (
-        kwargs
-        or name in INTO_FIRST
-        or not args
-        or not isinstance(args[0], Tensor)
-        or not args[0].is_contiguous()
-    ):
+    if name in INTO_FIRST or not args or not isinstance(args[0], Tensor) or not args[0].is_contiguous():
         return None
     first: Tensor = args[0]
-    others = args[1:]
-    of_one = name in SHAPE_KEEPING and not any(other is True or isinstance(other, Tensor) for other in others)
-    if (of_one and first.is_floating_point()) or (name in BINARY and len(others) == 1 and alike(*args)):
-        return first.new_empty(first.shape)
+    others = [*args[1:], *kwargs.values()]
+    if not first.is_floating_point():
+        same = name in BINARY and not kwargs and len(others) == 1 and alike(first, others[0])
+        return first.new_empty(first.shape) if same else None
+    if name in SHAPE_KEEPING | {"softmax"}:
+        numbers = all(other is False or type(other) in (int, float, type(None)) for other in others)
+        return first.new_empty(first.shape) if numbers else None
+    if kwargs:
+        return None
+    if name in BINARY and len(others) == 1:
+        return first.new_empty(first.shape) if alike(first, others[0]) or _fits(others[0], first) else None
+    if name == "linear" and _multiplies(others[0].mT, first):
+        return first.new_empty((*first.shape[:-1], len(others[0])))
+    if name == "matmul" and first.ndim > 2 and _multiplies(others[0], first):
+        stacks = first.shape[:-2] == others[0].shape[:-2]
+        return first.new_empty((*first.shape[:-1], others[0].shape[-1])) if stacks else None
     return None
+
+
+def _fits(small: Any, large: Tensor) -> bool:
+    """Whether a tensor is broadcast to another one, which stays as large as it is."""
+    return (
+        isinstance(small, Tensor)
+        and small.dtype == large.dtype
+        and small.ndim <= large.ndim
+        and all(a in (1, b) for a, b in zip(reversed(small.shape), reversed(large.shape), strict=False))
+    )
+
+
+def _multiplies(matrix: Tensor, rows: Tensor) -> bool:
+    """Whether rows can be multiplied by a matrix, or by as many as there are stacks of them."""
+    return matrix.ndim > 1 and matrix.dtype == rows.dtype and matrix.shape[-2] == rows.shape[-1]

@@ -54,6 +54,7 @@ class _Settling:
         grouping: What the labels condense to now.
         standing: Blocks that cannot be removed, and why.
         closed: Gates that cannot select, and why.
+        stood: Blocks in whose absence the narrowest network of this grouping does the same around them.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class _Settling:
         self.grouping = ledger.group()
         self.standing: dict[str, str] = {}
         self.closed: dict[str, Frozen] = {}
+        self.stood: frozenset[str] = frozenset()
 
     def settled(self) -> Survey:
         """See the function of this name."""
@@ -93,17 +95,22 @@ class _Settling:
                 self.passes,
                 self.trace,
                 narrowest,
+                modes=self.passes.keys() if narrowest or remaining == 1 else {False},
             )
-            failed = fails(widths, selected)
+            names = frozenset(block.name for block in draft.blocks)
+            failed = fails(widths, selected, blocks=not names <= self.stood)
             if failed is not None and selected and not failed.blocks:
-                unselected = fails(widths, {})
+                unselected = fails(widths, {}, blocks=not names <= self.stood)
                 if unselected is None:
-                    self._close_gates(partial(fails, widths), selected, failed)
+                    self.stood |= names if narrowest else frozenset()
+                    self._close_gates(partial(fails, widths, blocks=False), selected, failed)
                     draft = None
                     continue
                 failed = unselected
             if failed is None:
-                if not narrowest:
+                if narrowest:
+                    self.stood |= names
+                else:
                     remaining -= 1
                 narrowest = False
                 if not remaining:
@@ -113,6 +120,7 @@ class _Settling:
                 draft = None
             else:
                 self._hold(failed, fails, draft, widths)
+                self.stood = frozenset()
                 draft, remaining = None, 3  # one point can pass by luck
         raise InputError(f"the survey did not settle after {ATTEMPTS} random points; exclude more layers")
 

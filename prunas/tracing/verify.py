@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,7 @@ def failure(
     widths: Sequence[int],
     selected: Mapping[str, Sequence[int]],
     blocks: bool = True,
+    modes: Collection[bool] = (True, False),
 ) -> Failure | None:
     """Builds a point and compares it with what is expected of it.
 
@@ -86,6 +87,7 @@ def failure(
         widths: The point.
         selected: Positions of the inputs that pass each gate that selects.
         blocks: Whether the operations without blocks are compared at all.
+        modes: In which the channels are compared; the network runs in all, as it may keep what it computed.
     """
     counts = {gate: len(positions) for gate, positions in selected.items()}
     layers: list[nn.Module] = []
@@ -113,7 +115,9 @@ def failure(
     for training, dense in passes.items():
         try:
             graphs[training] = trace_mode(trace, net, dense.example, training)
-            failed = _apart(dense, net, graphs[training], training, selecting, expected)
+            failed = None
+            if training in modes:
+                failed = _apart(dense, net, graphs[training], training, selecting, expected)
         except Untraceable as error:
             why = f"a narrowed network fails: {error.why}"
             node = None if error.graph is None else _interrupted(dense.graph, error.graph)
