@@ -14,7 +14,7 @@ import operator
 import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,7 @@ FROM_NUMBERS = (torch.tensor, torch.as_tensor, torch.asarray, torch.scalar_tenso
 ASKING = frozenset({"item", "tolist", "__bool__", "__int__", "__float__", "__index__", "__contains__"})
 """What asks a tensor for its numbers."""
 METHODS = (types.MethodDescriptorType, types.WrapperDescriptorType)
+BUILTIN = (types.BuiltinFunctionType, *METHODS)
 
 
 class Unrecorded(Exception):
@@ -292,7 +293,10 @@ class _Recorder(TorchFunctionMode):
         name = getattr(target, "__name__", target) if op == "call_function" else target
         result = None if op == "call_module" else result_of_function(name, args, kwargs)
         if result is None:
-            result = call(*args, **kwargs)
+            # Kernels without data are Python: what they call in turn need not pass through `Valued`.
+            plain = given and isinstance(call, BUILTIN)
+            with torch._C.DisableTorchFunction() if plain else nullcontext():
+                result = call(*args, **kwargs)
         leaves, spec = pytree.tree_flatten_with_path(result)
         written = [
             tensor for tensor, version in zip(given, before, strict=True) if tensor._version != version
