@@ -18,7 +18,7 @@ __all__ = ["KeptNorms", "RemovedBranches", "kept_columns"]
 SUMS = ("add", "add_", "__add__", "__radd__", "__iadd__")
 """Functions that a branch may end in."""
 
-STATISTICS = ("mean", "var", "std", "var_mean", "norm", "amax", "amin")
+STATISTICS = ("mean", "var", "std", "var_mean", "norm", "amax", "amin", "max", "min")
 """Functions that take statistics."""
 
 
@@ -29,15 +29,18 @@ class KeptNorms(TorchFunctionMode):
         kept: Positions by the id of the norm's weight.
         inside: Positions by the number of channels, by the module that scales them by parameters of its own: a
             statistic over as many channels in its forward is one of those that are kept.
+        everywhere: Positions by the number of channels: anywhere, a statistic over as many that keeps the axis, to
+            scale or shift these again, is one of those that are kept.
     """
 
     def __init__(
         self,
         kept: Mapping[int, Tensor],
         inside: Mapping[nn.Module, Mapping[int, Tensor]] = MappingProxyType({}),
+        everywhere: Mapping[int, Tensor] = MappingProxyType({}),
     ) -> None:
         super().__init__()
-        self.kept, self.inside = kept, inside
+        self.kept, self.inside, self.everywhere = kept, inside, everywhere
         self.entered: list[Mapping[int, Tensor]] = []
         self.hooks: list[Any] = []
 
@@ -59,15 +62,18 @@ class KeptNorms(TorchFunctionMode):
         super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def _statistic(self, func: Any, args: Sequence[Any], options: dict[str, Any]) -> Any:
-        """The arguments of a statistic over the channels of the module that is entered, of the kept ones alone."""
+        """The arguments of a statistic over channels, of the kept ones alone."""
         name = getattr(func, "__name__", "")
-        if not self.entered or name not in STATISTICS or not args or not isinstance(args[0], Tensor):
+        if name not in STATISTICS or not args or not isinstance(args[0], Tensor):
             return args
         place = 2 if name == "norm" else 1
         dim = args[place] if len(args) > place else options.get("dim")
         if isinstance(dim, list | tuple) and len(dim) == 1:
             (dim,) = dim
-        kept = self.entered[-1].get(args[0].shape[dim]) if isinstance(dim, int) else None
+        if not isinstance(dim, int) or isinstance(dim, bool):
+            return args
+        known = {**(self.everywhere if options.get("keepdim") or True in args[place + 1 :] else {})}
+        kept = (known | dict(self.entered[-1] if self.entered else {})).get(args[0].shape[dim])
         return args if kept is None else (args[0].index_select(dim, kept), *args[1:])
 
     def __torch_function__(

@@ -278,7 +278,8 @@ def masked(dense: nn.Module, survey: Survey, chosen: Point) -> Iterator[Referenc
     norms: dict[int, Tensor] = {}
     inside: dict[nn.Module, dict[int, Tensor]] = {}
     columns: dict[nn.Module, Tensor] = {}
-    unnormed = {i for i, group in enumerate(survey.groups) if not group.maskable}
+    everywhere: dict[int, Tensor | None] = {}  # by the number of channels; None where it tells nothing
+    normed = {i for i, group in enumerate(survey.groups) if not group.maskable}
     for site in survey.sites:
         path, _, name = site.tensor.rpartition(".")
         owner = dense.get_submodule(path)
@@ -300,21 +301,21 @@ def masked(dense: nn.Module, survey: Survey, chosen: Point) -> Iterator[Referenc
                 tensor.data.index_fill_(axis, torch.as_tensor(dropped), 0.0)
         elif isinstance(owner, MIXING) and name == "weight" and len(positions) < len(tensor):
             norms[id(tensor)] = torch.as_tensor(positions)
-            unnormed -= {span.group for span in survey.forms[site.form]}
         elif not isinstance(owner, (*READERS, nn.Embedding)) and len(positions) < tensor.shape[site.axis]:
             inside.setdefault(owner, {})[tensor.shape[site.axis]] = torch.as_tensor(positions)
-            unnormed -= {span.group for span in survey.forms[site.form]}
-    for site in survey.sites:  # what no norm reads, the network's own forward takes the statistics of
-        if site.axis == 0 and unnormed & {span.group for span in survey.forms[site.form]}:
-            size = dense.get_parameter(site.tensor).shape[0]
-            inside.setdefault(dense, {})[size] = torch.as_tensor(survey.positions(site.form, units))
+        if normed & {span.group for span in survey.forms[site.form]}:
+            channels = torch.as_tensor(survey.positions(site.form, units))
+            before = everywhere.setdefault(tensor.shape[site.axis], channels)
+            if before is None or not torch.equal(before, channels):
+                everywhere[tensor.shape[site.axis]] = None
+    known = {size: channels for size, channels in everywhere.items() if channels is not None}
     buffers = {name: buffer.clone() for name, buffer in dense.named_buffers()}
 
     def reference(training: bool, images: Sequence[Tensor]) -> tuple[Any, dict[str, Tensor]]:
         dense.train(training)
         with (
             kept_columns(columns),
-            KeptNorms(norms, inside),
+            KeptNorms(norms, inside, known),
             RemovedBranches(dense, survey, arch.removed),
         ):
             output = dense(*images)
