@@ -278,9 +278,15 @@ class _Recorder(TorchFunctionMode):
 
     def _add(self, op: str, target: Any, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Calls what becomes one node, and appends that if tensors come of it."""
-        self.inside = True  # what is asked of tensors here is no part of the network
-        try:
+        with self._aside():
             return self._added(op, target, call, args, kwargs)
+
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        """While active, what is asked of tensors is no part of the network."""
+        self.inside = True
+        try:
+            yield
         finally:
             self.inside = False
 
@@ -321,28 +327,22 @@ class _Recorder(TorchFunctionMode):
 
     def _assign(self, func: Any, target: Tensor, index: Any, value: Any) -> None:
         """An assignment to items: to a part of the tensor, which is written into."""
-        self.inside = True
-        try:
+        with self._aside():
             part = self._node("call_function", operator.getitem, (target, index), {})
             copied = isinstance(value, Tensor) and value.ndim
             self._node("call_method", "copy_" if copied else "fill_", (part, value), {})
             func(target, index, value)
             self._note_version(target)
-        finally:
-            self.inside = False
 
     def _constant(self, func: Any, args: Any, kwargs: Any) -> Tensor:
         """A tensor made from numbers."""
-        self.inside = True
-        try:
+        with self._aside():
             result: Tensor = func(*args, **kwargs)
             numbers = args[1] if func is Tensor.new_tensor else args[0]
             values = torch.tensor(numbers, dtype=result.dtype, device="cpu")
             self._know(result, self._node("call_function", constant, described(values), {}))
             self.known[id(result)].numbers = values
             return result
-        finally:
-            self.inside = False
 
     def _node(self, op: str, target: Any, args: Any, kwargs: Any) -> fx.Node:
         """Appends a node."""

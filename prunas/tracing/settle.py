@@ -55,6 +55,7 @@ class _Settling:
         standing: Blocks that cannot be removed, and why.
         closed: Gates that cannot select, and why.
         stood: Blocks in whose absence the narrowest network of this grouping does the same around them.
+        passed: Whether the narrowest network of this grouping passes where no gate selects.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class _Settling:
         self.standing: dict[str, str] = {}
         self.closed: dict[str, Frozen] = {}
         self.stood: frozenset[str] = frozenset()
+        self.passed = False
 
     def settled(self) -> Survey:
         """See the function of this name."""
@@ -100,9 +102,12 @@ class _Settling:
             names = frozenset(block.name for block in draft.blocks)
             failed = fails(widths, selected, blocks=not names <= self.stood)
             if failed is not None and selected and not failed.blocks:
-                unselected = fails(widths, {}, blocks=not names <= self.stood)
+                unselected = None
+                if not (narrowest and self.passed and names <= self.stood):
+                    unselected = fails(widths, {}, blocks=not names <= self.stood)
                 if unselected is None:
-                    self.stood |= names if narrowest else frozenset()
+                    if narrowest:
+                        self.stood, self.passed = self.stood | names, True
                     self._close_gates(partial(fails, widths, blocks=False), selected, failed)
                     draft = None
                     continue
@@ -119,9 +124,9 @@ class _Settling:
                 self.standing |= dict.fromkeys(failed.blocks, failed.why)
                 draft = None
             else:
-                self._hold(failed, fails, draft, widths)
-                self.stood = frozenset()
-                draft, remaining = None, 3  # one point can pass by luck
+                adopted = self._hold(failed, fails, draft, widths)
+                self.stood, self.passed = frozenset(), False
+                draft, remaining = None, 2 if adopted else 3  # one point can pass by luck
         raise InputError(f"the survey did not settle after {ATTEMPTS} random points; exclude more layers")
 
     def _close_gates(
@@ -152,10 +157,13 @@ class _Settling:
         fails: Callable[..., Failure | None],
         draft: Survey,
         widths: Sequence[int],
-    ) -> None:
+    ) -> bool:
         """Pairs the channels that were supposed to be where a point failed, or else freezes them.
 
         If none are known there, the groups that make it fail are frozen.
+
+        Returns:
+            Whether it pairs.
 
         Raises:
             InputError: Nothing is left to freeze.
@@ -163,7 +171,7 @@ class _Settling:
         line = failed.place.rpartition("(")[2]
         if failed.made and self.ledger.adopt(line):
             self.grouping = self.ledger.group()
-            return
+            return True
         self.ledger.retract(line)
         if failed.layer:
             self.ledger.forbid(failed.layer, failed.why, failed.layer)
@@ -186,3 +194,4 @@ class _Settling:
             self.grouping = self.ledger.group()
         if len(self.grouping.groups) == len(before.groups):
             raise InputError(f"the network cannot be narrowed: {failed.why} at every width [{failed.place}]")
+        return False
