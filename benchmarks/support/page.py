@@ -41,7 +41,8 @@ number of units of every group, `combined` selects at every gate and removes a t
 besides. A point is right when the network that `prunas.surgery.assemble.build` makes of it computes, in float64
 and to a relative 1e-9, in eval and in train mode (with running statistics; dropout and stochastic depth off), what
 the dense network computes once the weight slices that read dropped channels are zero, norms over channels
-run over the kept ones and the branches of removed blocks are multiplied by zero (`oracle.py`). Weights,
+and other statistics that scale them again run over the kept ones, computed weights are computed from the columns
+that are kept, and the branches of removed blocks are multiplied by zero (`oracle.py`, `modes.py`). Weights,
 scales, shifts and statistics are random and nowhere constant; a row whose points leave the output as it
 was counts as wrong, because it shows nothing.
 
@@ -64,8 +65,7 @@ was counts as wrong, because it shows nothing.
 
 A head of an attention is a unit and goes as a whole, in torch's own attention and where it is written out with the
 number of heads in an attribute, which the built network has changed. Its size stays, and so does the scale, the
-root of that size. torchvision's windowed attention is one function that knows no such attribute: its heads stay,
-and the stream with them.
+root of that size.
 
 A constant that a factory computes from a width and keeps in a buffer outside the state dict is the narrowed
 network's own. No shape shows that; numbers that stand in the graph, and channels it multiplies, are checked.
@@ -81,7 +81,10 @@ layers ignored, `num_heads` given, all parameters requiring gradients, `hidden_d
 set afterwards. What it made is held against the same oracle: which rows and columns of every weight it
 kept is read off the values. *same channels*: of the first, the middle and the last unit of every group
 that prunas finds, how many take along the same channels of the same layers in Torch-Pruning's dependency
-graph. *parameters*: what is left of them.
+graph. *parameters*: what is left of them. It narrows heads themselves: where the attention takes its scale from
+their size, as torch's own does, the narrowed network computes another function, though it can be trained.
+Measured are torchvision's families, the networks of the study, the small ones, torchvision's other tasks, and one
+in four of timm and transformers.
 """
 
 
