@@ -109,7 +109,10 @@ VISION: Mapping[str, tuple[str, dict[str, Any]]] = {
     "FocalNetForImageClassification": ("FocalNetConfig", {}),
     "HGNetV2ForImageClassification": ("HGNetV2Config", {}),
     "SwiftFormerForImageClassification": ("SwiftFormerConfig", {}),
-    "DINOv3ViTModel": ("DINOv3ViTConfig", {"num_hidden_layers": LAYERS}),
+    "DINOv3ViTModel": (
+        "DINOv3ViTConfig",
+        {"num_hidden_layers": LAYERS, "pos_embed_rescale": None},  # which draws numbers in train mode
+    ),
     "CLIPVisionModel": ("CLIPVisionConfig", {"num_hidden_layers": LAYERS}),
     "SiglipVisionModel": ("SiglipVisionConfig", {"num_hidden_layers": LAYERS}),
 }

@@ -205,7 +205,10 @@ def kept_columns(kept: Mapping[nn.Module, Tensor]) -> Iterator[None]:
         weight.data = weight.data.index_select(1, positions)
         hooks.append(
             layer.register_forward_pre_hook(
-                lambda _, args, positions=positions: (args[0].index_select(-3, positions), *args[1:])
+                lambda layer, args, positions=positions: (
+                    args[0].index_select(-1 - len(layer.kernel_size), positions),
+                    *args[1:],
+                )
             )
         )
     try:

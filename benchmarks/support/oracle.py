@@ -154,6 +154,8 @@ def dense_network(factory: Factory, images: Sequence[Tensor]) -> nn.Module:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in net.named_parameters():
+            if not parameter.numel():
+                continue
             if parameter.ndim > 1:
                 bound = (6 * parameter.shape[0] / parameter.numel()) ** 0.5
                 parameter.uniform_(-bound, bound, generator=generator)
@@ -301,7 +303,7 @@ def masked(dense: nn.Module, survey: Survey, chosen: Point) -> Iterator[Referenc
                 tensor.data.index_fill_(axis, torch.as_tensor(dropped), 0.0)
         elif isinstance(owner, MIXING) and name == "weight" and len(positions) < len(tensor):
             norms[id(tensor)] = torch.as_tensor(positions)
-        elif not isinstance(owner, (*READERS, nn.Embedding)) and len(positions) < tensor.shape[site.axis]:
+        elif not isinstance(owner, (*READERS, nn.Embedding)):
             inside.setdefault(owner, {})[tensor.shape[site.axis]] = torch.as_tensor(positions)
         if normed & {span.group for span in survey.forms[site.form]}:
             channels = torch.as_tensor(survey.positions(site.form, units))

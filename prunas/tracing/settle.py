@@ -10,8 +10,8 @@ from prunas.errors import InputError
 from prunas.surgery.construct import Factory
 from prunas.survey import Frozen, Survey
 from prunas.tracing.ledger import Ledger
+from prunas.tracing.localize import Narrowable, failure_inducing
 from prunas.tracing.propagate import LabelPass
-from prunas.tracing.suspects import Suspect, sifted
 from prunas.tracing.trace import OnMeta, Trace
 from prunas.tracing.verify import Failure, failure, selections, subset
 
@@ -141,13 +141,13 @@ class _Settling:
             why = "its inputs cannot be selected: the factory runs its layers while it makes the network"
             self.closed |= {gate: Frozen(gate, why, failed.place or gate) for gate in selected}
             return
-        blamed = sifted(
+        failing = failure_inducing(
             lambda names: fails(subset(selected, [str(name) for name in names])),
             [*selected],
             {gate: gate for gate in selected},
             failed,
         )
-        for gate, alone in blamed.items():
+        for gate, alone in failing.items():
             why = f"its inputs cannot be selected: {alone.why}"
             self.closed[str(gate)] = Frozen(str(gate), why, alone.place or str(gate))
 
@@ -181,13 +181,13 @@ class _Settling:
         before, self.grouping = self.grouping, self.ledger.group()
         if len(self.grouping.groups) == len(before.groups):
             # What enters the node is held already, or it is unknown.
-            def narrowed(groups: Sequence[Suspect]) -> Failure | None:
+            def narrowed(groups: Sequence[Narrowable]) -> Failure | None:
                 narrow = [w if i in groups else draft.groups[i].units for i, w in enumerate(widths)]
                 return fails(narrow, {}, blocks=False)
 
-            names: dict[Suspect, str] = {i: group.name for i, group in enumerate(draft.groups)}
+            names: dict[Narrowable, str] = {i: group.name for i, group in enumerate(draft.groups)}
             whys: dict[str, str] = {}  # one reason a place: its numbers are chance
-            for i, alone in sifted(narrowed, [*names], names, failed).items():
+            for i, alone in failure_inducing(narrowed, [*names], names, failed).items():
                 why = whys.setdefault(alone.place, alone.why)
                 labels = [self.ledger.axes[axis][group == i] for axis, (group, _) in before.axes.items()]
                 self.ledger.freeze(np.concatenate(labels), why, alone.place)

@@ -19,9 +19,9 @@ from prunas.survey import FIXED, Block, Survey
 from prunas.tracing.compare import detour, difference, reshaped
 from prunas.tracing.example import Example
 from prunas.tracing.ledger import Axis, Expectation, Grouping, Ledger, Mismatch, Vector
+from prunas.tracing.localize import Nearness, near_error, near_layers, near_node
 from prunas.tracing.operations import RESHAPING, operation, where
 from prunas.tracing.propagate import LabelPass, label
-from prunas.tracing.suspects import Nearness, near_error, near_layers, near_node
 from prunas.tracing.trace import OnMeta, T, Trace, Untraceable, to_meta, trace_mode, traced
 from prunas.tracing.untouched import running
 

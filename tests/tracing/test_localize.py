@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from prunas.tracing.localize import Narrowable, Nearness, failure_inducing
 from prunas.tracing.survey import survey
-from prunas.tracing.suspects import Nearness, Suspect, sifted
 from prunas.tracing.trace import OnMeta
 
 BLOCKS = 8
@@ -96,30 +96,30 @@ class Place:
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["places", "no places"])
-def test_exactly_the_guilty_are_blamed(told: bool) -> None:
-    guilty = {3: (2, 3), 11: (11,), 17: (16, 17)}
+def test_exactly_what_makes_it_fail_is_found(told: bool) -> None:
+    planted = {3: (2, 3), 11: (11,), 17: (16, 17)}
     tries = 0
 
-    def fails(narrow: Sequence[Suspect]) -> Place | None:
+    def fails(narrow: Sequence[Narrowable]) -> Place | None:
         nonlocal tries
         tries += 1
-        first = next((g for g in guilty if g in narrow), None)
-        return None if first is None else Place((guilty[first],) if told else ())
+        first = next((g for g in planted if g in narrow), None)
+        return None if first is None else Place((planted[first],) if told else ())
 
     everything = list(range(20))
     first = fails(everything)
     assert first is not None
-    blamed = sifted(fails, everything, {i: f"layer.{i}" for i in everything}, first)
-    assert set(blamed) == set(guilty)
+    failing = failure_inducing(fails, everything, {i: f"layer.{i}" for i in everything}, first)
+    assert set(failing) == set(planted)
     assert not told or tries <= 11  # halves take 26
 
 
 def test_two_that_fail_together_only_cost_one_of_them() -> None:
-    def fails(narrow: Sequence[Suspect]) -> Place | None:
+    def fails(narrow: Sequence[Narrowable]) -> Place | None:
         return Place() if {1, 2} <= set(narrow) else None
 
-    blamed = sifted(fails, [0, 1, 2, 3], {i: str(i) for i in range(4)}, Place())
-    assert len(blamed) == 1 and set(blamed) < {1, 2}
+    failing = failure_inducing(fails, [0, 1, 2, 3], {i: str(i) for i in range(4)}, Place())
+    assert len(failing) == 1 and set(failing) < {1, 2}
 
 
 def test_a_factory_that_reads_values_is_run_in_the_way_that_served() -> None:

@@ -1,7 +1,8 @@
-"""What to suspect first where a narrowed network fails: the channels and gates nearest to that place.
+"""Fault localization: which groups or gates make a narrowed network fail.
 
 A network fails at one place at a time, and what meets there is at fault, rarely anything else. So the point is
-tried again without the nearest suspects, until it passes; halves are tried only where the place says nothing.
+tried again without the nearest candidates, until it passes; halves are tried only where the place says nothing, as
+in delta debugging (Zeller and Hildebrandt, 2002).
 """
 
 import re
@@ -17,13 +18,13 @@ from prunas.tracing.labels import vectors
 from prunas.tracing.ledger import NOTHING, Grouping
 from prunas.tracing.propagate import LabelPass
 
-__all__ = ["Nearness", "Suspect", "near_error", "near_layers", "near_node", "sifted"]
+__all__ = ["Narrowable", "Nearness", "failure_inducing", "near_error", "near_layers", "near_node"]
 
-Suspect = int | str
+Narrowable = int | str
 """The index of a group, or the name of a gate."""
 
-Nearness = tuple[tuple[Suspect, ...], ...]
-"""Suspects in the order of their distance from a place, those of one distance together."""
+Nearness = tuple[tuple[Narrowable, ...], ...]
+"""Candidates in the order of their distance from a place, those of one distance together."""
 
 
 class Placed(Protocol):
@@ -31,7 +32,7 @@ class Placed(Protocol):
 
     @property
     def near(self) -> Nearness:
-        """The suspects, nearest first; none if the place says nothing."""
+        """The candidates, nearest first; none if the place says nothing."""
 
 
 F = TypeVar("F", bound=Placed)
@@ -54,7 +55,7 @@ def near_node(dense: LabelPass, grouping: Grouping, draft: Survey, name: str) ->
     for axis, labels in axes.items():
         group_of[labels] = grouping.axes[axis][0]
     start = next(node for node in dense.graph.nodes if node.name == name)
-    levels: list[Iterable[Suspect]] = []
+    levels: list[Iterable[Narrowable]] = []
     for module in reversed(_modules_of(start)):
         seen, frontier = {start}, [start]
         while frontier:
@@ -87,7 +88,7 @@ def near_layers(nested: Sequence[Sequence[str]], grouping: Grouping, draft: Surv
         draft: The survey with the gates.
     """
     within = [
-        [suspect for layer in layers for suspect in _within(layer, grouping, draft)] for layers in nested
+        [candidate for layer in layers for candidate in _within(layer, grouping, draft)] for layers in nested
     ]
     return _ordered(within)
 
@@ -116,7 +117,7 @@ def near_error(
     return near_layers(nested, grouping, draft)
 
 
-def _within(module: str, grouping: Grouping, draft: Survey) -> list[Suspect]:
+def _within(module: str, grouping: Grouping, draft: Survey) -> list[Narrowable]:
     """The gates of a module, and the channels of its layers, tensors and attributes."""
 
     def inside(path: str) -> bool:
@@ -127,88 +128,90 @@ def _within(module: str, grouping: Grouping, draft: Survey) -> list[Suspect]:
     return [*gates, *np.unique(np.concatenate([NOTHING, *groups])).tolist()]
 
 
-def _ordered(levels: Iterable[Iterable[Suspect]]) -> Nearness:
-    """The levels, each suspect where it occurs first."""
-    seen: set[Suspect] = {FIXED}
+def _ordered(levels: Iterable[Iterable[Narrowable]]) -> Nearness:
+    """The levels, each candidate where it occurs first."""
+    seen: set[Narrowable] = {FIXED}
     nearness = []
     for level in levels:
-        fresh = tuple(suspect for suspect in dict.fromkeys(level) if suspect not in seen)
+        fresh = tuple(candidate for candidate in dict.fromkeys(level) if candidate not in seen)
         seen.update(fresh)
         if fresh:
             nearness.append(fresh)
     return tuple(nearness)
 
 
-def sifted(
-    fails: Callable[[Sequence[Suspect]], F | None],
-    suspects: Sequence[Suspect],
-    names: Mapping[Suspect, str],
+def failure_inducing(
+    fails: Callable[[Sequence[Narrowable]], F | None],
+    candidates: Sequence[Narrowable],
+    names: Mapping[Narrowable, str],
     failed: F,
-) -> dict[Suspect, F]:
-    """The suspects without which a point passes, each with its failure; every other one passes beside the rest.
+) -> dict[Narrowable, F]:
+    """The candidates without which a point passes, each with its failure; every other one passes beside the rest.
 
     Args:
-        fails: The failure of a point in which only some of the suspects are narrow.
-        suspects: All of them.
+        fails: The failure of a point in which only some of the candidates are narrow.
+        candidates: All of them.
         names: Of each; those that differ in numbers only are tried together, as they tend to share their fate.
         failed: The failure of all together.
     """
-    blamed: dict[Suspect, F] = {}
-    _sift(fails, [], list(suspects), names, failed, blamed)
-    return blamed
+    failing: dict[Narrowable, F] = {}
+    _divide(fails, [], list(candidates), names, failed, failing)
+    return failing
 
 
-def _sift(
-    fails: Callable[[Sequence[Suspect]], F | None],
-    innocent: list[Suspect],
-    suspects: list[Suspect],
-    names: Mapping[Suspect, str],
+def _divide(
+    fails: Callable[[Sequence[Narrowable]], F | None],
+    passing: list[Narrowable],
+    candidates: list[Narrowable],
+    names: Mapping[Narrowable, str],
     failed: F,
-    blamed: dict[Suspect, F],
+    failing: dict[Narrowable, F],
 ) -> None:
-    """Enters every suspect among the innocent, who pass together, or the blamed; all together fail."""
-    if len(suspects) == 1:
-        blamed[suspects[0]] = failed
+    """Enters every candidate among the passing, which pass together, or the failing; all together fail."""
+    if len(candidates) == 1:
+        failing[candidates[0]] = failed
         return
-    remaining, doubtful = suspects, list[Suspect]()
+    remaining, undecided = candidates, list[Narrowable]()
     failure: F | None = failed
     while failure is not None and (nearest := _nearest(failure.near, remaining)):
-        remaining = [suspect for suspect in remaining if suspect not in nearest]
-        after = fails([*innocent, *remaining]) if innocent or remaining else None
+        remaining = [candidate for candidate in remaining if candidate not in nearest]
+        after = fails([*passing, *remaining]) if passing or remaining else None
         if len(nearest) == 1 and (after is None or after.near != failure.near):
-            blamed[nearest[0]] = failure
+            failing[nearest[0]] = failure
         else:
-            doubtful += nearest
+            undecided += nearest
         failure = after
-    parts = list(_by_kind(doubtful, names).values())
+    parts = list(_by_kind(undecided, names).values())
     if failure is None:
-        innocent += remaining
+        passing += remaining
     else:  # its place says nothing
         parts += _halves(remaining)
-    if len(parts) == 1 and len(parts[0]) == len(suspects):
-        parts = _halves(suspects)
+    if len(parts) == 1 and len(parts[0]) == len(candidates):
+        parts = _halves(candidates)
     for part in filter(None, parts):
-        again = fails([*innocent, *part])
+        again = fails([*passing, *part])
         if again is None:
-            innocent += part
+            passing += part
         else:
-            _sift(fails, innocent, part, names, again, blamed)
+            _divide(fails, passing, part, names, again, failing)
 
 
-def _nearest(near: Nearness, suspects: Sequence[Suspect]) -> list[Suspect]:
-    """The nearest of some suspects; none if the place knows none of them, or more than half at once."""
-    among = set(suspects)
+def _nearest(near: Nearness, candidates: Sequence[Narrowable]) -> list[Narrowable]:
+    """The nearest of some candidates; none if the place knows none of them, or more than half at once."""
+    among = set(candidates)
     nearest = next((some for level in near if (some := [s for s in level if s in among])), [])
-    return nearest if len(nearest) == 1 or 2 * len(nearest) <= len(suspects) else []
+    return nearest if len(nearest) == 1 or 2 * len(nearest) <= len(candidates) else []
 
 
-def _by_kind(suspects: Sequence[Suspect], names: Mapping[Suspect, str]) -> dict[str, list[Suspect]]:
-    """Suspects by their names without numbers."""
-    kinds: dict[str, list[Suspect]] = {}
-    for suspect in suspects:
-        kinds.setdefault(re.sub(r"\d+", "", names[suspect]), []).append(suspect)
+def _by_kind(
+    candidates: Sequence[Narrowable], names: Mapping[Narrowable, str]
+) -> dict[str, list[Narrowable]]:
+    """Candidates by their names without numbers."""
+    kinds: dict[str, list[Narrowable]] = {}
+    for candidate in candidates:
+        kinds.setdefault(re.sub(r"\d+", "", names[candidate]), []).append(candidate)
     return kinds
 
 
-def _halves(suspects: Sequence[Suspect]) -> list[list[Suspect]]:
-    return [list(suspects[: len(suspects) // 2]), list(suspects[len(suspects) // 2 :])]
+def _halves(candidates: Sequence[Narrowable]) -> list[list[Narrowable]]:
+    return [list(candidates[: len(candidates) // 2]), list(candidates[len(candidates) // 2 :])]
