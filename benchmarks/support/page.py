@@ -24,6 +24,9 @@ KINDS = {
     "transformers": "transformers",
 }
 
+USED = ("torchvision", "task", "timm", "transformers")
+"""Kinds of networks that people use; the others stand for one construct each, or belong to the study."""
+
 INTRODUCTION = """\
 # Which networks does prunas survey, and is what it builds right?
 
@@ -134,8 +137,15 @@ def _verdict(rows: Sequence[Row]) -> str:
     judged = f"**{len(faulty)} are wrong**, below" if faulty else "**none is wrong**"
     right = [row for row in rows if "refused" not in row and row["network"] not in faulty]
     compared = sum(bool(row["points"]) for row in right)
+    used = sum(row["kind"] in USED for row in rows)
+    exact = sum(row["kind"] in USED for row in right)
+    answer = (
+        f"**Of {used} networks that people use, of torchvision, timm and transformers, prunas reshapes {exact} exactly.**"
+        if used
+        else ""
+    )
     return (
-        f"{len(rows)} networks: what is built of {compared} is right in function and in cost, of "
+        f"{answer} In all {len(rows)} networks: what is built of {compared} is right in function and in cost, of "
         f"{len(right) - compared} in cost (their function was not compared), "
         f"{refused} are refused by name, {judged}. {varies}{_measured(rows)}\n{_causes(faulty)}"
     )
