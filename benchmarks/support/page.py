@@ -137,15 +137,17 @@ def _verdict(rows: Sequence[Row]) -> str:
     judged = f"**{len(faulty)} are wrong**, below" if faulty else "**none is wrong**"
     right = [row for row in rows if "refused" not in row and row["network"] not in faulty]
     compared = sum(bool(row["points"]) for row in right)
-    used = sum(row["kind"] in USED for row in rows)
-    exact = sum(row["kind"] in USED for row in right)
+    used = [row for row in rows if row["kind"] in USED]
+    exact = [row for row in right if row["kind"] in USED]
+    alone = sum(not row["points"] for row in exact)
     answer = (
-        f"**Of {used} networks that people use, of torchvision, timm and transformers, prunas reshapes {exact} exactly.**"
+        f"**Of {len(used)} networks that people use, of torchvision, timm and transformers, prunas reshapes "
+        f"{len(exact)} exactly**, {alone} of them compared in cost alone. In all "
         if used
         else ""
     )
     return (
-        f"{answer} In all {len(rows)} networks: what is built of {compared} is right in function and in cost, of "
+        f"{answer}{len(rows)} networks: what is built of {compared} is right in function and in cost, of "
         f"{len(right) - compared} in cost (their function was not compared), "
         f"{refused} are refused by name, {judged}. {varies}{_measured(rows)}\n{_causes(faulty)}"
     )
