@@ -17,8 +17,8 @@ __all__ = ["MetaUndrawn", "alike", "result_of", "result_of_function"]
 INTO_FIRST = frozenset({"iadd", "isub", "imul", "itruediv"})
 """Operators that write into their first operand."""
 FILLING = frozenset({
-    "uniform_", "normal_", "trunc_normal_", "constant_", "ones_", "zeros_", "zero_", "fill_", "exponential_", "erfinv_",
-    "clamp_", "clamp_min_", "clamp_max_", "mul_", "add_", "sub_", "div_",
+    "uniform_", "normal_", "trunc_normal_", "constant_", "ones_", "zeros_", "zero_", "fill_", "exponential_",
+    "erfinv_", "clamp_", "clamp_min_", "clamp_max_", "mul_", "add_", "sub_", "div_",
 })  # fmt: skip
 """Functions and methods that write numbers into a tensor, whatever its shape."""
 
