@@ -87,7 +87,8 @@ that prunas finds, how many take along the same channels of the same layers in T
 graph. *parameters*: what is left of them. It narrows heads themselves: where the attention takes its scale from
 their size, as torch's own does, the narrowed network computes another function, though it can be trained.
 Measured are torchvision's families, the networks of the study, the small ones, torchvision's other tasks, and of
-timm and transformers one in four, as far as they stand below. Our side of the same networks is in the tables above.
+timm and transformers one in four, as far as they stand below. Our side of the same networks is in the tables
+above.
 """
 
 

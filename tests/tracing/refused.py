@@ -14,7 +14,7 @@ from torch.nn.utils import parametrizations
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torchvision.ops import DeformConv2d, deform_conv2d
 
-__all__ = ["HELD", "REFUSED", "UNBUILT", "Case"]
+__all__ = ["HELD", "REFUSED", "UNBUILT", "Case", "OneMore"]
 
 Operation = Callable[[nn.Module, Tensor], Tensor]
 Layers = dict[str, Callable[[], Any]]

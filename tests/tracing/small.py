@@ -1,13 +1,13 @@
 """Random points of small networks against the dense network with its readers' input slices zeroed."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.support.oracle import Point, masked
+from benchmarks.support.oracle import Oracle, Point, batch_of, counted, masked, point, random_kept
 from prunas.architecture import Architecture
 from prunas.costs.counted import CostModel
 from prunas.surgery.assemble import build
@@ -69,6 +69,29 @@ def check_points(factory: Factory, shape: tuple[int, ...], points: int = 3, mask
                 expected, _ = reference(training, [images])
                 assert_close(net.train(training)(images), expected)
     return made
+
+
+def check_function(
+    factory: Factory, made: Survey, shapes: Sequence[Sequence[int]], points: int = 2, images: int = 4
+) -> None:
+    """Random points compute what the dense network does without the units that they drop, and that shows."""
+    oracle = Oracle(factory, made, batch_of(shapes, images))
+    for seed in range(points):
+        difference = oracle.difference(point(made, random_kept(made, random.Random(seed))))
+        assert difference.eval <= 1e-9
+        assert difference.train <= 1e-9
+        assert difference.effect > 1e-3
+
+
+def check_cost(factory: Factory, made: Survey, shapes: Sequence[Sequence[int]], points: int = 2) -> None:
+    """Costs are torch's, and a built network's state dict loads into another one of its kind."""
+    model = CostModel(made)
+    assert model.of(Architecture("test", made.fingerprint))[2:] == counted(factory(), shapes)
+    for seed in range(points):
+        arch = point(made, random_kept(made, random.Random(seed))).arch
+        net = build(factory, made, arch)
+        build(factory, made, arch).load_state_dict(net.state_dict())
+        assert model.of(arch)[2:] == counted(net, shapes)
 
 
 def assert_close(actual: Tensor, expected: Tensor) -> None:

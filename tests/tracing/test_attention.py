@@ -11,12 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.support.oracle import Oracle, batch_of, counted, point, random_kept
-from prunas.architecture import Architecture
-from prunas.costs.counted import CostModel
-from prunas.surgery.assemble import build
+from benchmarks.support.oracle import Oracle, batch_of, point, random_kept
 from prunas.survey import FIXED, Survey
 from prunas.tracing.survey import survey
+from tests.tracing.small import check_cost, check_function
 
 SHAPE = (5, 24)
 
@@ -147,13 +145,8 @@ def test_torchs_encoder_layer_varies(norm_first: bool) -> None:
     made = survey(factory, SHAPE)
     assert [frozen.what for frozen in made.frozen if "branch" not in frozen.why] == ["head"]
     assert sorted(group.units for group in made.groups) == [4, 4, 24, 32, 32]
-    oracle, model = Oracle(factory, made, batch_of([SHAPE], 4)), CostModel(made)
-    for seed in range(2):
-        chosen = point(made, random_kept(made, random.Random(seed)))
-        difference = oracle.difference(chosen)
-        assert difference.eval <= 1e-9
-        assert difference.train <= 1e-9
-        assert model.of(chosen.arch)[2:] == counted(build(factory, made, chosen.arch), [SHAPE])
+    check_function(factory, made, [SHAPE])
+    check_cost(factory, made, [SHAPE])
 
 
 class Transformer(nn.Module):
@@ -205,24 +198,13 @@ def test_heads_stream_and_mlp_vary(name: str) -> None:
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_it_computes_what_the_dense_network_does_without_those_heads(name: str) -> None:
     factory, made = surveyed(name)
-    oracle = Oracle(factory, made, batch_of([SHAPE], 4))
-    for seed in range(3):
-        difference = oracle.difference(point(made, random_kept(made, random.Random(seed))))
-        assert difference.eval <= 1e-9
-        assert difference.train <= 1e-9
-        assert difference.effect > 1e-3
+    check_function(factory, made, [SHAPE], points=3)
 
 
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_its_cost_is_torchs_and_its_weights_load(name: str) -> None:
     factory, made = surveyed(name)
-    model = CostModel(made)
-    assert model.of(Architecture("test", made.fingerprint))[2:] == counted(factory(), [SHAPE])
-    for seed in range(3):
-        arch = point(made, random_kept(made, random.Random(seed))).arch
-        net = build(factory, made, arch)
-        build(factory, made, arch).load_state_dict(net.state_dict())
-        assert model.of(arch)[2:] == counted(net, [SHAPE])
+    check_cost(factory, made, [SHAPE], points=3)
 
 
 def test_the_page_shows_what_is_so(capsys: pytest.CaptureFixture[str]) -> None:
@@ -350,8 +332,4 @@ def test_an_attribute_that_views_a_parameter_follows_it(attention: Callable[[], 
     made = survey(factory, SHAPE)
     assert [frozen.why for frozen in made.frozen] == ["the network's output"]
     assert sorted(group.units for group in made.groups) == [4, 4, 24, 32, 32]
-    oracle = Oracle(factory, made, batch_of([SHAPE], 4))
-    for seed in range(2):
-        difference = oracle.difference(point(made, random_kept(made, random.Random(seed))))
-        assert difference.eval <= 1e-9
-        assert difference.train <= 1e-9
+    check_function(factory, made, [SHAPE])

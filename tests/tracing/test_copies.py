@@ -1,19 +1,15 @@
 """Layers that a factory copies: they vary where the one they are copied from is no part of the network."""
 
 import copy
-import random
 from collections.abc import Callable
 from functools import partial
 
 import pytest
 from torch import Tensor, nn
 
-from benchmarks.support.oracle import Oracle, batch_of, counted, point, random_kept
-from prunas.architecture import Architecture
-from prunas.costs.counted import CostModel
 from prunas.inputs import Inputs
-from prunas.surgery.assemble import build
 from prunas.tracing.survey import survey
+from tests.tracing.small import check_cost, check_function
 
 SHAPES = ((4, 6), (7, 5))
 
@@ -43,16 +39,8 @@ def test_torchs_encoder_and_decoder_vary(norm_first: bool) -> None:
     made = survey(factory, Inputs(SHAPES))
     # One matrix projects queries of the one stream and keys of the other: these are as wide.
     assert sorted(group.units for group in made.groups) == [4] * 6 + [20] * 2 + [24] + [32] * 2
-    compared, model = Oracle(factory, made, batch_of(SHAPES, 3)), CostModel(made)
-    assert model.of(Architecture("test", made.fingerprint))[2:] == counted(factory(), SHAPES)
-    for seed in range(2):
-        chosen = point(made, random_kept(made, random.Random(seed)))
-        difference = compared.difference(chosen)
-        assert difference.eval <= 1e-9
-        assert difference.train <= 1e-9
-        assert difference.effect > 1e-3
-        net = build(factory, made, chosen.arch)
-        assert model.of(chosen.arch)[2:] == counted(net, SHAPES)
+    check_function(factory, made, SHAPES, images=3)
+    check_cost(factory, made, SHAPES)
 
 
 class Stack(nn.Module):
@@ -78,11 +66,7 @@ def test_copied_convolutions_vary() -> None:
     assert [(group.name, group.units) for group in made.groups] == [
         ("first", 4), ("layers.0.0", 4), ("layers.1.0", 4),
     ]  # fmt: skip
-    compared = Oracle(Stack, made, batch_of([(3, 6, 6)], 4))
-    for seed in range(2):
-        difference = compared.difference(point(made, random_kept(made, random.Random(seed))))
-        assert difference.eval <= 1e-9
-        assert difference.train <= 1e-9
+    check_function(Stack, made, [(3, 6, 6)])
 
 
 FACTORIES: dict[str, Callable[[], nn.Module]] = {

@@ -1,6 +1,5 @@
 """Deformable convolutions: what they read and write varies, where they read stays."""
 
-import random
 from collections.abc import Callable
 from functools import partial
 
@@ -9,10 +8,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import DeformConv2d
 
-from benchmarks.support.oracle import Oracle, batch_of, counted, point, random_kept
-from prunas.costs.counted import CostModel
-from prunas.surgery.assemble import build
 from prunas.tracing.survey import survey
+from tests.tracing.small import check_cost, check_function
 
 SHAPE = (3, 8, 8)
 
@@ -58,14 +55,8 @@ def test_input_and_output_vary(name: str) -> None:
     made = survey(factory, SHAPE)
     assert [(group.name, group.units) for group in made.groups] == [("first", 12), ("deformed", 10)]
     assert "they say where a deformable convolution reads" in {frozen.why for frozen in made.frozen}
-    compared, model = Oracle(factory, made, batch_of([SHAPE], 2)), CostModel(made)
-    for seed in range(2):
-        chosen = point(made, random_kept(made, random.Random(seed)))
-        difference = compared.difference(chosen)
-        assert difference.eval <= 1e-9
-        assert difference.train <= 1e-9
-        assert difference.effect > 1e-3
-        assert model.of(chosen.arch)[2:] == counted(build(factory, made, chosen.arch), [SHAPE])
+    check_function(factory, made, [SHAPE], images=2)
+    check_cost(factory, made, [SHAPE])
 
 
 def test_one_in_groups_is_held_by_name() -> None:

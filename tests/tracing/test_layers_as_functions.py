@@ -15,11 +15,12 @@ from torchvision.models.swin_transformer import (
     SwinTransformerBlockV2,
 )
 
-from benchmarks.support.oracle import Oracle, batch_of, counted, point, random_kept
+from benchmarks.support.oracle import counted, point, random_kept
 from prunas.costs.counted import CostModel
 from prunas.surgery.assemble import build
 from prunas.survey import Survey
 from prunas.tracing.survey import survey
+from tests.tracing.small import check_cost, check_function
 from tests.tracing.test_attention import SHAPE, Transformer, Unfused, share
 
 
@@ -111,15 +112,8 @@ KINDS = (BiasOfParts, Overwritten, Cosine, Interleaved, IndexedTable)
 
 def check(factory: Callable[[], nn.Module], made: Survey, shape: tuple[int, ...]) -> None:
     """Random points compute what the dense network does without what they drop, and cost what torch counts."""
-    oracle, model = Oracle(factory, made, batch_of([shape], 2)), CostModel(made)
-    for seed in range(2):
-        chosen = point(made, random_kept(made, random.Random(seed)))
-        difference = oracle.difference(chosen)
-        assert difference.eval <= 1e-9
-        assert difference.train <= 1e-9
-        assert difference.effect > 1e-3
-        assert model.of(chosen.arch)[2:] == counted(build(factory, made, chosen.arch), [shape])
-    assert model.of(point(made, {}).arch)[2:] == counted(factory(), [shape])
+    check_function(factory, made, [shape], images=2)
+    check_cost(factory, made, [shape])
 
 
 @pytest.mark.parametrize("attention", KINDS)

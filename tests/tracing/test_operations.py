@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.support.oracle import Oracle, batch_of, counted, point, random_kept
-from prunas.architecture import Architecture
-from prunas.costs.counted import CostModel
+from benchmarks.support.oracle import Oracle, batch_of, point, random_kept
 from prunas.surgery.assemble import build
 from prunas.survey import FIXED, Survey
 from prunas.tracing.survey import survey
+from tests.tracing.small import check_cost, check_function
 
 SHAPE = (3, 16, 16)
 
@@ -336,30 +335,14 @@ def share(made: Survey, net: nn.Module) -> float:
     return sum(size for name, size in sizes.items() if name in varying) / sum(sizes.values())
 
 
-def check_cost_and_weights(factory: Callable[[], nn.Module], shape: tuple[int, ...], made: Survey) -> None:
-    """Costs are torch's, and a built network's state dict loads into another one of its kind."""
-    model = CostModel(made)
-    for seed in range(3):
-        arch = point(made, random_kept(made, random.Random(seed))).arch
-        net = build(factory, made, arch)
-        build(factory, made, arch).load_state_dict(net.state_dict())
-        assert model.of(arch)[2:] == counted(net, [shape])
-    assert model.of(Architecture("test", made.fingerprint))[2:] == counted(factory(), [shape])
-
-
 @pytest.mark.parametrize("name", MASKABLE)
 def test_it_varies_and_is_the_masked_network(name: str) -> None:
     factory, shape, wanted = MASKABLE[name]
     made = surveyed(factory, shape)
     assert share(made, factory()) >= wanted, made.frozen
     assert all(group.maskable for group in made.groups)
-    oracle = Oracle(factory, made, batch_of([shape], 4))
-    for seed in range(2):
-        difference = oracle.difference(point(made, random_kept(made, random.Random(seed))))
-        assert difference.eval <= 1e-9
-        assert difference.train <= 1e-9
-        assert difference.effect > 1e-3
-    check_cost_and_weights(factory, shape, made)
+    check_function(factory, made, [shape])
+    check_cost(factory, made, [shape], points=3)
 
 
 @pytest.mark.parametrize("name", MIXED)
@@ -376,7 +359,7 @@ def test_a_norm_over_channels_is_that_of_the_kept_ones(name: str) -> None:
         with torch.no_grad():
             torch.testing.assert_close(built(*oracle.images), same(*oracle.images), rtol=1e-9, atol=1e-9)
         assert oracle.difference(chosen).eval <= 1e-9
-    check_cost_and_weights(factory, shape, made)
+    check_cost(factory, made, [shape], points=3)
 
 
 def test_what_runs_over_channels_for_its_own_sake_is_held() -> None:

@@ -13,6 +13,7 @@ from prunas.graphs.tracer import Tracer
 from prunas.surgery.assemble import build
 from prunas.survey import Survey
 from prunas.tracing.survey import survey
+from tests.tracing.refused import OneMore
 from tests.tracing.small import check_points
 
 SHAPE = (3, 8, 8)
@@ -190,19 +191,6 @@ class FlattenedOf(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last(self.features(x).flatten(1))
-
-
-class OneMore(nn.Module):
-    """How many layers it has follows from a width."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(3, 12, 3), nn.Conv2d(12, 4, 1))
-        if self.layers[0].out_channels > 8:
-            self.layers.append(nn.Conv2d(4, 4, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
 
 
 def test_a_factory_may_ask_a_layer_for_its_width() -> None:

@@ -1,6 +1,5 @@
 """Recurrent layers: input and hidden width vary, with the rows of every gate, in stacks and in both directions."""
 
-import random
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
@@ -12,13 +11,13 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from benchmarks.support.oracle import Oracle, batch_of, counted, point, random_kept
 from prunas.architecture import Architecture
 from prunas.costs.counted import CostModel
 from prunas.errors import InputError
 from prunas.surgery.assemble import build
 from prunas.survey import Survey
 from prunas.tracing.survey import survey
+from tests.tracing.small import check_cost, check_function
 
 SHAPE = (5, 6)
 
@@ -171,24 +170,13 @@ def test_input_and_hidden_width_vary(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_it_computes_what_the_dense_network_does_without_those_units(name: str) -> None:
     factory, made = NETWORKS[name][0], surveyed(name)
-    compared = Oracle(factory, made, batch_of([SHAPE], 4))
-    for seed in range(3):
-        difference = compared.difference(point(made, random_kept(made, random.Random(seed))))
-        assert difference.eval <= 1e-9
-        assert difference.train <= 1e-9
-        assert difference.effect > 1e-3
+    check_function(factory, made, [SHAPE], points=3)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_its_cost_is_torchs_and_its_weights_load(name: str) -> None:
     factory, made = NETWORKS[name][0], surveyed(name)
-    model = CostModel(made)
-    assert model.of(Architecture("test", made.fingerprint))[2:] == counted(factory(), [SHAPE])
-    for seed in range(2):
-        arch = point(made, random_kept(made, random.Random(seed))).arch
-        net = build(factory, made, arch)
-        build(factory, made, arch).load_state_dict(net.state_dict())
-        assert model.of(arch)[2:] == counted(net, [SHAPE])
+    check_cost(factory, made, [SHAPE])
 
 
 def test_the_initial_weights_are_those_of_the_new_width() -> None:
