@@ -39,12 +39,11 @@ __all__ = [
     "TRANSPOSITIONS",
     "VIEWS",
     "along",
-    "bias_of",
     "commutes",
     "functional",
     "has_batch",
+    "named_arguments",
     "operation",
-    "weight_of",
     "where",
 ]
 
@@ -182,9 +181,7 @@ def functional(node: fx.Node, modules: dict[str, nn.Module]) -> str:
 
     Subclasses of torch's layers often write their `forward` that way.
     """
-    kind, names = FUNCTIONAL.get(operation(node), (nn.Module, ()))
-    names = ATEN.get(node.target, names)
-    given: dict[str, Any] = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+    kind, given = FUNCTIONAL.get(operation(node), (nn.Module,))[0], named_arguments(node)
     if not isinstance(given.get("weight"), fx.Node):
         return ""
     path = str(given["weight"].target).rpartition(".")[0]
@@ -204,18 +201,10 @@ def functional(node: fx.Node, modules: dict[str, nn.Module]) -> str:
     return path
 
 
-def bias_of(node: fx.Node) -> Any:
-    """The bias that a function which does the work of a layer adds."""
-    names = FUNCTIONAL[operation(node)][1]
-    return {**dict(zip(names, node.args, strict=False)), **node.kwargs}.get("bias")
-
-
-def weight_of(node: fx.Node) -> Any:
-    """The weight that a function multiplies by as a layer does; None if it is no such function."""
-    if operation(node) not in FUNCTIONAL:
-        return None
-    names = ATEN.get(node.target, FUNCTIONAL[operation(node)][1])
-    return {**dict(zip(names, node.args, strict=False)), **node.kwargs}.get("weight")
+def named_arguments(node: fx.Node) -> dict[str, Any]:
+    """The arguments of a function of `FUNCTIONAL` by their names; of any other, those that are given by name."""
+    names = ATEN.get(node.target, FUNCTIONAL.get(operation(node), (nn.Module, ()))[1])
+    return {**dict(zip(names, node.args, strict=False)), **node.kwargs}
 
 
 def has_batch(name: str, value: Tensor) -> bool:

@@ -13,7 +13,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from prunas.graphs.layers import ChannelPad
 from prunas.tracing.labels import Bare, Channels, Labels, Refused, vectors
 from prunas.tracing.ledger import NOTHING
-from prunas.tracing.operations import CONVOLUTIONS, TRANSPOSED, bias_of, has_batch, where
+from prunas.tracing.operations import CONVOLUTIONS, TRANSPOSED, has_batch, named_arguments, where
 from prunas.tracing.rules import parameters
 from prunas.tracing.state import PassState
 
@@ -44,7 +44,7 @@ def linear(state: PassState, node: fx.Node, value: Tensor, path: str) -> Channel
 
 def biased(state: PassState, node: fx.Node, path: str, labels: Labels) -> Labels:
     """The labels of what a function made of a layer's weight, once it has added a bias that is not the layer's."""
-    bias = bias_of(node)
+    bias = named_arguments(node).get("bias")
     if not isinstance(bias, fx.Node) or not isinstance(labels, Channels):
         return labels
     if bias.target == f"{path}.bias":

@@ -12,7 +12,6 @@ from torch.utils import _pytree as pytree
 from prunas.tracing.labels import Bare, Channels, Joined, Labels, Refused, vectors
 from prunas.tracing.ledger import Vector
 from prunas.tracing.operations import (
-    ATEN,
     BIASED,
     BINARY,
     COMPARISON,
@@ -27,8 +26,8 @@ from prunas.tracing.operations import (
     VIEWS,
     functional,
     has_batch,
+    named_arguments,
     operation,
-    weight_of,
     where,
 )
 from prunas.tracing.rules import numbers
@@ -134,8 +133,7 @@ def follow(state: PassState, node: fx.Node, name: str, value: Any) -> Bare | Non
 
 def _standardised(state: PassState, node: fx.Node, value: Tensor) -> Bare | None:
     """Weights whose rows lie along the second axis, brought to one mean and variance, and scaled, row by row."""
-    names = ATEN.get(node.target, FUNCTIONAL["batch_norm"][1])
-    given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+    given = named_arguments(node)
     rows = [given.get("weight"), given.get("bias")]
     source = state.labels[state.source(node)]
     if given.get("running_mean") is not None or not isinstance(source, Bare):
@@ -160,7 +158,10 @@ def _beside_reduced(state: PassState, node: fx.Node, value: Tensor) -> Bare | No
 
 def layer_of(state: PassState, node: fx.Node) -> str:
     """The convolution or linear layer whose weight a function multiplies by after it was computed with, if any."""
-    weight = weight_of(node)
+    if operation(node) not in FUNCTIONAL:
+        return ""
+    given = named_arguments(node)
+    weight: Any = given.get("weight")
     bare = state.labels[weight] if isinstance(weight, fx.Node) and weight.op != "get_attr" else None
     if not isinstance(bare, Bare) or isinstance(bare, Joined) or node.op != "call_function":
         return ""
@@ -170,8 +171,7 @@ def layer_of(state: PassState, node: fx.Node) -> str:
         module = state.modules.get(path)
         if what == "weight" and isinstance(module, BIASED) and isinstance(module, kind):
             shape = module.weight.shape
-            groups = node.args[6] if len(node.args) > 6 else node.kwargs.get("groups", 1)
-            same = isinstance(module, nn.Linear) or groups == module.groups
+            same = isinstance(module, nn.Linear) or given.get("groups", 1) == module.groups
             if same and axes[0] == 0 and shape == state.values[weight].shape and len(shape) == len(axes):
                 return path
     return ""
@@ -179,7 +179,7 @@ def layer_of(state: PassState, node: fx.Node) -> str:
 
 def compute(state: PassState, node: fx.Node, path: str, written: Vector) -> None:
     """Notes a layer whose weight is computed: its rows go with what else is in it, its columns may be mixed."""
-    weight = cast(fx.Node, weight_of(node))
+    weight = cast(fx.Node, named_arguments(node)["weight"])
     bare, own = cast(Bare, state.labels[weight]), f"{path}.weight"
     scales = Bare({name: axes for name, axes in bare.axes.items() if name != own})
     if any(axes[0] is not None for axes in scales.axes.values()):
