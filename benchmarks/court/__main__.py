@@ -2,13 +2,15 @@
 
 python -m benchmarks.court --data DIR --out DIR [--minutes 60] [--protocol small|full] [--cell NAME]
 python -m benchmarks.court plan --data DIR      # images per second of this machine, hours of every shape
-python -m benchmarks.court collect --out DIR    # writes what is finished, while another process trains
+python -m benchmarks.court collect --data DIR --out DIR    # writes what is finished, while another process trains
+python -m benchmarks.court keep --data DIR --out DIR       # the same, and runs for another machine
 python -m benchmarks.court report
 """
 
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from benchmarks.reproduce.arguments import add_run_arguments
 from prunas.errors import InputError, unknown
@@ -22,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "what", nargs="?", choices=("plan", "collect", "report"), help="train nothing, but this"
+        "what", nargs="?", choices=("plan", "collect", "keep", "report"), help="train nothing, but this"
     )
     parser.add_argument("--protocol", default="small", help="small (a CPU; the default) or full (a GPU)")
     parser.add_argument("--cell", help="only this shape, by the name of its file and point")
@@ -49,7 +51,7 @@ def _train(chosen: argparse.Namespace) -> bool:
     from benchmarks.court.cases import cases
     from benchmarks.court.plan import foresee
     from benchmarks.court.results import HERE, LISTING
-    from benchmarks.reproduce.run import collect_cells, run_cells
+    from benchmarks.reproduce.run import collect_cells, keep_cells, run_cells
 
     def say(line: str) -> None:
         print(line, flush=True)
@@ -60,20 +62,19 @@ def _train(chosen: argparse.Namespace) -> bool:
         raise unknown("shape", chosen.cell, [case.name for case in every])
     if chosen.what == "plan":
         return foresee(wanted, say)
-    into = chosen.into or HERE
+    common: dict[str, Any] = {"data": chosen.data, "out": chosen.out, "into": chosen.into or HERE, "say": say}
     if chosen.what == "collect":
-        return collect_cells(wanted, LISTING, data=chosen.data, out=chosen.out, into=into, say=say)
+        return collect_cells(wanted, LISTING, **common)
+    if chosen.what == "keep":
+        return keep_cells(every, LISTING, **common)
     return run_cells(
         wanted,
         LISTING,
         minutes=chosen.minutes,
-        data=chosen.data,
-        out=chosen.out,
         executor=chosen.executor,
         workers=chosen.workers,
         settings=chosen.executor_set,
-        into=into,
-        say=say,
+        **common,
     )
 
 

@@ -78,7 +78,7 @@ def _trainings(case: Case, data: Path | None) -> list[Any]:
     return list({training.job.id: training for training in case.trainings(data).values()}.values())
 
 
-LISTING = Listing(_trainings, _done)
+LISTING = Listing(_trainings, _done, RESULTS)
 """How the runner of benchmarks/reproduce carries out a case."""
 
 

@@ -1,8 +1,9 @@
 """Trains the grid, or writes what came of it.
 
 python -m benchmarks.reproduce --minutes 25 --data DIR --out DIR [--protocol reduced|fast|paper]
-python -m benchmarks.reproduce plan --data DIR      # images per second of this machine, hours of every cell
-python -m benchmarks.reproduce collect --out DIR    # writes what is finished, while another process trains
+python -m benchmarks.reproduce plan --data DIR                  # images per second, hours of every cell
+python -m benchmarks.reproduce collect --data DIR --out DIR     # what is finished, while another process trains
+python -m benchmarks.reproduce keep --data DIR --out DIR        # the same, and runs for another machine
 python -m benchmarks.reproduce report
 """
 
@@ -19,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     """0 if everything asked for is there, 1 if something is missing, 2 on bad input."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reproduce", description=__doc__)
     parser.add_argument(
-        "what", nargs="?", choices=("plan", "collect", "report"), help="train nothing, but do this"
+        "what", nargs="?", choices=("plan", "collect", "keep", "report"), help="train nothing, but do this"
     )
     parser.add_argument("--protocol", help="reduced (a CPU; the default), fast or paper (a GPU)")
     parser.add_argument("--cell", help="only this cell")
@@ -39,19 +40,23 @@ def main(arguments: list[str] | None = None) -> int:
 def _train(chosen: argparse.Namespace) -> bool:
     """Whether everything asked for is there."""
     from benchmarks.reproduce.plan import foresee
-    from benchmarks.reproduce.run import collect, run
+    from benchmarks.reproduce.run import collect, keep, run
 
     def say(line: str) -> None:
         print(line, flush=True)
 
-    common: dict[str, Any] = {"data": chosen.data, "out": chosen.out, "only": chosen.cell, "say": say}
+    protocol = chosen.protocol or "reduced"
+    common: dict[str, Any] = {"data": chosen.data, "out": chosen.out, "say": say}
     common |= {} if chosen.into is None else {"into": chosen.into}
     if chosen.what == "plan":
         return foresee(chosen.data, chosen.protocol, say)
     if chosen.what == "collect":
-        return collect(chosen.protocol or "reduced", **common)
+        return collect(protocol, only=chosen.cell, **common)
+    if chosen.what == "keep":
+        return keep(protocol, **common)
     return run(
-        chosen.protocol or "reduced",
+        protocol,
+        only=chosen.cell,
         minutes=chosen.minutes,
         executor=chosen.executor,
         workers=chosen.workers,

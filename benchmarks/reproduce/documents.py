@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reproduce.cells import Cell, Dense, Named, trainings_of
+from benchmarks.reproduce.cells import Cell, Dense, Named, recipe_of, trainings_of
 from benchmarks.reproduce.claims import claims_digest
 from benchmarks.reproduce.share import Stored
 from prunas.errors import InputError
 from prunas.experiments.search import Plan, search
-from prunas.files import read_json, write_json
+from prunas.files import canonical, digest, read_json, write_json
 from prunas.report.evidence import Evidence, gather
 from prunas.results.record import Record
 from prunas.results.rows import FINISHED
@@ -28,6 +29,7 @@ __all__ = [
     "evidence_json",
     "made",
     "plan_done",
+    "whole",
     "write_cell",
 ]
 
@@ -56,13 +58,12 @@ def plan_done(cell: Cell, plan: Plan, store: Store, into: Path) -> Done:
     record = search(plan, store, lambda: Stored(store)).record
     rows = [row for row in (*record.rows, *record.dense) if row.status == FINISHED]
     evidence = gather(store.root, record)
-    if rows:
-        write_cell(
-            into / RESULTS,
-            cell,
-            evidence_json(cell, plan, record, evidence) | {"claims": claims_digest(cell)},
-        )
     complete = bool(record.rows) and not record.problems and all(r.status == FINISHED for r in record.rows)
+    if rows:
+        document = evidence_json(cell, plan, record, evidence) | {"claims": claims_digest(cell)}
+        if complete:
+            document["cell"]["complete"] = cell_digest(cell)
+        write_cell(into / RESULTS, cell, document)
     once = {row.id: row for row in rows}
     seconds = sum(evidence.runs[name].values.get("seconds", 0.0) for name in once)
     return Done(complete, len(once), sum(row.train_macs for row in once.values()), seconds)
@@ -81,16 +82,45 @@ def dense_done(cell: Dense, data: Path | None, store: Store, into: Path) -> Done
     )
 
 
+def whole(cell: Cell, folder: Path) -> bool:
+    """Whether the file of a cell holds all of it, as the grid asks for it now."""
+    path = folder / cell.protocol.name / f"{cell.name}.json"
+    return path.exists() and read_json(path)["cell"].get("complete") == cell_digest(cell)
+
+
+def cell_digest(cell: Cell) -> str:
+    """Names everything that decides what a cell trains, except its data."""
+    asked = {each.name: getattr(cell, each.name) for each in fields(cell) if each.name != "protocol"}
+    return digest(asked | {"recipe": recipe_of(cell).identity})
+
+
 def write_cell(folder: Path, cell: Named, document: dict[str, Any]) -> None:
-    """Replaces a cell's file where there is news; what its claims were at its first run stays."""
+    """Replaces a cell's file where there is news; what its claims were at its first run stays.
+
+    A file with more finished trainings of the same recipe stays as it is: they ran on another machine.
+    """
     path = folder / cell.protocol.name / f"{cell.name}.json"
     before: Mapping[str, Any] = {}
     with suppress(InputError):
         before = read_json(path)
+    if _finished(before) > _finished(document) and _recipes(before) >= _recipes(document):
+        return
     if "claims" in before:
         document["claims"] = before["claims"]
     if before.get("runs") != document["runs"] or before.get("dense") != document.get("dense"):
         write_json(path, document)
+
+
+def _finished(document: Mapping[str, Any]) -> int:
+    """Finished trainings of a file; those of cells of dense networks have no status, for all of them are."""
+    runs = (*document.get("runs", ()), *document.get("dense", ()))
+    return sum(run.get("status", FINISHED) == FINISHED for run in runs)
+
+
+def _recipes(document: Mapping[str, Any]) -> set[str]:
+    """Those of a file: of its plan, of the file, or of each training."""
+    told = (document.get("plan", document).get("recipe"), *(run.get("recipe") for run in document["runs"]))
+    return {canonical(each) for each in told if each is not None}
 
 
 def _dense_json(cell: Dense, there: Sequence[Sequence[Any]], planned: int) -> dict[str, Any]:

@@ -1,18 +1,21 @@
-"""Trains cell after cell until the time is up; the next call continues where this one stopped."""
+"""Trains cell after cell until the time is up; the next call continues where this one stopped, on any machine."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.reproduce.cells import Cell, Named, every_cell, foreseen, plan_of, trainings_of
-from benchmarks.reproduce.documents import HERE, Done, dense_done, plan_done
+from benchmarks.reproduce.documents import DENSE, HERE, RESULTS, Done, dense_done, plan_done, whole
+from benchmarks.reproduce.kept import KEPT, keep_runs, restore_runs
 from benchmarks.reproduce.share import Shared, Stored
 from prunas.errors import InputError
 from prunas.experiments.forecast import forecast
 from prunas.experiments.record import save
 from prunas.experiments.search import Plan, search
+from prunas.files import read_json
 from prunas.runs.executors import chosen, parsed_options, silent
 from prunas.runs.executors import executor as open_executor
 from prunas.runs.job import Job
@@ -21,7 +24,7 @@ from prunas.runs.store import Store
 from prunas.works import processor
 from prunas.works.trainings import Training
 
-__all__ = ["Listing", "collect", "collect_cells", "run", "run_cells"]
+__all__ = ["Listing", "collect", "collect_cells", "keep", "keep_cells", "run", "run_cells"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +35,17 @@ class Listing:
         trainings: Called with a cell and the folder of the data sets: all of them.
         done: Called with a cell, that folder, the store, and the folder for results: writes what is finished, and
             tells how far it is.
+        folder: Where in the folder for results it writes that.
     """
 
     trainings: Callable[[Any, Path | None], Sequence[Training]]
     done: Callable[[Any, Path | None, Store, Path], Done]
+    folder: str
 
 
-DENSE_NETWORKS = Listing(lambda cell, data: [each[-1] for each in trainings_of(cell, data)], dense_done)
+DENSE_NETWORKS = Listing(
+    lambda cell, data: [each[-1] for each in trainings_of(cell, data)], dense_done, DENSE
+)
 
 
 def run(
@@ -56,7 +63,8 @@ def run(
 ) -> bool:
     """Trains what is missing of a protocol's cells, in their order, and writes one JSON file for each.
 
-    A cell's file is written whenever one of its trainings has ended.
+    A cell's file is written whenever one of its trainings has ended. A cell whose file has all of it is left
+    alone, and what `keep` wrote beside the results is not trained again.
 
     Args:
         protocol: `reduced`, `early`, `fast` or `paper`.
@@ -114,6 +122,7 @@ def run_cells(
 
         if stop():
             return False
+        grid.restore()
         with open_executor(name, grid.store, silent, stop, **options) as inner:
             return grid.run(Shared(inner, grid.later, grid.ended), stop)
 
@@ -157,7 +166,49 @@ def collect_cells(
 ) -> bool:
     """`collect` for the cells of any grid, as `run_cells`."""
     grid = _Grid(cells, listing, data, Store(out, notice=say), into, say)
-    done = [grid.written(cell) for cell in grid.cells]
+    return all(grid.collected())
+
+
+def keep(
+    protocol: str,
+    *,
+    data: Path | None,
+    out: Path,
+    into: Path = HERE,
+    say: Callable[[str], None] = print,
+) -> bool:
+    """`collect` of all cells, and keeps the runs of those under way; see `keep_cells`."""
+    return keep_cells(every_cell(protocol), DENSE_NETWORKS, data=data, out=out, into=into, say=say)
+
+
+def keep_cells(
+    cells: Sequence[Named],
+    listing: Listing,
+    *,
+    data: Path | None,
+    out: Path,
+    into: Path,
+    say: Callable[[str], None] = print,
+) -> bool:
+    """`collect_cells`, and the finished runs of cells under way go into one file beside the results.
+
+    From there `run_cells` takes them on a machine that does not have them. Networks that runs to come rest on are
+    among them, so that the file is some megabytes; when the last cell is complete it goes.
+
+    Args:
+        cells: All cells of one protocol of a grid.
+        listing: As of `run_cells`.
+        data: Folder of the data sets.
+        out: Folder that holds all runs.
+        into: Folder that results are written to.
+        say: Told how far each cell is, and how many runs are kept.
+    """
+    grid = _Grid(cells, listing, data, Store(out, notice=say), into, say)
+    grid.restore()
+    done = grid.collected()
+    under_way = [cell for cell, complete in zip(grid.cells, done, strict=True) if not complete]
+    kept = keep_runs(grid.kept, (job for cell in under_way for job in grid.asked(cell)), grid.store)
+    say(f"{kept} finished runs of cells under way are kept")
     return all(done)
 
 
@@ -182,6 +233,7 @@ class _Grid:
     ) -> None:
         self.cells, self.data, self.store, self.into, self.say = cells, data, store, into, say
         self.listing = listing
+        self.kept = into / KEPT / f"{cells[0].protocol.name}.zip"
         self._at: Named = cells[0]
         self._plans: dict[str, Plan] = {}
         self._ahead: dict[str, float] = {}
@@ -196,6 +248,9 @@ class _Grid:
             self._at = cell
             done = False
             try:
+                if self.whole(cell):
+                    self.say(f"{cell.name_in_full}: complete, as its file says")
+                    continue
                 self._train(cell, shared, stop)
                 done = not stop() or self._known(cell)
             except InputError as error:
@@ -206,6 +261,35 @@ class _Grid:
             complete &= done
             self.say(f"{cell.name_in_full}: {'complete' if done else 'not complete'}")
         return complete
+
+    def restore(self) -> None:
+        """Takes over what was kept of runs on another machine."""
+        if restored := restore_runs(self.kept, self.store):
+            self.say(f"{restored} finished runs were kept beside the results")
+
+    def collected(self) -> list[bool]:
+        """Writes what is finished; whether that, or what was there before, is all of each cell."""
+        return [self.written(cell) or self.whole(cell) for cell in self.cells]
+
+    def whole(self, cell: Named) -> bool:
+        """Whether the file of a cell has all that the grid asks for."""
+        if isinstance(cell, Cell):
+            return whole(cell, self.into / RESULTS)
+        path = self.into / self.listing.folder / cell.protocol.name / f"{cell.name}.json"
+        if not path.exists():
+            return False
+        folders = {run["folder"] for run in read_json(path)["runs"]}
+        return all(training.job.name in folders for training in self.listing.trainings(cell, self.data))
+
+    def asked(self, cell: Named) -> list[Job]:
+        """What a cell asks for, as far as that is known by what is finished."""
+        stored = Stored(self.store)
+        if not isinstance(cell, Cell):
+            return [training.job for training in self.listing.trainings(cell, self.data)]
+        with suppress(InputError):  # its data are not here, or its source has found nothing yet
+            plan, _ = plan_of(cell, self.data, self.store, lambda: stored)
+            search(plan, self.store, lambda: stored)
+        return stored.asked
 
     def _known(self, cell: Named) -> bool:
         return not isinstance(cell, Cell) or cell.name in self._plans
@@ -273,6 +357,8 @@ class _Grid:
         """Jobs that the cells behind the one at work will ask for, and that rest on nothing."""
         for cell in self.cells[self.cells.index(self._at) + 1 :]:
             try:
+                if self.whole(cell):
+                    continue
                 if not isinstance(cell, Cell):
                     jobs = [training.job for training in self.listing.trainings(cell, self.data)]
                 else:

@@ -16,7 +16,8 @@ class Stored(Base):
     """Answers with what the store holds and trains nothing: jobs without a result are `preempted`.
 
     Attributes:
-        missing: Jobs without a result that were asked for.
+        asked: Jobs that were asked for.
+        missing: Those of them without a result.
     """
 
     capacity = 1
@@ -24,7 +25,13 @@ class Stored(Base):
     def __init__(self, store: Store) -> None:
         """Of one store."""
         super().__init__(store, silent, never)
+        self.asked: list[Job] = []
         self.missing: list[Job] = []
+
+    def submit(self, job: Job) -> None:
+        """Notes and queues a job."""
+        self.asked.append(job)
+        super().submit(job)
 
     def completed(self) -> Iterator[Outcome]:
         """Answers everything that is outstanding."""

@@ -19,19 +19,21 @@ test checks that they are.
 python -m benchmarks.reproduce --protocol reduced --data DIR --out DIR               # a CPU, all its cores
 python -m benchmarks.reproduce --protocol fast --minutes 25 --data DIR --out DIR     # a GPU
 python -m benchmarks.reproduce --protocol paper --minutes 25 --data DIR --out DIR
-python -m benchmarks.reproduce plan --data DIR       # how fast this machine is, and hours of every cell
-python -m benchmarks.reproduce collect --out DIR     # what is finished so far, while another process trains
-python -m benchmarks.reproduce report                # this page and its figures
+python -m benchmarks.reproduce plan --data DIR                  # how fast this machine is, and hours of every cell
+python -m benchmarks.reproduce collect --data DIR --out DIR     # what is finished, while another process trains
+python -m benchmarks.reproduce keep --data DIR --out DIR        # the same, and runs for another machine
+python -m benchmarks.reproduce report                           # this page and its figures
 ```
 
 A run trains what is missing, tells the hours left, and writes a cell's file whenever one of its trainings
-has ended. It may be stopped at any moment and continues when it is called again. Searches, transfers and
-trainings are those of `prunas search` and `prunas transfer`; `--executor`, `--workers` and `--executor-set`
-are theirs too. By default every core has a training of its own; when a search leaves one idle, it trains
-what later cells will need. A cell's precision is part of what its runs are called by, and the same on any
-machine. On a machine without a package index: besides torch, torchvision and numpy it imports matplotlib,
-networkx, platformdirs, pydantic, rich, safetensors, scipy, typer and what they depend on; neither Optuna
-nor cmaes nor thop.
+has ended. It may be stopped at any moment and continues when it is called again; on another machine too, for
+`kept/` holds the finished runs of cells under way, with the networks that runs to come prune, and a cell
+whose file has all of it is left alone. Searches, transfers and trainings are those of `prunas search` and
+`prunas transfer`; `--executor`, `--workers` and `--executor-set` are theirs too. By default every core has a
+training of its own; when a search leaves one idle, it trains what later cells will need. A cell's precision
+is part of what its runs are called by, and the same on any machine. On a machine without a package index:
+besides torch, torchvision and numpy it imports matplotlib, networkx, platformdirs, pydantic, rich,
+safetensors, scipy, typer and what they depend on; neither Optuna nor cmaes nor thop.
 
 Four protocols, never mixed in a table:
 

@@ -1,8 +1,11 @@
 """The grid asks for plans that exist, claims are judged by the rows, and the pages are what the results say."""
 
 import json
+import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +26,9 @@ from benchmarks.reproduce.claims import (
     verdicts,
 )
 from benchmarks.reproduce.dense import dense_results
+from benchmarks.reproduce.documents import whole, write_cell
 from benchmarks.reproduce.share import Shared, Stored
+from prunas.errors import InputError
 from prunas.proposers.registry import entry
 from prunas.protocols import protocol
 from prunas.recipe import recipe
@@ -333,13 +338,13 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def go(root: Path, minutes: float = 10) -> tuple[bool, list[str]]:
+def go(root: Path, minutes: float = 10, out: str = "runs") -> tuple[bool, list[str]]:
     said: list[str] = []
     done = running.run(
         "made-up",
         minutes=minutes,
         data=None,
-        out=root / "runs",
+        out=root / out,
         executor="serial",
         workers=None,
         settings=[],
@@ -362,6 +367,69 @@ def test_a_run_continues_where_the_last_one_stopped(small: Path) -> None:
     assert again
     assert json.loads(path.read_text()) == document
     assert {folder.name for folder in (small / "runs" / "vgg11-digits").iterdir()} == runs
+
+
+def lose_a_training(root: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The file of a cell, which is then gone, and its row whose training has no result any more."""
+    path = root / "results" / "made-up" / "small.json"
+    document = json.loads(path.read_text())
+    lost = document["runs"][-1]
+    (root / "runs" / "vgg11-digits" / lost["folder"] / "result.json").unlink()
+    path.unlink()
+    return document, lost
+
+
+def test_another_machine_continues_with_the_runs_that_were_kept(small: Path) -> None:
+    go(small)
+    before, lost = lose_a_training(small)
+    said: list[str] = []
+    assert not running.keep("made-up", data=None, out=small / "runs", into=small, say=said.append)
+    with zipfile.ZipFile(small / "kept" / "made-up.zip") as archive:
+        names = archive.namelist()
+        texts = [archive.read(name).decode() for name in names if name.endswith(".json")]
+    assert said[-1] == f"{len(texts)} finished runs of cells under way are kept"
+    assert not any('"places"' in text or str(small) in text for text in texts)
+    # Only what is pruned: the two networks of slimming, not the points.
+    assert {name.split("/")[1].split("-")[0] for name in names if name.endswith(".safetensors")} == {"dense"}
+    assert sum(name.endswith(".safetensors") for name in names) == 2
+    done, said = go(small, out="elsewhere")
+    assert done
+    assert said[0] == f"{len(texts)} finished runs were kept beside the results"
+    begun = [path.parent.name for path in (small / "elsewhere").glob("*/*/attempts.jsonl")]
+    assert begun == [lost["folder"]]
+    again = json.loads((small / "results" / "made-up" / "small.json").read_text())
+    assert [(row["id"], row["test_score"]) for row in again["runs"]] == [
+        (row["id"], row["test_score"]) for row in before["runs"]
+    ]
+    assert running.keep("made-up", data=None, out=small / "elsewhere", into=small, say=said.append)
+    assert not (small / "kept" / "made-up.zip").exists()
+
+
+def test_kept_runs_that_are_damaged_are_one_line(small: Path) -> None:
+    (small / "kept").mkdir()
+    (small / "kept" / "made-up.zip").write_text("no archive")
+    with pytest.raises(InputError, match=r"made-up\.zip cannot be read"):
+        go(small)
+
+
+def test_a_cell_whose_file_has_all_of_it_is_left_alone(small: Path) -> None:
+    go(small)
+    assert go(small, out="elsewhere") == (True, ["made-up/small: complete, as its file says"])
+    assert not (small / "elsewhere").exists()
+    assert whole(SMALL, small / "results")
+    assert not whole(replace(SMALL, keep=(0.3, 0.5)), small / "results")
+    assert not whole(replace(SMALL, protocol=replace(SMALL.protocol, changes={})), small / "results")
+
+
+def test_a_file_never_gets_fewer_results_of_its_recipe(tmp_path: Path) -> None:
+    def document(how: str, finished: int) -> dict[str, Any]:
+        runs = [{"status": "finished" if i < finished else "failed"} for i in range(3)]
+        return {"plan": {"recipe": how}, "runs": runs, "dense": []}
+
+    path = tmp_path / "made-up" / "small.json"
+    for how, finished, left in (("a", 2, 2), ("a", 1, 2), ("a", 3, 3), ("b", 1, 1)):
+        write_cell(tmp_path, SMALL, document(how, finished))
+        assert json.loads(path.read_text()) == document(how, left)
 
 
 def test_a_cell_that_cannot_run_is_named_and_the_others_go_on(
@@ -533,17 +601,14 @@ def test_what_is_finished_is_written_without_training(small: Path) -> None:
     """Of a cell that is under way, by another process: what it has, and how much is missing."""
     go(small)
     path = small / "results" / "made-up" / "small.json"
-    whole = json.loads(path.read_text())
-    lost = whole["runs"][-1]
-    (small / "runs" / "vgg11-digits" / lost["folder"] / "result.json").unlink()
-    path.unlink()
+    before, lost = lose_a_training(small)
     said: list[str] = []
     folders = sorted((small / "runs" / "vgg11-digits").iterdir())
     assert not running.collect("made-up", data=None, out=small / "runs", into=small, say=said.append)
     assert sorted((small / "runs" / "vgg11-digits").iterdir()) == folders
     half = json.loads(path.read_text())
     assert [row["id"] for row in half["runs"] if row["status"] == "finished"] == [
-        row["id"] for row in whole["runs"] if row["id"] != lost["id"]
+        row["id"] for row in before["runs"] if row["id"] != lost["id"]
     ]
     assert half["cell"]["planned"] == 6
     assert "hours left" in said[-1]
