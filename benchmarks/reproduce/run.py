@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from prunas.experiments.forecast import forecast
 from prunas.experiments.record import save
 from prunas.experiments.search import Plan, search
 from prunas.files import read_json
+from prunas.proposers.registry import entry
 from prunas.runs.executors import chosen, parsed_options, silent
 from prunas.runs.executors import executor as open_executor
 from prunas.runs.job import Job
@@ -354,20 +355,22 @@ class _Grid:
         return self._ahead[cell.name]
 
     def later(self) -> Iterator[Job]:
-        """Jobs that the cells behind the one at work will ask for, and that rest on nothing."""
-        for cell in self.cells[self.cells.index(self._at) + 1 :]:
+        """Jobs that the cell at work and those behind it will ask for and that can run now."""
+        for cell in self.cells[self.cells.index(self._at) :]:
             try:
-                if self.whole(cell):
-                    continue
-                if not isinstance(cell, Cell):
-                    jobs = [training.job for training in self.listing.trainings(cell, self.data)]
-                else:
-                    stored = Stored(self.store)
-                    search(foreseen(cell, self.data)[0], self.store, lambda stored=stored: stored)
-                    jobs = stored.missing
+                jobs = [] if self.whole(cell) else self._ahead_of(cell)
             except InputError:
                 continue
             yield from (job for job in jobs if self.store.result(job) is None)
+
+    def _ahead_of(self, cell: Named) -> list[Job]:
+        if not isinstance(cell, Cell):
+            return [training.job for training in self.listing.trainings(cell, self.data)]
+        stored = Stored(self.store)
+        for plan in foreseen(cell, self.data):
+            known = tuple(name for name in plan.proposers if "source" not in entry(name).needs)
+            search(replace(plan, proposers=known), self.store, lambda: stored)
+        return stored.missing
 
 
 def _hours(done: Done, whole: float, workers: int) -> float | None:

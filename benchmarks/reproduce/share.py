@@ -62,17 +62,24 @@ class Shared:
 
         Args:
             inner: Who executes; whoever opened it closes it.
-            later: Begins to list jobs that later cells will ask for and that can run now.
+            later: Begins to list jobs that later searches will ask for and that can run now.
             ended: Told of every job that was finished.
         """
         self.inner, self.ended = inner, ended
         self._later = later
         self._spare: deque[Job] | None = None
         self._beside: Counter[str] = Counter()
+        self._submitted: set[str] = set()
 
     def share(self) -> "Share":
-        """The executor as one search sees it."""
+        """The executor as one search sees it; what later ones will ask for is listed anew."""
+        self._spare = None
         return Share(self)
+
+    def submit(self, job: Job) -> None:
+        """Adds a job."""
+        self._submitted.add(job.id)
+        self.inner.submit(job)
 
     def fill(self, own: int) -> None:
         """Starts jobs of later cells, while the search at work has fewer than there are workers, but has some."""
@@ -82,8 +89,10 @@ class Shared:
             if not self._spare:
                 return
             job = self._spare.popleft()
+            if job.id in self._submitted:
+                continue  # it is under way or done, and would keep no worker busy
             self._beside[job.id] += 1
-            self.inner.submit(job)
+            self.submit(job)
 
     def beside(self, job: Job) -> None:
         """Notes the end of a job that no search waits for."""
@@ -107,7 +116,7 @@ class Share:
     def submit(self, job: Job) -> None:
         """Adds a job."""
         self._own[job.id] += 1
-        self._shared.inner.submit(job)
+        self._shared.submit(job)
 
     def completed(self) -> Iterator[Outcome]:
         """Outcomes of own jobs until none is outstanding; the others go on running."""

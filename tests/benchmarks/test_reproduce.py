@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -660,6 +661,26 @@ def test_no_worker_waits_while_a_search_has_work_left(tmp_path: Path) -> None:
     assert sorted(inner.done) == sorted(set(inner.done))
     assert inner.busy[:3] == [2, 2, 2]
     assert {"a", "b", "c", "x", "z"} <= set(told)
+
+
+def test_a_job_of_a_later_cell_that_is_already_under_way_keeps_no_worker_from_others(tmp_path: Path) -> None:
+    """The first search asks for what the later cell would: the worker that it leaves idle does the next thing."""
+    inner = Pair(Store(tmp_path))
+    shared = Shared(inner, lambda: iter([job("a"), job("x")]), lambda ended: None)
+    with shared.share() as only:
+        only.submit(job("a"))
+        assert [outcome.job.label for outcome in only.completed()] == ["a"]
+    assert inner.busy == [2]
+    assert [waiting.label for waiting in inner._waiting] == ["x"]
+
+
+def test_the_plan_behind_a_search_on_the_source_waits_for_no_shape_of_it(small: Path) -> None:
+    """While shapes are found on the source, what the transfer trains without them can run."""
+    grid = running._Grid(
+        [SMALL], running.DENSE_NETWORKS, None, Store(small / "runs"), small, lambda line: None
+    )
+    labels = Counter({job.id: job.label for job in grid.later()}.values())
+    assert labels == {"dense": 2, "scratch-e": 2}  # uniform; nothing of what will be transferred
 
 
 def test_a_single_worker_does_nothing_for_later_cells(tmp_path: Path) -> None:
