@@ -54,12 +54,13 @@ class Done:
 
 
 def plan_done(cell: Cell, plan: Plan, store: Store, into: Path) -> Done:
-    """Writes what is finished of a cell into its file, if anything is; trains nothing."""
+    """Writes what is finished of a cell into its file, if any of its points is; trains nothing."""
     record = search(plan, store, lambda: Stored(store)).record
-    rows = [row for row in (*record.rows, *record.dense) if row.status == FINISHED]
+    final = [row for row in record.rows if row.status == FINISHED]
+    rows = [*final, *(row for row in record.dense if row.status == FINISHED)]
     evidence = gather(store.root, record)
-    complete = bool(record.rows) and not record.problems and all(r.status == FINISHED for r in record.rows)
-    if rows:
+    complete = bool(final) and not record.problems and len(final) == len(record.rows)
+    if final:
         document = evidence_json(cell, plan, record, evidence) | {"claims": claims_digest(cell)}
         if complete:
             document["cell"]["complete"] = cell_digest(cell)

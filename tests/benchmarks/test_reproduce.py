@@ -615,6 +615,18 @@ def test_what_is_finished_is_written_without_training(small: Path) -> None:
     assert "hours left" in said[-1]
 
 
+def test_a_cell_of_which_only_dense_networks_are_finished_has_no_file(small: Path) -> None:
+    go(small)
+    path = small / "results" / "made-up" / "small.json"
+    path.unlink()
+    for result in (small / "runs" / "vgg11-digits").glob("scratch-e-*/result.json"):
+        result.unlink()
+    said: list[str] = []
+    assert not running.collect("made-up", data=None, out=small / "runs", into=small, say=said.append)
+    assert "2 trainings finished" in said[-1]
+    assert not path.exists()
+
+
 # One executor for all cells
 
 
