@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reproduce.cells import Cell, Dense, Named, recipe_of, trainings_of
+from benchmarks.reproduce.cells import Cell, Dense, Named, data_identity, recipe_of, trainings_of
 from benchmarks.reproduce.claims import claims_digest
 from benchmarks.reproduce.share import Stored
 from prunas.errors import InputError
@@ -86,7 +86,11 @@ def dense_done(cell: Dense, data: Path | None, store: Store, into: Path) -> Done
 def whole(cell: Cell, folder: Path) -> bool:
     """Whether the file of a cell holds all of it, as the grid asks for it now."""
     path = folder / cell.protocol.name / f"{cell.name}.json"
-    return path.exists() and read_json(path)["cell"].get("complete") == cell_digest(cell)
+    if not path.exists():
+        return False
+    document = read_json(path)
+    same_data = data_identity(document["data"]) in (None, document.get("data_identity"))
+    return same_data and document["cell"].get("complete") == cell_digest(cell)
 
 
 def cell_digest(cell: Cell) -> str:

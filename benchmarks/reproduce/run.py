@@ -249,8 +249,7 @@ class _Grid:
             self._at = cell
             done = False
             try:
-                if self.whole(cell):
-                    self.say(f"{cell.name_in_full}: complete, as its file says")
+                if self.left_alone(cell):
                     continue
                 self._train(cell, shared, stop)
                 done = not stop() or self._known(cell)
@@ -269,8 +268,14 @@ class _Grid:
             self.say(f"{restored} finished runs were kept beside the results")
 
     def collected(self) -> list[bool]:
-        """Writes what is finished; whether that, or what was there before, is all of each cell."""
-        return [self.written(cell) or self.whole(cell) for cell in self.cells]
+        """Writes what is finished of cells whose file has not all of it; whether each is complete by now."""
+        return [self.left_alone(cell) or self.written(cell) for cell in self.cells]
+
+    def left_alone(self, cell: Named) -> bool:
+        """`whole`, and says so."""
+        if complete := self.whole(cell):
+            self.say(f"{cell.name_in_full}: complete, as its file says")
+        return complete
 
     def whole(self, cell: Named) -> bool:
         """Whether the file of a cell has all that the grid asks for."""

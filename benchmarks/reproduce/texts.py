@@ -50,15 +50,13 @@ ABOUT = {
         "each with a dense network of its own, or trainings, as the table says.\n"
     ),
     "early": (
-        "**These are results of the old protocol, and starve**: 60 to 700 steps on a tenth of the "
-        "images, 37 to 53 %. They show that the machinery works and decide little; each stays only "
-        "until `reduced` has the same cell. Two AMD EPYC virtual cores, busy with other work: times are "
-        "upper bounds. `slimming.pull` was chosen from two trainings of the source network, 1.0 and "
-        "2.5, by validation accuracy. The final trainings of efficiency-left (2026-11-26) saw the 5,000 "
-        "images of the validation split alone; those of retraining (2026-11-30) the 5,000 that the "
-        "dense network saw and 556 of validation, as all do now. `finetune-rewound` into less than the "
-        "recipe's epochs was trained when it squeezed the schedule, and is left out until it has been "
-        "trained again.\n"
+        "**These are results of the old protocol, and starve**: 1 to 8 epochs of a tenth of the images, "
+        "23 to 59 %. They show that the machinery works and decide little; each stays only until "
+        "`reduced` has the same cell. Two AMD EPYC virtual cores, busy with other work: times are upper "
+        "bounds. `slimming.pull` was chosen from two trainings of the source network, 1.0 and 2.5, by "
+        "validation accuracy. Final trainings saw the 5,000 images that the dense network saw and 556 of "
+        "validation. `finetune-rewound` into less than the recipe's epochs was trained when it squeezed "
+        "the schedule, and is left out until it has been trained again.\n"
     ),
 }
 """Of protocols that need a word more."""

@@ -413,13 +413,15 @@ def test_kept_runs_that_are_damaged_are_one_line(small: Path) -> None:
         go(small)
 
 
-def test_a_cell_whose_file_has_all_of_it_is_left_alone(small: Path) -> None:
+def test_a_cell_whose_file_has_all_of_it_is_left_alone(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go(small)
     assert go(small, out="elsewhere") == (True, ["made-up/small: complete, as its file says"])
     assert not (small / "elsewhere").exists()
     assert whole(SMALL, small / "results")
     assert not whole(replace(SMALL, keep=(0.3, 0.5)), small / "results")
     assert not whole(replace(SMALL, protocol=replace(SMALL.protocol, changes={})), small / "results")
+    monkeypatch.setattr("benchmarks.reproduce.documents.data_identity", lambda data: f"{data} of today")
+    assert not whole(SMALL, small / "results")
 
 
 def test_a_file_never_gets_fewer_results_of_its_recipe(tmp_path: Path) -> None:
