@@ -46,11 +46,15 @@ class Done:
         trainings: Distinct ones that are finished.
         macs: Multiply-accumulates of these.
         seconds: What they took.
+        asked: Multiply-accumulates of all that it asks for by now; shapes not found yet are not among it.
     """
 
-    def __init__(self, complete: bool, trainings: int, macs: float, seconds: float) -> None:
+    def __init__(
+        self, complete: bool, trainings: int, macs: float, seconds: float, asked: float = 0.0
+    ) -> None:
         """Of one cell."""
         self.complete, self.trainings, self.macs, self.seconds = complete, trainings, macs, seconds
+        self.asked = asked
 
 
 def plan_done(cell: Cell, plan: Plan, store: Store, into: Path) -> Done:
@@ -67,7 +71,9 @@ def plan_done(cell: Cell, plan: Plan, store: Store, into: Path) -> Done:
         write_cell(into / RESULTS, cell, document)
     once = {row.id: row for row in rows}
     seconds = sum(evidence.runs[name].values.get("seconds", 0.0) for name in once)
-    return Done(complete, len(once), sum(row.train_macs for row in once.values()), seconds)
+    macs = sum(row.train_macs for row in once.values())
+    asked = sum({row.id: row.train_macs for row in (*record.rows, *record.dense)}.values())
+    return Done(complete, len(once), macs, seconds, asked)
 
 
 def dense_done(cell: Dense, data: Path | None, store: Store, into: Path) -> Done:

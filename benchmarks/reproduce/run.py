@@ -325,7 +325,8 @@ class _Grid:
         if (done := self._done(cell)) is None:
             return False
         if not quiet:
-            hours = _hours(done, self._whole(cell), self._workers)
+            # Found shapes cost more than the uniform ones that stand for them in what is foreseen.
+            hours = _hours(done, max(self._whole(cell), done.asked), self._workers)
             left = "" if hours is None else f", about {hours:.1f} hours left of it"
             when = time.strftime("%H:%M", time.gmtime())
             self.say(f"{when} {cell.name_in_full}: {done.trainings} trainings finished{left}")

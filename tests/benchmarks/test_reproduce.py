@@ -629,6 +629,17 @@ def test_a_cell_of_which_only_dense_networks_are_finished_has_no_file(small: Pat
     assert not path.exists()
 
 
+def test_hours_left_count_what_the_found_shapes_cost(small: Path) -> None:
+    go(small)
+    _, lost = lose_a_training(small)
+    grid = running._Grid(
+        [SMALL], running.DENSE_NETWORKS, None, Store(small / "runs"), small, lambda line: None
+    )
+    done = grid._done(SMALL)
+    assert done is not None
+    assert done.asked - done.macs == lost["train_macs"] > 0
+
+
 # One executor for all cells
 
 
